@@ -1,0 +1,119 @@
+"""A recipe as stable JSON, its science hash, and the differences between two of them.
+
+The description is for people, MLflow and comparisons; only networks are ever rebuilt from it (`network_from`), and
+only classes inside `framework.networks` or ones the caller hands over: a checkpoint cannot make us import code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from framework.errors import FrameworkError
+from framework.recipe import Network, Recipe
+
+Json = Any
+
+
+def describe(recipe: Recipe) -> dict[str, Json]:
+    """The resolved recipe: every field and every network option, defaults included."""
+    return _describe(recipe, recipe.data.derived(), science_only=False)
+
+
+def science_hash(recipe: Recipe) -> str:
+    """SHA-256 over everything that decides the result; fields marked operational do not enter."""
+    return _hash(_describe(recipe, recipe.data.derived(), science_only=True))
+
+
+def science(recipe: Recipe) -> dict[str, Json]:
+    """The part of the description under the science hash."""
+    return _describe(recipe, recipe.data.derived(), science_only=True)
+
+
+def dumps(document: Json) -> str:
+    """JSON with sorted keys and a final newline, the same bytes for the same content."""
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def differences(old: Json, new: Json) -> list[str]:
+    """Lines such as `generator.optimizer.lr: 0.0001 -> 0.0002`."""
+    before, after = dict(leaves(old)), dict(leaves(new))
+    changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
+    return [f"{path}: {before.get(path, '(absent)')} -> {after.get(path, '(absent)')}" for path in sorted(changed)]
+
+
+def leaves(document: Json, prefix: str = "") -> Iterator[tuple[str, Json]]:
+    """The scalar leaves of a JSON document as (dotted path, value)."""
+    if isinstance(document, Mapping):
+        items: list[tuple[str, Json]] = list(document.items())
+    elif isinstance(document, list):
+        items = [(str(index), value) for index, value in enumerate(document)]
+    else:
+        yield prefix, document
+        return
+    for key, value in items:
+        yield from leaves(value, f"{prefix}.{key}" if prefix else key)
+
+
+def network_from(description: Mapping[str, Json], *, classes: Mapping[str, type[nn.Module]] | None = None) -> nn.Module:
+    """Build a network from its description.
+
+    Args:
+        description: `{"class": dotted name, "options": {...}}` as `describe` writes it.
+        classes: classes outside `framework.networks` that may be built, by dotted name.
+
+    Raises:
+        FrameworkError: the class is not ours and was not handed over, or the options no longer fit it.
+    """
+    name = str(description["class"])
+    cls = (classes or {}).get(name) or _own_class(name)
+    return Network(cls, **description["options"]).build()
+
+
+def _own_class(name: str) -> type[nn.Module]:
+    module_name, _, class_name = name.rpartition(".")
+    if not module_name.startswith("framework.networks."):
+        raise FrameworkError(
+            f"the network class {name!r} is not part of framework.networks and checkpoints never import code; "
+            f"hand the class over: classes={{{name!r}: {class_name}}}"
+        )
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise FrameworkError(f"this version has no network class {name!r} ({error})") from None
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise FrameworkError(f"{name!r} is not a network class")
+    return cls
+
+
+def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool) -> Json:
+    if isinstance(value, Network):
+        options = value.resolved(derived)
+        return {
+            "class": f"{value.cls.__module__}.{value.cls.__qualname__}",
+            "options": {name: _describe(v, derived, science_only=science_only) for name, v in options.items()},
+        }
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        described: dict[str, Json] = {"type": type(value).__name__}
+        for field in dataclasses.fields(value):
+            if science_only and not field.metadata.get("science", True):
+                continue
+            described[field.name] = _describe(getattr(value, field.name), derived, science_only=science_only)
+        return described
+    if isinstance(value, list | tuple):
+        return [_describe(v, derived, science_only=science_only) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _describe(v, derived, science_only=science_only) for k, v in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise FrameworkError(f"a recipe may hold numbers, strings, tuples and dataclasses, not {type(value).__name__}")
+
+
+def _hash(document: Json) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,157 @@
+"""`--set path=value`: change one leaf of a recipe, typed from the field.
+
+`generator.optimizer.lr=2e-4`, `generator.network.width=32`, `game.discriminator_terms.0.weight=5`. An unknown path or
+a value of the wrong type is an error that names the nearest field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, Union, get_args, get_origin
+
+from framework.errors import FrameworkError
+from framework.quantities import parse_count
+from framework.recipe import Network, Recipe
+from framework.suggest import nearest
+
+
+class OverrideError(FrameworkError):
+    """A `--set` that names no field, or gives it a value of the wrong type."""
+
+
+def apply(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
+    """The recipe with every `path=value` applied in order.
+
+    Raises:
+        OverrideError: no such path, or a value that does not parse as the field's type.
+        RecipeError: the changed recipe cannot work.
+    """
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise OverrideError(f"--set {assignment}: write it as path=value, for example generator.optimizer.lr=2e-4")
+        recipe = _replaced(recipe, path.strip().split("."), text.strip(), Context(root=recipe, path=path.strip()))
+    return recipe
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Context:
+    """What an error message needs to know."""
+
+    root: Recipe
+    path: str
+
+    def unknown(self, name: str, owner: str, choices: Iterable[str]) -> OverrideError:
+        """The error for a name that is no field of its owner."""
+        near = nearest(self.path, [p for p, _ in settable(self.root)]) or nearest(name, choices)
+        choices = ", ".join(sorted(choices)) or "nothing"
+        return OverrideError(f"--set {self.path}: {owner} has no field {name!r}{near}. It has: {choices}")
+
+
+def settable(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every path that `--set` accepts, with its present value."""
+    if isinstance(value, Network):
+        names = Network.parameters_of(value.cls)
+        children: Iterable[tuple[str, Any]] = [(n, value.options.get(n, p.default)) for n, p in names.items()]
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        children = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    elif isinstance(value, tuple) and any(dataclasses.is_dataclass(v) for v in value):
+        children = [(str(i), v) for i, v in enumerate(value)]
+    else:
+        yield prefix, value
+        return
+    for name, child in children:
+        yield from settable(child, f"{prefix}.{name}" if prefix else name)
+
+
+def _replaced(value: Any, path: list[str], text: str, context: Context) -> Any:
+    name, rest = path[0], path[1:]
+    if isinstance(value, Network):
+        parameters = Network.parameters_of(value.cls)
+        if name not in parameters or rest:
+            raise context.unknown(".".join(path), value.cls.__name__, parameters)
+        parsed = parse(text, _annotation(value.cls, name), context.path)
+        return Network(value.cls, **{**value.options, name: parsed})
+    if isinstance(value, tuple):
+        if not name.isdigit() or int(name) >= len(value):
+            raise context.unknown(name, f"a tuple of {len(value)}", [str(i) for i in range(len(value))])
+        changed = _child(value[int(name)], None, rest, text, context)
+        return (*value[: int(name)], changed, *value[int(name) + 1 :])
+    names = [f.name for f in dataclasses.fields(value)]
+    if name not in names:
+        raise context.unknown(name, type(value).__name__, names)
+    annotation = typing.get_type_hints(type(value))[name]
+    return dataclasses.replace(value, **{name: _child(getattr(value, name), annotation, rest, text, context)})
+
+
+def _child(value: Any, annotation: Any, rest: list[str], text: str, context: Context) -> Any:
+    branch = isinstance(value, Network) or dataclasses.is_dataclass(value)
+    branch = branch or (isinstance(value, tuple) and any(dataclasses.is_dataclass(v) for v in value))
+    if rest and branch:
+        return _replaced(value, rest, text, context)
+    if rest:
+        raise context.unknown(rest[0], f"the value {value!r}", [])
+    if branch:
+        leaves = ", ".join(f"{context.path}.{path}" for path, _ in settable(value))
+        raise OverrideError(f"--set {context.path}: that is a {type(value).__name__}, set one of its fields: {leaves}")
+    return parse(text, annotation if annotation is not None else type(value), context.path)
+
+
+def _annotation(cls: type, name: str) -> Any:
+    hints = typing.get_type_hints(cls.__init__)
+    default = inspect.signature(cls).parameters[name].default
+    return hints.get(name, type(default) if default is not inspect.Parameter.empty else str)
+
+
+def parse(text: str, annotation: Any, path: str) -> Any:
+    """The value `text` stands for as a field of type `annotation`.
+
+    Raises:
+        OverrideError: it does not parse; the message shows the type and the text.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    try:
+        if annotation is bool:
+            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[text.lower()]
+        if annotation is int:
+            return parse_count(text)
+        if annotation is float:
+            return float(text)
+        if annotation is str or annotation is Any:
+            return text
+        if origin is Literal:
+            if text not in map(str, arguments):
+                raise ValueError(text)
+            return next(a for a in arguments if str(a) == text)
+        if origin in (Union, types.UnionType):
+            return _parse_union(text, arguments, path)
+        if origin is tuple:
+            parts = [part for part in text.strip("()[] ").split(",") if part.strip()]
+            kinds = [arguments[0]] * len(parts) if arguments[-1] is Ellipsis else list(arguments)
+            if len(kinds) != len(parts):
+                raise ValueError(text)
+            return tuple(parse(part.strip(), kind, path) for part, kind in zip(parts, kinds, strict=True))
+    except (ValueError, KeyError):
+        raise OverrideError(f"--set {path}: expects {_type_name(annotation)}, got {text!r}") from None
+    raise OverrideError(f"--set {path}: a field of type {_type_name(annotation)} is set in the recipe file, not by a flag")
+
+
+def _parse_union(text: str, members: tuple[Any, ...], path: str) -> Any:
+    if type(None) in members and text.lower() in ("none", "null"):
+        return None
+    for member in members:
+        if member is type(None):
+            continue
+        try:
+            return parse(text, member, path)
+        except OverrideError:
+            continue  # the next member of the union may accept it
+    raise ValueError(text)
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

@@ -1,0 +1,281 @@
+"""The recipe: what is trained, as frozen, keyword-only dataclasses.
+
+A recipe file under `recipes/` builds one `Recipe`; it *is* the configuration, so an editor can jump from it to every
+definition. Operations (how long, where, on how many processes) are flags of `framework.train.config.RunConfig`. A
+recipe refuses, when it is written, whatever could not work later.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import nn
+
+from framework.errors import FrameworkError
+from framework.suggest import nearest
+
+OPERATIONAL = {"science": False}
+"""Metadata of a field that may differ when a run is resumed: it does not enter the science hash."""
+
+EngineName = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
+
+
+class RecipeError(FrameworkError):
+    """A recipe that cannot work; names the field."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise RecipeError(message)
+
+
+class Schedule(Protocol):
+    """A factor on the learning rate as a function of the clock."""
+
+    def at(self, images: int) -> float:
+        """The factor after `images` images seen."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """The learning rate stays as it is."""
+
+    def at(self, images: int) -> float:
+        """Return 1."""
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """From 1 to `end` between `start_images` and `end_images`, constant outside."""
+
+    end_images: int
+    start_images: int = 0
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.start_images < self.end_images,
+            f"Linear: start_images={self.start_images} must lie before end_images={self.end_images}",
+        )
+
+    def at(self, images: int) -> float:
+        """The factor after `images` images seen."""
+        progress = (images - self.start_images) / (self.end_images - self.start_images)
+        return 1.0 + (self.end - 1.0) * min(1.0, max(0.0, progress))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """From 1 to `end` along half a cosine over `end_images` images, constant afterwards."""
+
+    end_images: int
+    end: float = 0.0
+
+    def at(self, images: int) -> float:
+        """The factor after `images` images seen."""
+        progress = min(1.0, max(0.0, images / self.end_images))
+        return self.end + (1.0 - self.end) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam (Kingma & Ba, arXiv:1412.6980). GANs commonly use `betas=(0.0, 0.9)`."""
+
+    lr: float
+    betas: tuple[float, float] = (0.0, 0.9)
+    eps: float = 1e-8
+
+    moments: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+    """Names of the optimiser's per-parameter state, in checkpoints and in `torch.optim`."""
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, f"Adam: lr={self.lr} must be positive")
+        _require(all(0.0 <= b < 1.0 for b in self.betas), f"Adam: betas={self.betas} must lie in [0, 1)")
+
+    def build(self, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser over `parameters`."""
+        betas = (float(self.betas[0]), float(self.betas[1]))
+        return torch.optim.Adam(parameters, lr=self.lr, betas=betas, eps=self.eps)
+
+
+@dataclass(frozen=True, init=False)
+class Network:
+    """A network class and its options: `Network(sagan.Generator, width=64)`.
+
+    Options are checked against the constructor's signature when the recipe is written. What the data decides
+    (`resolution`, `channels`, `classes`) need not be repeated: the recipe passes it on.
+    """
+
+    cls: type[nn.Module]
+    options: Mapping[str, Any]
+
+    def __init__(self, cls: type[nn.Module], /, **options: Any) -> None:
+        known = self.parameters_of(cls)
+        for name in options:
+            _require(
+                name in known,
+                f"{cls.__name__} has no option {name!r}{nearest(name, known)}; it takes: {', '.join(sorted(known))}",
+            )
+        object.__setattr__(self, "cls", cls)
+        object.__setattr__(self, "options", dict(sorted(options.items())))
+
+    def __hash__(self) -> int:
+        return hash((self.cls, tuple(self.options)))
+
+    @staticmethod
+    def parameters_of(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
+        """The constructor's keyword parameters by name."""
+        signature = inspect.signature(cls)
+        return {n: p for n, p in signature.parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+
+    def resolved(self, derived: Mapping[str, Any]) -> dict[str, Any]:
+        """Every option of the constructor: given here, derived from the data, or its default.
+
+        Raises:
+            RecipeError: an option that contradicts the data, or one without any value.
+        """
+        resolved: dict[str, Any] = {}
+        for name, parameter in self.parameters_of(self.cls).items():
+            if name in self.options:
+                value = self.options[name]
+                _require(
+                    name not in derived or derived[name] == value,
+                    f"{self.cls.__name__}: {name}={value!r} contradicts the data, which has {name}={derived.get(name)!r}",
+                )
+            elif name in derived:
+                value = derived[name]
+            elif parameter.default is not parameter.empty:
+                value = parameter.default
+            else:
+                raise RecipeError(f"{self.cls.__name__} needs the option {name!r}")
+            resolved[name] = value
+        return resolved
+
+    def build(self, **derived: Any) -> nn.Module:
+        """The network, on the current default device."""
+        return self.cls(**self.resolved(derived))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shards:
+    """The training images: WebDataset shards addressed by position.
+
+    `location` is a folder made by `framework pack`, a glob or brace list of tars, an `http(s)://` folder or list, or
+    `pipe:` commands. Relative paths are relative to the recipe file.
+    """
+
+    location: str = field(metadata=OPERATIONAL)
+    resolution: int
+    channels: int = 3
+    classes: int = 0
+    """0: no labels."""
+    flip: bool = False
+    """Mirror each image with probability 1/2, decided by its position."""
+    window: int = 65_536
+    """Images among which the order is shuffled; the whole set when it is larger than the set."""
+
+    def __post_init__(self) -> None:
+        _require(self.channels in (1, 3), f"data.channels={self.channels} must be 1 (grey) or 3 (RGB)")
+        _require(self.classes >= 0, f"data.classes={self.classes} must not be negative")
+        _require(self.window > 0, f"data.window={self.window} must be positive")
+
+    def derived(self) -> dict[str, int]:
+        """What networks take from the data unless they are told otherwise."""
+        return {"resolution": self.resolution, "channels": self.channels, "classes": self.classes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Player:
+    """One side of the game: a network (possibly a composite), its optimiser, and how the engine treats it."""
+
+    network: Network
+    optimizer: Adam
+    schedule: Schedule = field(default_factory=Constant)
+    """Factor on the optimiser's learning rate, a function of images seen."""
+    clip_norm: float | None = None
+    """Largest global gradient norm; None: no clipping."""
+    engine: EngineName | None = field(default=None, metadata=OPERATIONAL)
+    """This player's engine; None: the run's `--engine`."""
+
+    def __post_init__(self) -> None:
+        _require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} must be positive or None")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Averaging:
+    """Exponential moving average of the generator's weights (EMA), by half-life so that no convention is guessed.
+
+    Per step of n images the average keeps the share `0.5 ** (n / h)`, with `h = half_life_images`, or
+    `min(half_life_images, ramp_up * images_seen)` while `ramp_up` is set (Karras et al. 2020, arXiv:2006.06676).
+    Running statistics of batch norms are averaged alongside the weights; other buffers (power-iteration vectors,
+    counters) are copied.
+    """
+
+    half_life_images: float = 10_000.0
+    ramp_up: float | None = 0.05
+    start_images: int = 0
+    """Until then the average is a copy of the generator."""
+
+    def __post_init__(self) -> None:
+        _require(self.half_life_images > 0, f"averaging.half_life_images={self.half_life_images} must be positive")
+        _require(self.ramp_up is None or self.ramp_up > 0, f"averaging.ramp_up={self.ramp_up} must be positive or None")
+
+    def kept_share(self, *, images_seen: int, step_images: int) -> float:
+        """The weight of the old average in the update after `images_seen` images."""
+        if images_seen <= self.start_images:
+            return 0.0
+        half_life = self.half_life_images
+        if self.ramp_up is not None:
+            half_life = min(half_life, self.ramp_up * images_seen)
+        return 0.5 ** (step_images / half_life)
+
+
+class Game(Protocol):
+    """The rules: whose turn it is, which losses and penalties apply. See `framework.games`."""
+
+    def images_per_step(self, batch_size: int) -> int:
+        """Real images consumed by one step, i.e. how far the clock advances."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One result of one paper."""
+
+    name: str
+    paper: str
+    """Citation with the arXiv id."""
+    data: Shards
+    generator: Player
+    discriminator: Player
+    game: Game
+    averaging: Averaging = field(default_factory=Averaging)
+    batch_size: int
+    """Real images per discriminator turn over all processes."""
+    images: int = field(metadata=OPERATIONAL)
+    """Real images to train on; training may be extended later."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size > 0, f"batch_size={self.batch_size} must be positive")
+        _require(self.images > 0, f"images={self.images} must be positive")
+        for side in ("generator", "discriminator"):
+            try:
+                getattr(self, side).network.resolved(self.data.derived())
+            except RecipeError as error:
+                raise RecipeError(f"{side}.network: {error}") from None
+
+    def build_network(self, side: str) -> nn.Module:
+        """The raw network of `generator` or `discriminator`, freshly initialised."""
+        player: Player = getattr(self, side)
+        try:
+            return player.network.build(**self.data.derived())
+        except FrameworkError as error:
+            raise RecipeError(f"{side}.network: {error}") from None
