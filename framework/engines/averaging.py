@@ -1,0 +1,72 @@
+"""The exponential moving average of a player's weights, sharded exactly like the player.
+
+Parameters are averaged in fp32 on the engine's own fragments, so nothing is gathered. Buffers are treated by what they
+are: running statistics follow the average, everything else (power-iteration vectors, counters) is copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from framework.engines.base import Engine
+
+AVERAGED_BUFFERS = ("running_mean", "running_var")
+
+
+class Average:
+    """The moving average of `engine`'s network.
+
+    Attributes:
+        weights: this process's intervals by (parameter name, start), flat.
+        buffers: every buffer by name.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        weights = engine.fragments(own=False, kinds=("weight",))
+        self.weights: dict[tuple[str, int], Tensor] = {(f.name, f.start): f.values.clone() for f in weights}
+        self.buffers: dict[str, Tensor] = {n: b.detach().clone() for n, b in engine.network.named_buffers()}
+
+    @torch.no_grad()
+    def update(self, *, kept_share: float) -> None:
+        """average <- kept_share * average + (1 - kept_share) * network."""
+        live = {(f.name, f.start): f.values for f in self._engine.fragments(own=False, kinds=("weight",))}
+        torch._foreach_lerp_(list(self.weights.values()), [live[key] for key in self.weights], 1.0 - kept_share)
+        for name, buffer in self._engine.network.named_buffers():
+            if name.rpartition(".")[2] in AVERAGED_BUFFERS:
+                self.buffers[name].lerp_(buffer, 1.0 - kept_share)
+            else:
+                self.buffers[name].copy_(buffer)
+
+    @contextlib.contextmanager
+    def swapped_in(self) -> Iterator[nn.Module]:
+        """The engine's own network computing with the average, in eval mode; swapped back afterwards.
+
+        Every process must enter when the engine communicates in its forward pass.
+        """
+        network, training = self._engine.network, self._engine.network.training
+        self._swap()
+        network.eval()
+        try:
+            yield network
+        finally:
+            network.train(training)
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for fragment in self._engine.fragments(own=False, kinds=("weight",)):
+            _exchange(fragment.values, self.weights[fragment.name, fragment.start])
+        for name, buffer in self._engine.network.named_buffers():
+            _exchange(buffer, self.buffers[name])
+        self._engine.commit()
+
+
+def _exchange(a: Tensor, b: Tensor) -> None:
+    kept = a.clone()
+    a.copy_(b)
+    b.copy_(kept)

@@ -1,0 +1,147 @@
+"""Every process holds the whole network: one process, or data-parallel over many."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from framework.engines.base import Fragment, Precision, StepReport
+from framework.engines.precision import LossScale, autocast
+from framework.engines.reducer import GradientReducer
+from framework.recipe import Adam
+
+
+class Replicated:
+    """A network and its optimiser, whole on every process; gradients are averaged in buckets during the backward.
+
+    Args:
+        network: on its device, fp32 (or fp64 in tests).
+        optimizer: the recipe's optimiser.
+        clip_norm: largest global gradient norm, or None.
+        precision: of forward passes.
+    """
+
+    collective_forward = False
+
+    def __init__(
+        self, network: nn.Module, *, name: str, optimizer: Adam, clip_norm: float | None, precision: Precision
+    ) -> None:
+        self.name, self.network = name, network
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.device = next(network.parameters()).device
+        self._parameters = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        if self.world > 1:
+            for tensor in [*network.parameters(), *network.buffers()]:
+                dist.broadcast(tensor.detach(), 0)
+        self._spec, self._clip_norm, self._precision = optimizer, clip_norm, precision
+        self._optimizer = optimizer.build(iter(self._parameters.values()))
+        self._scale = LossScale(precision)
+        self._reducer = GradientReducer(self._parameters.values()) if self.world > 1 else None
+        self._loss = torch.zeros((), device=self.device)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision of forward passes."""
+        return autocast(self.device, self._precision)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[nn.Module]:
+        """The network with gradients flowing through it but not into its parameters."""
+        for parameter in self._parameters.values():
+            parameter.requires_grad_(False)
+        try:
+            yield self.network
+        finally:
+            for parameter in self._parameters.values():
+                parameter.requires_grad_(True)
+
+    @contextlib.contextmanager
+    def resident(self) -> Iterator[None]:
+        """Nothing to do: parameters never leave."""
+        yield
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Accumulate gradients of the (unscaled) loss; with `last`, the reduction overlaps this backward."""
+        if self._reducer is None:
+            self._loss = self._loss + loss.detach()
+        elif last:
+            self._reducer.arm(loss)
+        else:
+            self._reducer.note(loss)
+        (loss * self._scale.scale if self._scale.enabled else loss).backward()
+
+    def step(self, *, lr_factor: float) -> StepReport:
+        """Average, vote, clip, update. A non-finite loss or norm on any process skips the update on all."""
+        for parameter in self._parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        loss = self._reducer.finish() if self._reducer else self._loss
+        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
+        if self._scale.enabled:
+            torch._foreach_mul_(gradients, 1.0 / self._scale.scale)
+        norm_tensor = torch.nn.utils.get_total_norm(gradients)
+        norm, loss_value = torch.stack([norm_tensor.double(), loss.double()]).tolist()
+        finite = math.isfinite(norm) and math.isfinite(loss_value)
+        if finite:
+            if self._clip_norm is not None and norm > self._clip_norm:
+                torch.nn.utils.clip_grads_with_norm_(list(self._parameters.values()), self._clip_norm, norm_tensor)
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._spec.lr * lr_factor
+            self._optimizer.step()
+        self._scale.update(finite=finite)
+        self._clear()
+        return StepReport(grad_norm=norm, finite=finite)
+
+    def _clear(self) -> None:
+        self._loss = torch.zeros((), device=self.device)
+        if self._reducer:
+            self._reducer.zero()
+        else:
+            self._optimizer.zero_grad(set_to_none=True)
+
+    def fragments(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[Fragment]:
+        """Whole tensors; with `own`, dealt out to the process with the fewest bytes so far."""
+        kinds = ("weight", *self._spec.moments) if kinds is None else kinds
+        load = [0] * self.world
+        for name, parameter in self._parameters.items():
+            owner = load.index(min(load))
+            load[owner] += parameter.numel()
+            if own and owner != self.rank:
+                continue
+            for kind in kinds:
+                values = parameter.detach() if kind == "weight" else self._moments(parameter)[kind]
+                yield Fragment(kind=kind, name=name, start=0, values=values.view(-1), shape=tuple(parameter.shape))
+
+    def _moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        state = self._optimizer.state[parameter]
+        if "step" not in state:  # torch creates it in the first step; checkpoints may be read or written before
+            state["step"] = torch.tensor(0.0)
+            for moment in self._spec.moments:
+                state[moment] = torch.zeros_like(parameter)
+        return state
+
+    def steps_taken(self) -> int:
+        """Optimiser steps so far; one number, because a missing gradient counts as zero."""
+        return max((int(s["step"]) for s in self._optimizer.state.values() if "step" in s), default=0)
+
+    def commit(self, *, steps_taken: int | None = None) -> None:
+        """Set the optimiser's step count; the tensors were written in place."""
+        if steps_taken is not None:
+            for parameter in self._parameters.values():
+                self._moments(parameter)["step"] = torch.tensor(float(steps_taken))
+
+    def state(self) -> dict[str, float]:
+        """The fp16 loss scale."""
+        return self._scale.state()
+
+    def load_state(self, state: dict[str, float]) -> None:
+        """Restore what `state` returned."""
+        self._scale.load_state(state)
+
+    def close(self) -> None:
+        """Nothing is held beyond Python's own references."""

@@ -1,0 +1,211 @@
+"""The alternating game of Goodfellow et al. (2014, arXiv:1406.2661, algorithm 1).
+
+In one step the discriminator takes `critic_steps` turns, each on fresh real images, then the generator takes one. The
+recipe holds an `Alternating`; `AlternatingGame` plays it with two engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from framework.engines.averaging import Average
+from framework.engines.base import Engine, StepReport
+from framework.games.scores import Scores
+from framework.games.share import BatchShare, Micro
+from framework.networks.blocks.spectral import power_iteration
+from framework.objectives.adversarial import AdversarialLoss
+from framework.objectives.penalties import Evidence, Penalty
+from framework.recipe import Recipe, RecipeError
+from framework.runtime.seeding import Draws
+
+
+class RealBatch(Protocol):
+    """This process's part of a global batch of real images."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternating:
+    """Whose turn it is, and what is minimised in it."""
+
+    loss: AdversarialLoss
+    critic_steps: int = 1
+    """Discriminator turns per generator turn (BigGAN: 2, WGAN: 5)."""
+    discriminator_terms: tuple[Penalty, ...] = ()
+    generator_terms: tuple[Penalty, ...] = ()
+    fake_labels: Literal["uniform", "real"] = "uniform"
+    """Classes of generated images: drawn uniformly, or those of the real batch."""
+
+    def __post_init__(self) -> None:
+        if self.critic_steps < 1:
+            raise RecipeError(f"game.critic_steps={self.critic_steps} must be at least 1")
+
+    def images_per_step(self, batch_size: int) -> int:
+        """Each discriminator turn consumes one global batch of real images."""
+        return self.critic_steps * batch_size
+
+
+class AlternatingGame:
+    """Plays an `Alternating` with a generator and a discriminator engine.
+
+    Every random number is a function of (seed, images seen, purpose) drawn for the global batch, and every loss is a
+    mean over the global batch, so the number of processes and of micro-batches does not change the game. Only batch
+    statistics see the micro-batch: a batch norm normalises over one global micro-batch.
+    """
+
+    def __init__(
+        self,
+        rules: Alternating,
+        *,
+        generator: Engine,
+        discriminator: Engine,
+        average: Average,
+        recipe: Recipe,
+        share: BatchShare,
+    ) -> None:
+        self.rules, self.generator, self.discriminator = rules, generator, discriminator
+        self.average, self._recipe, self._micros = average, recipe, share.micros()
+        self._z_dim = int(generator.network.z_dim)  # type: ignore[arg-type]
+        parameter = next(generator.network.parameters())
+        self.device, self._dtype = parameter.device, parameter.dtype
+        self.step_images = rules.images_per_step(recipe.batch_size)
+
+    def step(self, batches: Iterator[RealBatch], *, images: int) -> tuple[Scores, bool]:
+        """One step, starting when `images` images have been seen.
+
+        Returns:
+            The scores, and whether every turn had finite losses and gradients.
+        """
+        scores, draws = Scores(), Draws(seed=self._recipe.seed, images=images)
+        finite = True
+        for turn in range(self.rules.critic_steps):
+            batch = next(batches)
+            finite &= self._discriminator_turn(batch, turn, images + turn * self._recipe.batch_size, draws, scores)
+        finite &= self._generator_turn(batch, images, draws, scores)
+        self.average.update(
+            kept_share=self._recipe.averaging.kept_share(
+                images_seen=images + self.step_images, step_images=self.step_images
+            )
+        )
+        return scores, finite
+
+    def _discriminator_turn(self, batch: RealBatch, turn: int, images: int, draws: Draws, scores: Scores) -> bool:
+        player, purpose = self.discriminator, f"discriminator/{turn}"
+        real, labels = self._real(batch)
+        z, fake_labels = self._latents(draws, purpose, labels)
+        due = [term for term in self.rules.discriminator_terms if term.due(images // self._recipe.batch_size)]
+        with player.resident():
+            power_iteration(player.network)  # once per turn, so that micro-batches do not change the weights in use
+            for micro in self._micros:
+                with torch.no_grad(), self.generator.autocast():
+                    fake = self.generator.network(z[micro.local], _rows(fake_labels, micro)).to(self._dtype)
+                with player.autocast():
+                    on_real = player.network(real[micro.local], _rows(labels, micro))
+                    on_fake = player.network(fake, _rows(fake_labels, micro))
+                on_real, on_fake = on_real.to(self._dtype), on_fake.to(self._dtype)
+                loss = self.rules.loss.discriminator(on_real, on_fake)
+                scores.add("loss/D", loss, weight=micro.weight)
+                evidence = Evidence(
+                    network=player.network,
+                    real=real[micro.local],
+                    fake=fake,
+                    labels=_rows(labels, micro),
+                    fake_labels=_rows(fake_labels, micro),
+                    real_logits=on_real,
+                    fake_logits=on_fake,
+                    uniform=self._uniform(draws, purpose, micro),
+                )
+                loss = self._with_terms(loss, due, evidence, scores, micro)
+                player.backward(loss * micro.weight, last=micro.last)
+                scores.add("logits/real", on_real.mean(), weight=micro.weight)
+                scores.add("logits/fake", on_fake.mean(), weight=micro.weight)
+                scores.add("sign/real", on_real.sign().mean(), weight=micro.weight)
+        return self._finish_turn(player, self._recipe.discriminator.schedule.at(images), "D", scores)
+
+    def _generator_turn(self, batch: RealBatch, images: int, draws: Draws, scores: Scores) -> bool:
+        player, purpose = self.generator, "generator"
+        real, labels = self._real(batch)
+        z, fake_labels = self._latents(draws, purpose, labels)
+        due = [term for term in self.rules.generator_terms if term.due(images // self.step_images)]
+        with player.resident(), self.discriminator.frozen() as judge:
+            power_iteration(player.network)
+            for micro in self._micros:
+                with player.autocast():
+                    fake = player.network(z[micro.local], _rows(fake_labels, micro))
+                with self.discriminator.autocast():
+                    on_fake = judge(fake, _rows(fake_labels, micro)).to(self._dtype)
+                    on_real = None
+                    if self.rules.loss.needs_real_logits:
+                        on_real = judge(real[micro.local], _rows(labels, micro)).to(self._dtype)
+                loss = self.rules.loss.generator(on_fake, on_real)
+                scores.add("loss/G", loss, weight=micro.weight)
+                evidence = Evidence(
+                    network=player.network,
+                    real=real[micro.local],
+                    fake=fake,
+                    labels=_rows(labels, micro),
+                    fake_labels=_rows(fake_labels, micro),
+                    real_logits=on_real,
+                    fake_logits=on_fake,
+                    uniform=self._uniform(draws, purpose, micro),
+                )
+                loss = self._with_terms(loss, due, evidence, scores, micro)
+                player.backward(loss * micro.weight, last=micro.last)
+        return self._finish_turn(player, self._recipe.generator.schedule.at(images), "G", scores)
+
+    def _with_terms(
+        self, loss: Tensor, due: list[Penalty], evidence: Evidence, scores: Scores, micro: Micro
+    ) -> Tensor:
+        # In the same backward as the loss, so that gradients are reduced once; outside autocast, because second
+        # derivatives need fp32.
+        for term in due:
+            penalty = term(evidence)
+            scores.add(f"penalty/{type(term).__name__}", penalty / term.every, weight=micro.weight)
+            loss = loss + penalty
+        return loss
+
+    @staticmethod
+    def _finish_turn(player: Engine, lr_factor: float, letter: str, scores: Scores) -> bool:
+        report: StepReport = player.step(lr_factor=lr_factor)
+        if report.finite:
+            scores.add(f"grad_norm/{letter}", report.grad_norm)
+        return report.finite
+
+    def _real(self, batch: RealBatch) -> tuple[Tensor, Tensor | None]:
+        """Images in [-1, 1], (n, C, H, W), and labels (n,) or None without classes, on the device."""
+        images = batch.images.to(self.device, non_blocking=True).to(self._dtype).div_(127.5).sub_(1.0)
+        if self._recipe.data.classes == 0:
+            return images, None
+        return images, batch.labels.to(self.device, non_blocking=True)
+
+    def _latents(self, draws: Draws, purpose: str, real_labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """This process's rows of the global latents (n, z_dim) and labels (n,)."""
+        batch_size, classes = self._recipe.batch_size, self._recipe.data.classes
+        z = self._mine(draws.normal(f"{purpose}/z", batch_size, self._z_dim)).to(self._dtype)
+        if self.rules.fake_labels == "real" or classes == 0:
+            return z, real_labels
+        return z, self._mine(draws.integers(f"{purpose}/labels", classes, batch_size))
+
+    def _mine(self, values: Tensor) -> Tensor:
+        """This process's rows of a tensor drawn for the global batch, on the device, micro-batch after micro-batch."""
+        return torch.cat([values[micro.rows] for micro in self._micros]).to(self.device, non_blocking=True)
+
+    def _uniform(self, draws: Draws, purpose: str, micro: Micro) -> Callable[[str], Tensor]:
+        """Per-image uniform numbers for a penalty, by what they are for."""
+
+        def draw(what: str) -> Tensor:
+            mine = draws.uniform(f"{purpose}/{what}", self._recipe.batch_size)[micro.rows]
+            return mine.to(self.device, self._dtype)
+
+        return draw
+
+
+def _rows(labels: Tensor | None, micro: Micro) -> Tensor | None:
+    return None if labels is None else labels[micro.local]

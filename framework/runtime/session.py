@@ -1,0 +1,150 @@
+"""The process group and the device of one launch.
+
+Accelerate launches the processes, picks the device and opens the process group (`PartialState`); nothing else of it is
+used. The session then refuses the known ways of silently training N separate worlds of one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from framework.errors import FrameworkError
+
+
+class LaunchError(FrameworkError):
+    """The processes were started in a way that cannot train together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Who this process is among the others, and where it computes."""
+
+    rank: int
+    world: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Rank 0: it alone talks to the terminal, the journal and MLflow."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait until every process has come here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def broadcast_text(self, text: str | None) -> str:
+        """Rank 0's text on every process; bytes travel, nothing is pickled."""
+        if self.world == 1:
+            return text or ""
+        payload = torch.frombuffer(bytearray((text or "").encode() + b"\0"), dtype=torch.uint8).to(self.device)
+        length = torch.tensor([payload.numel()], device=self.device)
+        dist.broadcast(length, 0)
+        if not self.is_main:
+            payload = torch.zeros(int(length), dtype=torch.uint8, device=self.device)
+        dist.broadcast(payload, 0)
+        return bytes(payload.cpu().tolist()[:-1]).decode()
+
+    def max_over_ranks(self, value: float) -> float:
+        """The largest value any process passed."""
+        if self.world == 1:
+            return value
+        tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return float(tensor)
+
+
+@contextlib.contextmanager
+def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> Iterator[Session]:
+    """Join the other processes of this launch.
+
+    Args:
+        device: `auto` (CUDA where there is one), `cpu` or `cuda`.
+        timeout_seconds: how long a collective may wait for a missing process.
+
+    Raises:
+        LaunchError: the launcher started fewer processes than it was asked for, or CUDA is missing.
+    """
+    from accelerate import PartialState
+
+    _adopt_mpi_environment()
+    told = _world_size_told()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise LaunchError("--device cuda: no CUDA device is visible; use --device cpu or check CUDA_VISIBLE_DEVICES")
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
+        state = PartialState(cpu=on_cpu, timeout=datetime.timedelta(seconds=timeout_seconds))
+    try:
+        if state.num_processes != told:
+            raise LaunchError(
+                f"the launcher was asked for {told} processes, but this one sees a world of {state.num_processes}: the "
+                "processes would train separately. Start with `accelerate launch --config_file launch/accelerate/"
+                "cpu_2.yaml ...` (`accelerate launch --cpu --num_processes N` starts only one process)."
+            )
+        yield Session(
+            rank=state.process_index, world=state.num_processes, local_rank=state.local_process_index, device=state.device
+        )
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        PartialState._reset_state()
+
+
+def _adopt_mpi_environment() -> None:
+    """Give the names torch expects to the variables that mpirun and srun set."""
+    if "RANK" in os.environ or "WORLD_SIZE" in os.environ:
+        return
+    names = {"RANK": "OMPI_COMM_WORLD_RANK", "WORLD_SIZE": "OMPI_COMM_WORLD_SIZE", "LOCAL_RANK": "OMPI_COMM_WORLD_LOCAL_RANK"}
+    if all(theirs in os.environ for theirs in names.values()):
+        os.environ.update({ours: os.environ[theirs] for ours, theirs in names.items()})
+
+
+def _world_size_told() -> int:
+    """The number of processes the user asked the launcher for."""
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    tasks = int(os.environ.get("SLURM_NTASKS", "1")) if "SLURM_PROCID" in os.environ else 1
+    return max(tasks, _asked_on_command_line(_parent_command()))
+
+
+def _parent_command() -> list[str]:
+    try:
+        raw = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+    except OSError:  # no /proc on this system: the check is skipped, torch's own time-out remains
+        return []
+    return raw.decode(errors="replace").split("\0")
+
+
+def _asked_on_command_line(command: list[str]) -> int:
+    """`--num_processes` of an `accelerate launch` command line, from the flag or its config file."""
+    if "launch" not in command or not any("accelerate" in part for part in command):
+        return 1
+    script = next((i for i, part in enumerate(command) if part.endswith(".py")), len(command))
+    flags = dict(_flags(command[command.index("launch") + 1 : script]))
+    if "--num_processes" in flags:
+        return int(flags["--num_processes"])
+    if "--config_file" in flags:
+        import yaml
+
+        config = yaml.safe_load(Path(flags["--config_file"]).read_text()) or {}
+        return int(config.get("num_processes") or 1)
+    return 1
+
+
+def _flags(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            following = arguments[index + 1] if index + 1 < len(arguments) else ""
+            yield name.replace("-", "_").replace("__", "--", 1), value if equals else following
