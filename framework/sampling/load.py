@@ -1,0 +1,82 @@
+"""A generator from a checkpoint: only the averaged weights are read, and no code is imported from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from framework.checkpoint.reader import Checkpoint, resolve
+from framework.describe import network_from
+from framework.errors import FrameworkError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedGenerator:
+    """A generator in eval mode and where it comes from."""
+
+    network: nn.Module
+    recipe: Mapping[str, Any]
+    """The resolved recipe, as `framework.describe` wrote it."""
+    images: int
+    """Images seen when the checkpoint was written."""
+    path: Path
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; 0 for an unconditional generator."""
+        return int(self.recipe["data"]["classes"])
+
+    @property
+    def z_dim(self) -> int:
+        """Length of the latent vector."""
+        return int(self.network.z_dim)  # type: ignore[arg-type]
+
+
+def load_generator(
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    averaged: bool = True,
+    classes: Mapping[str, type[nn.Module]] | None = None,
+) -> LoadedGenerator:
+    """Load the generator of a checkpoint folder, a run folder (its newest valid checkpoint) or `runs:/<MLflow run id>`.
+
+    Args:
+        averaged: the moving average of the weights (EMA) instead of the last ones.
+        classes: network classes from outside this package that may be built, by dotted name.
+
+    Raises:
+        CheckpointError: nothing valid there. FrameworkError: the network class is unknown.
+    """
+    checkpoint = resolve(_local(source), ema_only=averaged)
+    recipe = checkpoint.documents("recipe.json")
+    network = network_from(recipe["generator"]["network"], classes=classes)
+    kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
+    _fill(network, checkpoint, *kinds)
+    network.to(device).eval().requires_grad_(False)
+    return LoadedGenerator(network=network, recipe=recipe, images=checkpoint.images, path=checkpoint.path)
+
+
+@torch.no_grad()
+def _fill(network: nn.Module, checkpoint: Checkpoint, weights: str, buffers: str) -> None:
+    for name, parameter in network.named_parameters():
+        parameter.copy_(checkpoint.full(f"generator/{weights}/{name}"))
+    for name, buffer in network.named_buffers():
+        buffer.copy_(checkpoint.full(f"generator/{buffers}/{name}"))
+
+
+def _local(source: str | Path) -> Path:
+    text = str(source)
+    if text.startswith("runs:/"):
+        from framework.tracking.artifacts import download_checkpoint  # imports mlflow
+
+        return download_checkpoint(text)
+    path = Path(text)
+    if not path.exists():
+        raise FrameworkError(f"{text}: no such checkpoint or run folder")
+    return path

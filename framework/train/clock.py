@@ -1,0 +1,8 @@
+"""The one clock of a run: real images seen. Everything periodic asks whether the clock has crossed a multiple."""
+
+from __future__ import annotations
+
+
+def crossed(every_images: int | None, *, before: int, after: int) -> bool:
+    """Whether a multiple of `every_images` lies in (before, after]; never when it is None or 0."""
+    return bool(every_images) and after // every_images > before // every_images

@@ -1,0 +1,87 @@
+"""How and where a recipe runs: the operational flags of every recipe file.
+
+Science lives in the recipe; one generic `--set path=value` reaches it. This list is meant to stay short.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from framework.engines.base import Precision
+from framework.quantities import parse_count
+from framework.recipe import EngineName
+
+Count = Annotated[
+    int,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="COUNT",
+        instance_from_str=lambda arguments: parse_count(arguments[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+"""An integer that may be written `200k` or `1.5M`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Operational flags. Counts may be written 20k or 1.5M."""
+
+    out: Path | None = None
+    """Run folder; the same command again resumes from it. Default: runs/<recipe name>."""
+    images: Count | None = None
+    """Train until this many real images have been seen. Default: the recipe's."""
+    batch_size: Count | None = None
+    """Global batch size (science: changes the result). Default: the recipe's."""
+    seed: int | None = None
+    """Seed of initialisation, data order and latents (science). Default: the recipe's."""
+    micro_batches: int = 1
+    """Gradient accumulation: cut each global batch into so many parts to save memory."""
+    engine: EngineName = "ddp"
+    """How players are spread over processes."""
+    precision: Precision = "fp32"
+    """Precision of forward passes; parameters stay fp32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    data: str | None = None
+    """Where this machine keeps the recipe's data: folder, shard list, http(s):// or pipe:."""
+    workers: int = 2
+    """Decoding workers per process."""
+    cache_folder: Path | None = None
+    """Where remote shards are kept, shared by the processes of a node. Default: a folder in the user's cache."""
+    cache_gb: float = 50.0
+    """Largest size of that cache in GB."""
+    on_bad_sample: Literal["error", "skip"] = "error"
+    """Stop at a damaged sample, or count, log and replace it."""
+    log_every_images: Count = 2_000
+    """Status line and metrics."""
+    sample_every_images: Count = 20_000
+    """Sample grid of the averaged generator."""
+    save_every_images: Count = 50_000
+    """Checkpoint; one is always written at the end and when stopped by a signal."""
+    keep_last: int = 3
+    """Newest checkpoints kept."""
+    keep_every_images: Count | None = None
+    """Also keep the checkpoints at multiples of this."""
+    most_skipped_steps: int = 20
+    """Stop after so many steps in a row with a non-finite loss or gradient."""
+    tracking: str = "default"
+    """MLflow tracking URI; `default`: a database beside the run folder; `none`: no MLflow (the journal stays)."""
+    experiment: str | None = None
+    """MLflow experiment. Default: the recipe's name."""
+    run_name: str | None = None
+    """MLflow run name. Default: the run folder's name."""
+    allow_change: bool = False
+    """Resume although the recipe's science differs from the checkpoint's."""
+    dry_run: bool = False
+    """Print the resolved recipe, parameter counts and a memory estimate; write nothing."""
+    json: bool = False
+    """With --dry-run: print JSON."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH=VALUE")] = field(default=())
+    """Change one leaf of the recipe, e.g. generator.optimizer.lr=2e-4; may be repeated."""

@@ -1,0 +1,90 @@
+"""What a person sees while training: a live progress bar on a terminal, plain status lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+from framework.quantities import format_duration
+
+
+class _Details(ProgressColumn):
+    """Images, speed, time left and losses in one column."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["details"])
+
+
+class Status:
+    """Progress of a run towards `total` images, starting at `images`."""
+
+    def __init__(self, *, name: str, images: int, total: int, quiet: bool = False) -> None:
+        self._name, self._total, self._quiet = name, total, quiet
+        self._console = Console(stderr=False)
+        self._mark = (time.monotonic(), images)
+        self._speed: float | None = None
+        self._losses = ""
+        self._live: Progress | None = None
+        if self._console.is_terminal and not quiet:
+            self._live = Progress(
+                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None), _Details(), console=self._console
+            )
+            self._task = self._live.add_task(name, total=total, completed=images, details="starting")
+
+    def __enter__(self) -> Status:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays, above the bar on a terminal."""
+        if self._quiet:
+            return
+        if self._live:
+            self._live.console.print(text, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def advance(self, images: int, *, phase: str) -> None:
+        """Move the bar; free of device reads, called every step."""
+        if self._live:
+            self._live.update(self._task, completed=images, description=phase, details=self._details(images))
+
+    def report(self, images: int, scores: dict[str, float], *, phase: str) -> None:
+        """Take new losses and the speed since the last report; elsewhere than on a terminal, print a line."""
+        now = time.monotonic()
+        elapsed, seen = now - self._mark[0], images - self._mark[1]
+        if seen > 0 and elapsed > 0:
+            self._speed, self._mark = seen / elapsed, (now, images)
+        self._losses = "  ".join(f"{name} {scores[name]:.3f}" for name in ("loss/D", "loss/G") if name in scores)
+        if self._live:
+            self.advance(images, phase=phase)
+        elif not self._quiet:
+            print(f"{phase}  {self._details(images)}", flush=True)
+
+    def _details(self, images: int) -> str:
+        parts = [f"{images:,}/{self._total:,} images"]
+        if self._speed:
+            parts += [f"{self._speed:,.0f} img/s", f"ETA {format_duration((self._total - images) / self._speed)}"]
+        if self._losses:
+            parts.append(self._losses)
+        return "  ".join(parts)
+
+
+def fail(message: str) -> None:
+    """An error a user can mend, on stderr, without a traceback."""
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(message)}", highlight=False)
+    sys.stderr.flush()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,170 @@
+"""The periodic work of a run: status and metrics, sample grids, checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from framework.checkpoint.writer import Writer
+from framework.describe import describe, science, science_hash
+from framework.engines.averaging import Average
+from framework.quantities import format_count
+from framework.recipe import Recipe
+from framework.runtime.health import FiniteGuard
+from framework.runtime.session import Session
+from framework.sampling.generate import generate
+from framework.sampling.latents import grid_labels, latents
+from framework.tracking.grids import image_grid
+from framework.tracking.system import SystemSampler
+from framework.tracking.tracker import NullTracker, Tracker
+from framework.train.console import Status
+from framework.train.loop import Duty, Window
+from framework.train.state import TrainingState
+
+GRID_ROWS = 8
+GRID_COLUMNS = 10
+
+
+class Stream(Protocol):
+    """What duties ask of the data stream."""
+
+    count: int
+    fingerprint: str
+    class_names: Sequence[str]
+
+
+@dataclass(kw_only=True)
+class Duties:
+    """Everything periodic needs; `table` is what the loop sees."""
+
+    session: Session
+    recipe: Recipe
+    state: TrainingState
+    average: Average
+    stream: Stream
+    window: Window
+    guard: FiniteGuard
+    tracker: Tracker | NullTracker
+    writer: Writer
+    status: Status
+    system: SystemSampler
+    save_seconds: float = 0.0
+
+    def table(self, *, log_every_images: int, sample_every_images: int, save_every_images: int) -> tuple[Duty, ...]:
+        """The periodic work in the order in which it is done."""
+        return (
+            Duty(name="report", every_images=log_every_images, run=self.report),
+            Duty(name="sample", every_images=sample_every_images, run=self.sample),
+            Duty(name="save", every_images=save_every_images, run=self.save),
+        )
+
+    def report(self, images: int) -> None:
+        """Average the scores over processes (a collective), log them and start a new window."""
+        scores = self.window.scores.means(device=self.session.device)
+        seconds = time.monotonic() - self.window.begun
+        seen = images - self.window.first_image
+        waited = self.session.max_over_ranks(self.window.wait_seconds)
+        if self.session.is_main:
+            self.tracker.metrics(
+                scores
+                | self._learning_rates(images)
+                | {
+                    "perf/images_per_second": seen / seconds,
+                    "perf/seconds_per_kimg": 1000.0 * seconds / seen,
+                    "perf/data_wait_share": waited / seconds,
+                    "perf/save_stall_share": self.save_seconds / seconds,
+                    "progress/kimg": images / 1000.0,
+                    "progress/epoch": images / self.stream.count,
+                    "health/skipped_steps": float(self.guard.skipped_steps),
+                }
+                | self.system.sample(),
+                images=images,
+            )
+            self.status.report(images, scores, phase="train")
+        self.save_seconds = 0.0
+        self.window.reset(images=images)
+
+    def _learning_rates(self, images: int) -> dict[str, float]:
+        players = {"D": self.recipe.discriminator, "G": self.recipe.generator}
+        return {f"lr/{letter}": p.optimizer.lr * p.schedule.at(images) for letter, p in players.items()}
+
+    def sample(self, images: int) -> None:
+        """The grid of fixed latents from the averaged generator, one class per column."""
+        everyone = self.state.players["generator"].collective_forward
+        if not (everyone or self.session.is_main):
+            return
+        columns = sample_columns(self.recipe)
+        labels = grid_labels(rows=GRID_ROWS, columns=columns, classes=self.recipe.data.classes)
+        with self.average.swapped_in() as network:
+            z_dim = int(network.z_dim)  # type: ignore[arg-type]
+            z = latents(seed=self.recipe.seed, count=GRID_ROWS * columns, z_dim=z_dim)
+            pixels = generate(network, z, labels)
+        if self.session.is_main:
+            grid = image_grid(pixels.numpy(), columns=columns, labels=self._column_names(labels, columns), scale=self._scale())
+            self.tracker.image("samples/ema", grid, images=images)
+
+    def show_reals(self, images: Tensor, labels: Tensor) -> None:
+        """A grid of real images in the layout of the sample grids, for comparison."""
+        columns = sample_columns(self.recipe)
+        wanted = grid_labels(rows=GRID_ROWS, columns=columns, classes=self.recipe.data.classes)
+        chosen = images[: GRID_ROWS * columns]
+        if wanted is not None:
+            chosen = _arrange(images, labels, wanted)
+        grid = image_grid(chosen.numpy(), columns=columns, labels=self._column_names(wanted, columns), scale=self._scale())
+        self.tracker.image("samples/real", grid, images=0)
+
+    def _column_names(self, labels: Tensor | None, columns: int) -> list[str] | None:
+        if labels is None:
+            return None
+        names = self.stream.class_names
+        return [names[c] if c < len(names) else str(c) for c in labels[:columns].tolist()]
+
+    def _scale(self) -> int:
+        return max(1, 64 // self.recipe.data.resolution)
+
+    def save(self, images: int) -> None:
+        """Snapshot the state; files are written in the background."""
+        begun = time.monotonic()
+        record = {
+            "players": self.state.record(),
+            "skipped_steps": self.guard.skipped_steps,
+            "science_hash": science_hash(self.recipe),
+            "data": {"fingerprint": self.stream.fingerprint, "count": self.stream.count},
+        }
+        documents: dict[str, Any] = {"recipe.json": describe(self.recipe), "science.json": science(self.recipe)}
+        self.writer.save(images, self.state.pieces(is_main=self.session.is_main), documents=documents, record=record)
+        self.save_seconds += time.monotonic() - begun
+        if self.session.is_main:
+            location = self.writer.folder / str(images)
+            self.tracker.tags({"framework.checkpoint": str(location), "framework.checkpoint_images": images})
+            self.status.say(f"checkpoint at {format_count(images)} images: {location}")
+
+    def finish(self, images: int) -> None:
+        """The last tick: whatever is pending is logged, drawn and saved, and the checkpoint is on disk."""
+        if self.window.steps:
+            self.report(images)
+        self.sample(images)
+        self.save(images)
+        self.writer.wait()
+        self.session.barrier()
+        self.tracker.flush()
+
+
+def sample_columns(recipe: Recipe) -> int:
+    """Columns of a sample grid."""
+    return min(recipe.data.classes, GRID_COLUMNS) or GRID_ROWS
+
+
+def _arrange(images: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
+    """Images (len(wanted), C, H, W) whose labels are `wanted`; white where a class has too few."""
+    chosen = torch.full((len(wanted), *images.shape[1:]), 255, dtype=torch.uint8)
+    for label in wanted.unique().tolist():
+        places = (wanted == label).nonzero().flatten()
+        found = (labels == label).nonzero().flatten()[: len(places)]
+        chosen[places[: len(found)]] = images[found]
+    return chosen

@@ -1,0 +1,96 @@
+"""A run's folder: where its files are, what it would resume from, and whether that is allowed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from framework.checkpoint.reader import Checkpoint, newest_valid
+from framework.describe import describe, differences, dumps, science, science_hash
+from framework.errors import FrameworkError
+from framework.recipe import Recipe
+from framework.runtime.session import Session
+
+log = logging.getLogger("framework")
+
+
+class ResumeError(FrameworkError):
+    """The run folder holds something that this command would not continue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """`<out>/`: recipe.json, journal.jsonl, checkpoints/, samples/, and PREEMPTED while a stopped run waits."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder per checkpoint, named by images seen."""
+        return self.path / "checkpoints"
+
+    @property
+    def preempted(self) -> Path:
+        """Marker that a signal stopped the run before its end; schedulers requeue on it."""
+        return self.path / "PREEMPTED"
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.json"
+
+    def prepare(self, recipe: Recipe) -> None:
+        """Make the folder and write the resolved recipe.
+
+        Raises:
+            FrameworkError: it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            temporary = self.recipe.with_suffix(".part")
+            temporary.write_text(dumps(describe(recipe) | {"science_hash": science_hash(recipe)}))
+            temporary.replace(self.recipe)
+            self.preempted.unlink(missing_ok=True)
+        except OSError as error:
+            raise FrameworkError(f"the run folder {self.path} cannot be written: {error.strerror}; choose another --out") from None
+
+    def newest_checkpoint(self, session: Session) -> Checkpoint | None:
+        """The newest checkpoint that passes its hashes, the same on every process; refused ones are logged.
+
+        Raises:
+            ResumeError: checkpoints exist, but none of them is intact.
+        """
+        if session.is_main:
+            found, rejected = newest_valid(self.checkpoints)
+            for one in rejected:
+                log.warning("checkpoint refused: %s (%s)", one.path, one.why)
+            answer = str(found.images) if found else ("damaged" if rejected else "")
+        else:
+            answer = None
+        answer = session.broadcast_text(answer)
+        if answer == "damaged":
+            raise ResumeError(
+                f"every checkpoint in {self.checkpoints} is damaged (see the warnings above); move the folder away to "
+                "start afresh, or restore one from a copy"
+            )
+        return Checkpoint.open(self.checkpoints / answer) if answer else None
+
+
+def check_science(recipe: Recipe, checkpoint: Checkpoint, *, allow_change: bool) -> None:
+    """Refuse to continue a checkpoint of another recipe unless that is wanted.
+
+    Raises:
+        ResumeError: naming every difference.
+    """
+    if checkpoint.record["science_hash"] == science_hash(recipe):
+        return
+    listed = "\n  ".join(differences(checkpoint.documents("science.json"), science(recipe)))
+    if allow_change:
+        log.warning("continuing with a changed recipe:\n  %s", listed)
+        return
+    raise ResumeError(
+        f"{checkpoint.path} was trained with another recipe:\n  {listed}\n"
+        "Use another --out for a new run, or --allow-change to continue with the change."
+    )
+

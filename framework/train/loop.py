@@ -1,0 +1,94 @@
+"""The loop: one clock, one game, a visible table of periodic work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from framework.games.alternating import AlternatingGame
+from framework.games.scores import Scores
+from framework.runtime.health import FiniteGuard
+from framework.runtime.seeding import seed_torch
+from framework.runtime.signals import StopVote
+from framework.train.clock import crossed
+
+Outcome = Literal["finished", "stopped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duty:
+    """Periodic work: `run(images)` after the step in which the clock crosses a multiple of `every_images`."""
+
+    name: str
+    every_images: int | None
+    run: Callable[[int], None]
+
+
+class Window:
+    """What happened since the last tick."""
+
+    def __init__(self) -> None:
+        self.reset(images=0)
+
+    def reset(self, *, images: int) -> None:
+        """Begin a new window."""
+        self.scores, self.begun, self.first_image = Scores(), time.monotonic(), images
+        self.wait_seconds, self.steps = 0.0, 0
+
+    def add(self, scores: Scores, *, wait_seconds: float) -> None:
+        """Add one step."""
+        self.scores.merge(scores)
+        self.wait_seconds += wait_seconds
+        self.steps += 1
+
+
+class Waiting:
+    """Counts the seconds spent waiting for the next batch."""
+
+    def __init__(self, batches: Iterator) -> None:
+        self._batches, self.seconds = batches, 0.0
+
+    def __iter__(self) -> Waiting:
+        return self
+
+    def __next__(self):  # type: ignore[no-untyped-def]  # whatever the stream yields
+        begun = time.monotonic()
+        batch = next(self._batches)
+        self.seconds += time.monotonic() - begun
+        return batch
+
+
+def train(
+    game: AlternatingGame,
+    batches: Iterator,
+    *,
+    images: int,
+    total_images: int,
+    seed: int,
+    duties: tuple[Duty, ...],
+    window: Window,
+    guard: FiniteGuard,
+    stop: StopVote,
+) -> tuple[Outcome, int]:
+    """Play until `total_images` have been seen or a signal arrives; returns why it ended and the clock.
+
+    Raises:
+        TrainingDiverged: too many steps in a row were not finite.
+    """
+    source = Waiting(batches)
+    window.reset(images=images)
+    while images < total_images:
+        seed_torch(seed, images, game.generator.rank)  # dropout and the like; everything else draws by position
+        waited = source.seconds
+        scores, finite = game.step(source, images=images)
+        before, images = images, images + game.step_images
+        window.add(scores, wait_seconds=source.seconds - waited)
+        guard.observe(finite=finite, images=images)
+        for duty in duties:
+            if crossed(duty.every_images, before=before, after=images):
+                duty.run(images)
+        if stop.poll() and images < total_images:
+            return "stopped", images
+    return "finished", images

@@ -1,0 +1,102 @@
+"""`--dry-run`: what a recipe is and what it will need, without data, without weights and without writing anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from framework.describe import describe, dumps, science_hash
+from framework.engines.choose import check
+from framework.games.share import BatchShare
+from framework.quantities import format_bytes, format_count
+from framework.recipe import Recipe
+from framework.train.config import RunConfig
+
+SIDES = ("generator", "discriminator")
+
+
+@dataclass
+class _SavedBytes:
+    total: int = 0
+
+    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.total += tensor.numel() * tensor.element_size()
+        return tensor
+
+
+def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device) -> dict[str, Any]:
+    """The report behind `--dry-run --json`."""
+    for side in SIDES:
+        check(getattr(recipe, side).engine or config.engine, side=side, device=device, precision=config.precision)
+    with torch.device("meta"):
+        networks = {side: recipe.build_network(side) for side in SIDES}
+    counts = {side: sum(p.numel() for p in network.parameters()) for side, network in networks.items()}
+    share = BatchShare(batch_size=recipe.batch_size, micro_batches=config.micro_batches, world=world)
+    local = max(m.rows.stop - m.rows.start for m in share.micros())
+    return {
+        "recipe": describe(recipe),
+        "science_hash": science_hash(recipe),
+        "parameters": {**counts, "total": sum(counts.values())},
+        "processes": world,
+        "images_per_micro_batch": local,
+        "memory_bytes_per_process": _memory(networks, counts, recipe, local, config),
+    }
+
+
+def _memory(
+    networks: dict[str, nn.Module], counts: dict[str, int], recipe: Recipe, local: int, config: RunConfig
+) -> dict[str, int]:
+    moments = {side: len(getattr(recipe, side).optimizer.moments) for side in SIDES}
+    memory = {
+        "weights": 4 * sum(counts.values()),
+        "gradients": 4 * sum(counts.values()),
+        "optimizer": 4 * sum(moments[side] * counts[side] for side in SIDES),
+        "average": 4 * counts["generator"],
+        "activations": _activations(networks, recipe, local) // (1 if config.precision == "fp32" else 2),
+    }
+    return {**memory, "total": sum(memory.values())}
+
+
+def _activations(networks: dict[str, nn.Module], recipe: Recipe, local: int) -> int:
+    """Bytes autograd keeps for the larger of the two turns, counted on meta tensors (no arithmetic is done).
+
+    The generator's turn holds its own forward and the discriminator's; the discriminator's turn holds two of its own.
+    """
+    generator, discriminator = networks["generator"], networks["discriminator"]
+    with torch.device("meta"):
+        labels = torch.zeros(local, dtype=torch.int64) if recipe.data.classes else None
+        z = torch.zeros(local, int(generator.z_dim))  # type: ignore[arg-type]
+        own, judged = _SavedBytes(), _SavedBytes()
+        with torch.autograd.graph.saved_tensors_hooks(own.pack, lambda tensor: tensor):
+            images = generator(z, labels)
+        with torch.autograd.graph.saved_tensors_hooks(judged.pack, lambda tensor: tensor):
+            discriminator(images, labels)
+    return judged.total + max(own.total, judged.total)
+
+
+def show(report: dict[str, Any], *, as_json: bool) -> None:
+    """Print the report as JSON or as tables."""
+    if as_json:
+        print(dumps(report), end="")
+        return
+    console = Console()
+    recipe = report["recipe"]
+    console.print(f"[bold]{recipe['name']}[/]  {recipe['paper']}", highlight=False)
+    console.print(dumps(recipe), highlight=False, end="")
+    table = Table("", "generator", "discriminator", "total", title="Parameters")
+    table.add_row("count", *(f"{report['parameters'][side]:,}" for side in (*SIDES, "total")))
+    console.print(table)
+    memory = Table("per process", "estimate", title=f"Memory, {report['images_per_micro_batch']} images per micro-batch")
+    for name, num_bytes in report["memory_bytes_per_process"].items():
+        memory.add_row(name, format_bytes(num_bytes))
+    console.print(memory)
+    console.print(
+        f"{format_count(recipe['images'])} images on {report['processes']} process(es); science hash "
+        f"{report['science_hash'][:12]}; nothing was written",
+        highlight=False,
+    )
