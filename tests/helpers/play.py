@@ -1,0 +1,145 @@
+"""A small game on synthetic images, the same for any number of processes, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from framework import R1, Adam, Alternating, Averaging, Hinge, Linear, Network, Player, Recipe, Shards
+from framework.engines.averaging import Average
+from framework.engines.choose import build_engine
+from framework.games.alternating import AlternatingGame
+from framework.games.share import BatchShare
+from framework.networks import sagan
+from framework.runtime.seeding import Draws, seed_torch
+from framework.train.state import TrainingState
+from tests.helpers import smooth
+
+
+def small_recipe(**changes: Any) -> Recipe:
+    """A conditional SAGAN with spectral norm, conditional batch norm, lazy R1, clipping and a schedule."""
+    recipe = Recipe(
+        name="small",
+        paper="none",
+        data=Shards(location="synthetic", resolution=32, channels=1, classes=5),
+        generator=Player(
+            network=Network(sagan.Generator, width=4, z_dim=8, attention_at=16),
+            optimizer=Adam(lr=1e-3, betas=(0.0, 0.9)),
+            schedule=Linear(end_images=400, end=0.5),
+            clip_norm=1.0,
+        ),
+        discriminator=Player(
+            network=Network(sagan.Discriminator, width=4, attention_at=16), optimizer=Adam(lr=2e-3, betas=(0.0, 0.9))
+        ),
+        game=Alternating(loss=Hinge(), discriminator_terms=(R1(weight=1.0, every=2),)),
+        averaging=Averaging(half_life_images=50),
+        batch_size=12,
+        images=10_000,
+    )
+    return replace(recipe, **changes)
+
+
+def smooth_recipe(**changes: Any) -> Recipe:
+    """The same game with the kink-free players of `tests.helpers.smooth`."""
+    recipe = small_recipe()
+    return replace(
+        recipe,
+        data=replace(recipe.data, resolution=8),
+        generator=replace(recipe.generator, network=Network(smooth.Generator)),
+        discriminator=replace(recipe.discriminator, network=Network(smooth.Discriminator)),
+        **changes,
+    )
+
+
+@dataclass
+class Batch:
+    images: Tensor
+    labels: Tensor
+
+
+def synthetic(recipe: Recipe, share: BatchShare, start: int = 0) -> Iterator[Batch]:
+    """This rank's rows of random real images, a function of the position."""
+    data, position = recipe.data, start
+    while True:
+        draws = Draws(seed=99, images=position)
+        shape = (recipe.batch_size, data.channels, data.resolution, data.resolution)
+        images = draws.integers("images", 256, *shape).to(torch.uint8)
+        labels = draws.integers("labels", max(1, data.classes), recipe.batch_size)
+        micros = share.micros()
+        yield Batch(torch.cat([images[m.rows] for m in micros]), torch.cat([labels[m.rows] for m in micros]))
+        position += recipe.batch_size
+
+
+@dataclass
+class Played:
+    """A game with its parts, before or after some steps."""
+
+    game: AlternatingGame
+    state: TrainingState
+    share: BatchShare
+    recipe: Recipe
+
+
+def start(recipe: Recipe, *, micro_batches: int = 1, dtype: torch.dtype = torch.float32, precision: str = "fp32") -> Played:
+    """Build the game in this process (group)."""
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    engines = {}
+    for side in ("generator", "discriminator"):
+        seed_torch(recipe.seed, side, rank)  # ranks start differently on purpose: the engine must make them equal
+        network = recipe.build_network(side).to(dtype)
+        engines[side] = build_engine(network, getattr(recipe, side), side=side, engine="ddp", precision=precision)
+    average = Average(engines["generator"])
+    share = BatchShare(batch_size=recipe.batch_size, micro_batches=micro_batches, rank=rank, world=world)
+    game = AlternatingGame(
+        recipe.game,
+        generator=engines["generator"],
+        discriminator=engines["discriminator"],
+        average=average,
+        recipe=recipe,
+        share=share,
+    )
+    return Played(game, TrainingState(players=engines, averages={"generator": average}), share, recipe)
+
+
+def steps(played: Played, *, begin: int = 0, count: int) -> dict[str, Tensor]:
+    """Play; losses, gradient norms and logits per step (count, names) under `scores/<name>`."""
+    table: dict[str, list[float]] = {}
+    batches, images = synthetic(played.recipe, played.share, begin), begin
+    for _ in range(count):
+        scores, finite = played.game.step(batches, images=images)
+        assert finite
+        for name, value in scores.means(device=torch.device("cpu")).items():
+            table.setdefault(name, []).append(value)
+        images += played.game.step_images
+    return {f"scores/{name}": torch.tensor(values, dtype=torch.float64) for name, values in table.items()}
+
+
+def outputs(played: Played) -> dict[str, Tensor]:
+    """What the players and the average compute after playing, on fixed inputs."""
+    recipe, draws = played.recipe, Draws(seed=5, images=0)
+    dtype = next(played.game.generator.network.parameters()).dtype
+    z = draws.normal("z", 10, 8).to(dtype)
+    labels = torch.arange(10) % recipe.data.classes if recipe.data.classes else None
+    result = {}
+    with torch.no_grad():
+        played.game.generator.network.eval()
+        images = played.game.generator.network(z, labels)
+        played.game.generator.network.train()
+        result["outputs/generator"] = images
+        result["outputs/discriminator"] = played.game.discriminator.network(images, labels)
+        with played.game.average.swapped_in() as averaged:
+            result["outputs/average"] = averaged(z, labels)
+    return result
+
+
+def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor], prefix: str) -> float:
+    """The largest absolute difference over entries whose name begins with `prefix`."""
+    names = [name for name in a if name.startswith(prefix)]
+    assert names == [name for name in b if name.startswith(prefix)]
+    assert names
+    return max(float((a[name].double() - b[name].double()).abs().max()) for name in names)
