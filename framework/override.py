@@ -56,7 +56,8 @@ def settable(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every path that `--set` accepts, with its present value."""
     if isinstance(value, Network):
         names = Network.parameters_of(value.cls)
-        children: Iterable[tuple[str, Any]] = [(n, value.options.get(n, p.default)) for n, p in names.items()]
+        given = {n: p.default for n, p in names.items() if p.default is not p.empty} | dict(value.options)
+        children: Iterable[tuple[str, Any]] = [(n, given.get(n)) for n in names]  # None: the data decides
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         children = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
     elif isinstance(value, tuple) and any(dataclasses.is_dataclass(v) for v in value):
@@ -102,7 +103,7 @@ def _child(value: Any, annotation: Any, rest: list[str], text: str, context: Con
 
 
 def _annotation(cls: type, name: str) -> Any:
-    hints = typing.get_type_hints(cls.__init__)
+    hints = typing.get_type_hints(inspect.getattr_static(cls, "__init__"))
     default = inspect.signature(cls).parameters[name].default
     return hints.get(name, type(default) if default is not inspect.Parameter.empty else str)
 
@@ -137,7 +138,9 @@ def parse(text: str, annotation: Any, path: str) -> Any:
             return tuple(parse(part.strip(), kind, path) for part, kind in zip(parts, kinds, strict=True))
     except (ValueError, KeyError):
         raise OverrideError(f"--set {path}: expects {_type_name(annotation)}, got {text!r}") from None
-    raise OverrideError(f"--set {path}: a field of type {_type_name(annotation)} is set in the recipe file, not by a flag")
+    raise OverrideError(
+        f"--set {path}: a field of type {_type_name(annotation)} is set in the recipe file, not by a flag"
+    )
 
 
 def _parse_union(text: str, members: tuple[Any, ...], path: str) -> Any:

@@ -147,7 +147,7 @@ class Network:
                 value = self.options[name]
                 _require(
                     name not in derived or derived[name] == value,
-                    f"{self.cls.__name__}: {name}={value!r} contradicts the data, which has {name}={derived.get(name)!r}",
+                    f"{self.cls.__name__}: {name}={value!r} contradicts the data's {name}={derived.get(name)!r}",
                 )
             elif name in derived:
                 value = derived[name]

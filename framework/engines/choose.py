@@ -42,6 +42,4 @@ def build_engine(network: nn.Module, player: Player, *, side: str, engine: Engin
     name = player.engine or engine
     device = next(network.parameters()).device
     check(name, side=side, device=device, precision=precision)
-    return Replicated(
-        network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision
-    )
+    return Replicated(network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision)

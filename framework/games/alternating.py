@@ -160,9 +160,7 @@ class AlternatingGame:
                 player.backward(loss * micro.weight, last=micro.last)
         return self._finish_turn(player, self._recipe.generator.schedule.at(images), "G", scores)
 
-    def _with_terms(
-        self, loss: Tensor, due: list[Penalty], evidence: Evidence, scores: Scores, micro: Micro
-    ) -> Tensor:
+    def _with_terms(self, loss: Tensor, due: list[Penalty], evidence: Evidence, scores: Scores, micro: Micro) -> Tensor:
         # In the same backward as the loss, so that gradients are reduced once; outside autocast, because second
         # derivatives need fp32.
         for term in due:

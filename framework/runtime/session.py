@@ -93,7 +93,10 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
                 "cpu_2.yaml ...` (`accelerate launch --cpu --num_processes N` starts only one process)."
             )
         yield Session(
-            rank=state.process_index, world=state.num_processes, local_rank=state.local_process_index, device=state.device
+            rank=state.process_index,
+            world=state.num_processes,
+            local_rank=state.local_process_index,
+            device=torch.device("cpu") if on_cpu else state.device,
         )
     finally:
         if dist.is_initialized():
@@ -105,7 +108,11 @@ def _adopt_mpi_environment() -> None:
     """Give the names torch expects to the variables that mpirun and srun set."""
     if "RANK" in os.environ or "WORLD_SIZE" in os.environ:
         return
-    names = {"RANK": "OMPI_COMM_WORLD_RANK", "WORLD_SIZE": "OMPI_COMM_WORLD_SIZE", "LOCAL_RANK": "OMPI_COMM_WORLD_LOCAL_RANK"}
+    names = {
+        "RANK": "OMPI_COMM_WORLD_RANK",
+        "WORLD_SIZE": "OMPI_COMM_WORLD_SIZE",
+        "LOCAL_RANK": "OMPI_COMM_WORLD_LOCAL_RANK",
+    }
     if all(theirs in os.environ for theirs in names.values()):
         os.environ.update({ours: os.environ[theirs] for ours, theirs in names.items()})
 

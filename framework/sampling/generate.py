@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from framework.networks.blocks.norm import standing_statistics
+from framework.runtime.seeding import Draws
+
 
 @torch.no_grad()
 def generate(network: nn.Module, z: Tensor, labels: Tensor | None = None, *, batch_size: int = 32) -> Tensor:
@@ -29,3 +32,15 @@ def generate(network: nn.Module, z: Tensor, labels: Tensor | None = None, *, bat
 def to_uint8(images: Tensor) -> Tensor:
     """[-1, 1] -> uint8 on the CPU, rounded to nearest."""
     return images.float().mul(127.5).add(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+@torch.no_grad()
+def settle_statistics(network: nn.Module, *, classes: int, num_batches: int, seed: int, batch_size: int = 64) -> None:
+    """Recompute batch-norm statistics from the network's own samples (standing statistics, arXiv:1809.11096, B)."""
+    parameter = next(network.parameters())
+    with standing_statistics(network, statistics="local"):
+        for index in range(num_batches):
+            draws = Draws(seed=seed, images=index)
+            z = draws.normal("standing", batch_size, int(network.z_dim)).to(parameter)  # type: ignore[arg-type]
+            labels = draws.integers("standing/labels", classes, batch_size).to(parameter.device) if classes else None
+            network(z, labels)

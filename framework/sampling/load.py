@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from framework.checkpoint.reader import Checkpoint, resolve
+from framework.checkpoint import Checkpoint, resolve
 from framework.describe import network_from
 from framework.errors import FrameworkError
 
@@ -32,6 +32,11 @@ class LoadedGenerator:
         return int(self.recipe["data"]["classes"])
 
     @property
+    def class_names(self) -> list[str]:
+        """Names of the classes; empty when the data had none."""
+        return list(self.recipe.get("class_names", []))
+
+    @property
     def z_dim(self) -> int:
         """Length of the latent vector."""
         return int(self.network.z_dim)  # type: ignore[arg-type]
@@ -43,18 +48,20 @@ def load_generator(
     device: str | torch.device = "cpu",
     averaged: bool = True,
     classes: Mapping[str, type[nn.Module]] | None = None,
+    tracking_uri: str | None = None,
 ) -> LoadedGenerator:
     """Load the generator of a checkpoint folder, a run folder (its newest valid checkpoint) or `runs:/<MLflow run id>`.
 
     Args:
         averaged: the moving average of the weights (EMA) instead of the last ones.
         classes: network classes from outside this package that may be built, by dotted name.
+        tracking_uri: MLflow store in which `runs:/...` is looked up.
 
     Raises:
         CheckpointError: nothing valid there. FrameworkError: the network class is unknown.
     """
-    checkpoint = resolve(_local(source), ema_only=averaged)
-    recipe = checkpoint.documents("recipe.json")
+    checkpoint = resolve(_local(source, tracking_uri), ema_only=averaged)
+    recipe = checkpoint.document("recipe.json")
     network = network_from(recipe["generator"]["network"], classes=classes)
     kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
     _fill(network, checkpoint, *kinds)
@@ -70,12 +77,12 @@ def _fill(network: nn.Module, checkpoint: Checkpoint, weights: str, buffers: str
         buffer.copy_(checkpoint.full(f"generator/{buffers}/{name}"))
 
 
-def _local(source: str | Path) -> Path:
+def _local(source: str | Path, tracking_uri: str | None) -> Path:
     text = str(source)
     if text.startswith("runs:/"):
         from framework.tracking.artifacts import download_checkpoint  # imports mlflow
 
-        return download_checkpoint(text)
+        return download_checkpoint(text, tracking_uri=tracking_uri)
     path = Path(text)
     if not path.exists():
         raise FrameworkError(f"{text}: no such checkpoint or run folder")

@@ -32,7 +32,11 @@ class Status:
         self._live: Progress | None = None
         if self._console.is_terminal and not quiet:
             self._live = Progress(
-                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None), _Details(), console=self._console
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                _Details(),
+                console=self._console,
             )
             self._task = self._live.add_task(name, total=total, completed=images, details="starting")
 
@@ -41,7 +45,9 @@ class Status:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
 

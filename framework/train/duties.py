@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from framework.checkpoint.writer import Writer
+from framework.checkpoint import Checkpoint, Writer
 from framework.describe import describe, science, science_hash
 from framework.engines.averaging import Average
 from framework.quantities import format_count
@@ -19,9 +20,9 @@ from framework.runtime.health import FiniteGuard
 from framework.runtime.session import Session
 from framework.sampling.generate import generate
 from framework.sampling.latents import grid_labels, latents
+from framework.tracking import NullTracker, Tracker
 from framework.tracking.grids import image_grid
 from framework.tracking.system import SystemSampler
-from framework.tracking.tracker import NullTracker, Tracker
 from framework.train.console import Status
 from framework.train.loop import Duty, Window
 from framework.train.state import TrainingState
@@ -35,7 +36,11 @@ class Stream(Protocol):
 
     count: int
     fingerprint: str
-    class_names: Sequence[str]
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes; may be empty."""
+        ...
 
 
 @dataclass(kw_only=True)
@@ -51,6 +56,7 @@ class Duties:
     guard: FiniteGuard
     tracker: Tracker | NullTracker
     writer: Writer
+    checkpoints: Path
     status: Status
     system: SystemSampler
     save_seconds: float = 0.0
@@ -105,7 +111,9 @@ class Duties:
             z = latents(seed=self.recipe.seed, count=GRID_ROWS * columns, z_dim=z_dim)
             pixels = generate(network, z, labels)
         if self.session.is_main:
-            grid = image_grid(pixels.numpy(), columns=columns, labels=self._column_names(labels, columns), scale=self._scale())
+            grid = image_grid(
+                pixels.numpy(), columns=columns, labels=self._column_names(labels, columns), scale=self._scale()
+            )
             self.tracker.image("samples/ema", grid, images=images)
 
     def show_reals(self, images: Tensor, labels: Tensor) -> None:
@@ -115,7 +123,9 @@ class Duties:
         chosen = images[: GRID_ROWS * columns]
         if wanted is not None:
             chosen = _arrange(images, labels, wanted)
-        grid = image_grid(chosen.numpy(), columns=columns, labels=self._column_names(wanted, columns), scale=self._scale())
+        grid = image_grid(
+            chosen.numpy(), columns=columns, labels=self._column_names(wanted, columns), scale=self._scale()
+        )
         self.tracker.image("samples/real", grid, images=0)
 
     def _column_names(self, labels: Tensor | None, columns: int) -> list[str] | None:
@@ -136,11 +146,14 @@ class Duties:
             "science_hash": science_hash(self.recipe),
             "data": {"fingerprint": self.stream.fingerprint, "count": self.stream.count},
         }
-        documents: dict[str, Any] = {"recipe.json": describe(self.recipe), "science.json": science(self.recipe)}
+        documents: dict[str, Any] = {
+            "recipe.json": describe(self.recipe) | {"class_names": list(self.stream.class_names)},
+            "science.json": science(self.recipe),
+        }
         self.writer.save(images, self.state.pieces(is_main=self.session.is_main), documents=documents, record=record)
         self.save_seconds += time.monotonic() - begun
         if self.session.is_main:
-            location = self.writer.folder / str(images)
+            location = self.checkpoints / str(images)
             self.tracker.tags({"framework.checkpoint": str(location), "framework.checkpoint_images": images})
             self.status.say(f"checkpoint at {format_count(images)} images: {location}")
 
@@ -152,7 +165,15 @@ class Duties:
         self.save(images)
         self.writer.wait()
         self.session.barrier()
+        if self.session.is_main:
+            self._upload_generator(self.checkpoints / str(images))
         self.tracker.flush()
+
+    def _upload_generator(self, checkpoint: Path) -> None:
+        """What sampling needs goes to MLflow too, so that `framework sample runs:/<id>` works elsewhere."""
+        names = (*Checkpoint.open(checkpoint).ema_files, "manifest.json", "recipe.json")
+        for name in names:
+            self.tracker.artifact(checkpoint / name, folder=f"checkpoints/{checkpoint.name}")
 
 
 def sample_columns(recipe: Recipe) -> int:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.checkpoint.reader import Checkpoint, newest_valid
+from framework.checkpoint import Checkpoint, newest_valid
 from framework.describe import describe, differences, dumps, science, science_hash
 from framework.errors import FrameworkError
 from framework.recipe import Recipe
@@ -53,7 +53,9 @@ class RunFolder:
             temporary.replace(self.recipe)
             self.preempted.unlink(missing_ok=True)
         except OSError as error:
-            raise FrameworkError(f"the run folder {self.path} cannot be written: {error.strerror}; choose another --out") from None
+            raise FrameworkError(
+                f"the run folder {self.path} cannot be written: {error.strerror}; choose another --out"
+            ) from None
 
     def newest_checkpoint(self, session: Session) -> Checkpoint | None:
         """The newest checkpoint that passes its hashes, the same on every process; refused ones are logged.
@@ -85,7 +87,7 @@ def check_science(recipe: Recipe, checkpoint: Checkpoint, *, allow_change: bool)
     """
     if checkpoint.record["science_hash"] == science_hash(recipe):
         return
-    listed = "\n  ".join(differences(checkpoint.documents("science.json"), science(recipe)))
+    listed = "\n  ".join(differences(checkpoint.document("science.json"), science(recipe)))
     if allow_change:
         log.warning("continuing with a changed recipe:\n  %s", listed)
         return
@@ -93,4 +95,3 @@ def check_science(recipe: Recipe, checkpoint: Checkpoint, *, allow_change: bool)
         f"{checkpoint.path} was trained with another recipe:\n  {listed}\n"
         "Use another --out for a new run, or --allow-change to continue with the change."
     )
-

@@ -85,7 +85,9 @@ def _train(recipe: Recipe, config: RunConfig) -> None:
     with open_session(device=config.device) as session:
         logging.basicConfig(
             level=logging.INFO if session.is_main else logging.WARNING,
-            format=f"%(levelname)s rank {session.rank}: %(message)s" if session.world > 1 else "%(levelname)s: %(message)s",
+            format=f"%(levelname)s rank {session.rank}: %(message)s"
+            if session.world > 1
+            else "%(levelname)s: %(message)s",
         )
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         run(recipe, config, session=session, data=data_location(recipe, config))

@@ -91,7 +91,9 @@ def show(report: dict[str, Any], *, as_json: bool) -> None:
     table = Table("", "generator", "discriminator", "total", title="Parameters")
     table.add_row("count", *(f"{report['parameters'][side]:,}" for side in (*SIDES, "total")))
     console.print(table)
-    memory = Table("per process", "estimate", title=f"Memory, {report['images_per_micro_batch']} images per micro-batch")
+    memory = Table(
+        "per process", "estimate", title=f"Memory, {report['images_per_micro_batch']} images per micro-batch"
+    )
     for name, num_bytes in report["memory_bytes_per_process"].items():
         memory.add_row(name, format_bytes(num_bytes))
     console.print(memory)

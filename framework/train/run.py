@@ -10,9 +10,9 @@ import uuid
 from contextlib import ExitStack
 from pathlib import Path
 
-from framework.checkpoint.reader import Checkpoint
-from framework.checkpoint.retention import Retention
-from framework.checkpoint.writer import Writer
+import torch
+
+from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.data.stream import Stream, open_stream
 from framework.describe import describe, leaves, science_hash
 from framework.engines.averaging import Average
@@ -26,12 +26,12 @@ from framework.runtime.health import FiniteGuard
 from framework.runtime.seeding import seed_torch
 from framework.runtime.session import Session
 from framework.runtime.signals import StopVote
+from framework.tracking import NullTracker, Tracker
 from framework.tracking.system import SystemSampler, git_revision
-from framework.tracking.tracker import NullTracker, Tracker
 from framework.train.config import RunConfig
 from framework.train.console import Status
 from framework.train.duties import Duties
-from framework.train.folder import RunFolder, check_science
+from framework.train.folder import ResumeError, RunFolder, check_science
 from framework.train.loop import Outcome, Window, train
 from framework.train.state import TrainingState
 
@@ -76,7 +76,7 @@ def _play(
     stack: ExitStack,
 ) -> Outcome:
     assert isinstance(recipe.game, Alternating)
-    stream = _open_stream(recipe, config, data)
+    stream = _open_stream(recipe, config, data, session.device)
     players = {side: _engine(recipe, side, config, session) for side in SIDES}
     for engine in players.values():
         stack.callback(engine.close)
@@ -107,9 +107,7 @@ def _play(
     )
     stack.callback(writer.close)
     tracker = _open_tracker(recipe, config, folder, stream) if session.is_main else NullTracker()
-    status = stack.enter_context(
-        Status(name=recipe.name, images=start, total=recipe.images, quiet=not session.is_main)
-    )
+    status = stack.enter_context(Status(name=recipe.name, images=start, total=recipe.images, quiet=not session.is_main))
     duties = Duties(
         session=session,
         recipe=recipe,
@@ -120,6 +118,7 @@ def _play(
         guard=guard,
         tracker=tracker,
         writer=writer,
+        checkpoints=folder.checkpoints,
         status=status,
         system=SystemSampler(folder.path),
     )
@@ -165,7 +164,7 @@ def _play(
     return outcome
 
 
-def _open_stream(recipe: Recipe, config: RunConfig, data: str) -> Stream:
+def _open_stream(recipe: Recipe, config: RunConfig, data: str, device: torch.device) -> Stream:
     return open_stream(
         data,
         resolution=recipe.data.resolution,
@@ -178,20 +177,17 @@ def _open_stream(recipe: Recipe, config: RunConfig, data: str) -> Stream:
         cache_bytes=int(config.cache_gb * 1e9),
         on_bad_sample=config.on_bad_sample,
         workers=config.workers,
+        pin_memory=device.type == "cuda",
     )
 
 
 def _engine(recipe: Recipe, side: str, config: RunConfig, session: Session) -> Engine:
     seed_torch(recipe.seed, "initialisation", side)
     network = recipe.build_network(side).to(session.device)
-    return build_engine(
-        network, getattr(recipe, side), side=side, engine=config.engine, precision=config.precision
-    )
+    return build_engine(network, getattr(recipe, side), side=side, engine=config.engine, precision=config.precision)
 
 
 def _check_data(stream: Stream, checkpoint: Checkpoint, *, allow_change: bool) -> None:
-    from framework.train.folder import ResumeError
-
     before = checkpoint.record["data"]
     if before["fingerprint"] == stream.fingerprint:
         return
@@ -229,7 +225,9 @@ def _open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder, stream: 
             "framework.science_hash": science_hash(recipe),
             "framework.data_fingerprint": stream.fingerprint,
             "framework.command": shlex.join(sys.argv),
-            "framework.git_commit": (revision["commit"] + ("-dirty" if revision["dirty"] else "")) if revision else "none",
+            "framework.git_commit": (revision["commit"] + ("-dirty" if revision["dirty"] else ""))
+            if revision
+            else "none",
         }
     )
     tracker.note(f"**{recipe.name}**: {recipe.paper}\n\n`{shlex.join(sys.argv)}`")
@@ -237,9 +235,7 @@ def _open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder, stream: 
     return tracker
 
 
-def _greet(
-    recipe: Recipe, config: RunConfig, session: Session, stream: Stream, status: Status, start: int
-) -> None:
+def _greet(recipe: Recipe, config: RunConfig, session: Session, stream: Stream, status: Status, start: int) -> None:
     status.say(f"{recipe.name}: {recipe.paper}")
     status.say(
         f"{stream.count:,} images, {session.world} process(es) on {session.device.type}, engine {config.engine}, "

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framework.checkpoint.layout import Piece
-from framework.checkpoint.reader import Checkpoint
+from framework.checkpoint import Checkpoint, Piece
 from framework.engines.averaging import Average
 from framework.engines.base import Engine
 

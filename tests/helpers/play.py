@@ -85,7 +85,9 @@ class Played:
     recipe: Recipe
 
 
-def start(recipe: Recipe, *, micro_batches: int = 1, dtype: torch.dtype = torch.float32, precision: str = "fp32") -> Played:
+def start(
+    recipe: Recipe, *, micro_batches: int = 1, dtype: torch.dtype = torch.float32, precision: str = "fp32"
+) -> Played:
     """Build the game in this process (group)."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     engines = {}

@@ -19,7 +19,9 @@ class NoBatchStatistics(nn.Module):
     def __init__(self, *, resolution: int, channels: int, classes: int, z_dim: int = 8) -> None:
         super().__init__()
         self.z_dim, self.shape = z_dim, (channels, resolution, resolution)
-        self.body = nn.Sequential(nn.Linear(z_dim + classes, 32), nn.Softplus(), nn.Linear(32, channels * resolution**2))
+        self.body = nn.Sequential(
+            nn.Linear(z_dim + classes, 32), nn.Softplus(), nn.Linear(32, channels * resolution**2)
+        )
         self.classes = classes
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
@@ -103,5 +105,7 @@ def test_the_kinks_of_sagan_amplify_rounding_in_fp32_after_an_equal_first_step(r
     # Same arithmetic (see the float64 row), but ReLU, max-pooling and Adam's sign-like first steps are discontinuous.
     losses = [f"sagan fp32/scores/loss/{letter}" for letter in "DG"]
     steps_apart = torch.stack([(results[1][n] - results[world][n]).abs() for n in losses]).amax(0)
-    print(f"sagan fp32, 1 and {world} processes, loss difference per step: {[f'{d:.0e}' for d in steps_apart.tolist()]}")
+    print(
+        f"sagan fp32, 1 and {world} processes, loss difference per step: {[f'{d:.0e}' for d in steps_apart.tolist()]}"
+    )
     assert float(steps_apart[0]) <= 1e-5

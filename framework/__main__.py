@@ -1,0 +1,92 @@
+"""`framework` (= `python -m framework`): everything that is not a launch."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+from framework.errors import FrameworkError
+from framework.suggest import nearest
+
+USER_ERROR = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Where a command's function lives; imported only when it is called, so that `--help` stays quick."""
+
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "pack": Command(module="pack", function="pack", summary="images (folder, zip, idx, npz, WebDataset) -> shards"),
+    "data verify": Command(module="data", function="verify", summary="check every shard: size, hash, headers, images"),
+    "data index": Command(module="data", function="index", summary="write the index and manifest of foreign shards"),
+    "data inspect": Command(module="data", function="inspect", summary="counts, classes and first keys of a data set"),
+    "sample": Command(module="sample", function="sample", summary="images from a checkpoint or MLflow run"),
+    "sync": Command(module="sync", function="sync", summary="upload a run's journal to MLflow, now or again"),
+    "review": Command(module="review", function="review", summary="open the MLflow pages on a run or folder of runs"),
+}
+
+
+def main() -> None:
+    """Run the command on the command line; exits with status 2 on an error the user can mend."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if arguments[0] in ("-V", "--version"):
+        from framework import __version__
+
+        print(f"framework {__version__}")
+        return
+    name, rest = split(arguments)
+    if name not in COMMANDS:
+        print(f"framework: no command {name!r}{nearest(name, COMMANDS)}\n\n{usage()}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    sys.exit(run(name, rest))
+
+
+def split(arguments: list[str]) -> tuple[str, list[str]]:
+    """The command's name, of one or two words, and its own arguments."""
+    if any(command.startswith(f"{arguments[0]} ") for command in COMMANDS):
+        return " ".join(arguments[:2]), arguments[2:]
+    return arguments[0], arguments[1:]
+
+
+def usage() -> str:
+    """What `framework --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: framework COMMAND [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "framework COMMAND --help explains one of them. Training is `accelerate launch recipes/<recipe>.py`.",
+        ]
+    )
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """Call one command with its arguments; returns the exit status."""
+    import tyro
+
+    command = COMMANDS[name]
+    function = getattr(importlib.import_module(f"framework.commands.{command.module}"), command.function)
+    try:
+        status = tyro.cli(function, args=arguments, prog=f"framework {name}")
+    except FrameworkError as error:
+        from framework.train.console import fail
+
+        fail(str(error))
+        return USER_ERROR
+    return status if isinstance(status, int) else 0
+
+
+if __name__ == "__main__":
+    main()

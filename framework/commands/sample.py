@@ -1,0 +1,149 @@
+"""`framework sample CHECKPOINT`: a grid, an interpolation or an array of images from a trained generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from torch import Tensor
+
+from framework.errors import FrameworkError
+from framework.sampling.animation import interpolation, save_animation
+from framework.sampling.generate import generate, settle_statistics
+from framework.sampling.latents import grid_labels, latents
+from framework.sampling.load import LoadedGenerator, load_generator
+from framework.tracking.grids import image_grid, save_png
+
+
+def sample(
+    checkpoint: Annotated[str, tyro.conf.Positional],
+    *,
+    out: Path = Path("samples.png"),
+    grid: str = "8x8",
+    classes: tuple[str, ...] = (),
+    truncation: float | None = None,
+    seed: int = 0,
+    interpolate: bool = False,
+    frames: int = 60,
+    npz: Path | None = None,
+    count: int | None = None,
+    weights: Literal["ema", "raw"] = "ema",
+    standing_statistics: int = 0,
+    device: str = "cpu",
+    tracking_uri: str | None = None,
+) -> None:
+    """Draw images from a generator; the same seed gives the same bytes.
+
+    Args:
+        checkpoint: A checkpoint folder, a run folder (its newest valid checkpoint) or runs:/<MLflow run id>.
+        out: Picture to write (.png); with --interpolate a .png strip, and an animation (.mp4 or .webp) beside it.
+        grid: COLUMNSxROWS; one class per column.
+        classes: Class numbers or names, one column each; default: spread over all classes.
+        truncation: Redraw latent entries larger than this (smaller = more typical, less varied images).
+        seed: Of the latents.
+        interpolate: Walk between latents instead: one row per class.
+        frames: Images of the animation.
+        npz: Also write the images as arrays `images` (N, H, W, C) uint8 and `labels` (N,).
+        count: Images in --npz; default: those of the grid.
+        weights: The moving average (ema), or the weights as they were last trained (raw).
+        standing_statistics: Recompute batch-norm statistics over so many batches before sampling.
+        device: cpu, cuda, cuda:1 ...
+        tracking_uri: MLflow store for runs:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
+    """
+    columns, rows = parse_grid(grid)
+    loaded = load_generator(checkpoint, device=device, averaged=weights == "ema", tracking_uri=tracking_uri)
+    chosen = class_numbers(classes, loaded)
+    if chosen:
+        columns = len(chosen)
+    if standing_statistics:
+        settle_statistics(loaded.network, classes=loaded.classes, num_batches=standing_statistics, seed=seed)
+    if interpolate:
+        _interpolate(loaded, out, chosen or _spread(loaded, rows), columns, frames, truncation, seed)
+    else:
+        labels = grid_labels(rows=rows, columns=columns, classes=loaded.classes, chosen=chosen)
+        z = latents(seed=seed, count=rows * columns, z_dim=loaded.z_dim, truncation=truncation)
+        pixels = generate(loaded.network, z, labels).numpy()
+        save_png(out, image_grid(pixels, columns=columns, labels=_titles(loaded, labels, columns)))
+        print(out)
+    if npz:
+        _write_npz(npz, loaded, count or rows * columns, columns, chosen, truncation, seed)
+
+
+def parse_grid(text: str) -> tuple[int, int]:
+    """`8x4` -> (8 columns, 4 rows).
+
+    Raises:
+        FrameworkError: not of that form.
+    """
+    columns, x, rows = text.lower().partition("x")
+    if not (x and columns.isdigit() and rows.isdigit() and int(columns) > 0 and int(rows) > 0):
+        raise FrameworkError(f"--grid {text}: write it as COLUMNSxROWS, for example 8x8")
+    return int(columns), int(rows)
+
+
+def class_numbers(classes: tuple[str, ...], loaded: LoadedGenerator) -> list[int]:
+    """Class numbers from numbers and names, separated by spaces or commas.
+
+    Raises:
+        FrameworkError: a name that the data does not have, or a number out of range.
+    """
+    words = [word.strip() for part in classes for word in part.split(",") if word.strip()]
+    names = [name.lower() for name in loaded.class_names]
+    numbers = []
+    for word in words:
+        if not word.isdigit() and word.lower() not in names:
+            known = f"names {', '.join(loaded.class_names)}" if names else f"numbers 0 ... {loaded.classes - 1}"
+            raise FrameworkError(f"--classes {word}: this generator knows the {known}")
+        numbers.append(int(word) if word.isdigit() else names.index(word.lower()))
+    grid_labels(rows=1, columns=max(1, len(numbers)), classes=loaded.classes, chosen=numbers)  # refuses bad numbers
+    return numbers
+
+
+def _spread(loaded: LoadedGenerator, rows: int) -> list[int]:
+    labels = grid_labels(rows=1, columns=min(rows, loaded.classes or 1), classes=loaded.classes)
+    return [] if labels is None else labels.tolist()
+
+
+def _titles(loaded: LoadedGenerator, labels: Tensor | None, columns: int) -> list[str] | None:
+    if labels is None or not loaded.class_names:
+        return None
+    return [loaded.class_names[label] for label in labels[:columns].tolist()]
+
+
+def _interpolate(
+    loaded: LoadedGenerator,
+    out: Path,
+    chosen: list[int],
+    columns: int,
+    frames: int,
+    truncation: float | None,
+    seed: int,
+) -> None:
+    strip = interpolation(loaded, classes=chosen, steps=columns, truncation=truncation, seed=seed, closed=False)
+    picture = out.with_suffix(".png")
+    save_png(picture, image_grid(strip.flatten(0, 1).numpy(), columns=columns))
+    print(picture)
+    moving = interpolation(loaded, classes=chosen, steps=frames, truncation=truncation, seed=seed, closed=True)
+    grids = [image_grid(moving[:, i].numpy(), columns=max(1, len(chosen)), scale=4) for i in range(frames)]
+    print(save_animation(out if out.suffix in (".mp4", ".webp") else out.with_suffix(".webp"), grids))
+
+
+def _write_npz(
+    path: Path,
+    loaded: LoadedGenerator,
+    count: int,
+    columns: int,
+    chosen: list[int],
+    truncation: float | None,
+    seed: int,
+) -> None:
+    wanted = grid_labels(rows=-(-count // columns), columns=columns, classes=loaded.classes, chosen=chosen)
+    labels = None if wanted is None else wanted[:count]
+    z = latents(seed=seed, count=count, z_dim=loaded.z_dim, truncation=truncation)
+    images = generate(loaded.network, z, labels).permute(0, 2, 3, 1).numpy()
+    numbers = np.zeros(count, np.int64) if labels is None else labels.numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, images=images, labels=numbers)
+    print(path)

@@ -1,0 +1,63 @@
+"""The ways of starting processes that would silently train N separate worlds of one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from framework.runtime.session import LaunchError, _asked_on_command_line, open_session
+
+
+@pytest.mark.parametrize(
+    ("command", "processes"),
+    [
+        (["python", "bin/accelerate", "launch", "--cpu", "--num_processes", "2", "x.py"], 2),
+        (["python", "bin/accelerate", "launch", "--num-processes=4", "x.py", "--num_processes", "9"], 4),
+        (["python", "bin/accelerate", "launch", "x.py"], 1),
+        (["bash", "run.sh"], 1),
+        ([], 1),
+    ],
+)
+def test_what_the_launcher_was_asked_for(command: list[str], processes: int) -> None:
+    assert _asked_on_command_line(command) == processes
+
+
+def test_the_config_file_counts(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("num_processes: 8\n")
+    assert _asked_on_command_line(["accelerate", "launch", "--config_file", str(config), "x.py"]) == 8
+
+
+def test_a_world_of_one_where_more_were_asked_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with pytest.raises(LaunchError, match="asked for 4 processes, but this one sees a world of 1"), open_session():
+        raise AssertionError("must not open")
+
+
+def test_one_process_alone() -> None:
+    with open_session(device="cpu") as session:
+        assert (session.rank, session.world, session.device.type) == (0, 1, "cpu")
+        assert session.broadcast_text("übertragen") == "übertragen"
+        assert session.max_over_ranks(1.5) == 1.5
+
+
+@pytest.mark.distributed
+def test_accelerate_starting_one_process_instead_of_two_is_refused(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from framework.runtime.session import open_session\nwith open_session(): print('trained')\n")
+    launcher = Path(sys.executable).parent / "accelerate"
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
+    done = subprocess.run(
+        [sys.executable, str(launcher), "launch", "--cpu", "--num_processes", "2", str(script)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode != 0
+    assert "asked for 2 processes, but this one sees a world of 1" in done.stderr
+    assert "trained" not in done.stdout
