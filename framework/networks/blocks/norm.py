@@ -1,0 +1,198 @@
+"""Batch normalisation over the global batch, and its class-conditional form.
+
+Statistics come from the images of all processes by two small differentiable sums (mean, then squared deviations about
+it: no cancellation, unequal batches allowed, second derivatives exact), so 1, 2 and 4 processes compute the same
+thing. `statistics="local"` uses each process's own images. `torch.nn.SyncBatchNorm` has no CPU path and no second
+derivative. Sources: Ioffe & Szegedy, arXiv:1502.03167; conditional: Dumoulin et al., arXiv:1610.07629; standing
+statistics: Brock et al., arXiv:1809.11096.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from framework.errors import FrameworkError
+from framework.networks.blocks.collective import num_processes, sum_over_processes
+from framework.networks.blocks.spectral import spectral_norm
+
+Statistics = Literal["global", "local"]
+
+
+class BatchNorm2d(nn.Module):
+    """Batch normalisation of (N, C, H, W).
+
+    In training, `y = (x - mean) / sqrt(var + eps) * weight + bias` with the batch's biased variance; `running_mean` and
+    `running_var` (unbiased, as in torch) follow with `momentum` and are used in evaluation.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: weight of the new batch in the running statistics.
+        affine: learn `weight` and `bias`, both (C,).
+        statistics: `global` = over all processes, collective in training; `local` = over this process's images.
+
+    Raises:
+        FrameworkError: unknown `statistics`.
+    """
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        statistics: Statistics = "global",
+    ) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.statistics: Statistics = _known(statistics)
+        self.register_parameter("weight", nn.Parameter(torch.ones(num_features)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(num_features)) if affine else None)
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+        self._standing_batches: int | None = None  # batches accumulated so far, inside `standing_statistics`
+
+    def extra_repr(self) -> str:
+        """The options, for `print`."""
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, statistics={self.statistics!r}"
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Normalise (N, C, H, W); `labels` are ignored, so that blocks call either norm alike."""
+        if self._standing_batches is None:
+            if not self.training:
+                return self._fused(images, training=False)
+            if self.statistics == "local" or num_processes() == 1:
+                return self._fused(images, training=True)
+        return self._over_processes(images)
+
+    def _fused(self, images: Tensor, *, training: bool) -> Tensor:
+        """Torch's kernel, which knows its own second derivative."""
+        return functional.batch_norm(
+            images, self.running_mean, self.running_var, self.weight, self.bias, training, self.momentum, self.eps
+        )
+
+    def _over_processes(self, images: Tensor) -> Tensor:
+        x = images.to(torch.promote_types(images.dtype, torch.float32))
+        # Samples are counted, not pixels: the sum stays an exact float32 integer for any batch.
+        num_samples = x.new_full((1,), x.shape[0])
+        sums = self._sum(torch.cat([x.sum((0, 2, 3)), num_samples]))
+        count = sums[-1].detach() * (x.shape[2] * x.shape[3])
+        mean = sums[:-1] / count
+        deviation = x - mean[:, None, None]
+        var = self._sum(deviation.square().sum((0, 2, 3))) / count
+        self._track(mean, var, count)
+        scale = (var + self.eps).rsqrt()
+        if self.weight is None or self.bias is None:
+            return (deviation * scale[:, None, None]).to(images.dtype)
+        scale = scale * self.weight
+        return torch.addcmul(self.bias[:, None, None], deviation, scale[:, None, None]).to(images.dtype)
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        return sum_over_processes(tensor) if self.statistics == "global" else tensor
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
+        if self._standing_batches is None:
+            share = self.momentum
+            var = var * (count / (count - 1).clamp(min=1))
+        else:
+            self._standing_batches += 1
+            share = 1 / self._standing_batches
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_(var.to(self.running_var.dtype), share)
+
+
+class LabelMap(nn.Linear):
+    """A linear map from one-hot labels to (N, `out_features`), without bias; weight (out_features, num_classes).
+
+    Labels are class indices (N,) int64, which select columns of the weight, or weights over classes (N, num_classes).
+    """
+
+    def __init__(self, num_classes: int, out_features: int) -> None:
+        super().__init__(num_classes, out_features, bias=False)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """The (N, out_features) rows for `labels`."""
+        if labels.dim() == 1:
+            return functional.embedding(labels, self.weight.t())
+        return functional.linear(labels, self.weight)
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch norm whose gain and bias depend on the class: `y = (1 + gain(label)) * norm(x) + bias(label)`.
+
+    Args:
+        num_features: C.
+        num_classes: number of classes.
+        spectral: spectral norm on the two (C, num_classes) maps.
+        eps: added to the variance.
+        momentum: weight of the new batch in the running statistics.
+        statistics: as for `BatchNorm2d`.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        *,
+        spectral: bool = False,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        statistics: Statistics = "global",
+    ) -> None:
+        super().__init__()
+        self.norm = BatchNorm2d(num_features, eps=eps, momentum=momentum, affine=False, statistics=statistics)
+        self.gain = LabelMap(num_classes, num_features)
+        self.bias = LabelMap(num_classes, num_features)
+        if spectral:
+            spectral_norm(self.gain)
+            spectral_norm(self.bias)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Normalise (N, C, H, W) for labels (N,) int64, or (N, num_classes) weights over classes."""
+        gain, bias = 1 + self.gain(labels), self.bias(labels)
+        return torch.addcmul(bias[:, :, None, None], self.norm(images), gain[:, :, None, None])
+
+
+@contextmanager
+def standing_statistics(network: nn.Module, *, statistics: Statistics | None = None) -> Iterator[None]:
+    """Replace the running statistics by plain averages over the batches run inside this context.
+
+    Inside, batch norms normalise by their batch (in evaluation mode too) and average its mean and biased variance with
+    equal weights; afterwards the running statistics hold those averages. Without a forward inside, nothing changes.
+    Meant for a copy of the generator made for sampling. With `statistics="local"` no communication takes place, so one
+    process may do it alone; None keeps what each layer was built with.
+    """
+    layers = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
+    built = [layer.statistics for layer in layers]
+    if statistics is not None:
+        _known(statistics)
+    for layer in layers:
+        layer._standing_batches = 0
+        layer.statistics = statistics or layer.statistics
+    try:
+        yield
+    finally:
+        for layer, before in zip(layers, built, strict=True):
+            layer._standing_batches = None
+            layer.statistics = before
+
+
+def _known(statistics: Statistics) -> Statistics:
+    if statistics not in get_args(Statistics):
+        raise FrameworkError(f"statistics={statistics!r} must be one of: {', '.join(get_args(Statistics))}")
+    return statistics

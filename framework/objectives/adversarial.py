@@ -1,0 +1,138 @@
+"""Adversarial losses: pure functions of logits, paired into one object per game.
+
+Logits (N,) are positive for real. Every loss is a mean over the samples given, so means over parts of a batch combine
+by their shares. Half-precision logits are widened first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class AdversarialLoss(Protocol):
+    """What a game asks of an adversarial loss."""
+
+    needs_real_logits: ClassVar[bool]
+    """The generator's loss compares with the logits of real images."""
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The discriminator's loss, a scalar."""
+        ...
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The generator's loss, a scalar."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hinge:
+    """Hinge loss (Lim & Ye, arXiv:1705.02894; SAGAN eq. 4).
+
+    D: `E[max(0, 1 - real)] + E[max(0, 1 + fake)]`, G: `-E[fake]`.
+    """
+
+    needs_real_logits: ClassVar[bool] = False
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The discriminator's loss, a scalar."""
+        return (
+            functional.relu(1 - _at_least_fp32(real_logits)).mean()
+            + functional.relu(1 + _at_least_fp32(fake_logits)).mean()
+        )
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The generator's loss, a scalar."""
+        return -_at_least_fp32(fake_logits).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonSaturating:
+    """Logistic loss with the non-saturating generator (Goodfellow et al., arXiv:1406.2661, section 3).
+
+    D: `-E[log s(real)] - E[log(1 - s(fake))]`, G: `-E[log s(fake)]`, with the sigmoid s.
+    """
+
+    needs_real_logits: ClassVar[bool] = False
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The discriminator's loss, a scalar."""
+        return (
+            functional.softplus(-_at_least_fp32(real_logits)).mean()
+            + functional.softplus(_at_least_fp32(fake_logits)).mean()
+        )
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The generator's loss, a scalar."""
+        return functional.softplus(-_at_least_fp32(fake_logits)).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minimax:
+    """The original zero-sum loss (Goodfellow et al., arXiv:1406.2661, eq. 1).
+
+    D as in `NonSaturating`, G: `E[log(1 - s(fake))]`, whose gradient vanishes while D wins.
+    """
+
+    needs_real_logits: ClassVar[bool] = False
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The discriminator's loss, a scalar."""
+        return (
+            functional.softplus(-_at_least_fp32(real_logits)).mean()
+            + functional.softplus(_at_least_fp32(fake_logits)).mean()
+        )
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The generator's loss, a scalar."""
+        return -functional.softplus(_at_least_fp32(fake_logits)).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wasserstein:
+    """Kantorovich dual of the Wasserstein-1 distance (Arjovsky et al., arXiv:1701.07875, eq. 3).
+
+    D: `E[fake] - E[real]`, G: `-E[fake]`. The critic must be kept Lipschitz, e.g. by `GradientPenalty`.
+    """
+
+    needs_real_logits: ClassVar[bool] = False
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The discriminator's loss, a scalar."""
+        return _at_least_fp32(fake_logits).mean() - _at_least_fp32(real_logits).mean()
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The generator's loss, a scalar."""
+        return -_at_least_fp32(fake_logits).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeastSquares:
+    """Least squares with the paper's factor 1/2 (Mao et al., arXiv:1611.04076, eq. 2).
+
+    D: `E[(real - b)^2] / 2 + E[(fake - a)^2] / 2`, G: `E[(fake - c)^2] / 2`, with b = `real_target`,
+    a = `fake_target`, c = `generator_target`.
+    """
+
+    real_target: float = 1.0
+    fake_target: float = 0.0
+    generator_target: float = 1.0
+
+    needs_real_logits: ClassVar[bool] = False
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The discriminator's loss, a scalar."""
+        real, fake = _at_least_fp32(real_logits), _at_least_fp32(fake_logits)
+        return 0.5 * ((real - self.real_target).square().mean() + (fake - self.fake_target).square().mean())
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The generator's loss, a scalar."""
+        return 0.5 * (_at_least_fp32(fake_logits) - self.generator_target).square().mean()
+
+
+def _at_least_fp32(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,0 +1,238 @@
+"""Regularisers of a turn: pure functions, and objects that add a weight and say on which turns they are due.
+
+A lazy penalty (`every=k`) is computed on every k-th turn with k times its weight (StyleGAN2, arXiv:1912.04958,
+section 3.1). Penalties on input gradients build second derivatives: the engine must keep parameters resident.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from framework.errors import FrameworkError
+
+Discriminate = Callable[[Tensor, Tensor | None], Tensor]
+"""Images (N, C, H, W) and labels (N,) or None to logits (N,)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """What a turn hands to its penalties: the images, labels and logits of one micro-batch.
+
+    `fake` is detached in the discriminator's turn. A field is None where the turn has no such thing.
+    """
+
+    network: nn.Module
+    """The raw network whose turn it is; a discriminator maps (images, labels) to logits (N,)."""
+    uniform: Callable[[str], Tensor]
+    """Draws from [0, 1), shape (N,), one per sample, for a purpose; a function of the clock, not of a state."""
+    real: Tensor | None = None
+    fake: Tensor | None = None
+    labels: Tensor | None = None
+    fake_labels: Tensor | None = None
+    real_logits: Tensor | None = None
+    fake_logits: Tensor | None = None
+
+
+def input_gradient(network_fn: Discriminate, images: Tensor, labels: Tensor | None) -> Tensor:
+    """Gradient of each logit in its own image, (N, C, H, W), itself differentiable in the network's parameters.
+
+    Images are widened to fp32, so that the gradient's square is not rounded to half precision.
+    """
+    images = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_(True)
+    logits = network_fn(images, labels)
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient
+
+
+def r1(network_fn: Discriminate, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Mean over samples of the squared input-gradient norm at real images (Mescheder et al., arXiv:1801.04406, eq. 9).
+
+    Without the factor gamma / 2; `R1` has it.
+    """
+    return input_gradient(network_fn, images, labels).square().sum((1, 2, 3)).mean()
+
+
+def r2(network_fn: Discriminate, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    """The same at generated images (arXiv:1801.04406, eq. 10)."""
+    return r1(network_fn, images, labels)
+
+
+def gradient_penalty(
+    network_fn: Discriminate,
+    real: Tensor,
+    fake: Tensor,
+    labels: Tensor | None = None,
+    *,
+    alpha: Tensor,
+    target: float = 1.0,
+) -> Tensor:
+    """WGAN-GP: `E[(|grad D(x)| - target)^2] / target^2` at `x = alpha real + (1 - alpha) fake`.
+
+    Gulrajani et al., arXiv:1704.00028, eq. 3; the division is ProGAN's (arXiv:1710.10196, appendix A.1, target 750)
+    and is left out for the zero-centred `target=0`.
+
+    Args:
+        network_fn: the discriminator.
+        real: images (N, C, H, W).
+        fake: images (N, C, H, W).
+        labels: (N,) or None; the interpolate keeps the real image's label.
+        alpha: (N,) uniform in [0, 1), the share of the real image.
+        target: the wanted gradient norm.
+    """
+    share = alpha.to(real.dtype).view(-1, 1, 1, 1)
+    mixed = share * real.detach() + (1 - share) * fake.detach()
+    # vector_norm has the subgradient 0 at 0, where a square root would give NaN.
+    norms = torch.linalg.vector_norm(input_gradient(network_fn, mixed, labels).flatten(1), dim=1)
+    return (norms - target).square().mean() / (target**2 or 1.0)
+
+
+def drift(real_logits: Tensor) -> Tensor:
+    """`E[D(real)^2]`, which keeps a Wasserstein critic near zero (ProGAN, arXiv:1710.10196, appendix A.1)."""
+    return real_logits.to(torch.promote_types(real_logits.dtype, torch.float32)).square().mean()
+
+
+def orthogonal(network: nn.Module, *, modified: bool = True) -> Tensor:
+    """Half the squared distance of every weight matrix from orthogonal rows, summed over all weights.
+
+    With `modified`, the diagonal is free: `|W W^T * (1 - I)|^2 / 2` (BigGAN, arXiv:1809.11096, eq. 3), otherwise
+    `|W W^T - I|^2 / 2` (Brock et al., arXiv:1609.07093). W is (out, everything else), before spectral norm. The half
+    makes the gradient `2 (W W^T * (1 - I)) W`, which is what the published strength 1e-4 multiplies.
+    """
+    weights = [weight.flatten(1) for weight in network.parameters() if weight.dim() >= 2]
+    total = weights[0].new_zeros(()) if weights else torch.zeros(())
+    for weight in weights:
+        with torch.autocast(weight.device.type, enabled=False):
+            total = total + 0.5 * _row_excess(weight, modified=modified)
+    return total
+
+
+def _row_excess(weight: Tensor, *, modified: bool) -> Tensor:
+    """`|W W^T - D|^2` with D the diagonal of `W W^T` if `modified`, else the identity."""
+    num_rows, num_columns = weight.shape
+    if num_rows <= num_columns:
+        gram = weight @ weight.mT
+        target = torch.diagonal(gram) if modified else gram.new_ones(num_rows)
+        return (gram - torch.diag(target)).square().sum()
+    # A tall W W^T can be huge (a generator's first layer: 16384 x 16384); |W W^T| = |W^T W|, and as more rows than
+    # columns cannot be near orthogonal, the subtraction does not cancel.
+    squared_norms = weight.square().sum(1)
+    diagonal = squared_norms.square().sum() if modified else 2 * squared_norms.sum() - num_rows
+    return (weight.mT @ weight).square().sum() - diagonal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Penalty(ABC):
+    """A weighted regulariser of one player's turn.
+
+    Raises:
+        FrameworkError: a weight that is negative or not finite, or `every` below 1.
+    """
+
+    weight: float
+    every: int = 1
+    """Turns from one use to the next; the weight is multiplied by it, so the average strength stays."""
+
+    needs_second_derivative: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise FrameworkError(f"{name}: weight={self.weight} must be a finite number from 0")
+        if self.every < 1:
+            raise FrameworkError(f"{name}: every={self.every} must be a number of turns from 1")
+
+    def due(self, turn: int) -> bool:
+        """Whether it applies to this turn, counted from 0."""
+        return turn % self.every == 0
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """The loss to add on a turn on which it is due: value times `weight` times `every`, a scalar."""
+        return self.weight * self.every * self.value(evidence)
+
+    @abstractmethod
+    def value(self, evidence: Evidence) -> Tensor:
+        """The unweighted penalty, a scalar."""
+
+    def _given(self, tensor: Tensor | None, what: str) -> Tensor:
+        if tensor is None:
+            raise FrameworkError(f"{type(self).__name__} needs {what}, which this player's turn does not have")
+        return tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class R1(Penalty):
+    """`weight / 2 * E[|grad D(real)|^2]`: `weight` is the gamma of arXiv:1801.04406 and of StyleGAN."""
+
+    needs_second_derivative: ClassVar[bool] = True
+
+    def value(self, evidence: Evidence) -> Tensor:
+        """Half the mean squared gradient norm at real images."""
+        return 0.5 * r1(evidence.network, self._given(evidence.real, "real images"), evidence.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class R2(Penalty):
+    """`weight / 2 * E[|grad D(fake)|^2]`: R1 at generated images."""
+
+    needs_second_derivative: ClassVar[bool] = True
+
+    def value(self, evidence: Evidence) -> Tensor:
+        """Half the mean squared gradient norm at generated images."""
+        return 0.5 * r2(evidence.network, self._given(evidence.fake, "generated images"), evidence.fake_labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientPenalty(Penalty):
+    """`weight * gradient_penalty(...)`, WGAN-GP with the usual weight 10; ProGAN: `target=750`."""
+
+    weight: float = 10.0
+    target: float = 1.0
+
+    needs_second_derivative: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.target) and self.target >= 0):
+            raise FrameworkError(f"GradientPenalty: target={self.target} must be a finite gradient norm from 0")
+
+    def value(self, evidence: Evidence) -> Tensor:
+        """The squared distance of gradient norms from the target, between real and generated images."""
+        return gradient_penalty(
+            evidence.network,
+            self._given(evidence.real, "real images"),
+            self._given(evidence.fake, "generated images"),
+            evidence.labels,
+            alpha=evidence.uniform("gradient_penalty"),
+            target=self.target,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift(Penalty):
+    """`weight * E[D(real)^2]`."""
+
+    weight: float = 1e-3
+
+    def value(self, evidence: Evidence) -> Tensor:
+        """The mean squared logit of real images."""
+        return drift(self._given(evidence.real_logits, "logits of real images"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orthogonal(Penalty):
+    """`weight * orthogonal(network)`, for either player."""
+
+    weight: float = 1e-4
+    modified: bool = True
+    """Leave the lengths of the rows free, as BigGAN does."""
+
+    def value(self, evidence: Evidence) -> Tensor:
+        """Half the squared distance from orthogonality."""
+        return orthogonal(evidence.network, modified=self.modified)
