@@ -116,4 +116,13 @@ def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool) -> 
 
 
 def _hash(document: Json) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_canonical(document), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _canonical(document: Json) -> Json:
+    """50 and 50.0 are the same number, so they must be the same text."""
+    if isinstance(document, Mapping):
+        return {key: _canonical(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [_canonical(value) for value in document]
+    return int(document) if isinstance(document, float) and document.is_integer() else document

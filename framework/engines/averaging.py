@@ -46,9 +46,11 @@ class Average:
     def swapped_in(self) -> Iterator[nn.Module]:
         """The engine's own network computing with the average, in eval mode; swapped back afterwards.
 
-        Every process must enter when the engine communicates in its forward pass.
+        What is done to its buffers inside (settling statistics, power iterations) leaves no trace. Every process must
+        enter when the engine communicates in its forward pass.
         """
         network, training = self._engine.network, self._engine.network.training
+        kept = {name: buffer.clone() for name, buffer in self.buffers.items()}
         self._swap()
         network.eval()
         try:
@@ -56,6 +58,7 @@ class Average:
         finally:
             network.train(training)
             self._swap()
+            self.buffers = kept
 
     @torch.no_grad()
     def _swap(self) -> None:

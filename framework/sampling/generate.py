@@ -9,6 +9,10 @@ from framework.networks.blocks.norm import standing_statistics
 from framework.runtime.seeding import Draws
 
 
+POWER_ITERATIONS = 15
+"""The power-iteration vectors stored with averaged weights belong to the last weights; so many steps make them fit."""
+
+
 @torch.no_grad()
 def generate(network: nn.Module, z: Tensor, labels: Tensor | None = None, *, batch_size: int = 32) -> Tensor:
     """Run a generator in batches.

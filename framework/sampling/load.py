@@ -13,6 +13,8 @@ from torch import nn
 from framework.checkpoint import Checkpoint, resolve
 from framework.describe import network_from
 from framework.errors import FrameworkError
+from framework.networks.blocks.spectral import power_iteration
+from framework.sampling.generate import POWER_ITERATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,8 @@ def load_generator(
     kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
     _fill(network, checkpoint, *kinds)
     network.to(device).eval().requires_grad_(False)
+    if averaged:
+        power_iteration(network, steps=POWER_ITERATIONS)
     return LoadedGenerator(network=network, recipe=recipe, images=checkpoint.images, path=checkpoint.path)
 
 

@@ -59,6 +59,8 @@ class RunConfig:
     """Largest size of that cache in GB."""
     on_bad_sample: Literal["error", "skip"] = "error"
     """Stop at a damaged sample, or count, log and replace it."""
+    record_keys: bool = False
+    """Write the keys of all consumed samples to <out>/keys (an audit)."""
     log_every_images: Count = 2_000
     """Status line and metrics."""
     sample_every_images: Count = 20_000

@@ -14,11 +14,12 @@ from torch import Tensor
 from framework.checkpoint import Checkpoint, Writer
 from framework.describe import describe, science, science_hash
 from framework.engines.averaging import Average
+from framework.networks.blocks.spectral import power_iteration
 from framework.quantities import format_count
 from framework.recipe import Recipe
 from framework.runtime.health import FiniteGuard
 from framework.runtime.session import Session
-from framework.sampling.generate import generate
+from framework.sampling.generate import POWER_ITERATIONS, generate
 from framework.sampling.latents import grid_labels, latents
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.grids import image_grid
@@ -107,6 +108,7 @@ class Duties:
         columns = sample_columns(self.recipe)
         labels = grid_labels(rows=GRID_ROWS, columns=columns, classes=self.recipe.data.classes)
         with self.average.swapped_in() as network:
+            power_iteration(network, steps=POWER_ITERATIONS)
             z_dim = int(network.z_dim)  # type: ignore[arg-type]
             z = latents(seed=self.recipe.seed, count=GRID_ROWS * columns, z_dim=z_dim)
             pixels = generate(network, z, labels)

@@ -41,6 +41,7 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
             if main_process:
                 _dry_run(recipe, config)
             return
+        _check_networks(recipe)
         started = True
         _train(recipe, config)
     except FrameworkError as error:
@@ -76,6 +77,15 @@ def _dry_run(recipe: Recipe, config: RunConfig) -> None:
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     show(plan(recipe, config, world=world, device=torch.device("cuda" if on_gpu else "cpu")), as_json=config.json)
+
+
+def _check_networks(recipe: Recipe) -> None:
+    """Refuse what the networks refuse before any process waits for another."""
+    import torch
+
+    with torch.device("meta"):
+        for side in ("generator", "discriminator"):
+            recipe.build_network(side)
 
 
 def _train(recipe: Recipe, config: RunConfig) -> None:

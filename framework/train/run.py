@@ -28,6 +28,7 @@ from framework.runtime.session import Session
 from framework.runtime.signals import StopVote
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.system import SystemSampler, git_revision
+from framework.train.audit import recorded
 from framework.train.config import RunConfig
 from framework.train.console import Status
 from framework.train.duties import Duties
@@ -141,7 +142,9 @@ def _play(
         )
         outcome, images = train(
             game,
-            iter(batches),
+            recorded(iter(batches), folder=folder.path / "keys", rank=session.rank)
+            if config.record_keys
+            else iter(batches),
             images=start,
             total_images=recipe.images,
             seed=recipe.seed,
