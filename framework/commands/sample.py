@@ -39,7 +39,7 @@ def sample(
     Args:
         checkpoint: A checkpoint folder, a run folder (its newest valid checkpoint) or runs:/<MLflow run id>.
         out: Picture to write (.png); with --interpolate a .png strip, and an animation (.mp4 or .webp) beside it.
-        grid: COLUMNSxROWS; one class per column.
+        grid: COLUMNSxROWS; one class per column. With --interpolate: images per walk x walks.
         classes: Class numbers or names, one column each; default: spread over all classes.
         truncation: Redraw latent entries larger than this (smaller = more typical, less varied images).
         seed: Of the latents.
@@ -55,7 +55,7 @@ def sample(
     columns, rows = parse_grid(grid)
     loaded = load_generator(checkpoint, device=device, averaged=weights == "ema", tracking_uri=tracking_uri)
     chosen = class_numbers(classes, loaded)
-    if chosen:
+    if chosen and not interpolate:
         columns = len(chosen)
     if standing_statistics:
         settle_statistics(loaded.network, classes=loaded.classes, num_batches=standing_statistics, seed=seed)

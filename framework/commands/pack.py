@@ -1,0 +1,60 @@
+"""`framework pack SOURCE OUT`: pictures -> WebDataset shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from framework.data.pack import PackOptions
+from framework.data.pack import pack as pack_pictures
+from framework.errors import FrameworkError
+
+
+def pack(
+    source: tyro.conf.Positional[str],
+    out: tyro.conf.Positional[Path],
+    options: Annotated[PackOptions, tyro.conf.arg(name="")],
+    *,
+    notice: Path | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+) -> None:
+    """Pack pictures into WebDataset shards with an index each and a manifest.
+
+    The same pictures and options give the same bytes. The data set appears when it is complete; the same command
+    after an interruption goes on where it stood, and does nothing when there is nothing left to do.
+
+    Args:
+        source: A folder of pictures (sub-folders are classes), a .zip of the same layout, an .npz with `images` and
+            `labels`, an idx file or a folder of them (MNIST family), or .tar shards: a folder, a glob, a brace list.
+        out: Folder of the data set.
+        options: What is made of the pictures.
+        notice: Text file to put beside the shards as NOTICE (licence, copyright).
+        overwrite: Replace another data set standing there.
+        workers: Threads that decode and encode; default one per core. Does not change the result.
+        progress: Show how far it is.
+    """
+    text = _read_notice(notice) if notice else ""
+    manifest = pack_pictures(
+        source, out, notice=text, overwrite=overwrite, workers=workers, progress=progress, **vars(options)
+    )
+    left_out = manifest.source["skipped"]
+    size = sum(shard.bytes for shard in manifest.shards)
+    Console(highlight=False).print(
+        f"{out}: {manifest.count:,} images {manifest.resolution}x{manifest.resolution}x{manifest.channels} as "
+        f"{manifest.encoding}, {manifest.classes} classes, {len(manifest.shards)} shards, {size / 1e6:,.1f} MB"
+        + (f", {left_out} pictures left out" if left_out else ""),
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _read_notice(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FrameworkError(f"notice {path}: cannot be read ({error})") from None

@@ -1,0 +1,217 @@
+"""Bytes from `http(s)://` and `pipe:` into a file, or an error in bounded time.
+
+Every wait has an end: a silent source is given up after `stall_seconds`, everything together after `deadline_seconds`.
+Interrupted downloads go on where they stopped when the server supports ranges (RFC 9110, section 14), otherwise from
+the beginning. Answers that will not change (401, 403, 404, 410) are not asked for twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.client
+import io
+import os
+import random
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+from framework.data.errors import DataError, ShardError
+
+PIPE = "pipe:"
+_CHUNK_BYTES = 1 << 20
+_FINAL_STATUS = (400, 401, 403, 404, 405, 410, 451)
+# What a broken network or a broken command looks like; other exceptions are our own mistakes and pass through.
+_TRANSIENT = (OSError, http.client.HTTPException)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FetchOptions:
+    """Limits of one fetch.
+
+    Attributes:
+        stall_seconds: longest silence of a source.
+        deadline_seconds: longest time for one file, all tries and waits together.
+        retries: further tries after the first.
+        backoff_seconds: wait before the first retry; doubled each time, with jitter, at most 30 s.
+    """
+
+    stall_seconds: float = 30.0
+    deadline_seconds: float = 1800.0
+    retries: int = 5
+    backoff_seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.stall_seconds, self.deadline_seconds) <= 0 or min(self.retries, self.backoff_seconds) < 0:
+            raise DataError(f"limits of a fetch must be positive: {self}")
+
+
+class NotFoundError(ShardError):
+    """The server says that there is no such file."""
+
+
+class _Download:
+    """One file on its way: the bytes so far, their hash, and what is needed to continue."""
+
+    def __init__(self, address: str, file: BinaryIO, options: FetchOptions, progress: Callable[[int], None]) -> None:
+        self.address, self.file, self.options, self.progress = address, file, options, progress
+        self.deadline = time.monotonic() + options.deadline_seconds
+        self.validator: str | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        self.file.seek(0)
+        self.num_bytes, self.hash = 0, hashlib.sha256()
+
+    def copy(self, chunks: Iterator[bytes]) -> None:
+        for chunk in chunks:
+            self.progress(self.num_bytes + len(chunk))
+            self.file.write(chunk)
+            self.hash.update(chunk)
+            self.num_bytes += len(chunk)
+            if time.monotonic() > self.deadline:
+                raise TimeoutError(f"slower than the deadline of {self.options.deadline_seconds:g} s")
+
+    def once(self) -> None:
+        if self.address.startswith(PIPE):
+            self.restart()
+            self.copy(_pipe_chunks(self.address.removeprefix(PIPE), self.options.stall_seconds))
+        else:
+            self._http()
+
+    def _http(self) -> None:
+        request = urllib.request.Request(self.address, headers={"Accept-Encoding": "identity"})
+        if self.num_bytes and self.validator:
+            request.add_header("Range", f"bytes={self.num_bytes}-")
+            request.add_header("If-Range", self.validator)
+        with urllib.request.urlopen(request, timeout=self.options.stall_seconds) as response:
+            start = _content_start(response)
+            if start != self.num_bytes:
+                if start:
+                    raise OSError(f"server sent bytes from {start}, asked for {self.num_bytes}")
+                self.restart()
+            etag = response.headers.get("ETag", "")
+            # A weak tag does not promise equal bytes, so it may not join two halves.
+            strong = etag if etag and not etag.startswith("W/") else None
+            self.validator = strong or response.headers.get("Last-Modified")
+            expected = response.headers.get("Content-Length")
+            total = None if expected is None else self.num_bytes + int(expected)
+            self.copy(iter(lambda: response.read1(_CHUNK_BYTES), b""))
+        if total is not None and self.num_bytes != total:
+            raise OSError(f"connection ended at byte {self.num_bytes} of {total}")
+
+
+def _content_start(response: Any) -> int:
+    if response.status != 206:
+        return 0
+    words = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")
+    if not words[0].isdigit():
+        raise OSError("server sent a part without saying which")
+    return int(words[0])
+
+
+def _pipe_chunks(command: str, stall_seconds: float) -> Iterator[bytes]:
+    """The standard output of a shell command, which runs in its own process group so that all of it can be ended."""
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            command,
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        try:
+            with process.stdout as stdout, selectors.DefaultSelector() as selector:
+                selector.register(stdout, selectors.EVENT_READ)
+                while True:
+                    if not selector.select(stall_seconds):
+                        raise TimeoutError(f"no byte for {stall_seconds:g} s")
+                    if not (chunk := os.read(stdout.fileno(), _CHUNK_BYTES)):
+                        break
+                    yield chunk
+            if process.wait(stall_seconds):
+                stderr.seek(max(0, stderr.seek(0, io.SEEK_END) - 300))
+                said = stderr.read().decode(errors="replace").strip()
+                raise OSError(f"command ended with status {process.returncode}" + (f": {said}" if said else ""))
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"command closed its output but did not end within {stall_seconds:g} s") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def fetch(
+    address: str,
+    file: BinaryIO,
+    *,
+    options: FetchOptions,
+    progress: Callable[[int], None] = lambda num_bytes: None,
+    check: Callable[[int, str], str | None] = lambda num_bytes, sha256: None,
+) -> tuple[int, str]:
+    """Copy what an address holds into a file, with retries.
+
+    Args:
+        address: `http(s)://...` or `pipe:<shell command>`.
+        file: opened for writing, seekable.
+        options: limits.
+        progress: called with the bytes received so far, before they are written, and while waiting for the next try;
+            what it raises ends the fetch.
+        check: called with size and SHA-256 (hex); the complaint it returns counts as a failed try.
+
+    Returns:
+        Size in bytes and SHA-256 in hex.
+
+    Raises:
+        NotFoundError: HTTP 404 or 410.
+        ShardError: not fetched; names the address, the number of tries and the last reason.
+    """
+    download = _Download(address, file, options, progress)
+    for attempt in range(options.retries + 1):
+        try:
+            download.once()
+            if complaint := check(download.num_bytes, download.hash.hexdigest()):
+                download.restart()
+                download.validator = None
+                raise OSError(complaint)
+            file.truncate(download.num_bytes)
+            return download.num_bytes, download.hash.hexdigest()
+        except urllib.error.HTTPError as error:
+            error.close()
+            reason = f"HTTP status {error.code} {error.reason}"
+            if error.code in (404, 410):
+                raise NotFoundError(address, f"{reason}; check the location") from None
+            if error.code in _FINAL_STATUS:
+                raise ShardError(address, f"{reason}; check the location and the permission to read it") from None
+            if error.code == 416:
+                download.restart()
+        except _TRANSIENT as error:
+            reason = f"{type(error).__name__}: {error}"
+        pause = min(30.0, options.backoff_seconds * 2**attempt) * random.uniform(0.5, 1.0)
+        if attempt == options.retries or time.monotonic() + pause > download.deadline:
+            break
+        _pause(pause, lambda: progress(download.num_bytes))
+    raise ShardError(address, f"not fetched after {attempt + 1} tries; the last one: {reason}")
+
+
+def _pause(seconds: float, heartbeat: Callable[[], None]) -> None:
+    end = time.monotonic() + seconds
+    while (rest := end - time.monotonic()) > 0:
+        heartbeat()  # whoever waits for the file sees that somebody is at it, and can end it
+        time.sleep(min(0.2, rest))
+
+
+def fetch_bytes(address: str, *, options: FetchOptions) -> bytes:
+    """A small file as bytes; errors as `fetch`."""
+    buffer = io.BytesIO()
+    fetch(address, buffer, options=options)
+    return buffer.getvalue()

@@ -1,0 +1,217 @@
+"""Where each sample stands inside a shard: NVIDIA DALI's text index, version 1.2, made and read.
+
+Format (DALI `tools/wds2idx.py`): a line `v1.2 <samples>`, then per sample `<ext> <offset> <size> <member name>` for
+each of its members, separated by single spaces. Offset and size are those of the member's payload in bytes, so that a
+reader needs one `pread` and no tar parser. Keys follow WebDataset's rule: everything before the first dot of the base
+name.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import numpy as np
+
+from framework.data.errors import ManifestError, ShardError
+
+BLOCK_BYTES = 512
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+# Members that other readers execute or unpickle when they decode them. They are refused by name, never opened.
+UNSAFE_EXTENSIONS = frozenset(
+    extension
+    for family in (
+        "pkl pickle joblib dill cloudpickle",
+        "pth pt pt2 ckpt bin",
+        "npy npz mat ten tb",
+        "py pyc pyd so dll",
+    )
+    for extension in family.split()
+)
+
+
+class Member(NamedTuple):
+    """One file of a sample: extension (lower case), payload offset and size in bytes, name in the tar."""
+
+    extension: str
+    offset: int
+    size: int
+    name: str
+
+
+class SampleIndex(NamedTuple):
+    """One sample: its key and its members in the order of the tar."""
+
+    key: str
+    members: tuple[Member, ...]
+
+    def find(self, *extensions: str) -> Member | None:
+        """The first member with one of these extensions, or None."""
+        return next((member for member in self.members if member.extension in extensions), None)
+
+
+def key_and_extension(name: str) -> tuple[str, str] | None:
+    """WebDataset's rule for a member name -> (key, extension in lower case); None if it has no extension."""
+    from webdataset.tariterators import (
+        base_plus_ext,
+    )  # here: webdataset imports torch, which loading workers do not need
+
+    key, extension = base_plus_ext(name)
+    return (key, extension.lower()) if key and extension else None
+
+
+def index_shard(path: str | os.PathLike[str]) -> list[SampleIndex]:
+    """Walk the header chain of a tar file and list its samples; payloads are not read.
+
+    Stricter than `tarfile` and WebDataset, which take a destroyed header for the end of the archive.
+
+    Raises:
+        ShardError: not a tar, truncated, a destroyed header, no end mark, members of a sample not adjacent, a name
+            without extension or with a space, a link or device, an unsafe member, or no sample at all.
+    """
+    samples: list[SampleIndex] = []
+    seen: set[str] = set()
+    end = 0
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for info in tar:
+                end = info.offset_data + -(-info.size // BLOCK_BYTES) * BLOCK_BYTES
+                if not info.isdir():
+                    _add_member(samples, seen, info, path)
+        _check_end(path, end, len(samples))
+    except (tarfile.TarError, EOFError) as error:
+        raise ShardError(path, f"damaged tar after {len(samples)} samples: {error}") from None
+    except OSError as error:
+        raise ShardError(path, f"cannot be read ({error.strerror or error})") from None
+    if not samples:
+        raise ShardError(path, "holds no samples")
+    return samples
+
+
+def _add_member(samples: list[SampleIndex], seen: set[str], info: tarfile.TarInfo, path: object) -> None:
+    if not info.isreg() or info.sparse is not None:
+        raise ShardError(path, f"member {info.name!r} is not a plain file")
+    named = key_and_extension(info.name)
+    if named is None or any(c.isspace() for c in info.name):
+        raise ShardError(path, f"member name {info.name!r}: need `<key>.<extension>` without spaces")
+    key, extension = named
+    refuse_unsafe(extension, shard=path, key=key)
+    member = Member(extension, info.offset_data, info.size, info.name)
+    if samples and samples[-1].key == key:
+        samples[-1] = SampleIndex(key, (*samples[-1].members, member))
+        return
+    if key in seen:
+        raise ShardError(path, "members of the sample are not adjacent; write the shard anew, sorted by name", key=key)
+    seen.add(key)
+    samples.append(SampleIndex(key, (member,)))
+
+
+def refuse_unsafe(extension: str, *, shard: object, key: str) -> None:
+    """Raise ShardError for a member whose usual decoder unpickles or executes it."""
+    if extension.rpartition(".")[2] in UNSAFE_EXTENSIONS:
+        raise ShardError(shard, f"member .{extension} is refused: decoding such files can run code; remove it", key=key)
+
+
+def _check_end(path: str | os.PathLike[str], end: int, num_samples: int) -> None:
+    """`tarfile` stops without a word at a bad header; only two zero blocks are an end."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        file.seek(end)
+        tail = file.read(2 * BLOCK_BYTES)
+    if end > size or len(tail) < 2 * BLOCK_BYTES or any(tail):
+        raise ShardError(path, f"damaged tar: no end mark after {num_samples} samples (byte {end} of {size})")
+
+
+def format_index(samples: Sequence[SampleIndex]) -> str:
+    """The text of a `.idx` file."""
+    rows = (" ".join(f"{_raw_extension(m)} {m.offset} {m.size} {m.name}" for m in sample.members) for sample in samples)
+    return f"v1.2 {len(samples)}\n" + "".join(f"{row}\n" for row in rows)
+
+
+def _raw_extension(member: Member) -> str:
+    return member.name[len(member.name) - len(member.extension) :]  # case as in the tar: DALI compares case-sensitively
+
+
+def write_index(path: str | os.PathLike[str], samples: Iterable[SampleIndex]) -> Path:
+    """Write a `.idx` file atomically; returns its path."""
+    return write_atomically(Path(path), format_index(list(samples)))
+
+
+class IndexLines(Sequence[SampleIndex]):
+    """The samples of one `.idx` file, kept as its text (about 60 bytes a sample); a line is parsed when asked for."""
+
+    def __init__(self, text: bytes, *, origin: object) -> None:
+        if text and not text.endswith(b"\n"):
+            text += b"\n"
+        self._text, self._origin = text, origin
+        self._ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+        head = text[: self._ends[0]].split(b" ") if len(self._ends) else []
+        if len(head) != 2 or head[0] != b"v1.2" or not head[1].isdigit():
+            raise ManifestError(
+                f"{origin}: not a v1.2 index (starts {text[:40]!r}); make it with `framework data index`"
+            )
+        if int(head[1]) != len(self):
+            said, found = int(head[1]), len(self)
+            raise ManifestError(f"{origin}: says {said} samples, lists {found}; make it anew: `framework data index`")
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> SampleIndex: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[SampleIndex]: ...
+    def __getitem__(self, index: int | slice) -> SampleIndex | list[SampleIndex]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        number = index % len(self)
+        line = self._text[self._ends[number] + 1 : self._ends[number + 1]]
+        words = line.decode("utf-8", "replace").split(" ")
+        members = []
+        try:
+            for i in range(0, len(words), 4):
+                member = Member(words[i].lower(), int(words[i + 1]), int(words[i + 2]), words[i + 3])
+                if member.offset < BLOCK_BYTES or member.size < 0:
+                    raise ValueError
+                members.append(member)
+        except (IndexError, ValueError):
+            raise ManifestError(f"{self._origin}: not a line of a v1.2 index: {line!r:.80}") from None
+        return SampleIndex(members[0].name[: -len(members[0].extension) - 1], tuple(members))
+
+
+def parse_index(text: str | bytes, *, origin: object) -> IndexLines:
+    """Samples from the text of a `.idx` file.
+
+    Raises:
+        ManifestError: not a v1.2 index, or it holds another number of lines than it says.
+    """
+    return IndexLines(text.encode() if isinstance(text, str) else text, origin=origin)
+
+
+def read_index(path: str | os.PathLike[str]) -> IndexLines:
+    """Read a `.idx` file; see `parse_index` for the errors."""
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
+    return IndexLines(text, origin=path)
+
+
+def write_atomically(path: Path, text: str) -> Path:
+    """Write a text file under a temporary name, flush it to disk, rename it: readers see all of it or nothing."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")  # threads of one process meet here, too
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,247 @@
+"""What a packed data set says about itself: `manifest.json`, one folder of shards per data set.
+
+    <split>-000000.tar  <split>-000000.idx  ...  manifest.json
+
+The manifest holds counts, sizes and SHA-256 per shard, so that damage is found and not guessed. A folder with several
+resolutions of the same pictures has a parent manifest naming one sub-folder per resolution. The `.idx` files beside the
+shards are described in `framework.data.index`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from framework.data.errors import ManifestError
+from framework.data.index import write_atomically
+
+FORMAT = 1
+MANIFEST_NAME = "manifest.json"
+ENCODINGS = ("png", "webp", "jpg", "mixed")  # "mixed" only in shards made by others
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardEntry:
+    """One shard: file name (no folder), samples, size in bytes, SHA-256 of the whole file in hex."""
+
+    name: str
+    count: int
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A data set of square pictures in shards; validated on construction.
+
+    Attributes:
+        resolution: side of the pictures in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        classes: number of classes, 0 for a set without labels.
+        class_names: one name per class, or empty.
+        label_counts: samples per class, or empty.
+        encoding: "png", "webp", "jpg", or "mixed" for shards made by others.
+        source: where the pictures came from: at least "kind", "name", "license" where known.
+
+    Raises:
+        ManifestError: a field contradicts another one or cannot be right.
+    """
+
+    name: str
+    split: str
+    resolution: int
+    channels: int
+    shards: tuple[ShardEntry, ...]
+    classes: int = 0
+    class_names: tuple[str, ...] = ()
+    label_counts: tuple[int, ...] = ()
+    encoding: str = "png"
+    resize_filter: str = "none"
+    crop: str = "none"
+    seed: int = 0
+    source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+    @property
+    def count(self) -> int:
+        """Number of samples in all shards."""
+        return sum(shard.count for shard in self.shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over (name, count, sha256) of the shards: the identity of the data."""
+        return fingerprint(self.shards)
+
+    def to_json(self) -> dict[str, Any]:
+        """The dictionary written to `manifest.json`."""
+        fields = dataclasses.asdict(self) | {"source": dict(self.source)}
+        head = {"format": FORMAT, "name": self.name, "split": self.split, "count": self.count}
+        shards = fields.pop("shards")
+        return {**head, **fields, "shards": list(shards), "fingerprint": self.fingerprint}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], *, origin: object) -> Manifest:
+        """The manifest in the dictionary of a `manifest.json`.
+
+        Raises:
+            ManifestError: unknown format, a field missing, of the wrong type, or contradicting another.
+        """
+        if "resolutions" in data:
+            folders = ", ".join(sorted(data["resolutions"].values()))
+            raise ManifestError(f"{origin}: names several resolutions; open one of its folders: {folders}")
+
+        def field(where: dict[str, Any], name: str, kind: type) -> Any:
+            value = where.get(name)
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise ManifestError(f"{origin}: field {name!r} must be of type {kind.__name__}, is {value!r:.60}")
+            return value
+
+        def items(name: str, kind: type) -> tuple[Any, ...]:
+            return tuple(field({name: value}, name, kind) for value in field(data, name, list))
+
+        def entry(row: dict[str, Any]) -> ShardEntry:
+            numbers = {name: field(row, name, int) for name in ("count", "bytes")}
+            return ShardEntry(name=field(row, "name", str), sha256=field(row, "sha256", str), **numbers)
+
+        fields: dict[str, Any] = {
+            "shards": tuple(entry(row) for row in items("shards", dict)),
+            "class_names": items("class_names", str),
+            "label_counts": items("label_counts", int),
+            "source": field(data, "source", dict),
+        }
+        fields |= {name: field(data, name, str) for name in ("name", "split", "encoding", "resize_filter", "crop")}
+        fields |= {name: field(data, name, int) for name in ("resolution", "channels", "classes", "seed")}
+        try:
+            manifest = cls(**fields)
+        except ManifestError as error:
+            raise ManifestError(f"{origin}: {error}") from None
+        for name in ("count", "fingerprint"):
+            said, found = data.get(name), getattr(manifest, name)
+            if said != found:
+                raise ManifestError(f"{origin}: {name} says {said!r:.80}, the shards listed there give {found!r:.80}")
+        return manifest
+
+
+def fingerprint(shards: Iterable[ShardEntry]) -> str:
+    """SHA-256 in hex over the JSON text of `[[name, count, sha256], ...]`, without spaces."""
+    rows = [[shard.name, shard.count, shard.sha256] for shard in shards]
+    return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def index_name(shard_name: str) -> str:
+    """`train-000000.tar` -> `train-000000.idx`."""
+    return shard_name.removesuffix(".tar") + ".idx"
+
+
+def validate(manifest: Manifest) -> None:
+    """Refuse a manifest that contradicts itself.
+
+    Raises:
+        ManifestError: names the field and the shard.
+    """
+    m = manifest
+
+    def refuse(wrong: bool, text: str) -> None:
+        if wrong:
+            raise ManifestError(f"manifest of data set {m.name!r}: {text}")
+
+    refuse(m.resolution < 1, f"resolution is {m.resolution}, must be positive")
+    refuse(m.channels not in (1, 3), f"channels is {m.channels}, must be 1 or 3")
+    refuse(m.classes < 0, f"classes is {m.classes}, must not be negative")
+    refuse(len(m.class_names) not in (0, m.classes), f"class_names has {len(m.class_names)} of {m.classes} names")
+    refuse(len(m.label_counts) not in (0, m.classes), f"label_counts has {len(m.label_counts)} of {m.classes} values")
+    refuse(m.encoding not in ENCODINGS, f"encoding is {m.encoding!r}, must be one of {', '.join(ENCODINGS)}")
+    refuse(not m.shards, "has no shards")
+    names: set[str] = set()
+    for shard in m.shards:
+        plain = shard.name not in ("", ".", "..") and not re.search(r"[/\\\0]", shard.name)
+        refuse(not plain, f"shard name {shard.name!r} is not a plain file name")
+        refuse(shard.name in names, f"shard {shard.name} is listed twice")
+        names.add(shard.name)
+        refuse(shard.count < 1 or shard.bytes < 1, f"shard {shard.name} is empty")
+        refuse(not re.fullmatch(r"[0-9a-f]{64}", shard.sha256), f"shard {shard.name}: sha256 is not 64 hex digits")
+    labelled = sum(m.label_counts)
+    refuse(bool(m.label_counts) and labelled != m.count, f"label_counts sum to {labelled}, the shards to {m.count}")
+
+
+def parse_manifest(text: str | bytes, *, origin: object) -> Manifest:
+    """Manifest from the text of a `manifest.json`.
+
+    Args:
+        text: JSON text.
+        origin: file or address, for error messages.
+
+    Raises:
+        ManifestError: not JSON; see `Manifest.from_json`.
+    """
+    return Manifest.from_json(_load_object(text, origin), origin=origin)
+
+
+def parse_resolutions(text: str | bytes, *, origin: object) -> dict[int, str] | None:
+    """Resolution -> sub-folder from a parent manifest; None if the text is an ordinary manifest."""
+    data = _load_object(text, origin)
+    if "resolutions" not in data:
+        return None
+    table = data["resolutions"]
+    ok = isinstance(table, dict) and table and all(k.isdecimal() and isinstance(v, str) for k, v in table.items())
+    if not ok or any(not re.fullmatch(r"[\w-]+", folder) for folder in table.values()):
+        raise ManifestError(f"{origin}: 'resolutions' must map a side in pixels to the name of a sub-folder")
+    return {int(side): folder for side, folder in sorted(table.items(), key=lambda item: int(item[0]))}
+
+
+def _load_object(text: str | bytes, origin: object) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ManifestError(f"{origin}: is not JSON ({error})") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        said = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise ManifestError(f"{origin}: this is not a data manifest of format {FORMAT} (found {said!r})")
+    return data
+
+
+def _read(folder: str | os.PathLike[str]) -> tuple[Path, bytes]:
+    path = Path(folder) / MANIFEST_NAME
+    try:
+        return path, path.read_bytes()
+    except OSError as error:
+        hint = "pack the pictures with `framework pack`, or index existing shards with `framework data index`"
+        raise ManifestError(f"{path}: cannot be read ({error.strerror}); {hint}") from None
+
+
+def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
+    """Read and validate `manifest.json` of a folder; see `parse_manifest` for the errors."""
+    path, text = _read(folder)
+    return parse_manifest(text, origin=path)
+
+
+def load_resolutions(folder: str | os.PathLike[str]) -> dict[int, str] | None:
+    """Read a folder's parent manifest: resolution -> sub-folder; None for a single data set."""
+    path, text = _read(folder)
+    return parse_resolutions(text, origin=path)
+
+
+def save_manifest(manifest: Manifest, folder: str | os.PathLike[str]) -> Path:
+    """Write `manifest.json` atomically; returns its path."""
+    return write_atomically(Path(folder) / MANIFEST_NAME, json.dumps(manifest.to_json(), indent=1) + "\n")
+
+
+def save_resolutions(resolutions: Mapping[int, str], folder: str | os.PathLike[str]) -> Path:
+    """Write the parent manifest of a folder with several resolutions atomically; returns its path."""
+    table = {str(side): resolutions[side] for side in sorted(resolutions)}
+    text = json.dumps({"format": FORMAT, "resolutions": table}, indent=1) + "\n"
+    return write_atomically(Path(folder) / MANIFEST_NAME, text)

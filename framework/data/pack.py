@@ -1,0 +1,178 @@
+"""`framework pack`: pictures of many kinds -> WebDataset shards, an index per shard, and a manifest.
+
+Same input, same bytes: one global shuffle by seed, fixed encoder settings, USTAR headers without dates or names,
+results taken in order whatever the number of workers. The data set appears whole or not at all (see `pack_shards`).
+
+    train-000000.tar  train-000000.idx  ...  manifest.json          one resolution
+    r004/ r008/ ...   manifest.json                                 several, with the same keys in the same shards
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from framework.data.errors import DataError
+from framework.data.manifest import MANIFEST_NAME, Manifest, load_manifest, load_resolutions
+from framework.data.packing.build import Build, write_manifests
+from framework.data.packing.images import encode, encoder_versions
+from framework.data.packing.options import PackOptions
+from framework.data.packing.planning import Plan, make_plan
+from framework.data.packing.progress import show_progress
+from framework.data.packing.staging import Staging, foreign_file, restore_interrupted
+from framework.data.readers import BadImageError, Source, open_source
+
+__all__ = ["BadImagesError", "PackOptions", "pack"]
+
+
+class BadImagesError(DataError):
+    """Some pictures cannot be used; nothing was published. `bad` lists (picture, reason)."""
+
+    def __init__(self, bad: list[tuple[str, str]], total: int) -> None:
+        self.bad = bad
+        lines = "".join(f"\n  {name}: {reason}" for name, reason in bad)
+        super().__init__(
+            f"{len(bad)} of {total} pictures cannot be used; mend or remove them, or leave them out with skip_bad "
+            f"(--skip-bad):{lines}"
+        )
+
+
+def pack(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    notice: str = "",
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Manifest:
+    """Pack pictures into WebDataset shards.
+
+    Args:
+        source: folder (sub-folders are classes), zip, npz (`images`, `labels`), idx file or folder, or tars.
+        out: folder of the data set; appears when everything in it is complete.
+        notice: text of the file `NOTICE` beside the shards (licence, copyright).
+        overwrite: replace another data set standing there; other folders are never replaced.
+        workers: threads that decode and encode; default one per core. Does not change the result.
+        progress: show how far it is, on standard error.
+        options: fields of `PackOptions`.
+
+    Returns:
+        The manifest; with several resolutions, that of the largest.
+
+    Raises:
+        BadImagesError: pictures that cannot be used, all of them listed.
+        DataError: source or options do not fit, or `out` holds something else.
+    """
+    settings, target = PackOptions(**options), Path(out).resolve()
+    if Path(source).resolve() == target:
+        raise DataError(f"{out}: is the source itself; choose another folder")
+    restore_interrupted(target)
+    with closing(open_source(source, split=settings.split, labels=settings.labels)) as pictures:
+        plan = make_plan(pictures, settings, notice=notice)
+        found = _existing(target, plan, overwrite=overwrite)
+        if found is not None:
+            return found
+        try:
+            return _pack(pictures, plan, settings, target, notice=notice, workers=workers, progress=progress)
+        except OSError as error:
+            raise DataError(f"{error.filename or out}: cannot be written ({error.strerror or error})") from error
+
+
+def _pack(
+    pictures: Source,
+    plan: Plan,
+    options: PackOptions,
+    out: Path,
+    *,
+    notice: str,
+    workers: int | None,
+    progress: bool,
+) -> Manifest:
+    edition = f"{plan.request} {pictures.modified_ns} {encoder_versions(plan.target.encoding)}"
+    with Staging(out, request=edition) as staging:
+        build = Build(staging, plan, options)
+        _run(build, pictures, workers=workers or os.cpu_count() or 1, progress=progress)
+        if build.bad and not options.skip_bad:
+            staging.discard()
+            raise BadImagesError(build.bad, len(plan.order))
+        if (lack := build.lack()) is not None:
+            staging.discard()
+            raise DataError(f"{pictures.kind} {pictures.name!r}: {lack} ({len(build.bad)} pictures left out)")
+        manifest = write_manifests(build, pictures, notice=notice)
+        staging.publish()
+    return manifest
+
+
+def _existing(out: Path, plan: Plan, *, overwrite: bool) -> Manifest | None:
+    """The data set standing at `out` if it is the one asked for, None if the place is free; refuses anything else."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not (out / MANIFEST_NAME).is_file():
+        raise DataError(f"{out}: exists, but is no data set (no {MANIFEST_NAME}); choose another folder")
+    resolutions = load_resolutions(out)
+    manifest = load_manifest(out / resolutions[max(resolutions)] if resolutions else out)
+    if overwrite:
+        if (file := foreign_file(out)) is not None:
+            raise DataError(f"{out}: {file.relative_to(out)} would be lost with the old data set; move it first")
+        return None
+    if manifest.source.get("request") == plan.request:
+        return manifest
+    raise DataError(
+        f"{out}: already holds data set {manifest.name!r} ({manifest.count} images, {manifest.resolution} px), made "
+        f"from other pictures or with other options; choose another folder, or replace it with overwrite (--overwrite)"
+    )
+
+
+def _run(build: Build, pictures: Source, *, workers: int, progress: bool) -> None:
+    """Bring every picture of the plan into the shards, or onto the list of bad ones."""
+    plan, total = build.plan, len(build.plan.order)
+    bar = show_progress(f"packing {pictures.name}", total=total, done=build.position, enabled=progress)
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd EXIF and the like, without naming the file
+        stack.enter_context(closing(build))
+        advance = stack.enter_context(bar)
+        results = stack.enter_context(closing(_encoded(build, pictures, workers=workers)))
+        for index, result in results:
+            if isinstance(result, BadImageError):
+                build.refuse(pictures.names[index], str(result))
+            elif build.bad and not build.options.skip_bad:
+                build.position += 1  # only looked at: the list of bad pictures is to be complete
+            else:
+                build.add(result, None if plan.labels is None else int(plan.labels[index]))
+            advance()
+        if not build.bad or build.options.skip_bad:
+            build.finish_shard()
+
+
+def _encoded(
+    build: Build, pictures: Source, *, workers: int
+) -> Generator[tuple[int, tuple[bytes, ...] | BadImageError], None, None]:
+    """(index, files or what is wrong) in the order of the plan; a bounded number of pictures is on its way."""
+
+    def work(index: int) -> tuple[bytes, ...] | BadImageError:
+        try:
+            return encode(pictures.read(index), build.plan.target)
+        except BadImageError as error:
+            return error
+
+    waiting: deque[tuple[int, Future[tuple[bytes, ...] | BadImageError]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pack")
+    try:
+        for index in build.plan.order[build.position :].tolist():
+            waiting.append((index, pool.submit(work, index)))
+            if len(waiting) > 8 * workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for index, future in waiting:
+            yield index, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,149 @@
+"""A data set under construction: shards of all resolutions cut at the same samples, then the manifests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framework.data.manifest import Manifest, ShardEntry, save_manifest, save_resolutions
+from framework.data.packing.images import encoder_versions
+from framework.data.packing.options import PackOptions
+from framework.data.packing.planning import Plan
+from framework.data.packing.staging import END_MARK, NOTICE_NAME, ShardWriter, Staging, sample_bytes
+from framework.data.readers import Source
+
+
+class Build:
+    """The shards being written, one per resolution, cut at the same samples; starts after the last finished shard."""
+
+    def __init__(self, staging: Staging, plan: Plan, options: PackOptions) -> None:
+        self.staging, self.plan, self.options = staging, plan, options
+        done = staging.progress
+        self.finished = [[ShardEntry(**entry) for entry in line["shards"]] for line in done]
+        self.position: int = done[-1]["position"] if done else 0  # in plan.order
+        self.bad: list[tuple[str, str]] = [(name, reason) for line in done for name, reason in line["bad"]]
+        self.label_counts = np.zeros(plan.classes, np.int64)
+        for line in done:
+            self.label_counts += np.asarray(line["label_counts"], np.int64)
+        self.key = sum(shards[0].count for shards in self.finished)
+        self._open: list[ShardWriter] = []
+        self._recorded_bad, self._recorded_counts = len(self.bad), self.label_counts.copy()
+
+    def folders(self) -> dict[int, Path]:
+        """Resolution -> folder of its shards."""
+        sides = self.plan.target.sides
+        return {side: self.staging.path / (f"r{side:03d}" if len(sides) > 1 else "") for side in sides}
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Leave a picture out."""
+        self.bad.append((name, reason))
+        self.position += 1
+
+    def add(self, files: tuple[bytes, ...], label: int | None) -> None:
+        """Append one sample to the shard of each resolution."""
+        extension = self.plan.target.encoding
+        head = [] if label is None else [("cls", str(label).encode())]
+        samples = [[*head, (extension, file)] for file in files]
+        if self._open and self._is_full(samples):
+            self.finish_shard()
+        if not self._open:
+            number = len(self.finished)
+            for folder in self.folders().values():
+                folder.mkdir(exist_ok=True)
+                self._open.append(ShardWriter(folder / f"{self.options.split}-{number:06d}.tar"))
+        for writer, sample in zip(self._open, samples, strict=True):
+            writer.add(f"{self.key:09d}", sample)
+        if label is not None:
+            self.label_counts[label] += 1
+        self.key += 1
+        self.position += 1
+
+    def _is_full(self, samples: list[list[tuple[str, bytes]]]) -> bool:
+        limit = self.options.shard_bytes
+        if len(self._open[0].samples) == self.options.shard_samples:
+            return True
+        pairs = zip(self._open, samples, strict=True)
+        return any(writer.size + sample_bytes(sample) + len(END_MARK) > limit for writer, sample in pairs)
+
+    def finish_shard(self) -> None:
+        """Close the open shards and state it; a killed run goes on from here."""
+        if not self._open:
+            return
+        entries = [(writer.path, writer.finish()) for writer in self._open]
+        self.staging.record(
+            shards=entries,
+            position=self.position,
+            bad=self.bad[self._recorded_bad :],
+            label_counts=(self.label_counts - self._recorded_counts).tolist(),
+        )
+        self.finished.append([entry for _, entry in entries])
+        self._open, self._recorded_bad, self._recorded_counts = [], len(self.bad), self.label_counts.copy()
+
+    def lack(self) -> str | None:
+        """What the data set lacks because too many pictures were left out."""
+        if not self.finished:
+            return f"none of {len(self.bad)} pictures can be used"
+        missing = [name for name, count in zip(self.plan.class_names, self.label_counts, strict=True) if not count]
+        return f"no usable picture is left of class {missing[0]!r}" if missing else None
+
+    def close(self) -> None:
+        """Close open files, finished or not."""
+        for writer in self._open:
+            writer.close()
+
+
+def write_manifests(build: Build, pictures: Source, *, notice: str) -> Manifest:
+    """Manifests of all resolutions; returns that of the largest."""
+    plan, options = build.plan, build.options
+    folders = build.folders()
+    manifests = {
+        side: Manifest(
+            name=options.name or pictures.name,
+            split=options.split,
+            resolution=side,
+            channels=plan.target.channels,
+            shards=tuple(shards[number] for shards in build.finished),
+            classes=plan.classes,
+            class_names=plan.class_names,
+            label_counts=tuple(build.label_counts.tolist()),
+            encoding=plan.target.encoding,
+            resize_filter=_filter(plan, side),
+            crop=plan.target.crop if plan.target.resize and plan.target.pad is None else "none",
+            seed=options.seed or 0,
+            source=_provenance(build, pictures),
+        )
+        for number, side in enumerate(plan.target.sides)
+    }
+    for side, manifest in manifests.items():
+        save_manifest(manifest, folders[side])
+    if len(folders) > 1:
+        save_resolutions({side: folder.name for side, folder in folders.items()}, build.staging.path)
+    if notice:
+        (build.staging.path / NOTICE_NAME).write_text(notice.rstrip("\n") + "\n", "utf-8")
+    return manifests[max(manifests)]
+
+
+def _filter(plan: Plan, side: int) -> str:
+    if side != plan.target.sides[-1]:
+        return plan.target.pyramid_filter
+    return plan.target.resize_filter if plan.target.resize else "none"
+
+
+def _provenance(build: Build, pictures: Source) -> dict[str, Any]:
+    """Where the pictures came from and what was done to them beyond the manifest's own fields."""
+    options = build.options
+    extra = {"per_class": options.per_class, "pad": options.pad}
+    return {
+        "kind": pictures.kind,
+        "name": pictures.name,
+        "license": options.license,
+        "images": len(pictures),
+        "digest": pictures.digest,
+        "order": "source" if options.seed is None else "shuffled",
+        "skipped": len(build.bad),
+        **{name: value for name, value in extra.items() if value is not None},
+        "encoder": encoder_versions(build.plan.target.encoding),
+        "request": build.plan.request,
+    }

@@ -1,0 +1,207 @@
+"""One picture on its way into a shard: decode, make it 8-bit grey or RGB, pad or crop, resize, encode.
+
+Encoder settings are fixed, so that the same picture gives the same bytes with the same Pillow. Pillow's filters widen
+with the scale (they antialias), as torchvision's `antialias=True` and StyleGAN's tools do.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, features
+from PIL import __version__ as pillow_version
+
+from framework.data.packing.options import Crop, Filter
+from framework.data.readers import BadImageError
+from framework.data.readers.base import Pixels
+
+# EPS and others that start programs or read further files are not among them.
+READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # JPEG includes MPO
+DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, OverflowError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
+_FORMATS = {"png": "PNG", "webp": "WEBP", "jpg": "JPEG"}
+_SETTINGS: dict[str, dict[str, int | bool]] = {
+    "png": {"compress_level": 6},
+    "webp": {"lossless": True, "quality": 80, "method": 4},
+    "jpg": {"quality": 95, "subsampling": 0},
+}
+_FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "hamming": Image.Resampling.HAMMING,
+    "nearest": Image.Resampling.NEAREST,
+}
+_ORIENTATION = 0x0112  # EXIF tag; 1 = upright
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The form every picture is brought to.
+
+    Attributes:
+        sides: resolutions in pixels, ascending.
+        resize: pictures may be cropped and resized; otherwise they must have the side already.
+        channels: 1 or 3.
+        grey_only: refuse colour, because nobody asked for grey: the first picture merely was.
+    """
+
+    sides: tuple[int, ...]
+    resize: bool
+    channels: int
+    grey_only: bool
+    encoding: Literal["png", "webp", "jpg"]
+    crop: Crop
+    resize_filter: Filter
+    pyramid_filter: Filter
+    pad: int | None
+
+
+def encoder_versions(encoding: str) -> str:
+    """What the encoded bytes depend on besides the pixels: Pillow and the library that encodes."""
+    library = {"png": "zlib_ng" if features.check("zlib_ng") else "zlib", "webp": "webp", "jpg": "libjpeg_turbo"}[
+        encoding
+    ]
+    return f"Pillow {pillow_version}, {library} {features.version(library)}"
+
+
+def open_upright(content: bytes | Pixels) -> tuple[Image.Image, bool]:
+    """Decode a picture to 8-bit mode "L" or "RGB", upright, on white where it is transparent.
+
+    Returns:
+        The picture, and whether decoding the file as it is gives the same pixels (so that its bytes may be kept).
+
+    Raises:
+        BadImageError: not a picture, damaged, or of a kind that has no fixed meaning in 8 bits.
+    """
+    if isinstance(content, np.ndarray):
+        return Image.fromarray(np.ascontiguousarray(content)), False
+    try:
+        with Image.open(io.BytesIO(content), formats=READABLE_FORMATS) as image:
+            image.load()
+            upright = image.getexif().get(_ORIENTATION, 1) == 1
+            turned = image if upright else ImageOps.exif_transpose(image)
+            plain = turned.mode in ("L", "RGB") and "transparency" not in image.info
+            plain = plain and upright and getattr(image, "n_frames", 1) == 1 and not _deep_png(content)
+            result = _to_8_bit(turned)
+    except DECODE_ERRORS as error:
+        raise BadImageError(f"cannot be decoded ({error or type(error).__name__})") from None
+    result.info.clear()  # colour profiles, comments: encoders would write them into every file
+    return result, plain
+
+
+def _deep_png(content: bytes) -> bool:
+    """A PNG of other than 8-bit grey or RGB, which Pillow may show as such: 16-bit RGB, 1- to 4-bit grey."""
+    return content[:8] == b"\x89PNG\r\n\x1a\n" and (content[24] != 8 or content[25] not in (0, 2))
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    mode = image.mode
+    if mode.startswith("I;16"):
+        return Image.fromarray(((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    if mode in ("I", "F"):
+        raise ValueError(f"mode {mode} (32-bit values without a fixed range); convert it to 8 or 16 bits")
+    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        grey = mode in ("L", "LA", "La", "1")
+        layer = image.convert("LA") if mode == "La" else image
+        canvas = Image.new("RGBA", image.size, "white")
+        canvas.alpha_composite(layer.convert("RGBA"))
+        return canvas.convert("L" if grey else "RGB")
+    if mode in ("L", "RGB"):
+        return image.copy()
+    return image.convert("L" if mode == "1" else "RGB")
+
+
+def encode(content: bytes | Pixels, target: Target) -> tuple[bytes, ...]:
+    """A picture in the target form, encoded: one file per side, in the order of `target.sides`.
+
+    Raises:
+        BadImageError: it cannot be decoded or does not fit the target.
+    """
+    image, plain = open_upright(content)
+    fits = plain and image.size == (target.sides[-1],) * 2
+    kept = content if fits and isinstance(content, bytes) and _format(content) == target.encoding else None
+    image, same_channels = _to_channels(image, target)
+    image = _to_side(image, target)
+    smaller = [_resize(image, (side, side), target.pyramid_filter) for side in target.sides[:-1]]
+    files = [_encode(picture, target.encoding) for picture in smaller]
+    files.append(kept if kept is not None and same_channels else _encode(image, target.encoding))
+    return tuple(files)
+
+
+def _format(content: bytes) -> str:
+    if content[:8] == b"\x89PNG\r\n\x1a\n":
+        return "png"
+    if content[:3] == b"\xff\xd8\xff":
+        return "jpg"
+    return "webp" if content[:4] == b"RIFF" and content[8:12] == b"WEBP" else ""
+
+
+def _to_channels(image: Image.Image, target: Target) -> tuple[Image.Image, bool]:
+    """The picture with the target's channels, and whether a file of the target's format would hold it as it was."""
+    mode = "L" if target.channels == 1 else "RGB"
+    if image.mode == mode:
+        return image, True
+    converted = image.convert(mode)
+    if mode == "RGB":
+        return converted, False
+    grey = np.array_equal(np.asarray(converted.convert("RGB")), np.asarray(image))
+    if target.grey_only and not grey:
+        raise BadImageError("has colour, but the first picture is grey: ask for channels 3, or 1 to make all grey")
+    return converted, grey and target.encoding == "webp"  # WebP has no grey of its own
+
+
+def _to_side(image: Image.Image, target: Target) -> Image.Image:
+    top, (width, height) = target.sides[-1], image.size
+    if target.pad is not None:
+        if max(width, height) > target.pad:
+            raise BadImageError(f"is {width}x{height}, larger than pad = {target.pad}")
+        canvas = Image.new(image.mode, (target.pad, target.pad))
+        canvas.paste(image, ((target.pad - width) // 2, (target.pad - height) // 2))
+        return _resize(canvas, (top, top), target.resize_filter)
+    if (width, height) == (top, top):
+        return image
+    if not target.resize:
+        raise BadImageError(f"is {width}x{height}, the first picture is {top}x{top}: give a resolution")
+    if target.crop == "none":
+        return _resize(image, (top, top), target.resize_filter)
+    if target.crop == "center":
+        return _resize(image.crop(_centre(width, height, 1.0)), (top, top), target.resize_filter)
+    bar = round(top / 8)
+    inner = (top, top - 2 * bar)
+    canvas = Image.new(image.mode, (top, top))
+    cropped = image.crop(_centre(width, height, inner[0] / inner[1]))
+    canvas.paste(_resize(cropped, inner, target.resize_filter), (0, bar))
+    return canvas
+
+
+def _resize(image: Image.Image, size: tuple[int, int], resize_filter: Filter) -> Image.Image:
+    if image.size == size:
+        return image
+    factor = image.width // size[0], image.height // size[1]
+    if resize_filter == "box" and image.size == (factor[0] * size[0], factor[1] * size[1]):
+        return image.reduce(factor)  # the exact mean; `resize` rounds between its two passes
+    return image.resize(size, _FILTERS[resize_filter])
+
+
+def _centre(width: int, height: int, aspect: float) -> tuple[int, int, int, int]:
+    """The largest box of this width : height in the middle of a picture."""
+    box_width, box_height = min(width, round(height * aspect)), min(height, round(width / aspect))
+    left, upper = (width - box_width) // 2, (height - box_height) // 2
+    return left, upper, left + box_width, upper + box_height
+
+
+def _encode(image: Image.Image, encoding: str) -> bytes:
+    file = io.BytesIO()
+    if encoding == "webp" and image.mode == "L":
+        image = image.convert("RGB")  # the form WebP stores; converting back is exact
+    image.save(file, format=_FORMATS[encoding], **_SETTINGS[encoding])
+    return file.getvalue()

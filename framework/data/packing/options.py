@@ -1,0 +1,91 @@
+"""What `framework pack` makes of the pictures: everything here, and nothing else, decides the bytes of the data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Literal
+
+from framework.data.errors import DataError
+
+Encoding = Literal["png", "webp", "jpg", "keep"]
+Crop = Literal["center", "wide", "none"]
+Filter = Literal["lanczos", "box", "bilinear", "bicubic", "hamming", "nearest"]
+_KEYS = 10**9  # keys have nine digits
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackOptions:
+    """How pictures become a data set.
+
+    Raises:
+        DataError: a value that cannot work; the message names the field.
+    """
+
+    resolution: tuple[int, ...] | None = None
+    """Side in pixels; several make one data set per side (4 8 16 32: progressive growing). Default: as they are."""
+    channels: Literal[1, 3] | None = None
+    """1 = grey, 3 = RGB. Default: as the first picture."""
+    encoding: Encoding = "png"
+    """png, webp: lossless; jpg: quality 95, 4:4:4; keep: the format most files have. Files that fit go in untouched."""
+    crop: Crop = "center"
+    """center: the largest square; wide: 4:3 with black bars (LSUN Cars); none: everything, aspect ratio not kept."""
+    resize_filter: Filter = "lanczos"
+    """Filter from the source to the (largest) resolution."""
+    pyramid_filter: Filter = "box"
+    """Filter from the largest resolution to the smaller ones (box: the averages of ProGAN)."""
+    pad: int | None = None
+    """Instead of cropping, add zeros around the picture up to this side (28 -> 32 for the MNIST family)."""
+    labels: bool = True
+    """Read class labels. Without them the data set is unconditional."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes, in order. Default: the folder names, or the numbers."""
+    per_class: int | None = None
+    """Take only the first so many pictures of each class."""
+    seed: int | None = 0
+    """Seed of the one shuffle before writing, which also balances the classes per shard. None: keep the order."""
+    shard_bytes: int = 128_000_000
+    """Largest size of a shard in bytes (with several resolutions: of the largest one)."""
+    shard_samples: int | None = None
+    """Largest number of pictures in a shard."""
+    split: str = "train"
+    """First part of the shard names; also chooses the files of an idx folder (train, test)."""
+    name: str = ""
+    """Name of the data set. Default: the name of the source."""
+    license: str = ""
+    """Licence of the pictures, for the manifest ("MIT", "CC BY 4.0")."""
+    skip_bad: bool = False
+    """Leave out pictures that cannot be used, and count them in the manifest, instead of failing."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.resolution, int):
+            object.__setattr__(self, "resolution", (self.resolution,))
+        if self.resolution is not None:
+            sides = tuple(sorted(set(self.resolution)))
+            self._refuse(not sides or sides[0] < 1, "resolution", self.resolution, "must be positive sides in pixels")
+            object.__setattr__(self, "resolution", sides)
+        for name in ("pad", "per_class", "shard_samples"):
+            value = getattr(self, name)
+            self._refuse(value is not None and value < 1, name, value, "must be positive")
+        self._refuse(self.shard_bytes < 4096, "shard_bytes", self.shard_bytes, "must be at least 4096")
+        self._refuse(self.channels not in (None, 1, 3), "channels", self.channels, "must be 1 or 3")
+        for name, kind in (
+            ("encoding", Encoding),
+            ("crop", Crop),
+            ("resize_filter", Filter),
+            ("pyramid_filter", Filter),
+        ):
+            known = kind.__args__  # type: ignore[attr-defined]
+            self._refuse(getattr(self, name) not in known, name, getattr(self, name), f"must be one of {known}")
+        self._refuse(self.seed is not None and not 0 <= self.seed < 2**64, "seed", self.seed, "must be in 0 .. 2**64-1")
+        word = re.fullmatch(r"[A-Za-z0-9_]+", self.split)
+        self._refuse(not word, "split", self.split, "must be letters, digits and underscores")
+        self._refuse(
+            not self.labels and bool(self.per_class or self.class_names), "labels", False, "but classes are asked for"
+        )
+        self._refuse(len(set(self.class_names)) != len(self.class_names), "class_names", self.class_names, "repeats")
+
+    @staticmethod
+    def _refuse(wrong: bool, field: str, value: object, why: str) -> None:
+        if wrong:
+            raise DataError(f"pack: {field} is {value!r}, {why}")

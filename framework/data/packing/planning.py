@@ -1,0 +1,138 @@
+"""Which pictures go into a data set, in which order, with which labels, and in which form: settled before the first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from framework.data.packing.images import Target, open_upright
+from framework.data.packing.options import PackOptions
+from framework.data.readers import BadImageError, Source, SourceError
+from framework.data.readers.base import Labels
+
+_ENCODING_OF_SUFFIX: dict[str, Literal["png", "webp", "jpg"]] = {
+    ".jpg": "jpg",
+    ".jpeg": "jpg",
+    ".jpe": "jpg",
+    ".jfif": "jpg",
+    ".webp": "webp",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The order of the pictures and the form they get.
+
+    Attributes:
+        order: int64 (M,), indexes into the source, in the order of writing.
+        labels: int64 (N,) over the whole source, or None.
+        class_names: one per class, empty without labels.
+        target: the form of every picture.
+        request: identifies source content and options; the same request gives the same data set.
+    """
+
+    order: npt.NDArray[np.int64]
+    labels: Labels | None
+    class_names: tuple[str, ...]
+    target: Target
+    request: str
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, 0 without labels."""
+        return len(self.class_names)
+
+
+def make_plan(source: Source, options: PackOptions, *, notice: str) -> Plan:
+    """Settle order, classes and form.
+
+    Raises:
+        SourceError: labels and classes do not fit, too few pictures of a class, or no picture can be decoded.
+    """
+    class_names = _class_names(source, options)
+    request = {"source": source.digest, "kind": source.kind, "options": asdict(options), "notice": notice}
+    return Plan(
+        order=_order(source, options, class_names),
+        labels=source.labels,
+        class_names=class_names,
+        target=_target(source, options),
+        request=hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def _class_names(source: Source, options: PackOptions) -> tuple[str, ...]:
+    """Names of the classes, checked against the labels: each number has a name, each name a picture."""
+    where = f"{source.kind} {source.name!r}"
+    if source.labels is None:
+        if options.class_names or options.per_class:
+            raise SourceError(f"{where}: has no labels, but class names or a number per class are asked for")
+        return ()
+    found = int(source.labels.max()) + 1
+    numbered = tuple(str(number) for number in range(found))
+    names = options.class_names or source.class_names or numbered
+    if options.class_names and source.class_names and len(options.class_names) != len(source.class_names):
+        raise SourceError(f"{where}: {len(options.class_names)} class names for {len(source.class_names)} classes")
+    if found > len(names):
+        picture = source.names[int(source.labels.argmax())]
+        raise SourceError(f"{where}: {picture} has label {found - 1}, but there are only {len(names)} classes")
+    need = options.per_class or 1
+    for name, count in zip(names, np.bincount(source.labels, minlength=len(names)), strict=True):
+        if count < need:
+            raise SourceError(f"{where}: class {name!r} has {count} pictures, needed: {need}")
+    return names
+
+
+def _order(source: Source, options: PackOptions, class_names: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    chosen = np.arange(len(source), dtype=np.int64)
+    if options.per_class is not None and source.labels is not None:
+        first = [np.flatnonzero(source.labels == label)[: options.per_class] for label in range(len(class_names))]
+        chosen = np.sort(np.concatenate(first)).astype(np.int64)
+    if options.seed is None:
+        return chosen
+    # Sorting by raw generator output, because NumPy promises this stream for ever, but not that of `permutation`.
+    keys = np.random.Philox(key=options.seed).random_raw(len(chosen))
+    return chosen[np.argsort(keys, kind="stable")]
+
+
+def _target(source: Source, options: PackOptions) -> Target:
+    size, grey = _first_picture(source)
+    sides = options.resolution or ((options.pad,) if options.pad else None)
+    if sides is None and size[0] != size[1]:
+        raise SourceError(f"{source.names[0]}: is {size[0]}x{size[1]}, not square: give a resolution")
+    channels = options.channels or source.channels or (1 if grey else 3)
+    return Target(
+        sides=sides or (size[0],),
+        resize=options.resolution is not None,
+        channels=channels,
+        grey_only=options.channels is None and channels == 1,
+        encoding=_common_encoding(source) if options.encoding == "keep" else options.encoding,
+        crop=options.crop,
+        resize_filter=options.resize_filter,
+        pyramid_filter=options.pyramid_filter,
+        pad=options.pad,
+    )
+
+
+def _first_picture(source: Source) -> tuple[tuple[int, int], bool]:
+    """Size and greyness of the first picture that can be decoded; the others are held against it."""
+    reasons = []
+    for index in range(len(source)):
+        try:
+            image, _ = open_upright(source.read(index))
+            return image.size, image.mode == "L"
+        except BadImageError as error:
+            reasons.append(f"{source.names[index]}: {error}")
+    raise SourceError(f"{source.kind} {source.name!r}: none of {len(source)} pictures can be decoded; {reasons[0]}")
+
+
+def _common_encoding(source: Source) -> Literal["png", "webp", "jpg"]:
+    suffixes = (PurePosixPath(name).suffix.lower() for name in source.names)
+    counts = Counter(_ENCODING_OF_SUFFIX.get(suffix, "png") for suffix in suffixes)
+    return min(counts, key=lambda encoding: (-counts[encoding], encoding))

@@ -1,0 +1,220 @@
+"""Which sample stands at which position: pure arithmetic, the same for any number of ranks and workers.
+
+A position counts samples since the start of training (it equals the clock, images seen) and never ends; epoch e holds
+the positions [e * count, (e + 1) * count). Inside an epoch:
+
+1. the shards are permuted and laid end to end on a line of `count` samples;
+2. the line is cut into `lanes` near-equal pieces, by samples and not by shards, so uneven shards do no harm;
+3. each lane is cut into blocks of `window` samples and each block is permuted;
+4. place p of the epoch is offset p // lanes in lane p % lanes.
+
+So every epoch is a permutation of all samples, a window bounds how many shards are open at a time, and finding a sample
+costs one permutation of a window. A batch mixes `lanes` windows: raise `lanes` where shards were written in class order
+and the window cannot grow.
+
+Permutations sort the output of SplitMix64 (Steele et al., OOPSLA 2014, doi:10.1145/2660193.2660195) in counter mode:
+NumPy does not promise that its generators keep their streams between releases (NEP 19), and a run must be resumable
+with next year's.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from framework.data.errors import DataError
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+# Purposes keep the draws for shards, blocks and flips apart.
+_SHARDS, _BLOCK, _FLIP = 1, 2, 3
+
+
+class Place(NamedTuple):
+    """Where a position's sample is: epoch, number of the shard, number of the sample in it."""
+
+    epoch: int
+    shard: int
+    sample: int
+
+
+def _mix(value: int) -> int:
+    """SplitMix64's output function of a 64-bit integer."""
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
+
+
+def hash_integers(*values: int) -> int:
+    """64-bit hash of a sequence of integers."""
+    state = 0
+    for value in values:
+        state = _mix((state + _GOLDEN + _mix(value & _MASK)) & _MASK)
+    return state
+
+
+def permutation(count: int, *key: int) -> np.ndarray:
+    """A uniform permutation of range(count) that depends on the key alone: int64 (count,)."""
+    draws = np.uint64(hash_integers(*key)) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+    draws = (draws ^ (draws >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    draws = (draws ^ (draws >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    draws ^= draws >> np.uint64(31)
+    # The number itself goes into the low bits: all values differ, so any sorting algorithm gives the same answer, and
+    # sorting values is several times faster than argsort.
+    low_bits = np.uint64((1 << (count - 1).bit_length()) - 1)
+    return (np.sort((draws & ~low_bits) | np.arange(count, dtype=np.uint64)) & low_bits).astype(np.int64)
+
+
+def flipped(seed: int, position: int) -> bool:
+    """Whether the sample at this position is mirrored left to right: one fair coin per (seed, position)."""
+    return bool(hash_integers(seed, _FLIP, position) >> 63)
+
+
+def near_equal(total: int, parts: int) -> list[int]:
+    """Cut a total into parts that differ by at most one, larger ones first: (10, 4) -> [3, 3, 2, 2]."""
+    size, rest = divmod(total, parts)
+    return [size + (part < rest) for part in range(parts)]
+
+
+def _slice(start: int, total: int, parts: int, part: int) -> range:
+    size, rest = divmod(total, parts)
+    begin = start + part * size + min(part, rest)
+    return range(begin, begin + size + (part < rest))
+
+
+def rank_slices(start: int, *, batch_size: int, micro_batches: int, rank: int, world: int) -> list[range]:
+    """As `rank_positions`, for a batch of any size: a rank's slice may be empty (the last batch of an evaluation)."""
+    shares = []
+    for micro in range(micro_batches):
+        whole = _slice(start, batch_size, micro_batches, micro)
+        shares.append(_slice(whole.start, len(whole), world, rank))
+    return shares
+
+
+def rank_positions(
+    start: int, *, batch_size: int, micro_batches: int = 1, rank: int = 0, world: int = 1
+) -> list[range]:
+    """This rank's share of the batch [start, start + batch_size): one range of positions per micro-batch.
+
+    The batch is cut into near-equal global micro-batches, each of them into `world` near-equal consecutive slices, so
+    which samples meet in a micro-batch does not depend on the number of ranks.
+
+    Raises:
+        DataError: fewer samples in a micro-batch than ranks, or an argument out of range.
+    """
+    if start < 0 or micro_batches < 1 or not 0 <= rank < world:
+        raise DataError(f"start {start}, micro_batches {micro_batches}, rank {rank} of {world}: out of range")
+    if batch_size // micro_batches < world:
+        raise DataError(
+            f"batch_size {batch_size} in {micro_batches} micro-batches leaves some of {world} ranks without a sample; "
+            f"raise batch_size to at least {world * micro_batches} or use fewer micro-batches or ranks"
+        )
+    return rank_slices(start, batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world)
+
+
+class GlobalOrder:
+    """The order of a data set; knows nothing of ranks, workers and batches.
+
+    Args:
+        sizes: samples per shard.
+        seed: any integer; another seed is another order.
+        window: samples shuffled together; 0 means everything (best mixing, for local data that fits a permutation).
+        lanes: places of the line read in turn.
+
+    Raises:
+        DataError: no samples, or a parameter out of range.
+    """
+
+    def __init__(self, sizes: Sequence[int] | np.ndarray, *, seed: int, window: int, lanes: int = 1) -> None:
+        self.sizes = np.asarray(sizes, np.int64)
+        self.count = int(self.sizes.sum())
+        if self.count < 1 or (self.sizes < 0).any():
+            raise DataError("the data set has no samples")
+        if window < 0 or not 1 <= lanes <= self.count:
+            raise DataError(f"window {window} must not be negative, lanes {lanes} must be in 1 ... {self.count}")
+        self.seed, self.lanes = seed, lanes
+        self.window = min(window, self.count) or self.count
+        # Per instance: a cache on the class would keep every order that was ever made alive.
+        self._shards = functools.lru_cache(maxsize=2)(self._permute_shards)
+        self._block = functools.lru_cache(maxsize=2 * lanes + 2)(self._permute_block)
+
+    def locate(self, position: int) -> Place:
+        """The sample at a position (0, 1, 2, ... without end)."""
+        epoch, lane, block, offset = self._split(position)
+        return self._place(epoch, lane, block, offset)
+
+    def stand_ins(self, position: int) -> Iterator[Place]:
+        """Substitutes for an unreadable sample: the rest of its block, in order, each once."""
+        epoch, lane, block, offset = self._split(position)
+        first, last = self._block_bounds(lane, block)
+        for step in range(1, last - first):
+            yield self._place(epoch, lane, block, (offset + step) % (last - first))
+
+    def block_number(self, position: int) -> tuple[int, int]:
+        """Epoch and number of the block of a position; all lanes enter a block of a number together."""
+        epoch, _, block, _ = self._split(position)
+        return epoch, block
+
+    def shards_near(self, position: int) -> list[int]:
+        """The shards needed now and next: those of the position's block in each lane, then those of the blocks after.
+
+        In the order in which they are needed, each once.
+        """
+        epoch, block = self.block_number(position)
+        here = [(epoch, lane, block) for lane in range(self.lanes)]
+        after = [self._following(*place) for place in here]
+        return list(dict.fromkeys(shard for place in here + after for shard in self._block_shards(*place)))
+
+    def _following(self, epoch: int, lane: int, block: int) -> tuple[int, int, int]:
+        more = (block + 1) * self.window < len(self._lane(lane))
+        return (epoch, lane, block + 1) if more else (epoch + 1, lane, 0)
+
+    def _block_shards(self, epoch: int, lane: int, block: int) -> list[int]:
+        first, last = self._block_bounds(lane, block)
+        order, starts = self._shards(epoch)
+        return order[bisect.bisect_right(starts, first) - 1 : bisect.bisect_left(starts, last)].tolist()
+
+    def max_block_shards(self) -> int:
+        """An upper bound for the shards one position's neighbourhood needs at a time: one block of every lane."""
+        smallest = sorted(int(size) for size in self.sizes if size)
+        shards, covered = 0, 0
+        while covered < self.window and shards < len(smallest):
+            covered += smallest[shards]
+            shards += 1
+        return min(len(smallest), self.lanes * (shards + 1))
+
+    def _place(self, epoch: int, lane: int, block: int, offset: int) -> Place:
+        point = int(self._block(epoch, lane, block)[offset])
+        order, starts = self._shards(epoch)
+        at = bisect.bisect_right(starts, point) - 1
+        return Place(epoch, int(order[at]), point - starts[at])
+
+    def _split(self, position: int) -> tuple[int, int, int, int]:
+        """Position -> epoch, lane, block, offset inside the block."""
+        if position < 0:
+            raise DataError(f"position {position} is negative")
+        epoch, place = divmod(position, self.count)
+        offset, lane = divmod(place, self.lanes)
+        return epoch, lane, *divmod(offset, self.window)
+
+    def _lane(self, lane: int) -> range:
+        return _slice(0, self.count, self.lanes, lane)
+
+    def _block_bounds(self, lane: int, block: int) -> tuple[int, int]:
+        line = self._lane(lane)
+        first = line.start + block * self.window
+        return first, min(first + self.window, line.stop)
+
+    def _permute_shards(self, epoch: int) -> tuple[np.ndarray, list[int]]:
+        """The shards in this epoch's order, and where each begins on the line (the last entry is its end)."""
+        order = permutation(len(self.sizes), self.seed, _SHARDS, epoch)
+        return order, [0, *np.cumsum(self.sizes[order]).tolist()]
+
+    def _permute_block(self, epoch: int, lane: int, block: int) -> np.ndarray:
+        """The points of a block on the line, shuffled."""
+        first, last = self._block_bounds(lane, block)
+        return first + permutation(last - first, self.seed, _BLOCK, epoch, lane, block)

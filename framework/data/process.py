@@ -1,0 +1,206 @@
+"""A loading worker in a process of its own: JSON lines over its pipes, pixels through shared memory, nothing pickled.
+
+It is a fresh interpreter (no fork: no copied locks, no copied device state) that imports neither torch nor webdataset.
+It ends when its standard input does, so it cannot outlive the trainer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from framework.data.cache import ShardCache
+from framework.data.errors import DataError, ShardError, WorkerError
+from framework.data.fetch import FetchOptions
+from framework.data.plan import GlobalOrder
+from framework.data.samples import Loaded, ReadOptions, SampleReader
+from framework.data.shards import Shards, Verify
+from framework.data.sources import Source
+
+_ALIVE_SECONDS = 1.0
+_END_SECONDS = 2.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadPlan:
+    """All that reading a sample depends on; can be sent to another process."""
+
+    source: Source
+    options: ReadOptions
+    window: int
+    lanes: int
+    verify: Verify
+    cache_folder: str
+    cache_bytes: int
+    fetch: FetchOptions
+
+    def __post_init__(self) -> None:
+        if self.verify not in ("size", "sha256"):
+            raise DataError(f"verify is {self.verify!r}, must be 'size' or 'sha256'")
+
+    def make_order(self) -> GlobalOrder:
+        """The global order of the source's samples."""
+        sizes = [shard.count for shard in self.source.manifest.shards]
+        return GlobalOrder(sizes, seed=self.options.seed, window=self.window, lanes=self.lanes)
+
+    def make_shards(self, order: GlobalOrder, heartbeat: Callable[[], None]) -> Shards:
+        """The shards, with room for the indexes of the blocks in use."""
+        cache = None
+        if self.source.remote:
+            cache = ShardCache(self.cache_folder, max_bytes=self.cache_bytes, options=self.fetch, heartbeat=heartbeat)
+        return Shards(self.source, cache=cache, verify=self.verify, max_indexes=2 * order.max_block_shards() + 8)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary for `from_json` in another process."""
+        plain = {name: getattr(self, name) for name in ("window", "lanes", "verify", "cache_folder", "cache_bytes")}
+        parts = {"options": dataclasses.asdict(self.options), "fetch": dataclasses.asdict(self.fetch)}
+        return {"source": self.source.to_json(), **parts, **plain}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ReadPlan:
+        """The plan that `to_json` described."""
+        parts = {"options": ReadOptions(**data["options"]), "fetch": FetchOptions(**data["fetch"])}
+        return cls(**{**data, **parts, "source": Source.from_json(data["source"])})
+
+
+class ProcessLoader:
+    """The trainer's end of a worker process; a `Loader`.
+
+    Args:
+        plan: what to read.
+        max_rows: most samples of one `load`.
+        heartbeat: called whenever the worker says that it moves.
+    """
+
+    def __init__(self, plan: ReadPlan, *, max_rows: int, heartbeat: Callable[[], None]) -> None:
+        self._heartbeat, self._stopped = heartbeat, False
+        shape = (max_rows, *plan.options.row_shape)
+        folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        with tempfile.TemporaryFile(dir=folder) as file:  # without a name: gone with the last process that maps it
+            file.truncate(int(np.prod(shape)))
+            self._memory = mmap.mmap(file.fileno(), 0)
+            root = str(Path(__file__).resolve().parents[2])
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "framework.data.process", str(file.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[file.fileno()],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))},
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the trainer, which then ends us
+            )
+        self._rows = np.frombuffer(self._memory, np.uint8).reshape(shape)
+        self._send({"plan": plan.to_json(), "shape": shape})
+
+    def load(self, positions: Sequence[int], out: np.ndarray) -> list[Loaded]:
+        """See `Loader`."""
+        self._send({"positions": list(positions)})
+        while "rows" not in (answer := self._receive()):
+            if "alive" not in answer:
+                raise _error_from(answer)
+            self._heartbeat()
+        np.copyto(out, self._rows[: len(positions)])
+        return [Loaded(*row) for row in answer["rows"]]
+
+    def interrupt(self) -> None:
+        """Ask the process to end."""
+        self._process.terminate()
+
+    def close(self) -> None:
+        """End and reap the process; it gets a moment to remove what it was fetching."""
+        self._process.terminate()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):  # a request was still in the buffer
+                pipe.close()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._died() from None
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            raise self._died()
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _died(self) -> WorkerError:
+        self._heartbeat()  # raises if it was ended on purpose
+        status = self._process.wait()
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        hint = "; out of memory? see the kernel's log" if status == -signal.SIGKILL else "; its last words are above"
+        return WorkerError(f"loading worker {self._process.pid} {how}{hint}")
+
+
+def _error_from(answer: dict[str, Any]) -> DataError:
+    if "shard" in answer:
+        return ShardError(answer["shard"], answer["why"], key=answer["key"])
+    return DataError(answer["error"]) if "error" in answer else WorkerError(answer["crash"])
+
+
+def _serve(requests: IO[str], answers: IO[str], memory: int) -> None:
+    def say(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    last = time.monotonic()
+
+    def heartbeat() -> None:
+        nonlocal last
+        if time.monotonic() - last > _ALIVE_SECONDS:
+            last = time.monotonic()
+            say({"alive": True})
+
+    first = json.loads(requests.readline())
+    plan = ReadPlan.from_json(first["plan"])
+    order = plan.make_order()
+    reader = SampleReader(plan.make_shards(order, heartbeat), order, plan.options)
+    rows = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(first["shape"])
+    for line in requests:
+        positions = json.loads(line)["positions"]
+        try:
+            loaded = [reader.load(p, row, heartbeat=heartbeat) for p, row in zip(positions, rows, strict=False)]
+            say({"rows": loaded})
+        except ShardError as error:
+            say({"shard": error.shard, "why": error.why, "key": error.key})
+        except DataError as error:
+            say({"error": str(error)})
+        except Exception as error:
+            say({"crash": f"{type(error).__name__} in a loading worker: {error}"})
+            raise
+
+
+def main() -> None:
+    """Entry of the worker process: `python -m framework.data.process <descriptor of the shared memory>`."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by an exception, so that a fetch cleans up after itself
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)  # a library that prints must not speak into the protocol
+        _serve(sys.stdin, answers, int(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Where pictures come from before they are packed: folder, zip, idx, npz, or another WebDataset."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from framework.data.manifest import MANIFEST_NAME, load_resolutions
+from framework.data.readers.arrays import find_idx, open_idx, open_npz
+from framework.data.readers.base import BadImageError, Source, SourceError
+from framework.data.readers.files import open_folder, open_zip
+from framework.data.readers.shards import open_shards
+
+__all__ = ["BadImageError", "Source", "SourceError", "open_source"]
+
+
+def open_source(location: str | os.PathLike[str], *, split: str = "train", labels: bool = True) -> Source:
+    """Open pictures for packing; what they are is told from the path and its content.
+
+    Args:
+        location: a folder of pictures (sub-folders are classes), a `.zip` of the same layout, an idx images file or a
+            folder of them, an `.npz` with `images` and `labels`, or tars: a folder, one, a glob, a brace list.
+        split: which files of an idx folder.
+        labels: read the labels; without them the data set is unconditional.
+
+    Raises:
+        SourceError: nothing there, an unknown kind, or see the reader of the kind.
+    """
+    text = os.fspath(location)
+    path = Path(text)
+    if path.is_dir():
+        return _open_directory(path, split=split, labels=labels)
+    if path.suffix == ".tar" or any(sign in text for sign in "*?[{"):
+        return open_shards(_expand(text), name=path.name.split("-")[0].split("{")[0] or "shards", labels=labels)
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder")
+    if path.suffix == ".zip":
+        return open_zip(path, labels=labels)
+    if path.suffix == ".npz":
+        return open_npz(path, labels=labels)
+    if path.name.removesuffix(".gz").endswith("-ubyte"):
+        return open_idx(path, labels=labels)
+    raise SourceError(
+        f"{path}: cannot pack this; give a folder of pictures, a .zip, an .npz, an idx images file or .tar shards"
+    )
+
+
+def _open_directory(path: Path, *, split: str, labels: bool) -> Source:
+    if (path / MANIFEST_NAME).exists() and (resolutions := load_resolutions(path)):
+        raise SourceError(f"{path}: holds several resolutions; pack from one of {sorted(resolutions.values())}")
+    if tars := sorted(path.glob("*.tar")):
+        return open_shards(tars, name=path.resolve().name, labels=labels)
+    if images := find_idx(path, split=split):
+        return open_idx(images, labels=labels)
+    return open_folder(path, labels=labels)
+
+
+def _expand(text: str) -> list[Path]:
+    """Paths of a brace list and globs, each of which must exist."""
+    from braceexpand import braceexpand  # WebDataset's own, so that lists mean the same to both
+
+    paths: list[Path] = []
+    for pattern in braceexpand(text) if "{" in text else [text]:
+        found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+        if not found or not all(os.path.isfile(name) for name in found):
+            raise SourceError(f"{pattern}: no such shard")
+        paths.extend(map(Path, found))
+    return paths

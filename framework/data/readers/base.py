@@ -1,0 +1,97 @@
+"""What every source of pictures looks like to `framework pack`: a numbered list, read in any order, by any thread."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framework.data.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+class SourceError(DataError):
+    """The pictures to pack cannot be found, listed, or brought together with their labels."""
+
+
+class BadImageError(DataError):
+    """One picture cannot be read, decoded or brought to the asked form; `str(error)` is the reason."""
+
+
+def _nothing() -> None:
+    """Nothing to close."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Pictures with their labels, before packing.
+
+    Attributes:
+        kind: "folder", "zip", "idx", "npz" or "webdataset".
+        name: base name of the file or folder, without extension.
+        names: one per picture, in source order; says in an error which picture is meant.
+        read: index -> encoded file (`bytes`) or pixels, uint8 (H, W) or (H, W, 3). Safe to call from several threads;
+            raises BadImageError.
+        digest: SHA-256 in hex over what identifies the content (sizes and checksums, never dates).
+        modified_ns: latest change of the files, to notice an edit between an interrupted run and its continuation.
+        labels: int64 (N,), or None where the source has none.
+        class_names: one per class, or empty.
+        channels: 1 or 3 where the source says so itself.
+        ignored: files left aside because they are not pictures.
+        close: releases open files.
+    """
+
+    kind: str
+    name: str
+    names: Sequence[str]
+    read: Callable[[int], bytes | Pixels]
+    digest: str
+    modified_ns: int
+    labels: Labels | None = None
+    class_names: tuple[str, ...] = ()
+    channels: int | None = None
+    ignored: int = 0
+    close: Callable[[], None] = field(default=_nothing)
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise SourceError(f"{self.kind} {self.name!r} holds no pictures")
+        if self.labels is not None and len(self.labels) != len(self.names):
+            raise SourceError(
+                f"{self.kind} {self.name!r}: {len(self.names)} pictures, but {len(self.labels)} labels; "
+                f"every picture needs exactly one, or pack with labels off"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def digest_rows(rows: Iterable[Sequence[Any]]) -> str:
+    """SHA-256 in hex over rows of words and numbers."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update("\0".join(map(str, row)).encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
+
+
+def as_labels(values: object, *, origin: object) -> Labels:
+    """Class numbers as int64 (N,).
+
+    Raises:
+        SourceError: not a flat list of whole numbers, or one is negative.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise SourceError(f"{origin}: labels must be a flat list of whole numbers") from None
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise SourceError(f"{origin}: labels must be a flat list of whole numbers, are {array.dtype} {array.shape}")
+    if len(array) and array.min() < 0:
+        raise SourceError(f"{origin}: label {array.min()} of picture {int(array.argmin())} is negative")
+    return array.astype(np.int64)

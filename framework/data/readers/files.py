@@ -1,0 +1,180 @@
+"""Pictures as files in a folder or a zip.
+
+Either one sub-folder per class (class numbers follow the sorted names), or flat and without labels, or with a
+`dataset.json` holding `{"labels": [[file, class], ...]}` (the layout StyleGAN's tools write).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from framework.data.readers.base import BadImageError, Labels, Source, SourceError, as_labels, digest_rows
+
+PICTURE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+)
+LABEL_FILE = "dataset.json"
+
+
+def open_folder(path: Path, *, labels: bool = True) -> Source:
+    """Pictures of a folder, at any depth, sorted by path; links are followed, hidden files left out.
+
+    Raises:
+        SourceError: no picture, files beside class folders, an empty class folder, or a wrong `dataset.json`.
+    """
+    sizes, modified_ns, others = _walk(path)
+    names = sorted(sizes)
+    found: tuple[Labels | None, tuple[str, ...]] = (None, ())
+    if labels:
+        file = next((name for name in others if PurePosixPath(name).name == LABEL_FILE and name.count("/") <= 1), None)
+        found = _find_labels(names, (path / file).read_bytes() if file else None, file, path)
+        if found[1] and file is None:
+            _refuse_empty_classes(path, names)
+
+    def read(index: int) -> bytes:
+        try:
+            return (path / names[index]).read_bytes()
+        except OSError as error:
+            raise BadImageError(f"cannot be read ({error.strerror})") from None
+
+    return Source(
+        kind="folder",
+        name=path.resolve().name,
+        names=names,
+        read=read,
+        digest=digest_rows((name, sizes[name]) for name in names),
+        modified_ns=modified_ns,
+        labels=found[0],
+        class_names=found[1],
+        ignored=len([name for name in others if PurePosixPath(name).name != LABEL_FILE]),
+    )
+
+
+def open_zip(path: Path, *, labels: bool = True) -> Source:
+    """Pictures of a zip, sorted by path, under the same rules as a folder.
+
+    Raises:
+        SourceError: not a zip, or as for `open_folder`.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path}: cannot be opened as a zip ({error})") from None
+    entries = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir() and _shown(entry.filename)}
+    names = sorted(name for name in entries if _is_picture(name))
+    found: tuple[Labels | None, tuple[str, ...]] = (None, ())
+    file = next((name for name in entries if name.count("/") <= 1 and PurePosixPath(name).name == LABEL_FILE), None)
+    if labels:
+        found = _find_labels(names, archive.read(file) if file else None, file, path)
+
+    def read(index: int) -> bytes:
+        try:
+            return archive.read(entries[names[index]])
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise BadImageError(f"cannot be read from the zip ({error})") from None
+
+    return Source(
+        kind="zip",
+        name=path.stem,
+        names=names,
+        read=read,
+        digest=digest_rows((name, entries[name].file_size, entries[name].CRC) for name in names),
+        modified_ns=path.stat().st_mtime_ns,
+        labels=found[0],
+        class_names=found[1],
+        ignored=len(entries) - len(names) - (file is not None),
+        close=archive.close,
+    )
+
+
+def _walk(root: Path) -> tuple[dict[str, int], int, list[str]]:
+    """Picture -> size in bytes, the latest change, and the other files; all paths relative, with `/`."""
+    sizes: dict[str, int] = {}
+    modified_ns, others = 0, []
+    visited: set[tuple[int, int]] = set()  # folders, so that a link to a parent does not walk in circles
+    for folder, folders, files in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if _shown(name))
+        for file in filter(_shown, files):
+            full = Path(folder, file)
+            name = full.relative_to(root).as_posix()
+            if not _is_picture(name):
+                others.append(name)
+                continue
+            try:
+                status = full.stat()
+            except OSError as error:
+                raise SourceError(f"{full}: cannot be read ({error.strerror}); a link that leads nowhere?") from None
+            sizes[name], modified_ns = status.st_size, max(modified_ns, status.st_mtime_ns)
+    return sizes, modified_ns, sorted(others)
+
+
+def _shown(name: str) -> bool:
+    """Neither hidden nor the shadow folder that macOS puts into zips."""
+    return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
+
+
+def _find_labels(
+    names: Sequence[str], text: bytes | None, file: str | None, origin: Path
+) -> tuple[Labels | None, tuple[str, ...]]:
+    """Labels and class names from `dataset.json` where there is one, else from the sub-folders."""
+    if text is None or file is None:
+        return _labels_of_folders(names, origin)
+    base = PurePosixPath(file).parent
+    return _labels_of_file(names, text, base, f"{origin}/{file}"), ()
+
+
+def _labels_of_folders(names: Sequence[str], origin: Path) -> tuple[Labels | None, tuple[str, ...]]:
+    parts = [PurePosixPath(name).parts for name in names]
+    while parts and all(len(part) > 1 and part[0] == parts[0][0] for part in parts):
+        parts = [part[1:] for part in parts]  # one folder around everything is packaging, not a class
+    flat = [name for name, part in zip(names, parts, strict=True) if len(part) == 1]
+    if len(flat) == len(names):
+        return None, ()
+    if flat:
+        raise SourceError(
+            f"{origin}: {flat[0]} and {len(flat) - 1} other pictures lie beside class folders; "
+            f"move them into a class, or pack with labels off"
+        )
+    class_names = tuple(sorted({part[0] for part in parts}))
+    number: Mapping[str, int] = {name: index for index, name in enumerate(class_names)}
+    return as_labels([number[part[0]] for part in parts], origin=origin), class_names
+
+
+def _labels_of_file(names: Sequence[str], text: bytes, base: PurePosixPath, origin: str) -> Labels | None:
+    try:
+        rows = json.loads(text).get("labels")
+        table = None if rows is None else {str(base / name): label for name, label in rows}
+    except (ValueError, TypeError, AttributeError):
+        raise SourceError(f'{origin}: expected {{"labels": [[file, class], ...]}} or {{"labels": null}}') from None
+    if table is None:
+        return None
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise SourceError(f"{origin}: no label for {missing[0]} and {len(missing) - 1} other pictures")
+    absent = sorted(table.keys() - set(names))
+    if absent:
+        raise SourceError(f"{origin}: {absent[0]} and {len(absent) - 1} other pictures have a label, but do not exist")
+    return as_labels([table[name] for name in names], origin=origin)
+
+
+def _refuse_empty_classes(path: Path, names: Sequence[str]) -> None:
+    """A class folder without pictures would shift the numbers of the classes after it."""
+    common = PurePosixPath(os.path.commonpath([PurePosixPath(name).parent for name in names]))
+    used = {PurePosixPath(name).relative_to(common).parts[0] for name in names}
+    for entry in sorted(os.scandir(path / common), key=lambda entry: entry.name):
+        if entry.is_dir() and _shown(entry.name) and entry.name not in used:
+            raise SourceError(f"{entry.path}: holds no pictures, but stands among the class folders; remove it")

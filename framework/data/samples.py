@@ -1,0 +1,190 @@
+"""From a position to pixels and a label: locate, read, check, decode, mirror; or say which sample is at fault."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import operator
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from framework.data.decode import PictureDecoder, parse_label
+from framework.data.errors import DataError, ManifestError, ShardError
+from framework.data.index import BLOCK_BYTES, IMAGE_EXTENSIONS, Member, SampleIndex, refuse_unsafe
+from framework.data.plan import GlobalOrder, Place, flipped
+from framework.data.shards import Shards
+
+OnBadSample = Literal["error", "skip"]
+_PLAIN_EXTENSIONS = frozenset((*IMAGE_EXTENSIONS, "cls", "json", "txt"))
+_OPEN_FILES = 32
+_TOUCH_SECONDS = 10.0
+_JOIN_GAP_BYTES = 1 << 16  # a gap smaller than this between two members is read through instead of read around
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How samples are read; see `open_stream` for the fields."""
+
+    resolution: int
+    channels: int
+    classes: int
+    seed: int
+    flip: bool
+    on_bad_sample: OnBadSample
+    max_skipped: int
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3) or self.resolution < 1 or self.classes < 0:
+            raise DataError(
+                f"resolution is {self.resolution}, must be positive; channels is {self.channels}, must be 1 or 3; "
+                f"classes is {self.classes}, must not be negative"
+            )
+        if self.on_bad_sample not in ("error", "skip"):
+            raise DataError(f"on_bad_sample is {self.on_bad_sample!r}, must be 'error' or 'skip'")
+
+    @property
+    def row_shape(self) -> tuple[int, int, int]:
+        """Shape of one decoded picture: (C, H, W), or (H, W, C) with channels_last."""
+        side = self.resolution
+        return (side, side, self.channels) if self.channels_last else (self.channels, side, side)
+
+
+class Loaded(NamedTuple):
+    """What is known of a sample beside its pixels; `skipped` names the samples it stands in for."""
+
+    key: str
+    label: int
+    skipped: list[str]
+
+
+class SampleReader:
+    """Reads the sample of a position into an array. Keeps files open and scratch memory: one per thread."""
+
+    def __init__(self, shards: Shards, order: GlobalOrder, options: ReadOptions) -> None:
+        self._shards, self._order, self._options = shards, order, options
+        self._decoder = PictureDecoder(
+            resolution=options.resolution, channels=options.channels, channels_last=options.channels_last
+        )
+        self._files: collections.OrderedDict[int, tuple[int, float]] = collections.OrderedDict()
+
+    def load(self, position: int, out: np.ndarray, *, heartbeat: Callable[[], None] = lambda: None) -> Loaded:
+        """Decode the sample of a position.
+
+        Args:
+            position: see `GlobalOrder`.
+            out: uint8 of `ReadOptions.row_shape`, C-contiguous; filled.
+            heartbeat: called before each try.
+
+        Raises:
+            ShardError: the sample cannot be used, or under the policy "skip" nor can `max_skipped` stand-ins.
+        """
+        options = self._options
+        flip = options.flip and flipped(options.seed, position)
+        skipped: list[str] = []
+        stand_ins: Iterator[Place] | None = None
+        place: Place | None = self._order.locate(position)
+        while place is not None and len(skipped) <= options.max_skipped:
+            heartbeat()
+            try:
+                key, label = self._load(place, out, flip=flip)
+                return Loaded(key, label, skipped)
+            except ShardError as error:
+                if options.on_bad_sample == "error":
+                    raise
+                skipped.append(str(error))
+            stand_ins = stand_ins or self._order.stand_ins(position)
+            place = next(stand_ins, None)
+        raise too_many_skipped(len(skipped), options.max_skipped, skipped[-1])
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._files:
+            os.close(self._files.popitem()[1][0])
+
+    def _load(self, place: Place, out: np.ndarray, *, flip: bool) -> tuple[str, int]:
+        descriptor = self._file(place.shard)
+        name = self._shards.source.addresses[place.shard]
+        try:
+            sample = self._shards.index(place.shard)[place.sample]
+        except ManifestError as error:
+            raise ShardError(name, str(error), key=f"number {place.sample}") from None
+        picture, label = self._members(sample, name)
+        members = [label, picture] if label else [picture]
+        payloads = _read_members(descriptor, members, name, sample.key)
+        at_fault, number = members[0], 0
+        try:
+            if label:
+                number = parse_label(payloads[0], classes=self._options.classes)
+            at_fault = picture
+            self._decoder.decode(payloads[-1], picture.extension, out, flip=flip)
+        except ValueError as error:
+            raise ShardError(name, f".{at_fault.extension} is unusable: {error}", key=sample.key) from None
+        return sample.key, number
+
+    def _members(self, sample: SampleIndex, name: str) -> tuple[Member, Member | None]:
+        for member in sample.members:
+            if member.extension not in _PLAIN_EXTENSIONS:
+                refuse_unsafe(member.extension, shard=name, key=sample.key)
+        picture = sample.find(*IMAGE_EXTENSIONS)
+        label = sample.find("cls") if self._options.classes else None
+        if picture is None:
+            raise ShardError(name, f"has no picture ({', '.join(IMAGE_EXTENSIONS)})", key=sample.key)
+        if self._options.classes and label is None:
+            raise ShardError(name, "has no label (.cls)", key=sample.key)
+        return picture, label
+
+    def _file(self, shard: int) -> int:
+        descriptor, touched = self._files.pop(shard, (-1, 0.0))
+        now = time.monotonic()
+        if descriptor < 0:
+            while len(self._files) >= _OPEN_FILES:
+                os.close(self._files.popitem(last=False)[1][0])
+            descriptor, touched = self._shards.open(shard), now
+        elif now - touched > _TOUCH_SECONDS:
+            self._shards.keep(shard)
+            touched = now
+        self._files[shard] = (descriptor, touched)
+        return descriptor
+
+
+def too_many_skipped(count: int, limit: int, last: str) -> DataError:
+    """The error of the policy "skip" when it has been used too often."""
+    return DataError(
+        f"{count} samples skipped, the limit is {limit}; `framework data verify` lists them; the last: {last}"
+    )
+
+
+_offset = operator.attrgetter("offset")
+
+
+def _read_members(descriptor: int, members: list[Member], shard: str, key: str) -> list[bytes]:
+    """Payloads of a sample's members, with one read where they are neighbours; each header must name its member."""
+    ordered = sorted(members, key=_offset) if len(members) > 1 else members
+    begin, end = ordered[0].offset - BLOCK_BYTES, ordered[-1].offset + ordered[-1].size
+    if len(members) > 1 and ordered[1].offset - ordered[0].offset - ordered[0].size > _JOIN_GAP_BYTES:
+        return [_read_members(descriptor, [member], shard, key)[0] for member in members]
+    try:
+        data = os.pread(descriptor, end - begin, begin)
+    except OSError as error:
+        raise ShardError(shard, f"cannot be read ({error.strerror})", key=key) from None
+    if len(data) != end - begin:
+        raise ShardError(shard, f"ends at byte {begin + len(data)}, the sample at {end}: truncated", key=key)
+    payloads = []
+    for member in members:
+        start = member.offset - begin
+        if not _is_header_of(data[start - BLOCK_BYTES : start], member):
+            text = f"no header of {member.name} at byte {member.offset - BLOCK_BYTES}: damaged, or not the indexed file"
+            raise ShardError(shard, text, key=key)
+        payloads.append(data[start : start + member.size])
+    return payloads
+
+
+def _is_header_of(header: bytes, member: Member) -> bool:
+    """Whether a tar header block carries this member's name; long and non-ASCII names stand elsewhere, not checked."""
+    name = member.name.encode()
+    return len(name) > 100 or not name.isascii() or header[:100].rstrip(b"\0") == name

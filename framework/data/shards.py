@@ -1,0 +1,144 @@
+"""The shards of a source as open files with their indexes: checked, cached, shared by the threads of a process."""
+
+from __future__ import annotations
+
+import collections
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from framework.data.cache import ShardCache
+from framework.data.errors import ManifestError, ShardError
+from framework.data.fetch import NotFoundError, fetch_bytes
+from framework.data.index import SampleIndex, index_shard, parse_index, read_index
+from framework.data.manifest import file_sha256
+from framework.data.sources import Source
+
+Verify = Literal["size", "sha256"]
+
+
+class Shards:
+    """The shards of a source: opened, checked and indexed on demand. Safe for threads.
+
+    Args:
+        source: what and where.
+        cache: for a remote source.
+        verify: check of a local shard when it is first opened: its size, or all its bytes too. Shards that come
+            through the cache are always hashed as they arrive.
+        max_indexes: indexes kept in memory.
+    """
+
+    def __init__(self, source: Source, *, cache: ShardCache | None, verify: Verify, max_indexes: int) -> None:
+        self.source, self._cache, self._verify = source, cache, verify
+        self._max_indexes = max_indexes
+        self._indexes: collections.OrderedDict[int, Sequence[SampleIndex]] = collections.OrderedDict()
+        self._verified: set[int] = set()
+        self._failures: dict[int, ShardError] = {}
+        self._lock, self._making = threading.Lock(), threading.Lock()
+
+    def open(self, shard: int) -> int:
+        """A file descriptor of a shard with the right bytes; the caller closes it.
+
+        Raises:
+            ShardError: missing, truncated, altered, not to be fetched. A shard that failed once fails at once: the
+                skip policy would otherwise wait for a dead server once per sample.
+        """
+        with self._remembered(shard):
+            return self._open(shard)
+
+    def index(self, shard: int) -> Sequence[SampleIndex]:
+        """The index of a shard that has been opened; errors as `open`, and ManifestError."""
+        with self._lock:
+            if (lines := self._indexes.get(shard)) is not None:
+                self._indexes.move_to_end(shard)
+                return lines
+        lines = self._read_index(shard)
+        if len(lines) != (count := self.source.manifest.shards[shard].count):
+            text = f"its index lists {len(lines)} samples, the manifest {count}; make both anew: `framework data index`"
+            raise ShardError(self.source.addresses[shard], text)
+        with self._lock:
+            self._indexes[shard] = lines
+            while len(self._indexes) > self._max_indexes:
+                self._indexes.popitem(last=False)
+        return lines
+
+    def prefetch(self, shard: int) -> None:
+        """Bring a remote shard into the cache; errors as `open`."""
+        with self._remembered(shard):
+            self._ensure(shard)
+
+    def keep(self, shard: int) -> None:
+        """Tell the cache that a shard is in use."""
+        if self._cache:
+            self._cache.touch(self._cache.path(self.source.manifest.shards[shard].sha256))
+
+    @contextmanager
+    def _remembered(self, shard: int) -> Iterator[None]:
+        if failure := self._failures.get(shard):
+            raise failure
+        try:
+            yield
+        except ShardError as error:
+            self._failures[shard] = error
+            raise
+
+    def _ensure(self, shard: int) -> Path:
+        address, entry = self.source.addresses[shard], self.source.manifest.shards[shard]
+        if self._cache is None:
+            return Path(address)
+        return self._cache.ensure(address, num_bytes=entry.bytes, sha256=entry.sha256)
+
+    def _open(self, shard: int) -> int:
+        address = self.source.addresses[shard]
+        for _ in range(3):
+            path = self._ensure(shard)
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                break
+            except OSError as error:
+                if self._cache is None or not isinstance(error, FileNotFoundError):
+                    raise ShardError(address, f"cannot be opened ({error.strerror})") from None
+        else:
+            raise ShardError(address, "was evicted three times before it was opened; give the cache more room")
+        try:
+            self._check(shard, descriptor, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _check(self, shard: int, descriptor: int, path: Path) -> None:
+        address, entry = self.source.addresses[shard], self.source.manifest.shards[shard]
+        if (size := os.fstat(descriptor).st_size) != entry.bytes:
+            raise ShardError(address, f"has {size} bytes, the manifest says {entry.bytes}: truncated or replaced")
+        if self._verify == "sha256" and self._cache is None and shard not in self._verified:
+            if file_sha256(path) != entry.sha256:
+                raise ShardError(address, "the SHA-256 differs from the manifest's: damaged or replaced")
+            self._verified.add(shard)
+
+    def _read_index(self, shard: int) -> Sequence[SampleIndex]:
+        address, where = self.source.addresses[shard], self.source.indexes[shard]
+        try:
+            if self._cache is None:
+                return read_index(where)
+            kept = self._cache.index_path(self.source.manifest.shards[shard].sha256)
+            with self._making:
+                if kept.exists():
+                    return read_index(kept)
+                samples = self._make_index(where, self._ensure(shard))
+                self._cache.keep_index(self.source.manifest.shards[shard].sha256, samples)
+                return samples
+        except ManifestError as error:
+            raise ShardError(address, f"no usable index: {error}") from None
+
+    def _make_index(self, where: str, shard: Path) -> Sequence[SampleIndex]:
+        assert self._cache is not None
+        if where:
+            try:
+                return parse_index(fetch_bytes(where, options=self._cache.options), origin=where)
+            except NotFoundError:
+                pass  # the owner keeps no index: the shard itself is here and tells
+        return index_shard(shard)

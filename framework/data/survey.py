@@ -1,0 +1,205 @@
+"""Learning what shards made by others hold: one full read each, on first use; the answer is kept.
+
+A record (`<shard>.survey.json`) and a `.idx` stand beside a local shard, or in the cache folder where the shard's own
+cannot be written. The record of a local shard holds its size and modification time and is made anew when they change.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from framework.data.decode import picture_header
+from framework.data.errors import DataError, ShardError
+from framework.data.index import IMAGE_EXTENSIONS, SampleIndex, index_shard, write_atomically, write_index
+from framework.data.manifest import Manifest, ShardEntry, file_sha256, index_name
+
+_LOG = logging.getLogger(__name__)
+RECORD_SUFFIX = ".survey.json"
+_RECORD_FORMAT = 1
+_LOCK_SECONDS = 3600.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardSurvey:
+    """What one shard holds.
+
+    Attributes:
+        count, bytes, sha256: as in the manifest.
+        resolution, channels: of the first picture.
+        labels: label -> samples; samples without a usable `.cls` are not counted.
+        encodings: kinds of pictures, "jpg", "png", "webp".
+        modified_ns: modification time of a local file, 0 for others.
+    """
+
+    count: int
+    bytes: int
+    sha256: str
+    resolution: int
+    channels: int
+    labels: dict[int, int]
+    encodings: tuple[str, ...]
+    modified_ns: int = 0
+
+    def to_text(self) -> str:
+        """JSON text of the record."""
+        return json.dumps({"format": _RECORD_FORMAT, **dataclasses.asdict(self)}) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str) -> ShardSurvey | None:
+        """A record read back; None if it is not one of this format."""
+        try:
+            data: dict[str, Any] = json.loads(text)
+            if data.pop("format") != _RECORD_FORMAT:
+                return None
+            labels = {int(label): int(count) for label, count in data.pop("labels").items()}
+            return cls(labels=labels, encodings=tuple(data.pop("encodings")), **data)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def survey_shard(path: str | os.PathLike[str], *, sha256: str | None = None) -> tuple[ShardSurvey, list[SampleIndex]]:
+    """Index a shard, hash it, count its labels and look at its first picture.
+
+    Raises:
+        ShardError: damaged, unsafe, or a sample without a picture; see `index_shard`.
+    """
+    status = os.stat(path)
+    samples = index_shard(path)
+    labels: collections.Counter[int] = collections.Counter()
+    encodings: set[str] = set()
+    with open(path, "rb") as file:
+
+        def read(offset: int, size: int) -> bytes:
+            return os.pread(file.fileno(), size, offset)
+
+        for sample in samples:
+            picture, label = sample.find(*IMAGE_EXTENSIONS), sample.find("cls")
+            if picture is None:
+                kinds = ", ".join(member.extension for member in sample.members)
+                raise ShardError(path, f"has no picture ({', '.join(IMAGE_EXTENSIONS)}), only {kinds}", key=sample.key)
+            encodings.add("jpg" if picture.extension == "jpeg" else picture.extension)
+            if label is not None and (text := read(label.offset, min(label.size, 20)).strip()).isdigit():
+                labels[int(text)] += 1
+        height, width, channels = _first_picture(path, samples, read)
+    if height != width:
+        size = f"{width}x{height}"
+        raise ShardError(path, f"pictures are {size} pixels, need square ones; crop them with `framework pack`")
+    survey = ShardSurvey(
+        count=len(samples),
+        bytes=status.st_size,
+        sha256=sha256 or file_sha256(path),
+        resolution=height,
+        channels=channels,
+        labels=dict(sorted(labels.items())),
+        encodings=tuple(sorted(encodings)),
+        modified_ns=status.st_mtime_ns,
+    )
+    return survey, samples
+
+
+def _first_picture(
+    path: object, samples: Sequence[SampleIndex], read: Callable[[int, int], bytes]
+) -> tuple[int, int, int]:
+    """Height, width, channels of the first picture with a readable header; unreadable ones are found when used."""
+    for sample in samples:
+        picture = sample.find(*IMAGE_EXTENSIONS)
+        try:
+            if picture is not None:
+                return picture_header(read(picture.offset, picture.size), picture.extension)
+        except ValueError as error:
+            reason = str(error)
+    raise ShardError(path, f"holds no readable picture; the last one: {reason}", key=sample.key)
+
+
+def survey_local(path: Path, *, cache_folder: Path) -> tuple[ShardSurvey, Path]:
+    """The survey of a local shard, from its record or made now; and the path of its `.idx`.
+
+    Raises:
+        ShardError: missing or damaged; see `survey_shard`.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ShardError(path, f"cannot be read ({error.strerror})") from None
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+    if os.access(path.parent, os.W_OK):
+        index = path.with_name(index_name(path.name))
+        record = path.with_name(path.name.removesuffix(".tar") + RECORD_SUFFIX)
+    else:
+        index, record = (
+            cache_folder / "surveys" / f"{digest}.idx",
+            cache_folder / "surveys" / f"{digest}{RECORD_SUFFIX}",
+        )
+
+    def is_current(known: ShardSurvey) -> bool:
+        return index.exists() and (known.bytes, known.modified_ns) == (status.st_size, status.st_mtime_ns)
+
+    def make() -> ShardSurvey:
+        survey, samples = survey_shard(path)
+        write_index(index, samples)
+        return survey
+
+    lock = cache_folder / "surveys" / f"{digest}.lock"
+    return recorded(record, make, shard=path, lock=lock, is_current=is_current), index
+
+
+def recorded(
+    record: Path,
+    make: Callable[[], ShardSurvey],
+    *,
+    shard: object,
+    lock: Path,
+    is_current: Callable[[ShardSurvey], bool] = lambda known: True,
+) -> ShardSurvey:
+    """The survey in a record file; made and written by one process if it is not there, while others wait for it.
+
+    Raises:
+        DataError: another process holds the lock for an hour.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=_LOCK_SECONDS):
+            known = ShardSurvey.from_text(record.read_text("utf-8")) if record.exists() else None
+            if known is None or not is_current(known):
+                _LOG.info("reading shard %s once in full, to index it", shard)
+                known = make()
+                write_atomically(record, known.to_text())
+            return known
+    except Timeout:
+        raise DataError(f"{record}: another process holds {lock} for over an hour; end it and try again") from None
+
+
+def manifest_of(
+    surveys: Sequence[ShardSurvey], names: Iterable[str], *, name: str, split: str, source: dict[str, Any]
+) -> Manifest:
+    """The manifest of surveyed shards. Classes are counted up to the highest label."""
+    labels: collections.Counter[int] = collections.Counter()
+    for survey in surveys:
+        labels.update(survey.labels)
+    classes = max(labels, default=-1) + 1
+    complete = sum(labels.values()) == sum(survey.count for survey in surveys)
+    encodings = {encoding for survey in surveys for encoding in survey.encodings}
+    return Manifest(
+        name=name,
+        split=split,
+        resolution=surveys[0].resolution,
+        channels=max(survey.channels for survey in surveys),
+        classes=classes,
+        label_counts=tuple(labels[label] for label in range(classes)) if complete else (),
+        encoding=encodings.pop() if len(encodings) == 1 else "mixed",
+        source=source,
+        shards=tuple(
+            ShardEntry(name=shard, count=survey.count, bytes=survey.bytes, sha256=survey.sha256)
+            for shard, survey in zip(names, surveys, strict=True)
+        ),
+    )

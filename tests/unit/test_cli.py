@@ -1,0 +1,101 @@
+"""The `framework` command and `--dry-run`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from framework.__main__ import COMMANDS, split
+from framework.train.config import RunConfig
+from framework.train.launch import configured
+from tests.helpers.launch import ROOT
+from tests.helpers.play import small_recipe
+
+KNOWN = {
+    (network["generator"]["resolution"], network["generator"]["classes"]): network["parameters"]
+    for network in json.loads((ROOT / "tests/golden/known_parameters.json").read_text())["networks"]
+    if network["name"].startswith("SAGAN")
+}
+
+
+def framework(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "framework", *arguments], capture_output=True, text=True)
+
+
+def dry_run(recipe: str, *flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    path = ROOT / "recipes" / f"{recipe}.py"
+    return subprocess.run(
+        [sys.executable, str(path), "--dry-run", *flags], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
+
+
+def test_help_lists_every_command() -> None:
+    text = framework("--help").stdout
+    assert all(name in text for name in COMMANDS)
+
+
+def test_two_word_commands() -> None:
+    assert split(["data", "verify", "x"]) == ("data verify", ["x"])
+    assert split(["sample", "x"]) == ("sample", ["x"])
+
+
+def test_an_unknown_command_names_the_nearest() -> None:
+    done = framework("smaple")
+    assert done.returncode == 2
+    assert "no command 'smaple'; nearest: sample" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("recipe", "known"),
+    [("sagan_imagenet128", (128, 1000)), ("sagan_imagenet128_biggan", (128, 1000)), ("sagan_cifar10", (32, 10))],
+)
+def test_dry_run_counts_the_known_parameters_and_writes_nothing(recipe: str, known: tuple[int, int], tmp_path: Path) -> None:
+    done = dry_run(recipe, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    expected = KNOWN[known]
+    assert (report["parameters"]["generator"], report["parameters"]["discriminator"]) == (
+        expected["generator"],
+        expected["discriminator"],
+    )
+    assert report["memory_bytes_per_process"]["weights"] == 4 * report["parameters"]["total"]
+    assert report["memory_bytes_per_process"]["activations"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_shows_the_change_and_a_wrong_one_is_an_error(tmp_path: Path) -> None:
+    done = dry_run("sagan_fashion", "--json", "--set", "generator.optimizer.lr=5e-4", "--batch-size", "32", cwd=tmp_path)
+    recipe = json.loads(done.stdout)["recipe"]
+    assert recipe["generator"]["optimizer"]["lr"] == 5e-4
+    assert recipe["batch_size"] == 32
+    done = dry_run("sagan_fashion", "--set", "generator.optimizer.l=5e-4", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "generator.optimizer.lr" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_dry_run_for_people(tmp_path: Path) -> None:
+    text = dry_run("sagan_fashion", cwd=tmp_path).stdout
+    assert "Parameters" in text
+    assert "nothing was written" in text
+
+
+def test_a_later_engine_is_refused_at_the_start(tmp_path: Path) -> None:
+    done = dry_run("sagan_fashion", "--engine", "zero3", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "use --engine ddp" in done.stderr
+
+
+def test_flags_reach_the_recipe() -> None:
+    config = RunConfig(images=5_000, batch_size=6, seed=9, set=("averaging.half_life_images=7",))
+    recipe = configured(small_recipe(), config)
+    assert (recipe.images, recipe.batch_size, recipe.seed) == (5_000, 6, 9)
+    assert recipe.averaging.half_life_images == 7
+
+
+def test_the_number_of_flags_is_kept_small() -> None:
+    assert len(RunConfig.__dataclass_fields__) <= 30, "science belongs in the recipe (--set), not in flags"

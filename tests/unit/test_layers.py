@@ -1,0 +1,91 @@
+"""The rooms of the package and who may import whom: downwards only."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "framework"
+
+# A room may import the rooms below it, and nothing above.
+ORDER = [
+    "commands",
+    "train",
+    "sampling",
+    "games",
+    "tracking",
+    "checkpoint",
+    "engines",
+    "runtime",
+    "objectives",
+    "data",
+    "networks",
+]
+# Modules at the root of the package that every room may use.
+SHARED = {"errors", "suggest", "quantities"}
+# The recipe and what is made of it: between games and the rest.
+RECIPE = {"recipe", "describe", "override"}
+USES_RECIPE = {"commands", "train", "sampling", "games", "engines"}
+
+ONLY_IN = {
+    "webdataset": {"data"},
+    "mlflow": {"tracking"},
+    "deepspeed": {"engines"},
+    "accelerate": {"engines", "runtime"},
+    "tyro": {"commands", "train", "data", "__main__"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_downwards(path: Path) -> None:
+    room = room_of(path)
+    for name in imports(path):
+        head, *rest = name.split(".")
+        if head in ONLY_IN:
+            assert room in ONLY_IN[head], f"{path}: only {sorted(ONLY_IN[head])} may import {head}"
+        if head != "framework" or not rest or room in ("__init__", "__main__"):
+            continue
+        target = rest[0]
+        if target in SHARED or target == room or (target in RECIPE and (room in USES_RECIPE or room in RECIPE)):
+            continue
+        assert room in ORDER, f"{path}: a shared module imports {name}"
+        assert target in ORDER, f"{path}: {room} imports {name}"
+        assert ORDER.index(target) > ORDER.index(room), f"{path}: {room} may not import {name}"
+
+
+def test_nothing_pickles() -> None:
+    forbidden = {"pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
+    for path in modules():
+        found = {name.split(".")[0] for name in imports(path)} & forbidden
+        assert not found, f"{path} imports {found}"
+        text = path.read_text()
+        for call in ("torch.load(", "torch.save(", "broadcast_object_list(", "all_gather_object(", "gather_object("):
+            assert call not in text, f"{path} calls {call}"
+
+
+def test_files_can_be_read_in_one_sitting() -> None:
+    longest = {str(p.relative_to(PACKAGE)): len(p.read_text().splitlines()) for p in modules()}
+    assert not {name: lines for name, lines in longest.items() if lines > 300}
+    loop = (PACKAGE / "train" / "loop.py").read_text().splitlines()
+    assert len(loop) <= 150
