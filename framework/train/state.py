@@ -22,20 +22,26 @@ class TrainingState:
     averages: Mapping[str, Average]
     """Moving averages of some of the players."""
 
-    def pieces(self, *, is_main: bool) -> Iterator[Piece]:
-        """This process's part of a checkpoint; over all processes every element appears once."""
+    def pieces(self, *, own: bool, buffers: bool) -> Iterator[Piece]:
+        """Live views of the state on this process.
+
+        Args:
+            own: of tensors that several processes hold, only this process's share; over all processes every element
+                then appears once.
+            buffers: with the networks' buffers, which every process holds whole.
+        """
         for side, engine in self.players.items():
-            for fragment in engine.fragments(own=True):
-                key = f"{side}/{fragment.kind}/{fragment.name}"
-                yield Piece(key=key, start=fragment.start, values=fragment.values, shape=fragment.shape)
-                if fragment.kind == "weight" and side in self.averages:
-                    average = self.averages[side].weights[fragment.name, fragment.start]
-                    key = f"{side}/ema/{fragment.name}"
-                    yield Piece(key=key, start=fragment.start, values=average, shape=fragment.shape)
-            if is_main:
-                yield from _buffer_pieces(f"{side}/buffer", dict(engine.network.named_buffers()))
-                if side in self.averages:
-                    yield from _buffer_pieces(f"{side}/ema_buffer", self.averages[side].buffers)
+            average = self.averages.get(side)
+            for part in engine.fragments(own=own):
+                yield Piece(
+                    key=f"{side}/{part.kind}/{part.name}", start=part.start, values=part.values, shape=part.shape
+                )
+                if part.kind == "weight" and average:
+                    values = average.weights[part.name, part.start]
+                    yield Piece(key=f"{side}/ema/{part.name}", start=part.start, values=values, shape=part.shape)
+            if buffers:
+                yield from _buffers(f"{side}/buffer", dict(engine.network.named_buffers()))
+                yield from _buffers(f"{side}/ema_buffer", average.buffers if average else {})
 
     def record(self) -> dict[str, Any]:
         """Small states besides tensors, as JSON."""
@@ -46,33 +52,19 @@ class TrainingState:
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Read this process's part of `checkpoint`, whatever engine and world size wrote it.
+        """Read this process's part of `checkpoint`, whatever engine and number of processes wrote it.
 
         Raises:
             CheckpointError: a tensor is missing or has another shape.
         """
+        for piece in self.pieces(own=False, buffers=True):
+            checkpoint.fill(piece)
         for side, engine in self.players.items():
-            for fragment in engine.fragments(own=False):
-                stop = fragment.start + fragment.values.numel()
-                checkpoint.read(f"{side}/{fragment.kind}/{fragment.name}", fragment.start, stop, fragment.values)
-                if fragment.kind == "weight" and side in self.averages:
-                    average = self.averages[side].weights[fragment.name, fragment.start]
-                    checkpoint.read(f"{side}/ema/{fragment.name}", fragment.start, stop, average)
-            for name, buffer in engine.network.named_buffers():
-                _restore_buffer(checkpoint, f"{side}/buffer/{name}", buffer)
-            if side in self.averages:
-                for name, buffer in self.averages[side].buffers.items():
-                    _restore_buffer(checkpoint, f"{side}/ema_buffer/{name}", buffer)
-            engine.commit(steps_taken=checkpoint.record["players"][side]["steps_taken"])
-            engine.load_state(checkpoint.record["players"][side]["engine_state"])
+            small = checkpoint.record["players"][side]
+            engine.commit(steps_taken=small["steps_taken"])
+            engine.load_state(small["engine_state"])
 
 
-def _buffer_pieces(prefix: str, buffers: Mapping[str, Tensor]) -> Iterator[Piece]:
+def _buffers(prefix: str, buffers: Mapping[str, Tensor]) -> Iterator[Piece]:
     for name, buffer in buffers.items():
-        yield Piece(key=f"{prefix}/{name}", start=0, values=buffer.detach().reshape(-1), shape=tuple(buffer.shape))
-
-
-def _restore_buffer(checkpoint: Checkpoint, key: str, buffer: Tensor) -> None:
-    values = torch.empty(buffer.numel(), dtype=buffer.dtype, device="cpu")
-    checkpoint.read(key, 0, buffer.numel(), values)
-    buffer.copy_(values.view(buffer.shape))
+        yield Piece(key=f"{prefix}/{name}", start=0, values=buffer.detach().view(-1), shape=tuple(buffer.shape))

@@ -1,0 +1,118 @@
+"""Files that survive a crash: JSON written atomically, folders synchronised, folders removed in one visible step."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from framework.checkpoint.errors import CheckpointError, explain, naming
+
+log = logging.getLogger(__name__)
+
+JSON = Any
+"""None, bool, int, finite float, str, and lists and string-keyed dicts of these."""
+
+
+class Digest(NamedTuple):
+    """Size and content of a file."""
+
+    bytes: int
+    sha256: str
+
+
+def plain(value: object, *, where: str) -> JSON:
+    """A deep copy of `value` made of JSON types only.
+
+    Raises:
+        ValueError: something in it would not come back equal from JSON; the message holds its path below `where`.
+    """
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(f"{where}: key {key!r} must be a string to be stored as JSON")
+        return {key: plain(item, where=f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, where=f"{where}[{index}]") for index, item in enumerate(value)]
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ValueError(f"{where}: {value!r} ({type(value).__name__}) cannot be stored as JSON")
+
+
+def layered(value: JSON, *, depth: int = 2, indent: str = "") -> str:
+    """JSON text with the outer `depth` levels of objects on lines of their own: diffable, yet not a line per number."""
+    if depth == 0 or not isinstance(value, dict) or not value:
+        return json.dumps(value, allow_nan=False)
+    inner = indent + " "
+    lines = (f"{inner}{json.dumps(k)}: {layered(v, depth=depth - 1, indent=inner)}" for k, v in value.items())
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+
+def write_json(path: Path, value: JSON) -> Digest:
+    """Write `value` durably: readers see the former file or the new one, never half of either."""
+    content = (layered(value) + "\n").encode()
+    partial = path.with_name(f".{path.name}.partial")
+    with naming(path), open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    sync_folder(path.parent)
+    return Digest(len(content), hashlib.sha256(content).hexdigest())
+
+
+def read_json(path: Path) -> JSON:
+    """Parse a JSON file.
+
+    Raises:
+        CheckpointError: it is missing, unreadable, or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except OSError as error:
+        raise explain(error, doing="read", path=path) from error
+    except ValueError as error:  # bad JSON and bad UTF-8 alike
+        raise CheckpointError(f"{path} is not valid JSON ({error}): the file is damaged") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries (creations, renames, removals) durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network mounts cannot, and need not
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def discard(path: Path, *, token: str) -> None:
+    """Delete a checkpoint folder: first renamed, so that a crash never leaves half of it under a valid name."""
+    if path.name.startswith("."):
+        hidden = path
+    else:
+        hidden = path.with_name(f".{path.name}-{token}.deleted")
+        remove_tree(hidden)
+        os.rename(path, hidden)
+        sync_folder(path.parent)
+    remove_tree(hidden)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a hidden folder; what a network file system keeps for open readers is left to the next launch."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("left over: %s could not be deleted (%s); the next launch tries again", path, error)

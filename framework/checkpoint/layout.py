@@ -1,0 +1,165 @@
+"""Names of a checkpoint's folders, files and tensors: the whole format on one page.
+
+    <run>/checkpoints/<images>/            plain decimal: a complete checkpoint, visible only once everything is on disk
+        manifest.json                      tensors -> pieces, files -> size and sha256, the record; written last
+        ema-00001-of-00002.safetensors     averaged weights and buffers: all that sampling needs
+        state-00001-of-00002.safetensors   everything else: weights, moments, buffers
+        recipe.json, ...                   documents
+        scores.json                        written later by evaluation; not covered by the manifest
+    <run>/checkpoints/<images>.superseded/ a later checkpoint from before the run went back (kept until you delete it)
+    <run>/checkpoints/.<images>-...        hidden: being written (.tmp), replaced or deleted
+
+A tensor's key is `<player>/<kind>/<name>` or `state/<name>`. A piece that covers its whole tensor is stored under the
+plain key with the full shape, so any safetensors reader can use the file; a partial interval [start, stop) of the
+flattened tensor is stored flat as `<key>@<start>`. Pieces may be cut anywhere, differently in every save.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from framework.checkpoint.errors import CheckpointError, explain
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SCORES = "scores.json"
+ABORTED = "aborted"
+EMA_KINDS = frozenset({"ema", "ema_buffer"})
+
+_COMPLETE = re.compile(r"(0|[1-9][0-9]*)")
+_TEMPORARY = re.compile(r"\.(?P<images>[0-9]+)-(?P<token>.+)-(?P<sequence>[0-9]+)\.tmp")
+_REPLACED = re.compile(r"\.(?P<images>[0-9]+)-.+\.replaced")
+_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_DOCUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.json")
+_PART = re.compile(r"part-[0-9]+\.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """An interval of one tensor, as an engine hands it over or asks for it."""
+
+    key: str
+    """`<player>/<kind>/<name>` or `state/<name>`."""
+    start: int
+    """First element of the interval in the flattened tensor."""
+    values: Tensor
+    """1-D live view of the interval, on any device, contiguous or not (fp32 for weights)."""
+    shape: tuple[int, ...]
+    """Shape of the whole tensor."""
+
+    @property
+    def stop(self) -> int:
+        """One past the last element."""
+        return self.start + self.values.numel()
+
+    @property
+    def whole(self) -> bool:
+        """Does the interval cover its tensor?"""
+        return self.start == 0 and self.values.numel() == math.prod(self.shape)
+
+    @property
+    def stored_key(self) -> str:
+        """Its name inside the safetensors file."""
+        return self.key if self.whole else f"{self.key}@{self.start}"
+
+    def check(self) -> None:
+        """Raise `ValueError` for an interval that cannot be: a mistake in the engine, not in the user's data."""
+        if not self.key or "@" in self.key or self.key.startswith("__"):
+            raise ValueError(f"tensor key {self.key!r}: must not be empty, contain '@' or begin with '__'")
+        if self.values.dim() != 1 or self.start < 0 or self.stop > math.prod(self.shape):
+            raise ValueError(
+                f"piece of {self.key}: values of shape {tuple(self.values.shape)} at {self.start} are not an interval "
+                f"of a tensor of shape {self.shape}"
+            )
+
+
+def is_ema(key: str) -> bool:
+    """Does the tensor belong to the files that sampling needs?"""
+    player, _, rest = key.partition("/")
+    return player != "state" and rest.partition("/")[0] in EMA_KINDS
+
+
+def tensor_file(*, ema: bool, rank: int, world: int) -> str:
+    """Name of one rank's tensor file."""
+    return f"{'ema' if ema else 'state'}-{rank + 1:05d}-of-{world:05d}.safetensors"
+
+
+def part_file(rank: int) -> str:
+    """Name of the note by which a rank tells rank 0 that its files are complete."""
+    return f"part-{rank:05d}.json"
+
+
+def check_document(name: str) -> None:
+    """Raise `ValueError` unless `name` can stand beside the manifest."""
+    if not _DOCUMENT.fullmatch(name) or name in (MANIFEST, SCORES) or _PART.fullmatch(name):
+        raise ValueError(f"document {name!r}: must be a plain, unreserved file name ending in .json")
+
+
+def check_token(token: str) -> None:
+    """Raise `ValueError` unless `token` can stand in a folder's name."""
+    if not _TOKEN.fullmatch(token):
+        raise ValueError(f"token {token!r}: must consist of letters, digits, '_', '.' and '-'")
+
+
+def temporary_folder(folder: Path, *, images: int, token: str, sequence: int) -> Path:
+    """Where the `sequence`-th save of the launch `token` is assembled."""
+    return folder / f".{images}-{token}-{sequence}.tmp"
+
+
+def parse_temporary(name: str) -> tuple[str, int] | None:
+    """(token, sequence) of a temporary folder's name, or None for any other name."""
+    match = _TEMPORARY.fullmatch(name)
+    return (match["token"], int(match["sequence"])) if match else None
+
+
+def replaced_folder(folder: Path, *, images: int, token: str, sequence: int) -> Path:
+    """Where a checkpoint waits while its successor of the same images takes its place."""
+    return folder / f".{images}-{token}-{sequence}.replaced"
+
+
+def parse_replaced(name: str) -> int | None:
+    """Images of a checkpoint set aside while its successor of the same images takes its place."""
+    match = _REPLACED.fullmatch(name)
+    return int(match["images"]) if match else None
+
+
+def parse_complete(name: str) -> int | None:
+    """Images of a checkpoint folder's name, or None for any other name."""
+    return int(name) if _COMPLETE.fullmatch(name) else None
+
+
+def checkpoint_folders(folder: Path) -> dict[int, Path]:
+    """Images -> folder of every checkpoint, ascending. Empty where `folder` does not exist.
+
+    A replaced checkpoint counts while its successor is missing: the job was killed between the two renames.
+    """
+    try:
+        paths = [path for path in folder.iterdir() if path.is_dir()]
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise explain(error, doing="list checkpoints", path=folder) from error
+    found = {images: path for path in paths if (images := parse_replaced(path.name)) is not None}
+    found |= {images: path for path in paths if (images := parse_complete(path.name)) is not None}
+    return dict(sorted(found.items()))
+
+
+def check_coverage(key: str, shape: Iterable[int], spans: Iterable[tuple[int, int]]) -> None:
+    """Raise `CheckpointError` unless the intervals cover the tensor exactly once."""
+    numel, reached, ordered = math.prod(shape), 0, sorted(spans)
+    if numel == 0 and len(ordered) != 1:
+        raise CheckpointError(f"the empty tensor {key} is stored {len(ordered)} times; it must be stored once")
+    for start, stop in [*ordered, (numel, numel)]:
+        if start != reached:
+            fault = "are stored twice" if start < reached else "are missing"
+            low, high = sorted((start, reached))
+            raise CheckpointError(
+                f"elements [{low}, {high}) of tensor {key} {fault}: the engine's pieces do not cover it exactly once"
+            )
+        reached = stop

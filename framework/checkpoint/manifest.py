@@ -1,0 +1,161 @@
+"""The manifest: which file holds which interval of which tensor, and what every file must weigh and hash to.
+
+It carries a sha256 of its own canonical JSON, so a flipped bit in a shape, a clock or a hash is noticed too. The same
+shape, limited to one rank's files, is the rank's *part*: rank 0 merges the parts into the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from framework.checkpoint.durable import JSON, Digest, read_json
+from framework.checkpoint.errors import CheckpointError
+from framework.checkpoint.layout import FORMAT, check_coverage
+from framework.checkpoint.tensorfile import DTYPES
+
+
+class Span(NamedTuple):
+    """Where the elements [start, stop) of a flattened tensor are stored."""
+
+    start: int
+    stop: int
+    file: str
+    stored_key: str
+
+
+@dataclass(kw_only=True)
+class TensorRecord:
+    """A tensor and its pieces, ordered by start."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """Safetensors code, `F32` for instance."""
+    spans: list[Span] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Manifest:
+    """Everything about a checkpoint except the bytes of its tensors."""
+
+    images: int
+    world: int
+    """Number of ranks that wrote it."""
+    files: dict[str, Digest] = field(default_factory=dict)
+    tensors: dict[str, TensorRecord] = field(default_factory=dict)
+    record: JSON = field(default_factory=dict)
+
+    def add(self, other: Manifest, *, source: str) -> None:
+        """Merge the files and tensors of another rank's part.
+
+        Raises:
+            CheckpointError: `source` belongs to a save of other images or world, or disagrees about a tensor.
+        """
+        if (other.images, other.world) != (self.images, self.world):
+            raise CheckpointError(
+                f"{source} saved images {other.images} as one of {other.world} ranks; the others save images "
+                f"{self.images} as {self.world} ranks: all ranks must save at the same clock"
+            )
+        self.files |= other.files
+        for key, theirs in other.tensors.items():
+            ours = self.tensors.setdefault(key, TensorRecord(shape=theirs.shape, dtype=theirs.dtype))
+            if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
+                raise CheckpointError(
+                    f"{source} has {key} as {theirs.dtype} {theirs.shape}, other ranks as {ours.dtype} {ours.shape}"
+                )
+            ours.spans += theirs.spans
+
+    def check(self) -> None:
+        """Order the pieces, and raise `CheckpointError` where they do not cover a tensor exactly once."""
+        for key, tensor in self.tensors.items():
+            tensor.spans.sort()
+            check_coverage(key, tensor.shape, [(span.start, span.stop) for span in tensor.spans])
+            if unlisted := {span.file for span in tensor.spans} - set(self.files):
+                raise CheckpointError(f"tensor {key} lies in {sorted(unlisted)}, which the manifest does not list")
+
+    def to_json(self) -> JSON:
+        """The content of `manifest.json`."""
+        body = {
+            "format": FORMAT,
+            "images": self.images,
+            "world": self.world,
+            "record": self.record,
+            "files": {name: digest._asdict() for name, digest in sorted(self.files.items())},
+            "tensors": {
+                key: {"shape": list(tensor.shape), "dtype": tensor.dtype, "pieces": [list(s) for s in tensor.spans]}
+                for key, tensor in sorted(self.tensors.items())
+            },
+        }
+        return body | {"sha256": _digest(body)}
+
+
+def parse_manifest(content: JSON) -> Manifest:
+    """The manifest or part in parsed JSON; whether it covers its tensors is left to `Manifest.check`.
+
+    Raises:
+        CheckpointError: it is damaged, or of a format that this version does not know.
+    """
+    if not isinstance(content, dict) or "format" not in content:
+        raise CheckpointError("it is not a checkpoint's manifest: the field `format` is missing")
+    if content["format"] != FORMAT:
+        raise CheckpointError(
+            f"format {content['format']!r} is unknown, this version reads format {FORMAT}: upgrade the framework"
+        )
+    body = {key: value for key, value in content.items() if key != "sha256"}
+    if content.get("sha256") != _digest(body):
+        raise CheckpointError("its content does not match its own sha256: it is damaged or was edited")
+    try:
+        return Manifest(
+            images=_count(body["images"]),
+            world=_count(body["world"]),
+            files={_file_name(name): Digest(**digest) for name, digest in body["files"].items()},
+            tensors={
+                key: TensorRecord(
+                    shape=tuple(_count(size) for size in tensor["shape"]),
+                    dtype=_known_dtype(tensor["dtype"]),
+                    spans=[Span(*span) for span in tensor["pieces"]],
+                )
+                for key, tensor in body["tensors"].items()
+            },
+            record=body["record"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"malformed content: {error!r}") from error
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read and check a manifest; every error is a `CheckpointError` that names the file."""
+    content = read_json(path)
+    try:
+        manifest = parse_manifest(content)
+        manifest.check()
+        return manifest
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _digest(body: JSON) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _count(value: JSON) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _known_dtype(code: JSON) -> str:
+    if code not in DTYPES:
+        raise ValueError(f"dtype {code!r} is not one of {', '.join(DTYPES)}")
+    return code
+
+
+def _file_name(name: str) -> str:
+    """A manifest must never make us open a file outside its folder."""
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ValueError(f"{name!r} is not a plain file name")
+    return name

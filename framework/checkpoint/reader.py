@@ -1,0 +1,246 @@
+"""Reading checkpoints: any interval of any tensor, whatever cut it was written in, and never an unchecked byte count.
+
+Only the bytes asked for are read. Nothing is unpickled, and no error from inside a library reaches the caller: a file
+that is missing, truncated or damaged is a `CheckpointError` that names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import os
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from framework.checkpoint.durable import JSON, read_json
+from framework.checkpoint.errors import CheckpointError, explain
+from framework.checkpoint.layout import MANIFEST, Piece, checkpoint_folders, is_ema, parse_complete
+from framework.checkpoint.manifest import Manifest, Span, TensorRecord, load_manifest
+from framework.checkpoint.tensorfile import DTYPES, Entry, read_flat, read_header
+
+Level = Literal["size", "hash"]
+
+
+class Checkpoint:
+    """A complete checkpoint on disk; open it with `Checkpoint.open`. Usable as a context manager.
+
+    Files are opened when first read and stay open, so a checkpoint deleted meanwhile remains readable where the file
+    system allows it.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self._manifest = manifest
+        self._open: dict[str, tuple[int, dict[str, Entry]]] = {}
+        self._finalizer = weakref.finalize(self, _close_all, self._open)
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Read and check the manifest; tensors are read when asked for.
+
+        Raises:
+            CheckpointError: there is no complete checkpoint in `path`, or its manifest is damaged or unknown.
+        """
+        path = Path(path)
+        named = parse_complete(path.name)
+        if named is not None and not path.exists():  # the job may have been killed while replacing it
+            path = checkpoint_folders(path.parent).get(named, path)
+        if not path.is_dir():
+            raise CheckpointError(f"{path} is not a checkpoint: no such folder")
+        if not (path / MANIFEST).exists():
+            raise CheckpointError(f"{path} is not a complete checkpoint: {MANIFEST} is missing; use another one")
+        manifest = load_manifest(path / MANIFEST)
+        if named is not None and named != manifest.images:
+            raise CheckpointError(f"{path} holds the checkpoint of {manifest.images} images: rename the folder so")
+        return cls(path, manifest)
+
+    @property
+    def images(self) -> int:
+        """The clock."""
+        return self._manifest.images
+
+    @property
+    def world(self) -> int:
+        """Number of ranks that wrote it."""
+        return self._manifest.world
+
+    @property
+    def record(self) -> JSON:
+        """The small states given to `Writer.save`."""
+        return self._manifest.record
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all files that the manifest lists."""
+        return sum(digest.bytes for digest in self._manifest.files.values())
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that the manifest lists."""
+        return tuple(self._manifest.files)
+
+    @property
+    def ema_files(self) -> tuple[str, ...]:
+        """The files that sampling needs: averaged weights and buffers, and the documents."""
+        ema = {span.file for key, tensor in self._manifest.tensors.items() if is_ema(key) for span in tensor.spans}
+        return tuple(name for name in self._manifest.files if name in ema or name.endswith(".json"))
+
+    def document(self, name: str) -> JSON:
+        """A document saved beside the manifest, checked against its hash."""
+        if name not in self._manifest.files or not name.endswith(".json"):
+            there = ", ".join(file for file in self._manifest.files if file.endswith(".json")) or "none"
+            raise CheckpointError(f"{self.path} has no document {name!r}; it has: {there}")
+        self.verify("hash", files=[name])
+        return read_json(self.path / name)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Keys of tensors, in order."""
+        return sorted(key for key in self._manifest.tensors if key.startswith(prefix))
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of the whole tensor."""
+        return self._tensor(key).shape
+
+    def dtype(self, key: str) -> torch.dtype:
+        """Type of the tensor's elements on disk."""
+        return DTYPES[self._tensor(key).dtype]
+
+    def verify(self, level: Level = "size", *, files: Iterable[str] | None = None) -> None:
+        """Compare files with the manifest: their sizes, or every byte of them.
+
+        Args:
+            level: `size` costs one look per file, `hash` reads the files.
+            files: which ones; all of them by default. Ranks can share the work.
+
+        Raises:
+            CheckpointError: names the first file that differs, with what was expected and what was found.
+        """
+        for name in self._manifest.files if files is None else files:
+            path, expected = self.path / name, self._manifest.files.get(name)
+            if expected is None:
+                raise ValueError(f"{name!r} is not a file of checkpoint {self.path}")
+            try:
+                found = path.stat().st_size
+                if found != expected.bytes:
+                    raise CheckpointError(f"{path} has {found} bytes instead of {expected.bytes}: it is damaged")
+                if level == "hash":
+                    with path.open("rb") as file:
+                        digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    if digest != expected.sha256:
+                        raise CheckpointError(
+                            f"{path} has sha256 {digest[:16]}... instead of {expected.sha256[:16]}...: it is damaged"
+                        )
+            except FileNotFoundError:
+                raise CheckpointError(f"{path} is missing: the checkpoint is not usable") from None
+            except OSError as error:
+                raise explain(error, doing="check the checkpoint", path=path) from error
+
+    def read(self, key: str, start: int, stop: int, out: Tensor) -> None:
+        """Fill `out` with the elements [start, stop) of the flattened tensor, reading these bytes only.
+
+        Args:
+            key: the tensor.
+            start: first element.
+            stop: one past the last element.
+            out: `stop - start` elements, 1-D or contiguous, on any device, of the stored type or a wider float.
+
+        Raises:
+            CheckpointError: no such tensor or interval, another type, or the file is damaged.
+            ValueError: `out` does not fit the interval.
+        """
+        tensor = self._tensor(key)
+        stored = DTYPES[tensor.dtype]
+        if not 0 <= start <= stop <= math.prod(tensor.shape):
+            raise CheckpointError(f"{self.path} holds {key} with shape {tensor.shape}: no elements [{start}, {stop})")
+        wider = out.is_floating_point() and stored.is_floating_point and out.dtype.itemsize > stored.itemsize
+        if out.dtype != stored and not wider:
+            raise CheckpointError(
+                f"{self.path} holds {key} as {stored}, which cannot become {out.dtype} without loss: read, then convert"
+            )
+        if out.numel() != stop - start or (out.dim() != 1 and not out.is_contiguous()):
+            raise ValueError(f"out for {key}[{start}:{stop}] must have as many elements, and be 1-D or contiguous")
+        flat = out.detach() if out.dim() == 1 else out.detach().view(-1)
+        for span in tensor.spans:
+            low, high = max(start, span.start), min(stop, span.stop)
+            if low < high:
+                self._read_span(key, tensor, span, low, flat[low - start : high - start])
+
+    def fill(self, piece: Piece) -> None:
+        """Read the interval that a piece stands for into its live values.
+
+        Raises:
+            CheckpointError: what `read` raises, or the tensor has another shape than the piece expects.
+        """
+        if piece.shape != self.shape(piece.key):
+            raise CheckpointError(
+                f"{self.path} holds {piece.key} with shape {self.shape(piece.key)}, the network has {piece.shape}: "
+                "the recipe differs from the one that was saved"
+            )
+        self.read(piece.key, piece.start, piece.stop, piece.values)
+
+    def full(self, key: str) -> Tensor:
+        """A whole tensor in its shape, in CPU memory."""
+        tensor = self._tensor(key)
+        out = torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype])
+        self.read(key, 0, out.numel(), out)
+        return out
+
+    def close(self) -> None:
+        """Close the files; reading again opens them again."""
+        _close_all(self._open)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _tensor(self, key: str) -> TensorRecord:
+        if key not in self._manifest.tensors:
+            like = ", ".join(difflib.get_close_matches(key, self._manifest.tensors, cutoff=0))
+            raise CheckpointError(f"checkpoint {self.path} has no tensor {key!r}; the nearest keys are: {like}")
+        return self._manifest.tensors[key]
+
+    def _read_span(self, key: str, tensor: TensorRecord, span: Span, start: int, out: Tensor) -> None:
+        path = self.path / span.file
+        descriptor, entries = self._file(span.file)
+        entry = entries.get(span.stored_key)
+        fits = entry and entry.dtype == DTYPES[tensor.dtype] and math.prod(entry.shape) == span.stop - span.start
+        if entry is None or not fits:
+            raise CheckpointError(f"{path} does not hold {span.stored_key} as the manifest says: it is damaged")
+        try:
+            read_flat(descriptor, entry, start - span.start, out)
+        except EOFError as error:
+            raise CheckpointError(f"{path} is damaged at tensor {key}: {error}") from error
+        except OSError as error:
+            raise explain(error, doing=f"read {key}", path=path) from error
+
+    def _file(self, name: str) -> tuple[int, dict[str, Entry]]:
+        if name not in self._open:
+            self.verify("size", files=[name])
+            path = self.path / name
+            try:
+                with path.open("rb") as file:
+                    entries, size = read_header(file)
+                    if size != self._manifest.files[name].bytes:
+                        raise ValueError(f"its header describes {size} bytes")
+                    self._open[name] = os.dup(file.fileno()), entries
+            except OSError as error:
+                raise explain(error, doing="open a checkpoint file", path=path) from error
+            except ValueError as error:
+                raise CheckpointError(f"{path} is damaged: {error}") from error
+        return self._open[name]
+
+
+def _close_all(opened: dict[str, tuple[int, dict[str, Entry]]]) -> None:
+    while opened:
+        os.close(opened.popitem()[1][0])

@@ -1,0 +1,119 @@
+"""The snapshot of a save: tensors are copied to CPU memory while the trainer waits, then written while it goes on.
+
+Memory is kept between saves and filled in the order in which tensors arrive, so that from the second save on nothing is
+allocated. Chunks for tensors on a CUDA device are pinned: their copies run at full speed and are awaited once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from framework.checkpoint.durable import JSON, plain
+from framework.checkpoint.layout import Piece, check_document, is_ema, tensor_file
+from framework.checkpoint.manifest import Manifest, Span, TensorRecord
+from framework.checkpoint.tensorfile import CODES, Stored
+
+_CHUNK_BYTES = 64 << 20  # a power of two: torch rounds pinned allocations up to one
+_ALIGNMENT_BYTES = 64
+
+
+class Staging:
+    """A reusable arena in CPU memory; holds as much as the largest snapshot of this rank."""
+
+    def __init__(self) -> None:
+        self._arenas: dict[bool, list[Tensor]] = {False: [], True: []}  # by whether they are pinned
+        self._devices: set[torch.device] = set()
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the former snapshot: its memory will be overwritten."""
+        self._chunk = {False: 0, True: 0}
+        self._used_bytes = {False: 0, True: 0}
+
+    def copy(self, values: Tensor) -> Tensor:
+        """A contiguous copy of the 1-D tensor in CPU memory; valid once `finish` has been called."""
+        pinned = values.is_cuda
+        target = self._take(values.nbytes, pinned=pinned).view(values.dtype)
+        target.copy_(values.detach(), non_blocking=pinned)
+        if pinned:
+            self._devices.add(values.device)
+        return target
+
+    def finish(self) -> None:
+        """Wait for outstanding copies from devices."""
+        for device in self._devices:
+            torch.cuda.current_stream(device).synchronize()
+        self._devices.clear()
+
+    def _take(self, num_bytes: int, *, pinned: bool) -> Tensor:
+        chunks = self._arenas[pinned]
+        while True:
+            index, used = self._chunk[pinned], self._used_bytes[pinned]
+            if index == len(chunks):
+                size = max(num_bytes, _CHUNK_BYTES)
+                chunks.append(torch.empty(size, dtype=torch.uint8, pin_memory=pinned))
+            if used + num_bytes <= chunks[index].numel():
+                self._used_bytes[pinned] = used + num_bytes + -num_bytes % _ALIGNMENT_BYTES
+                return chunks[index][used : used + num_bytes]
+            self._chunk[pinned], self._used_bytes[pinned] = index + 1, 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What one rank writes; nothing in it is shared with the trainer."""
+
+    tensors: dict[str, list[Stored]]
+    """By file name."""
+    part: Manifest
+    """This rank's pieces; its files are added as they are written."""
+    documents: dict[str, JSON]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all tensors."""
+        return sum(stored.values.nbytes for tensors in self.tensors.values() for stored in tensors)
+
+
+def take_snapshot(
+    pieces: Iterable[Piece],
+    *,
+    staging: Staging,
+    images: int,
+    rank: int,
+    world: int,
+    documents: Mapping[str, JSON],
+    record: Mapping[str, JSON],
+) -> Snapshot:
+    """Copy everything that a save writes.
+
+    Raises:
+        ValueError: a piece, document or record that cannot be stored.
+    """
+    for name in documents:
+        check_document(name)
+    part = Manifest(images=images, world=world, record=plain(record, where="record"))
+    tensors: dict[str, list[Stored]] = {}
+    seen: set[str] = set()
+    staging.begin()
+    for piece in pieces:
+        piece.check()
+        if piece.values.dtype not in CODES:
+            raise ValueError(f"tensor {piece.key}: checkpoints cannot hold {piece.values.dtype}")
+        if piece.values.numel() == 0 and not piece.whole:
+            continue  # this rank's share of a small tensor is empty
+        if piece.stored_key in seen:
+            raise ValueError(f"the engine yielded {piece.stored_key} twice")
+        seen.add(piece.stored_key)
+        file = tensor_file(ema=is_ema(piece.key), rank=rank, world=world)
+        shape = piece.shape if piece.whole else (piece.values.numel(),)
+        stored = Stored(key=piece.stored_key, shape=shape, values=staging.copy(piece.values))
+        tensors.setdefault(file, []).append(stored)
+        known = part.tensors.setdefault(piece.key, TensorRecord(shape=piece.shape, dtype=CODES[piece.values.dtype]))
+        known.spans.append(Span(piece.start, piece.stop, file, piece.stored_key))
+    staging.finish()
+    copied = {name: plain(document, where=name) for name, document in documents.items()}
+    return Snapshot(tensors=tensors, part=part, documents=copied)

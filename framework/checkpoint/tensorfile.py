@@ -1,0 +1,164 @@
+"""Safetensors files, written and read in bounded pieces.
+
+The format (https://github.com/huggingface/safetensors#format): an 8-byte little-endian header length, a JSON header
+{key: {dtype, shape, data_offsets}}, then the tensors without gaps. We write it ourselves to hash the bytes on their way
+to the disk, without a second copy of them in memory; and we read intervals with `preadv` straight into the destination,
+because a memory map turns a file that was truncated on a network mount into SIGBUS instead of an error. Tests hold
+both directions against the `safetensors` library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from framework.checkpoint.durable import JSON, Digest
+from framework.checkpoint.errors import naming
+
+CODES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+DTYPES = {code: dtype for dtype, code in CODES.items()}
+_CHUNK_BYTES = 8 << 20
+_MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A tensor ready to be written: flat contiguous values in CPU memory, and the shape to store them under."""
+
+    key: str
+    shape: tuple[int, ...]
+    values: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Where a tensor lies in a file."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset_bytes: int
+    """From the beginning of the file."""
+
+
+def write_tensors(
+    path: Path, tensors: Iterable[Stored], *, metadata: Mapping[str, str], at: Callable[[str], None]
+) -> Digest:
+    """Write and fsync a safetensors file; returns its size and the hash of the bytes as they were written.
+
+    `at` is called with the name of every point at which the file is in another state.
+    """
+    ordered = sorted(tensors, key=lambda stored: (-stored.values.itemsize, stored.key))  # keeps every tensor aligned
+    digest, size = hashlib.sha256(), 0
+    at(f"create {path.name}")
+    with naming(path), open(path, "wb") as file:
+        for block in _blocks(ordered, metadata):
+            file.write(block)
+            digest.update(block)
+            size += len(block)
+            at(f"write {path.name}")
+        file.flush()
+        at(f"fsync {path.name}")
+        os.fsync(file.fileno())
+    return Digest(size, digest.hexdigest())
+
+
+def _blocks(tensors: list[Stored], metadata: Mapping[str, str]) -> Iterable[memoryview]:
+    header: dict[str, JSON] = {"__metadata__": dict(metadata)}
+    offset = 0
+    for stored in tensors:
+        end = offset + stored.values.nbytes
+        header[stored.key] = {
+            "dtype": CODES[stored.values.dtype],
+            "shape": list(stored.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield memoryview(len(text).to_bytes(8, "little") + text)
+    for stored in tensors:
+        raw = _raw(stored.values)
+        for begin in range(0, len(raw), _CHUNK_BYTES):
+            yield raw[begin : begin + _CHUNK_BYTES]
+
+
+def read_header(file: BinaryIO) -> tuple[dict[str, Entry], int]:
+    """Entries by key, and the size the file must have, in bytes.
+
+    Raises:
+        ValueError: the header is not that of a safetensors file we can read.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= _MAX_HEADER_BYTES:
+        raise ValueError(f"header length of {length} bytes is impossible")
+    header = json.loads(file.read(length))
+    entries, data_begin, size = {}, 8 + length, 8 + length
+    try:
+        for key, item in header.items():
+            if key == "__metadata__":
+                continue
+            begin, end = item["data_offsets"]
+            dtype, shape = DTYPES[item["dtype"]], tuple(item["shape"])
+            if end - begin != math.prod(shape) * dtype.itemsize or begin < 0:
+                raise ValueError(f"tensor {key}: shape and size disagree")
+            entries[key] = Entry(dtype=dtype, shape=shape, offset_bytes=data_begin + begin)
+            size = max(size, data_begin + end)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"malformed header: {error!r}") from error
+    return entries, size
+
+
+def read_flat(descriptor: int, entry: Entry, start: int, out: Tensor) -> None:
+    """Fill the flat tensor `out` with the elements from `start` of a stored tensor; reads these bytes and no others.
+
+    `out` may live on any device and have a wider dtype; then the bytes pass through a small buffer.
+
+    Raises:
+        EOFError: the file ends early.
+        OSError: the file system failed.
+    """
+    offset = entry.offset_bytes + start * entry.dtype.itemsize
+    if out.device.type == "cpu" and out.dtype == entry.dtype and out.is_contiguous():
+        _read_bytes(descriptor, offset, _raw(out))
+        return
+    step = _CHUNK_BYTES // entry.dtype.itemsize
+    buffer = torch.empty(min(step, out.numel()), dtype=entry.dtype)
+    for begin in range(0, out.numel(), step):
+        target = out[begin : begin + step]
+        chunk = buffer[: target.numel()]
+        _read_bytes(descriptor, offset + begin * entry.dtype.itemsize, _raw(chunk))
+        target.copy_(chunk)
+
+
+def _read_bytes(descriptor: int, offset: int, target: memoryview) -> None:
+    done = 0
+    while done < len(target):
+        count = os.preadv(descriptor, [target[done:]], offset + done)
+        if count == 0:
+            raise EOFError(f"the file ends at byte {offset + done}")
+        done += count
+
+
+def _raw(values: Tensor) -> memoryview:
+    """The bytes of a contiguous 1-D CPU tensor, shared with it."""
+    return values.detach().view(torch.uint8).numpy().data

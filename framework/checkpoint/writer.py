@@ -1,0 +1,233 @@
+"""Saving while training goes on: a snapshot on the caller's thread, everything else on a thread of its own.
+
+The trainer waits for one copy into CPU memory (`snapshot`), at full memory speed. The thread then hashes, writes and
+fsyncs this rank's files, and commits them together with the other ranks (`commit`). One save is in flight at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from framework.checkpoint import commit
+from framework.checkpoint.durable import JSON, sync_folder, write_json
+from framework.checkpoint.errors import CheckpointError, explain
+from framework.checkpoint.layout import FORMAT, Piece, check_token
+from framework.checkpoint.retention import Retention, apply_retention, set_aside_later, settle_replaced, sweep
+from framework.checkpoint.snapshot import Snapshot, Staging, take_snapshot
+from framework.checkpoint.tensorfile import write_tensors
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint that has been committed."""
+
+    images: int
+    path: Path
+    num_bytes: int
+    """Bytes of tensors that this rank wrote."""
+    seconds: float
+    """From the call of `save` to the commit."""
+
+
+class Writer:
+    """Writes checkpoints of one run, on every rank alike.
+
+    All ranks must call `save` at the same clock, in the same order. Nothing here communicates except through `folder`,
+    which all ranks must see.
+
+    Args:
+        folder: `<run>/checkpoints`; created if missing.
+        rank: this process.
+        world: number of processes.
+        token: the same on all ranks of one launch, and different in every launch; letters, digits, `_.-`.
+        retention: which checkpoints stay.
+        timeout_seconds: how long rank 0 waits for the other ranks' files once its own are written.
+        at: called with the name of every point of a save at which the disk is in another state (fault injection).
+
+    Raises:
+        CheckpointError: the folder cannot be created.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rank: int,
+        world: int,
+        token: str,
+        retention: Retention,
+        timeout_seconds: float = 600,
+        at: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        check_token(token)
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} is not one of {world}")
+        self.folder = Path(folder)
+        self._rank, self._world, self._token = rank, world, token
+        self._retention, self._timeout_seconds, self._at = retention, timeout_seconds, at
+        self._staging, self._sequence, self._closed = Staging(), 0, False
+        self._thread: threading.Thread | None = None
+        self._error: CheckpointError | None = None
+        self._saved: Saved | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if rank == 0:
+                sync_folder(self.folder.parent)
+                sweep(self.folder, token=token)
+        except OSError as error:
+            raise explain(error, doing="prepare the checkpoint folder", path=self.folder) from error
+
+    def save(
+        self,
+        images: int,
+        pieces: Iterable[Piece],
+        *,
+        documents: Mapping[str, JSON] | None = None,
+        record: Mapping[str, JSON] | None = None,
+    ) -> float:
+        """Snapshot the pieces and start writing them; waits for the former save first.
+
+        Pieces are consumed one by one, so an engine may gather or convert each of them when it is asked for.
+
+        Args:
+            images: the clock; names the checkpoint.
+            pieces: this rank's intervals; over all ranks they must cover every tensor exactly once.
+            documents: file name -> JSON to stand beside the manifest (taken from rank 0).
+            record: small states to stand in the manifest, floats exact (taken from rank 0).
+
+        Returns:
+            Seconds the caller was held up.
+
+        Raises:
+            CheckpointError: the former save failed (this one has not begun, on any rank), or the writer is closed.
+            ValueError: a piece, document or record that cannot be stored.
+        """
+        began = time.perf_counter()
+        if images < 0:
+            raise ValueError(f"images={images}: the clock cannot be negative")
+        if self._closed:
+            raise CheckpointError("the checkpoint writer is closed: nothing can be saved any more")
+        self._sequence += 1
+        self.wait()
+        attempt = commit.Attempt(
+            folder=self.folder,
+            images=images,
+            rank=self._rank,
+            world=self._world,
+            token=self._token,
+            sequence=self._sequence,
+            timeout_seconds=self._timeout_seconds,
+            at=self._at,
+        )
+        snapshot = take_snapshot(
+            pieces,
+            staging=self._staging,
+            images=images,
+            rank=self._rank,
+            world=self._world,
+            documents=documents or {},
+            record=record or {},
+        )
+        self._at("snapshot")
+        # Not a daemon: an interpreter that ends in good order finishes the save.
+        self._thread = threading.Thread(target=self._run, args=(attempt, snapshot, began), name=f"checkpoint-{images}")
+        self._thread.start()
+        return time.perf_counter() - began
+
+    def wait(self) -> Saved | None:
+        """Wait for the save in flight, on all ranks; returns the last checkpoint committed, if any.
+
+        Raises:
+            CheckpointError: the save failed; earlier checkpoints are untouched.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return self._saved
+
+    def close(self) -> None:
+        """Wait for the save in flight and release the memory of snapshots; raises what `wait` raises."""
+        self._closed = True
+        try:
+            self.wait()
+        finally:
+            self._staging = Staging()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, attempt: commit.Attempt, snapshot: Snapshot, began: float) -> None:
+        """The thread: nothing it raises may vanish, so it is logged at once and kept for `wait`."""
+        try:
+            self._write(attempt, snapshot)
+            self._saved = Saved(
+                images=attempt.images,
+                path=attempt.final,
+                num_bytes=snapshot.num_bytes,
+                seconds=time.perf_counter() - began,
+            )
+        except Exception as error:
+            self._error = self._named(attempt, error)
+            log.error("%s", self._error)
+            commit.abandon(attempt, str(self._error))
+
+    def _named(self, attempt: commit.Attempt, error: Exception) -> CheckpointError:
+        if isinstance(error, CheckpointError):
+            return error
+        if isinstance(error, FileNotFoundError) and commit.aborted(attempt):
+            named = commit.given_up(attempt)  # rank 0 cleared the folder while this rank was writing
+        elif isinstance(error, OSError):
+            named = explain(error, doing=f"write checkpoint {attempt.images}", path=attempt.temporary)
+            named = CheckpointError(f"{named} (earlier checkpoints are untouched)")
+        else:
+            named = CheckpointError(f"writing checkpoint {attempt.images} to {attempt.temporary} failed: {error!r}")
+        named.__cause__ = error
+        return named
+
+    def _write(self, attempt: commit.Attempt, snapshot: Snapshot) -> None:
+        commit.open_folder(attempt)
+        part = snapshot.part
+        metadata = {"format": "pt", "checkpoint_format": str(FORMAT), "images": str(attempt.images)}
+        for name, tensors in snapshot.tensors.items():
+            part.files[name] = write_tensors(attempt.temporary / name, tensors, metadata=metadata, at=attempt.at)
+        if attempt.rank == 0:
+            for name, document in snapshot.documents.items():
+                part.files[name] = write_json(attempt.temporary / name, document)
+                attempt.at(f"document {name}")
+            commit.collect(attempt, part)
+            commit.publish(attempt, part)
+            self._tidy(attempt)
+        else:
+            commit.deliver(attempt, part)
+            commit.await_outcome(attempt)
+
+    def _tidy(self, attempt: commit.Attempt) -> None:
+        """After the commit. A failure here costs disk space, not the checkpoint: logged, and tried again next time."""
+        try:
+            settle_replaced(self.folder)
+            attempt.at("settled")
+            set_aside_later(self.folder, images=attempt.images, token=self._token)
+            attempt.at("later ones aside")
+            apply_retention(self.folder, self._retention, token=self._token)
+            # The previous save's folder may still tell a slow rank that it was aborted; older ones are read by nobody.
+            sweep(self.folder, token=self._token, before_sequence=attempt.sequence - 1)
+            attempt.at("retention")
+        except (OSError, CheckpointError) as error:
+            log.error("checkpoint %d is saved, but old ones could not be tidied up: %s", attempt.images, error)
