@@ -152,7 +152,9 @@ class Duties:
             "recipe.json": describe(self.recipe) | {"class_names": list(self.stream.class_names)},
             "science.json": science(self.recipe),
         }
-        self.writer.save(images, self.state.pieces(own=True, buffers=self.session.is_main), documents=documents, record=record)
+        self.writer.save(
+            images, self.state.pieces(own=True, buffers=self.session.is_main), documents=documents, record=record
+        )
         self.save_seconds += time.monotonic() - begun
         if self.session.is_main:
             location = self.checkpoints / str(images)

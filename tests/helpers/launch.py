@@ -42,7 +42,9 @@ def environment() -> dict[str, str]:
 class Launch:
     """A launch under way, in its own process group so that nothing outlives a test."""
 
-    def __init__(self, recipe: Path, *flags: str, world: int = 2, log: Path, extra: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, recipe: Path, *flags: str, world: int = 2, log: Path, extra: dict[str, str] | None = None
+    ) -> None:
         self.log = log
         self._output = log.open("w")
         self.process = subprocess.Popen(

@@ -6,7 +6,9 @@ from framework.networks import sagan
 RECIPE = Recipe(
     name="tiny_sagan",
     paper="none: a test",
-    data=Shards(location="../../recipes/data/fashion_mnist", resolution=32, channels=1, classes=10, flip=True, window=500),
+    data=Shards(
+        location="../../recipes/data/fashion_mnist", resolution=32, channels=1, classes=10, flip=True, window=500
+    ),
     generator=Player(
         network=Network(sagan.Generator, width=2, z_dim=8, attention_at=8), optimizer=Adam(lr=1e-3), clip_norm=5.0
     ),

@@ -53,7 +53,9 @@ def test_an_unknown_command_names_the_nearest() -> None:
     ("recipe", "known"),
     [("sagan_imagenet128", (128, 1000)), ("sagan_imagenet128_biggan", (128, 1000)), ("sagan_cifar10", (32, 10))],
 )
-def test_dry_run_counts_the_known_parameters_and_writes_nothing(recipe: str, known: tuple[int, int], tmp_path: Path) -> None:
+def test_dry_run_counts_the_known_parameters_and_writes_nothing(
+    recipe: str, known: tuple[int, int], tmp_path: Path
+) -> None:
     done = dry_run(recipe, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -68,7 +70,9 @@ def test_dry_run_counts_the_known_parameters_and_writes_nothing(recipe: str, kno
 
 
 def test_dry_run_shows_the_change_and_a_wrong_one_is_an_error(tmp_path: Path) -> None:
-    done = dry_run("sagan_fashion", "--json", "--set", "generator.optimizer.lr=5e-4", "--batch-size", "32", cwd=tmp_path)
+    done = dry_run(
+        "sagan_fashion", "--json", "--set", "generator.optimizer.lr=5e-4", "--batch-size", "32", cwd=tmp_path
+    )
     recipe = json.loads(done.stdout)["recipe"]
     assert recipe["generator"]["optimizer"]["lr"] == 5e-4
     assert recipe["batch_size"] == 32

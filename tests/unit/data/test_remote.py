@@ -17,7 +17,7 @@ from framework.data.stream import Stream, open_stream
 from tests.unit.data.stream_helpers import CLASSES, FaultyServer, make_set, picture, serve
 
 SIZES = (20, 17, 23, 20)
-QUICK = FetchOptions(stall_seconds=0.5, deadline_seconds=5, retries=3, backoff_seconds=0.02)
+QUICK = FetchOptions(stall_seconds=0.4, deadline_seconds=5, retries=2, backoff_seconds=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +48,18 @@ def leftovers(cache: Path) -> list[Path]:
     return [path for path in cache.rglob("*") if path.suffix in (".part", ".new", ".tmp")]
 
 
-@pytest.mark.parametrize("kind", ["thread", "process"])
 @pytest.mark.parametrize(
-    ("behaviour", "path"),
+    ("behaviour", "path", "kind"),
     [
-        ("ok", "a/"),
-        ("ok", "a"),
-        ("plain", "a/"),
-        ("flaky", "a/"),
-        ("cut", "a/"),
-        ("cutplain", "a/"),
-        ("ok", "a/train-{000000..000003}.tar"),
-        ("flaky", "foreign/train-{000000..000003}.tar"),
-        ("pipe", "a/train-{000000..000003}.tar"),
+        ("ok", "a/", "thread"),
+        ("ok", "a", "process"),
+        ("plain", "a/", "thread"),
+        ("flaky", "a/", "thread"),
+        ("cut", "a/", "process"),
+        ("cutplain", "a/", "thread"),
+        ("ok", "a/train-{000000..000003}.tar", "thread"),
+        ("flaky", "foreign/train-{000000..000003}.tar", "thread"),
+        ("pipe", "a/train-{000000..000003}.tar", "process"),
     ],
 )
 def test_the_order_is_that_of_local_shards(
@@ -68,7 +67,9 @@ def test_the_order_is_that_of_local_shards(
 ) -> None:
     location = f"pipe:cat {root}/{path}" if behaviour == "pipe" else server.url(behaviour, path)
     local = open_stream(root / "a", resolution=32, classes=CLASSES, seed=3, window=25)
-    stream = opened(location, tmp_path / "cache", worker_kind=kind, fetch=FetchOptions(retries=12, backoff_seconds=0.01))
+    stream = opened(
+        location, tmp_path / "cache", worker_kind=kind, fetch=FetchOptions(retries=12, backoff_seconds=0.01)
+    )
     assert stream.fingerprint == local.fingerprint or behaviour == "pipe" or "foreign" in path
     with stream.batches(31, batch_size=12) as remote, local.batches(31, batch_size=12) as here:
         for ours, theirs in zip(itertools.islice(remote, 8), here, strict=False):
@@ -101,25 +102,24 @@ def test_a_second_start_fetches_nothing(server: FaultyServer, tmp_path: Path) ->
 def test_resuming_fetches_only_what_is_near(tmp_path: Path) -> None:
     make_set(tmp_path / "served", sizes=(10,) * 20)
     with serve(tmp_path / "served") as server:
-        stream = opened(server.url("ok"), tmp_path / "cache", window=20)
+        stream = opened(server.url("ok"), tmp_path / "cache", window=20, prefetch_batches=0)
         keys(stream, 1, start=3 * 200 + 100)
         near = {stream.manifest.shards[shard].name for shard in stream.order.shards_near(700)}
         assert {path.rpartition("/")[2] for path in server.fetched()} <= near
         assert len(near) <= 6
 
 
-@pytest.mark.parametrize("kind", ["thread", "process"])
 @pytest.mark.parametrize(
-    ("behaviour", "text"),
+    ("behaviour", "text", "kind"),
     [
-        ("gone", "HTTP status 404"),
-        ("denied", "HTTP status 403"),
-        ("broken", "after 4 tries; the last one: HTTP status 503"),
-        ("stall", "after 4 tries; the last one: TimeoutError"),
-        ("silent", "after 4 tries; the last one: (TimeoutError|URLError)"),
-        ("drip", "slower than the deadline of 2 s"),
-        ("wrong", "after 4 tries; .*SHA-256 differs"),
-        ("long", "is longer than the manifest's|got .* bytes, the manifest says"),
+        ("gone", "HTTP status 404", "thread"),
+        ("denied", "HTTP status 403", "process"),
+        ("broken", "after 3 tries; the last one: HTTP status 503", "thread"),
+        ("stall", "after 3 tries; the last one: TimeoutError", "thread"),
+        ("silent", "after 3 tries; the last one: (TimeoutError|URLError)", "process"),
+        ("drip", "slower than the deadline of 1 s", "thread"),
+        ("wrong", "after 3 tries; .*SHA-256 differs", "process"),
+        ("long", "is longer than the manifest's|got .* bytes, the manifest says", "thread"),
     ],
 )
 def test_a_server_that_fails_is_an_error_in_bounded_time(
@@ -130,7 +130,7 @@ def test_a_server_that_fails_is_an_error_in_bounded_time(
         tmp_path,
         worker_kind=kind,
         workers=1,
-        fetch=FetchOptions(stall_seconds=0.3, deadline_seconds=2, retries=3, backoff_seconds=0.02),
+        fetch=FetchOptions(stall_seconds=0.25, deadline_seconds=1, retries=2, backoff_seconds=0.02),
     )
     bad = server.url(behaviour, "a/")
     source = stream._plan.source
@@ -150,8 +150,8 @@ def test_a_server_that_fails_is_an_error_in_bounded_time(
     [
         ("gone", "manifest.json: not there; a folder needs manifest.json"),
         ("denied", "HTTP status 403"),
-        ("broken", "after 4 tries"),
-        ("silent", "after 4 tries"),
+        ("broken", "after 3 tries"),
+        ("silent", "after 3 tries"),
     ],
 )
 def test_a_folder_that_cannot_be_opened_says_so(
@@ -165,9 +165,9 @@ def test_a_folder_that_cannot_be_opened_says_so(
     ("command", "text"),
     [
         ("head -c 1000 {path}; echo because >&2; exit 3", "command ended with status 3: because"),
-        ("sleep 60", "no byte for 0.5 s"),
-        ("cat {path} & sleep 60", "no byte for 0.5 s"),
-        ("cat {path}; exec >&-; sleep 60", "did not end within 0.5 s"),
+        ("sleep 60", "no byte for 0.4 s"),
+        ("cat {path} & sleep 60", "no byte for 0.4 s"),
+        ("cat {path}; exec >&-; sleep 60", "did not end within 0.4 s"),
         ("true", "damaged tar|holds no samples"),
         ("head -c 20000 {path}", "damaged tar"),
     ],
@@ -189,7 +189,7 @@ def test_a_command_whose_output_changes_is_an_error(root: Path, tmp_path: Path) 
     for path in (tmp_path / "cache").glob("*.tar"):
         path.unlink()
     shard.write_bytes((root / "a" / "train-000003.tar").read_bytes())
-    with pytest.raises(ShardError, match=r"pipe:cat .*x\.tar: not fetched after 4 tries; .*(SHA-256 differs|got)"):
+    with pytest.raises(ShardError, match=r"pipe:cat .*x\.tar: not fetched after 3 tries; .*(SHA-256 differs|got)"):
         keys(stream, 1)
 
 
@@ -215,14 +215,15 @@ def test_a_cache_that_would_thrash_is_refused(server: FaultyServer, tmp_path: Pa
 def test_four_processes_share_a_bounded_cache(tmp_path: Path) -> None:
     make_set(tmp_path / "served", sizes=(10,) * 16)
     size = max(path.stat().st_size for path in (tmp_path / "served").glob("*.tar"))
-    bound = 9 * size
+    bound = 11 * size
     cache = tmp_path / "cache"
     with serve(tmp_path / "served") as server:
         code = """
 import sys
 from framework.data.stream import open_stream
 url, cache, bound, rank = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-stream = open_stream(url, resolution=32, classes=5, window=15, cache_folder=cache, cache_bytes=bound, workers=1)
+how = {"classes": 5, "window": 40, "workers": 1, "prefetch_batches": 0}
+stream = open_stream(url, resolution=32, cache_folder=cache, cache_bytes=bound, **how)
 with stream.batches(0, batch_size=16, rank=rank, world=4, stop=320) as batches:
     print(*[key for batch in batches for key in batch.keys])
 """
@@ -249,7 +250,7 @@ with stream.batches(0, batch_size=16, rank=rank, world=4, stop=320) as batches:
     assert [len(part) for part in found] == [80] * 4
     assert sorted(sum(found, [])) == sorted(2 * [f"{n:09d}" for n in range(160)])
     assert size < peak <= bound
-    assert 32 <= fetches + 9 and fetches <= 64, "2 epochs of 16 shards, few of them twice"
+    assert 16 < fetches < 4 * 2 * 16, "fewer than if every process fetched for itself, although they drift apart"
     assert leftovers(cache) == []
 
 

@@ -196,7 +196,7 @@ def test_impossible_options_are_refused(folder: Path, kwargs: dict, text: str) -
 def test_impossible_batches_and_places_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="leaves some of 4 ranks without a sample"):
         opened(folder).batches(0, batch_size=3, world=4)
-    with pytest.raises(DataError, match="holds neither manifest.json nor .tar shards"):
+    with pytest.raises(DataError, match=r"holds neither manifest\.json nor \.tar shards"):
         opened(tmp_path)
     with pytest.raises(DataError, match="no such file or folder"):
         opened(tmp_path / "no-{000..002}.tar")

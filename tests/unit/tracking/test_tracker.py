@@ -1,0 +1,202 @@
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from framework.errors import FrameworkError
+from framework.tracking import NullTracker, Tracker
+from framework.tracking.records import read_journal
+
+
+def open_tracker(folder: Path) -> Tracker:
+    return Tracker.open(folder, uri=None, experiment="unit", run_name="run")
+
+
+def records(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [record for _, record in read_journal(folder / "journal.jsonl") if record["kind"] == kind]
+
+
+def points(folder: Path, name: str) -> list[tuple[int, float]]:
+    return [(r["images"], r["values"][name]) for r in records(folder, "metrics") if name in r["values"]]
+
+
+def test_the_trainer_imports_neither_mlflow_nor_pandas_nor_torch() -> None:
+    code = (
+        "import sys, framework.tracking.system, framework.tracking.grids; from framework.tracking import Tracker\n"
+        "print([name for name in ('mlflow', 'pandas', 'torch', 'sqlalchemy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_run_from_start_to_end(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path / "run")
+    tracker.params({"batch_size": 64, "generator": {"lr": 1e-4, "betas": (0.0, 0.9)}})
+    tracker.tags({"framework.recipe": "sagan"})
+    tracker.note("**SAGAN**")
+    tracker.metrics({"loss/D": np.float32(1.5), "loss/G": 2}, images=64)
+    assert tracker.finish("FINISHED") is None
+    assert tracker.finish("FAILED") is None, "the first word counts"
+    tracker.metrics({"loss/D": 1.0}, images=128)
+    kinds = [record["kind"] for _, record in read_journal(tmp_path / "run" / "journal.jsonl")]
+    assert kinds == ["start", "params", "tags", "tags", "metrics", "end"]
+    assert records(tmp_path / "run", "params")[0]["values"] == {
+        "batch_size": "64",
+        "generator.lr": "0.0001",
+        "generator.betas": "[0.0, 0.9]",
+    }
+    assert records(tmp_path / "run", "metrics")[0]["values"] == {"loss/D": 1.5, "loss/G": 2.0}
+    assert records(tmp_path / "run", "end")[0]["status"] == "FINISHED"
+
+
+def test_nonfinite_values_are_counted_and_not_sent(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path)
+    tracker.metrics({"loss/D": math.nan, "loss/G": 1.0}, images=64)
+    tracker.metrics({"loss/D": math.inf, "loss/G": -math.inf}, images=128)
+    tracker.finish("KILLED")
+    tracker = open_tracker(tmp_path)
+    tracker.metrics({"loss/D": math.nan}, images=192)
+    tracker.finish("FINISHED")
+    assert points(tmp_path, "loss/G") == [(64, 1.0)]
+    assert points(tmp_path, "health/nonfinite") == [(64, 1.0), (128, 3.0), (192, 4.0)]
+    assert records(tmp_path, "metrics")[1]["nonfinite"] == {"loss/D": "inf", "loss/G": "-inf"}
+
+
+def test_steps_repeated_after_a_resume_are_not_written_again(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path)
+    uid = tracker.uid
+    for images in range(64, 640, 64):
+        tracker.metrics({"loss/D": images}, images=images)
+    tracker.metrics({"fid": 9.0}, images=320)
+    tracker.finish("KILLED")
+    tracker = open_tracker(tmp_path)
+    assert tracker.uid == uid
+    tracker.resumed(images=256)
+    for images in range(320, 960, 64):
+        tracker.metrics({"loss/D": images, "fid": 1.0}, images=images)
+    tracker.finish("FINISHED")
+    assert points(tmp_path, "loss/D") == [(images, float(images)) for images in range(64, 960, 64)]
+    # What the killed attempt had not got round to at a step it had reached is added.
+    assert [images for images, _ in points(tmp_path, "fid")] == list(range(320, 960, 64))
+    assert [record["images"] for record in records(tmp_path, "resumed")] == [256]
+    assert [record["attempt"] for record in records(tmp_path, "start")] == [1, 2]
+
+
+def test_changed_parameter_becomes_a_tag(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path)
+    tracker.params({"lr": 1e-4, "seed": 0})
+    tracker.finish("KILLED")
+    tracker = open_tracker(tmp_path)
+    tracker.params({"lr": 2e-4, "seed": 0, "new": True})
+    tracker.finish("FINISHED")
+    assert [record["values"] for record in records(tmp_path, "params")] == [
+        {"lr": "0.0001", "seed": "0"},
+        {"new": "True"},
+    ]
+    assert [record["values"] for record in records(tmp_path, "tags")] == [{"framework.changed.lr": "0.0002"}]
+
+
+def test_images_have_readable_names_and_come_once(tmp_path: Path) -> None:
+    pixels = np.arange(12 * 10 * 3, dtype=np.uint8).reshape(12, 10, 3)
+    tracker = open_tracker(tmp_path)
+    given = pixels.copy()
+    tracker.image("samples/ema", given, images=12800)
+    given[:] = 0
+    tracker.image("samples/ema", given, images=12800)
+    tracker.image("samples/grey", pixels[:, :, 0], images=0)
+    tracker.flush()
+    assert [record["images"] for record in records(tmp_path, "image")] == [12800, 0]
+    tracker.finish("KILLED")
+    tracker = open_tracker(tmp_path)
+    tracker.image("samples/ema", given, images=12800)
+    tracker.image("samples/ema", pixels, images=25600)
+    tracker.finish("FINISHED")
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
+        "ema-000012800.png",
+        "ema-000025600.png",
+        "grey-000000000.png",
+    ]
+    with Image.open(tmp_path / "samples" / "ema-000012800.png") as image:
+        assert np.array_equal(np.asarray(image), pixels)
+    images = records(tmp_path, "image")
+    assert [(r["key"], r["images"], r["file"]) for r in images] == [
+        ("samples/ema", 12800, "samples/ema-000012800.png"),
+        ("samples/grey", 0, "samples/grey-000000000.png"),
+        ("samples/ema", 25600, "samples/ema-000025600.png"),
+    ]
+
+
+def test_image_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "samples").write_text("in the way")
+    tracker = open_tracker(tmp_path)
+    tracker.image("samples/ema", np.zeros((4, 4), np.uint8), images=1)
+    tracker.image("fine/ema", np.zeros((4, 4), np.uint8), images=1)
+    tracker.flush()
+    assert tracker.num_lost == 1
+    tracker.finish("FINISHED")
+    assert [record["key"] for record in records(tmp_path, "image")] == ["fine/ema"]
+
+
+def test_artifacts_live_in_the_run_folder(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path / "run")
+    inside, outside = tmp_path / "run" / "recipe.json", tmp_path / "notes.txt"
+    inside.write_text("{}")
+    outside.write_text("text")
+    tracker.artifact(inside)
+    tracker.artifact(outside, folder="notes")
+    tracker.finish("FINISHED")
+    assert [(record["file"], record["folder"]) for record in records(tmp_path / "run", "artifact")] == [
+        ("recipe.json", ""),
+        ("artifacts/notes/notes.txt", "notes"),
+    ]
+    assert (tmp_path / "run" / "artifacts" / "notes" / "notes.txt").read_text() == "text"
+
+
+def test_wrong_use_is_refused_by_name(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path)
+    with pytest.raises(FrameworkError, match=r"D\(x\)"):
+        tracker.metrics({"D(x)": 1.0}, images=1)
+    with pytest.raises(FrameworkError, match="uint8"):
+        tracker.image("samples/ema", np.zeros((4, 4), np.float32), images=1)  # type: ignore[arg-type]
+    with pytest.raises(FrameworkError, match="is no file"):
+        tracker.artifact(tmp_path / "absent")
+    with pytest.raises(FrameworkError, match="DONE"):
+        tracker.finish("DONE")
+    tracker.finish("FINISHED")
+
+
+def test_password_of_the_store_stays_out_of_the_journal(tmp_path: Path) -> None:
+    tracker = Tracker.open(
+        tmp_path, uri="http://me:secret@127.0.0.1:1/", experiment="e", run_name="r", start_upload=False
+    )
+    tracker.finish("FINISHED")
+    text = (tmp_path / "journal.jsonl").read_text()
+    assert "secret" not in text
+    assert "http://me:***@127.0.0.1:1/" in text
+
+
+def test_journal_reaches_the_disk_while_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr("framework.tracking.tracker.HOUSEKEEPING_SECONDS", 0.05)
+    monkeypatch.setattr("framework.tracking.journal.Journal.sync", lambda journal: synced.append(journal.path))
+    tracker = open_tracker(tmp_path)
+    time.sleep(0.5)
+    assert len(synced) >= 3
+    tracker.finish("FINISHED")
+
+
+def test_the_null_tracker_takes_the_same_calls(tmp_path: Path) -> None:
+    public = {name for name in vars(NullTracker) if not name.startswith("_")}
+    assert public == {"metrics", "params", "tags", "note", "artifact", "image", "resumed", "flush", "finish"}
+    assert public <= set(vars(Tracker))
+    tracker = NullTracker()
+    tracker.metrics({"D(x)": math.nan}, images=1)
+    assert tracker.finish("FINISHED") is None
+    assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == "[]"
