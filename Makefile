@@ -30,7 +30,8 @@ env: $(VENV)/.installed  ## build the environment in .venv
 dev: $(VENV)/.installed-dev
 
 train: env  ## train the quick start on 2 processes; again: continue
-	$(BIN)/accelerate launch --config_file $(CONFIG) $(RECIPE) --out $(OUT) $(ARGS)
+	$(BIN)/accelerate launch --config_file $(CONFIG) $(RECIPE) --out $(OUT) \
+		--log-every-images 1k --sample-every-images 5k --save-every-images 10k $(ARGS)
 
 review: env  ## open MLflow on the run
 	$(BIN)/framework review $(OUT)
