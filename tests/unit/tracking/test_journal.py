@@ -20,7 +20,9 @@ def write_steps(journal: Journal, steps: range) -> None:
 
 
 def steps_in(path: Path) -> list[int]:
-    return [record["images"] for _, record in read_journal(path) if record["kind"] == "metrics"]
+    records = [record for _, record in read_journal(path) if record["kind"] == "metrics"]
+    assert all(record["values"] == {"loss/G": record["images"] / 2} for record in records), "two lines got mixed"
+    return [record["images"] for record in records]
 
 
 def test_a_record_is_one_line_of_json_with_its_time(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""`framework sync RUN`: bring a run's journal into MLflow, now or again."""
+
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from framework.errors import FrameworkError
+from framework.tracking.cursor import TRACKING_FOLDER, Cursor
+from framework.tracking.process import BUSY, COMPLETE, upload_command, upload_environment
+from framework.tracking.records import JOURNAL_NAME, last_start
+from framework.tracking.uri import check_uri, embedded_uri, is_redacted
+
+
+def sync(
+    run: Annotated[Path, tyro.conf.Positional],
+    *,
+    uri: str | None = None,
+    rebuild: bool = False,
+    patience_seconds: float = 60.0,
+) -> None:
+    """Upload what is not in MLflow yet: after a killed job, a dead server, or training without one.
+
+    Safe at any time and any number of times: points keep their original times, and none is stored twice. A run whose
+    trainer was killed gets the status FAILED and the tag framework.exit=unclean.
+
+    Args:
+        run: The run's folder (what --out was).
+        uri: MLflow tracking URI; by default the one the run was last trained with.
+        rebuild: Send everything again from the first record (another or emptied store, a run deleted by mistake).
+        patience_seconds: How long to go on trying against a store that fails.
+    """
+    cursor = upload_now(run, uri=uri, rebuild=rebuild, patience_seconds=patience_seconds)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console.print(f"{run} is complete in MLflow at {cursor.uri} (run {cursor.run_id}, {cursor.status})")
+    if cursor.num_rejected:
+        rejected = run / TRACKING_FOLDER / "rejected.jsonl"
+        console.print(f"{cursor.num_rejected} records were refused by the store for good; see {rejected}")
+
+
+def upload_now(run: Path, *, uri: str | None, rebuild: bool = False, patience_seconds: float = 60.0) -> Cursor:
+    """Run one upload in the foreground and return where it stands.
+
+    Raises:
+        FrameworkError: no run, no URI, another upload at work, or not everything could be sent.
+    """
+    run = run.resolve()
+    uri = check_uri(uri) if uri else _recorded_uri(run)
+    options = ["--linger-seconds", str(patience_seconds), *(["--rebuild"] if rebuild else [])]
+    log = run / TRACKING_FOLDER / "upload.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        code = subprocess.run(
+            upload_command(run, *options),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+            env=upload_environment(uri),
+        ).returncode
+    if code == BUSY:
+        raise FrameworkError(f"{run} is being uploaded by another process (its training run?): nothing to do")
+    cursor = Cursor.load(run, uri=uri)
+    if code != COMPLETE:
+        why = cursor.problem or f"the upload ended with code {code}"
+        raise FrameworkError(
+            f"not everything of {run} is in MLflow at {cursor.uri}: {why}. Nothing is lost; details in {log}. "
+            "Mend the cause and run the same command again"
+        )
+    return cursor
+
+
+def _recorded_uri(run: Path) -> str:
+    uri = last_start(run / JOURNAL_NAME)["uri"]
+    if uri is None:
+        raise FrameworkError(
+            f"{run} was trained without MLflow: say where it shall go, for example --uri {embedded_uri(run.parent)}"
+        )
+    if is_redacted(uri):
+        raise FrameworkError(f"the password of {uri} is not kept in the run: give the whole URI with --uri")
+    return uri

@@ -1,0 +1,109 @@
+"""How far the upload to one store has come: `<run>/tracking/upload-<hash of the URI>.json`.
+
+Written by atomic rename after the store has answered, never before: a crash in between repeats a batch, and a batch
+that repeats with its original timestamps stores nothing twice. An offset counts only as long as the bytes before it
+are the ones that were uploaded; after a power cut that took the journal's end, the upload starts over, harmlessly.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from framework.tracking.records import JOURNAL_NAME
+from framework.tracking.uri import redact
+
+TRACKING_FOLDER = "tracking"
+
+_PROBE_BYTES = 256
+
+
+@dataclass(kw_only=True)
+class Position:
+    """A place in the journal: everything before `offset_bytes` is done."""
+
+    offset_bytes: int = 0
+    probe: str = ""
+
+    def move(self, journal: Path, *, to_bytes: int) -> None:
+        """Move forward and remember what the bytes before the new place look like."""
+        self.offset_bytes, self.probe = to_bytes, _probe(journal, to_bytes)
+
+    def check(self, journal: Path) -> None:
+        """Go back to the beginning when the journal is not the one this position was taken in."""
+        if self.offset_bytes and self.probe != _probe(journal, self.offset_bytes):
+            self.offset_bytes, self.probe = 0, ""
+
+
+@dataclass(kw_only=True)
+class Cursor:
+    """State of one run's upload to one store.
+
+    Attributes:
+        points: position of metrics, parameters, tags and status.
+        files: position of images and artifacts, which may lag behind (a broken artifact store must not hold up charts).
+        status: last run status the store has accepted.
+        num_rejected: records parked in `rejected.jsonl`.
+        problem: why the last attempt failed; empty while all goes well.
+    """
+
+    path: Path
+    uri: str
+    run_id: str = ""
+    experiment_id: str = ""
+    status: str = ""
+    points: Position = field(default_factory=Position)
+    files: Position = field(default_factory=Position)
+    num_rejected: int = 0
+    problem: str = ""
+
+    @classmethod
+    def load(cls, run_folder: Path, *, uri: str) -> "Cursor":
+        """Read the cursor for a store; a fresh one when there is none or it is damaged (then all is sent again)."""
+        name = hashlib.sha256(redact(uri).encode()).hexdigest()[:8]
+        path = run_folder / TRACKING_FOLDER / f"upload-{name}.json"
+        fresh = cls(path=path, uri=redact(uri))
+        try:
+            stored = json.loads(path.read_text())
+            points, files = Position(**stored.pop("points")), Position(**stored.pop("files"))
+            cursor = cls(path=path, points=points, files=files, **stored)
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            return fresh
+        journal = run_folder / JOURNAL_NAME
+        cursor.points.check(journal)
+        cursor.files.check(journal)
+        return cursor
+
+    @staticmethod
+    def read_uri(path: Path) -> str | None:
+        """Return the (redacted) URI of a cursor file; None when it is damaged."""
+        try:
+            return json.loads(path.read_text())["uri"]
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def save(self) -> None:
+        """Replace the file, whole or not at all."""
+        # No `parents`: a run folder that somebody deleted must not come back.
+        self.path.parent.mkdir(exist_ok=True)
+        content = {name: value for name, value in asdict(self).items() if name != "path"}
+        temporary = self.path.with_suffix(".part")
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(temporary, self.path)
+
+    def restart(self) -> None:
+        """Forget what was sent; the next upload begins with the first record and finds its run by the uid."""
+        self.run_id = self.experiment_id = self.status = self.problem = ""
+        self.points, self.files = Position(), Position()
+        self.num_rejected = 0
+
+
+def _probe(journal: Path, offset_bytes: int) -> str:
+    try:
+        with journal.open("rb") as file:
+            file.seek(max(0, offset_bytes - _PROBE_BYTES))
+            before = file.read(min(offset_bytes, _PROBE_BYTES))
+    except FileNotFoundError:
+        return "no journal"
+    return hashlib.sha256(before).hexdigest()[:16] if len(before) == min(offset_bytes, _PROBE_BYTES) else "cut"

@@ -1,0 +1,187 @@
+"""From the journal to one store: the order of things, and what counts as done.
+
+Two lanes read the same journal. *Points* go in batches of neighbouring records; *files* go one by one and may lag. A
+lane moves its position only after the store's answer, so a crash anywhere repeats at most one request per lane.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow.entities import Metric, Param, RunTag
+from PIL import UnidentifiedImageError
+
+from framework.tracking.cursor import TRACKING_FOLDER, Cursor
+from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
+from framework.tracking.previews import ARTIFACT_FOLDER, stage
+from framework.tracking.projection import MAX_METRICS_PER_BATCH, Projection, Rejection
+from framework.tracking.records import JOURNAL_NAME, Record, last_start, read_journal
+
+REJECTED_NAME = "rejected.jsonl"
+DROPPED_TAG = "framework.dropped_records"
+
+
+@dataclass(kw_only=True)
+class _Batch:
+    """Neighbouring records that fit into one round of requests."""
+
+    end_bytes: int
+    metrics: list[Metric] = field(default_factory=list)
+    params: list[Param] = field(default_factory=list)
+    tags: list[RunTag] = field(default_factory=list)
+    status: Record | None = None
+    unreadable: list[Rejection] = field(default_factory=list)
+
+    def take(self, record: Record) -> bool:
+        """Add a record; False when it must wait for the next batch."""
+        try:
+            return self._take(record)
+        except (KeyError, TypeError, AttributeError) as error:
+            # Valid JSON of another shape (an edited or foreign journal) must not stop what comes after it.
+            self.unreadable.append(Rejection(entity=json.dumps(record), reason=f"malformed record: {error!r}"))
+            return True
+
+    def _take(self, record: Record) -> bool:
+        kind = record["kind"]
+        if kind in ("start", "end"):
+            # A status is set alone, after everything before it.
+            if self.metrics or self.params or self.tags:
+                return False
+            self.status = record
+        elif kind == "metrics":
+            if self.metrics and len(self.metrics) + len(record["values"]) > MAX_METRICS_PER_BATCH:
+                return False
+            time_ms, images = record["time_ms"], record["images"]
+            self.metrics += [Metric(name, value, time_ms, images) for name, value in record["values"].items()]
+        elif kind == "params":
+            self.params += [Param(name, value) for name, value in record["values"].items()]
+        elif kind == "tags":
+            # Within one request the order of two values for a name is anybody's guess.
+            if {tag.key for tag in self.tags} & record["values"].keys():
+                return False
+            self.tags += [RunTag(name, value) for name, value in record["values"].items()]
+        elif kind == "dropped":
+            self.tags = [tag for tag in self.tags if tag.key != DROPPED_TAG]
+            self.tags.append(RunTag(DROPPED_TAG, str(record["total"])))
+        elif kind == "unreadable":
+            self.unreadable.append(Rejection(entity=record["line"], reason="this line of the journal is no record"))
+        return True
+
+
+class Lanes:
+    """Both lanes of one run; `advance_*` raise whatever the connection raises and then change nothing."""
+
+    def __init__(self, run_folder: Path, *, projection: Projection, cursor: Cursor) -> None:
+        self._run_folder = run_folder
+        self._journal = run_folder / JOURNAL_NAME
+        self._projection = projection
+        self._cursor = cursor
+
+    def advance_points(self) -> bool:
+        """Send the next batch of points; False when there was none."""
+        cursor = self._cursor
+        batch = self._next_batch()
+        if batch.end_bytes == cursor.points.offset_bytes:
+            return False
+        self._make_durable()
+        self._bind()
+        rejected = batch.unreadable
+        if batch.status is not None:
+            self._set_status(batch.status)
+        else:
+            rejected = rejected + self._projection.log(metrics=batch.metrics, params=batch.params, tags=batch.tags)
+        self._park(rejected)
+        cursor.points.move(self._journal, to_bytes=batch.end_bytes)
+        cursor.save()
+        return True
+
+    def advance_files(self) -> bool:
+        """Send the next image or artifact; False when there was none."""
+        before = done = self._cursor.files.offset_bytes
+        for end, record in self._records(before):
+            done = end
+            if record["kind"] in ("image", "artifact"):
+                self._bind()
+                self._send_file(record)
+                break
+        if done == before:
+            return False
+        self._cursor.files.move(self._journal, to_bytes=done)
+        self._cursor.save()
+        return True
+
+    def settle(self) -> bool:
+        """Mark a run whose trainer went away without a word; False when there is nothing to mark."""
+        if self._cursor.status != "RUNNING" or writer_is_alive(self._run_folder / WRITER_LOCK_NAME):
+            return False
+        self._bind()
+        self._finish("FAILED", time_ms=self._journal.stat().st_mtime_ns // 1_000_000, clean=False)
+        return True
+
+    def _records(self, offset_bytes: int) -> Iterator[tuple[int, Record]]:
+        return read_journal(self._journal, offset=offset_bytes)
+
+    def _next_batch(self) -> _Batch:
+        batch = _Batch(end_bytes=self._cursor.points.offset_bytes)
+        for end, record in self._records(batch.end_bytes):
+            if not batch.take(record):
+                break
+            batch.end_bytes = end
+            if batch.status is not None:
+                break
+        return batch
+
+    def _make_durable(self) -> None:
+        # What MLflow has, the disk must have: else a resume after a power cut would log those steps once more.
+        with self._journal.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def _bind(self) -> None:
+        cursor = self._cursor
+        start = {} if cursor.run_id else last_start(self._journal)
+        ids = self._projection.open_run(start, run_id=cursor.run_id, experiment_id=cursor.experiment_id)
+        if not cursor.run_id:
+            cursor.run_id, cursor.experiment_id = ids
+            cursor.save()
+
+    def _set_status(self, record: Record) -> None:
+        if record["kind"] == "start":
+            self._projection.reopen()
+            self._cursor.status = "RUNNING"
+        else:
+            self._finish(record["status"], time_ms=record["time_ms"], clean=True)
+
+    def _finish(self, status: str, *, time_ms: int, clean: bool) -> None:
+        uid = last_start(self._journal)["uid"]
+        self._projection.end(status=status, time_ms=time_ms, clean=clean, uid=uid)
+        self._cursor.status = status
+        self._cursor.save()
+
+    def _send_file(self, record: Record) -> None:
+        try:
+            if record["kind"] == "artifact":
+                path = self._run_folder / record["file"]
+                if not path.is_file():
+                    raise FileNotFoundError(f"{path} is gone")
+                self._projection.log_file(path, folder=record["folder"])
+                return
+            with tempfile.TemporaryDirectory(prefix="framework-upload-") as folder:
+                for path in stage(record, run_folder=self._run_folder, folder=Path(folder)):
+                    self._projection.log_file(path, folder=ARTIFACT_FOLDER)
+            self._projection.show_images()
+        except (FileNotFoundError, UnidentifiedImageError) as error:
+            if (self._run_folder / record["file"]).is_file() and isinstance(error, FileNotFoundError):
+                raise  # something else is missing: not this record's fault
+            self._park([Rejection(entity=json.dumps(record), reason=str(error))])
+
+    def _park(self, rejected: list[Rejection]) -> None:
+        if not rejected:
+            return
+        path = self._run_folder / TRACKING_FOLDER / REJECTED_NAME
+        with path.open("a") as file:
+            for rejection in rejected:
+                file.write(json.dumps({"entity": rejection.entity, "reason": rejection.reason}) + "\n")
+        self._cursor.num_rejected += len(rejected)

@@ -1,0 +1,48 @@
+"""What a launch of a run says about itself in the journal, and how its parameters are written."""
+
+import getpass
+import json
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Mapping
+
+from framework.tracking.records import JournalState, Record
+from framework.tracking.uri import redact
+
+MAX_PARAM_LENGTH = 6000  # MLflow cuts longer ones silently
+
+
+def start_fields(state: JournalState, *, experiment: str, run_name: str, uri: str | None) -> Record:
+    """Return the fields of a `start` record; the uid is the run's own from its first launch on."""
+    return {
+        "uid": state.start.get("uid") or uuid.uuid4().hex,
+        "attempt": state.num_attempts + 1,
+        "experiment": experiment,
+        "run_name": run_name,
+        "uri": redact(uri) if uri else None,
+        "host": socket.gethostname(),
+        "user": _user(),
+        "pid": os.getpid(),
+        "command": sys.argv[0],
+    }
+
+
+def flat_params(values: Mapping[str, object], *, prefix: str = "") -> dict[str, str]:
+    """Return nested parameters under dotted names, as text."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flat_params(value, prefix=f"{prefix}{name}.")
+        else:
+            text = json.dumps(value, default=str) if isinstance(value, (list, tuple)) else str(value)
+            flat[prefix + name] = text[:MAX_PARAM_LENGTH]
+    return flat
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user id has no name
+        return str(os.getuid())

@@ -1,0 +1,39 @@
+"""The tracker of the ranks that do not write: the loop need not ask which rank it is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import SupportsFloat
+
+from framework.tracking.grids import Pixels
+
+
+class NullTracker:
+    """Takes the calls of `tracker.Tracker` and does nothing."""
+
+    def metrics(self, values: Mapping[str, SupportsFloat], *, images: int) -> None:
+        """Do nothing."""
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Do nothing."""
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Do nothing."""
+
+    def note(self, markdown: str) -> None:
+        """Do nothing."""
+
+    def artifact(self, path: Path | str, *, folder: str = "") -> None:
+        """Do nothing."""
+
+    def image(self, key: str, pixels: Pixels, *, images: int) -> None:
+        """Do nothing."""
+
+    def resumed(self, *, images: int) -> None:
+        """Do nothing."""
+
+    def flush(self, *, wait_seconds: float = 10.0) -> None:
+        """Do nothing."""
+
+    def finish(self, status: str, *, wait_seconds: float = 20.0) -> str | None:
+        """Do nothing."""
+        return None

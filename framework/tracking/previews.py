@@ -1,0 +1,57 @@
+"""Images under MLflow's own file names, so that its run page shows them with a step slider.
+
+MLflow writes `images/<key, / as ~>+step+<S>+timestamp+<T>+<uuid>.png` and a `...+compressed.webp` next to it, at most
+256 px wide, which is too small for a grid; ours is larger, and small pixels are repeated instead of blurred. The
+naming is not a documented interface: a test asks a real server's code whether it still holds.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from PIL import Image
+
+from framework.tracking.records import Record
+
+PREVIEW_PIXELS = 768
+ARTIFACT_FOLDER = "images"
+
+_WEBP_QUALITY = 85
+
+
+def mlflow_names(record: Record) -> tuple[str, str]:
+    """Return the file names of the full image and of its preview for an `image` record."""
+    key = record["key"].replace("/", "~")
+    stem = f"{key}+step+{record['images']}+timestamp+{record['time_ms']}+{record['token']}"
+    return f"{stem}.png", f"{stem}+compressed.webp"
+
+
+def stage(record: Record, *, run_folder: Path, folder: Path) -> list[Path]:
+    """Put both files of an `image` record into `folder` under MLflow's names and return them, the image first.
+
+    Raises:
+        FileNotFoundError: the image is no longer in the run folder.
+        PIL.UnidentifiedImageError: it is no image any more.
+    """
+    full, preview = (folder / name for name in mlflow_names(record))
+    source = run_folder / record["file"]
+    try:
+        os.link(source, full)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, full)
+    with Image.open(source) as image:
+        make_preview(image).save(preview, format="WEBP", quality=_WEBP_QUALITY)
+    return [full, preview]
+
+
+def make_preview(image: Image.Image) -> Image.Image:
+    """Return the image with its longer side at most `PREVIEW_PIXELS`, small ones enlarged by a whole factor."""
+    longer = max(image.size)
+    if longer > PREVIEW_PIXELS:
+        ratio = PREVIEW_PIXELS / longer
+        size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
+        return image.resize(size, Image.Resampling.LANCZOS)
+    factor = max(1, PREVIEW_PIXELS // longer)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

@@ -1,0 +1,154 @@
+"""The journal's records: one JSON object per line, `kind` and `time_ms` (milliseconds since 1970) first.
+
+    kind       further fields
+    start      uid, attempt, experiment, run_name, uri, host, user, pid, command    one per launch of the run
+    metrics    images, values {name: float}, nonfinite {name: "nan" | "inf" | "-inf"} (only when there are any)
+    params     values {name: str}
+    tags       values {name: str}
+    image      key, images, file (PNG, relative to the run folder), token
+    artifact   file (relative to the run folder), folder (in MLflow)
+    resumed    images (clock of the checkpoint that training continues from)
+    dropped    count, total (records given up while the disk was full: just now, since the run began)
+    end        status (FINISHED, FAILED or KILLED)
+
+The format is ours. Plain text on purpose: `tail -f`, `jq` and ten lines of Python read it without this package.
+"""
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from framework.errors import FrameworkError
+
+Record = dict[str, Any]
+
+JOURNAL_NAME = "journal.jsonl"
+STATUSES = ("FINISHED", "FAILED", "KILLED")
+MAX_NAME_LENGTH = 250
+
+_NAME = re.compile(r"[A-Za-z0-9_\-./ :]+")
+_CHUNK_BYTES = 1 << 22
+
+
+def check_name(name: str) -> str:
+    """Return `name` when MLflow can store it as a metric, parameter, tag or image key.
+
+    Raises:
+        FrameworkError: the name holds other characters than MLflow allows, or is no plain relative path.
+    """
+    if not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
+        raise FrameworkError(
+            f"{name!r} cannot be a name in the journal: use at most {MAX_NAME_LENGTH} letters, digits and _ - . / : "
+            "(for example `logits/real` instead of `D(x)`)"
+        )
+    if posixpath.normpath(name) != name or name.startswith(("/", "..")):
+        raise FrameworkError(f"{name!r} cannot be a name in the journal: no empty, '.' or '..' part, no leading slash")
+    return name
+
+
+def encode(kind: str, *, time_ms: int, fields: Record) -> bytes:
+    """Return the journal line of one record."""
+    record = {"kind": kind, "time_ms": time_ms, **fields}
+    return json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def read_journal(path: Path, *, offset: int = 0) -> Iterator[tuple[int, Record]]:
+    """Yield `(end offset in bytes, record)` for each complete line from `offset` to the present end of the file.
+
+    A torn last line is left for the next call. A complete line that is no JSON object (a damaged disk) comes as
+    `{"kind": "unreadable", "time_ms": 0, "line": text}`, so that no reader passes over it unknowingly.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        tail = b""
+        while chunk := file.read(_CHUNK_BYTES):
+            *lines, tail = (tail + chunk).split(b"\n")
+            for line in lines:
+                offset += len(line) + 1
+                yield offset, _decode(line)
+
+
+def _decode(line: bytes) -> Record:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if isinstance(record, dict) and "kind" in record and "time_ms" in record:
+        return record
+    return {"kind": "unreadable", "time_ms": 0, "line": line[:1000].decode(errors="replace")}
+
+
+@dataclass(kw_only=True)
+class JournalState:
+    """What the records so far add up to; a resumed run needs it to write nothing twice."""
+
+    num_attempts: int = 0
+    num_nonfinite: int = 0
+    num_dropped: int = 0
+    size_bytes: int = 0
+    start: Record = field(default_factory=dict)
+    high_water_images: dict[str, int] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def observe(self, record: Record) -> None:
+        """Take one record into account."""
+        kind = record["kind"]
+        if kind == "metrics":
+            images = record["images"]
+            for name in (*record["values"], *record.get("nonfinite", ())):
+                self.high_water_images[name] = max(images, self.high_water_images.get(name, -1))
+            self.num_nonfinite += len(record.get("nonfinite", ()))
+        elif kind == "image":
+            key = image_mark(record["key"])
+            self.high_water_images[key] = max(record["images"], self.high_water_images.get(key, -1))
+        elif kind == "params":
+            self.params |= record["values"]
+        elif kind == "tags":
+            self.tags |= record["values"]
+        elif kind == "start":
+            # Identity and birth are the first launch's; where to upload to is the latest launch's choice.
+            first = self.start or record
+            self.start = record | {"uid": first["uid"], "born_ms": first.get("born_ms", record["time_ms"])}
+            self.num_attempts += 1
+        elif kind == "dropped":
+            self.num_dropped = record["total"]
+
+
+def image_mark(key: str) -> str:
+    """Return the name under which an image's high-water mark is kept (a metric may bear the same name)."""
+    return f"image:{key}"
+
+
+def scan_journal(path: Path) -> JournalState:
+    """Read a whole journal (tens of MB per second); a missing file is an empty one."""
+    state = JournalState()
+    if path.exists():
+        for end, record in read_journal(path):
+            state.observe(record)
+            state.size_bytes = end
+    return state
+
+
+def last_start(path: Path) -> Record:
+    """Return the latest `start` record under the first one's `uid` and time (`born_ms`); other lines are not parsed.
+
+    Raises:
+        FrameworkError: the folder holds no journal, or one without a start record.
+    """
+    if not path.exists():
+        raise FrameworkError(f"{path.parent} holds no {path.name}: give the folder of a run (the one of `--out`)")
+    state = JournalState()
+    with path.open("rb") as file:
+        for line in file:
+            if line.startswith(b'{"kind":"start"') and line.endswith(b"\n"):
+                record = _decode(line)
+                if record["kind"] == "start":
+                    state.observe(record)
+    if not state.start:
+        raise FrameworkError(f"{path} has no start record: it was not written by a training run")
+    return state.start

@@ -1,0 +1,231 @@
+"""What training code sees of tracking: one object that writes the journal and never waits for a server.
+
+Wrong names and values raise `FrameworkError` (they show at the first step); a disk or a server that fails never does:
+it is logged, counted and mended later. MLflow is not imported here: `framework.tracking.upload` is its own process.
+
+After a resume the same steps come again, from the checkpoint on. They repeat what the journal already holds (the
+trainer is exact), and MLflow cannot delete a point. So a metric or image is written only beyond its own *high-water
+mark*, the most images seen under that name so far: every step is there once, and a crash between two records of one
+step still leaves the missing one to be written. When the recipe was changed in between (`--allow-change`), the points
+up to the mark are those of the first attempt; the `resumed` record and the tag `framework.resumed_at` say where.
+"""
+
+import logging
+import math
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import SupportsFloat
+
+from framework.errors import FrameworkError
+from framework.tracking.grids import Pixels
+from framework.tracking.images import ImageWriter
+from framework.tracking.journal import Journal
+from framework.tracking.launch import flat_params, start_fields
+from framework.tracking.process import UploadProcess
+from framework.tracking.records import STATUSES, check_name, image_mark
+from framework.tracking.uri import check_uri
+
+HOUSEKEEPING_SECONDS = 5.0
+NONFINITE = "health/nonfinite"
+
+_log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """The record of one run, on rank 0. Use `Tracker.open`; other ranks use `null.NullTracker`.
+
+    Attributes:
+        journal: where every record goes.
+        upload: the process that brings it to MLflow; None without one.
+    """
+
+    def __init__(self, journal: Journal, *, run_folder: Path, upload: UploadProcess | None) -> None:
+        self.journal = journal
+        self._run_folder = run_folder
+        self.upload = upload
+        self._images = ImageWriter(run_folder, journal=journal)
+        self._ended = False
+        self._outcome: str | None = None
+        self._stop = threading.Event()
+        self._housekeeper = threading.Thread(target=self._keep_house, name="tracking-housekeeping", daemon=True)
+        self._housekeeper.start()
+
+    @classmethod
+    def open(
+        cls,
+        run_folder: Path | str,
+        *,
+        uri: str | None,
+        experiment: str,
+        run_name: str,
+        start_upload: bool = True,
+    ) -> "Tracker":
+        """Open the journal of a new or resumed run and start its upload process.
+
+        Args:
+            run_folder: made when absent. An existing journal is continued: same run in MLflow.
+            uri: MLflow tracking URI (`sqlite:////abs/mlflow.db`, `http://host:5000`); None writes the journal only.
+            experiment: MLflow experiment; made when absent.
+            run_name: what MLflow's run list shows.
+            start_upload: False leaves the upload to `framework sync`.
+
+        Raises:
+            FrameworkError: the URI is of no use, the folder cannot be written, or another process is training in it.
+        """
+        run_folder = Path(run_folder).resolve()
+        uri = check_uri(uri) if uri else None
+        journal = Journal(run_folder)
+        journal.write("start", start_fields(journal.state, experiment=experiment, run_name=run_name, uri=uri))
+        upload = UploadProcess(run_folder, uri=uri) if uri and start_upload else None
+        return cls(journal, run_folder=run_folder, upload=upload)
+
+    @property
+    def uid(self) -> str:
+        """The run's identity, the same after every resume; MLflow holds it in the tag `framework.run_uid`."""
+        return self.journal.state.start["uid"]
+
+    @property
+    def num_lost(self) -> int:
+        """Records and images given up so far because the disk refused them."""
+        return self.journal.num_dropped + self._images.num_dropped
+
+    def metrics(self, values: Mapping[str, SupportsFloat], *, images: int) -> None:
+        """Record scalars at `images` seen (MLflow's step). One slash per name groups charts: `loss/G`, `logits/real`.
+
+        NaN and infinity are kept in the journal but not sent: MLflow would draw infinity as 1.8e308. Their number
+        since the run began goes to `health/nonfinite` instead. Names already known at this step are left out.
+        Tensors are converted with `float`, which waits for the device: pass host numbers where that matters.
+        """
+        marks = self.journal.state.high_water_images
+        finite: dict[str, float] = {}
+        nonfinite: dict[str, str] = {}
+        for name, value in values.items():
+            if images <= marks.get(name, -1):
+                continue
+            if name not in marks:
+                check_name(name)
+            number = float(value)
+            if math.isfinite(number):
+                finite[name] = number
+            else:
+                nonfinite[name] = repr(number)
+        if nonfinite and images > marks.get(NONFINITE, -1):
+            finite.setdefault(NONFINITE, float(self.journal.state.num_nonfinite + len(nonfinite)))
+        if not finite and not nonfinite:
+            return
+        record = {"images": images, "values": finite}
+        self._write("metrics", record | {"nonfinite": nonfinite} if nonfinite else record)
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Record headline parameters; nested mappings become dotted names.
+
+        MLflow's parameters cannot change. One that does (a resume with `--allow-change`) is kept as first given and
+        the new value goes to the tag `framework.changed.<name>`.
+        """
+        known = self.journal.state.params
+        flat = {check_name(name): text for name, text in flat_params(values).items()}
+        if new := {name: text for name, text in flat.items() if name not in known}:
+            self._write("params", {"values": new})
+        self.tags({f"framework.changed.{name}": text for name, text in flat.items() if known.get(name, text) != text})
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Set tags; a later value replaces an earlier one."""
+        known = self.journal.state.tags
+        flat = {check_name(name): str(value) for name, value in values.items()}
+        if new := {name: text for name, text in flat.items() if known.get(name) != text}:
+            self._write("tags", {"values": new})
+
+    def note(self, markdown: str) -> None:
+        """Set the run's description, shown as Markdown on its overview page."""
+        self.tags({"mlflow.note.content": markdown})
+
+    def artifact(self, path: Path | str, *, folder: str = "") -> None:
+        """Upload a file (as it is at upload time) into `folder` of the run's artifacts.
+
+        A file outside the run folder is copied to `<run>/artifacts/<folder>/` first, so that a later sync finds it.
+        """
+        path = Path(path).resolve()
+        if folder:
+            check_name(folder)
+        if not path.is_file():
+            raise FrameworkError(f"{path} is no file: cannot log it as an artifact")
+        if not path.is_relative_to(self._run_folder):
+            target = self._run_folder / "artifacts" / folder / path.name
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+            except OSError as error:
+                _log.warning("artifact %s is not logged: %s", path, error)
+                return
+            path = target
+        self._write("artifact", {"file": path.relative_to(self._run_folder).as_posix(), "folder": folder})
+
+    def image(self, key: str, pixels: Pixels, *, images: int) -> None:
+        """Write `<run>/<key>-<images, 9 digits>.png` in a thread and show it in MLflow at that step.
+
+        Args:
+            key: `samples/ema`; the part before the slash is MLflow's section.
+            pixels: uint8 `(H, W, 3)`, `(H, W, 1)` or `(H, W)`; copied.
+            images: clock at which it was made. A key and clock already journalled is left out.
+        """
+        marks, mark = self.journal.state.high_water_images, image_mark(check_name(key))
+        if images > marks.get(mark, -1) and not self._ended:
+            self._images.put(key, pixels, images=images)
+            marks[mark] = images
+
+    def resumed(self, *, images: int) -> None:
+        """Say that training goes on from the checkpoint at `images` seen (see the module's text on repeated steps)."""
+        self._write("resumed", {"images": images})
+        self.tags({"framework.resumed_at": images})
+
+    def flush(self, *, wait_seconds: float = 10.0) -> None:
+        """Bring everything so far to the disk, images included; useful right before a checkpoint is declared done."""
+        self._images.flush(wait_seconds=wait_seconds)
+        self.journal.sync()
+
+    def finish(self, status: str, *, wait_seconds: float = 20.0) -> str | None:
+        """End the run and give the upload `wait_seconds` to catch up.
+
+        Args:
+            status: FINISHED, FAILED (an error) or KILLED (stopped by a signal; may be resumed).
+
+        Returns:
+            None when all is in MLflow (or none was wanted), else one sentence that tells the user what to do.
+        """
+        if status not in STATUSES:
+            raise FrameworkError(f"{status!r} is no final status: use one of {', '.join(STATUSES)}")
+        if self._ended:
+            return self._outcome
+        deadline = time.monotonic() + wait_seconds
+        self._images.close(wait_seconds=wait_seconds)
+        self._write("end", {"status": status})
+        self._ended = True
+        self._stop.set()
+        self._housekeeper.join(timeout=_until(deadline))
+        self.journal.close()
+        sentences = []
+        if num_lost := self.num_lost + self.journal.num_pending + self._images.num_waiting:
+            sentences.append(
+                f"{num_lost} records or images are lost: {self._run_folder} did not take them (disk full?)."
+            )
+        if self.upload and (left := self.upload.finish(wait_seconds=_until(deadline))):
+            sentences.append(left)
+        self._outcome = " ".join(sentences) or None
+        return self._outcome
+
+    def _write(self, kind: str, fields: dict) -> None:
+        if not self._ended:
+            self.journal.write(kind, fields)
+
+    def _keep_house(self) -> None:
+        while not self._stop.wait(HOUSEKEEPING_SECONDS):
+            self.journal.sync()
+            if self.upload:
+                self.upload.ensure_running()
+
+
+def _until(deadline: float) -> float:
+    return max(0.1, deadline - time.monotonic())
