@@ -28,7 +28,7 @@ from framework.train.console import Status
 from framework.train.loop import Duty, Window
 from framework.train.state import TrainingState
 
-GRID_ROWS = 8
+GRID_ROWS = 5  # with ten columns MLflow's small card shows the whole grid
 GRID_COLUMNS = 10
 
 
@@ -182,7 +182,7 @@ class Duties:
 
 def sample_columns(recipe: Recipe) -> int:
     """Columns of a sample grid."""
-    return min(recipe.data.classes, GRID_COLUMNS) or GRID_ROWS
+    return min(recipe.data.classes, GRID_COLUMNS) or GRID_COLUMNS
 
 
 def _arrange(images: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:

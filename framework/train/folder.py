@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from framework.checkpoint import Checkpoint, newest_valid
 from framework.describe import describe, differences, dumps, science, science_hash
@@ -95,3 +96,28 @@ def check_science(recipe: Recipe, checkpoint: Checkpoint, *, allow_change: bool)
         f"{checkpoint.path} was trained with another recipe:\n  {listed}\n"
         "Use another --out for a new run, or --allow-change to continue with the change."
     )
+
+
+class Fingerprinted(Protocol):
+    """What identifies a data set."""
+
+    count: int
+    fingerprint: str
+
+
+def check_data(stream: Fingerprinted, checkpoint: Checkpoint, *, allow_change: bool) -> None:
+    """Refuse to continue on other data than the checkpoint was trained on, unless that is wanted.
+
+    Raises:
+        ResumeError: naming both.
+    """
+    before = checkpoint.record["data"]
+    if before["fingerprint"] == stream.fingerprint:
+        return
+    message = (
+        f"the data changed: {checkpoint.path} was trained on {before['count']:,} images with fingerprint "
+        f"{before['fingerprint'][:12]}, these shards hold {stream.count:,} with {stream.fingerprint[:12]}"
+    )
+    if not allow_change:
+        raise ResumeError(f"{message}. Point --data to the original shards, or use --allow-change.")
+    log.warning("%s; continuing", message)
