@@ -86,7 +86,7 @@ def test_a_fault_is_an_error_that_names_it(tmp_path: Path, fault: str) -> None:
 def test_skipping_is_counted_named_and_the_same_for_all_ranks(
     tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    damage, text = FAULTS[fault]
+    damage, _ = FAULTS[fault]
     folder = make_set(tmp_path / "a", sizes=SIZES)
     damage(folder / BAD)
     stream = opened(folder, on_bad_sample="skip")

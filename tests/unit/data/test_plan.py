@@ -23,6 +23,16 @@ def test_each_epoch_is_a_permutation(lanes: int, window: int) -> None:
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+def test_blocks_are_shuffled_anew_in_each_epoch_lane_and_place() -> None:
+    order = GlobalOrder([60], seed=0, window=10, lanes=2)
+    shuffled = set()
+    for start in range(0, 180, 20):
+        for lane in (0, 1):
+            places = [order.locate(start + lane + 2 * p).sample for p in range(10)]
+            shuffled.add(tuple(place - min(places) for place in places))
+    assert len(shuffled) == 18
+
+
 def test_order_depends_on_the_seed_and_never_changes_between_releases() -> None:
     order = GlobalOrder([5, 5, 5], seed=0, window=8)
     assert [tuple(order.locate(p)[1:]) for p in range(15)] != [

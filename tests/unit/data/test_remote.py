@@ -86,7 +86,8 @@ def test_an_interrupted_download_goes_on_where_it_stopped(root: Path, server: Fa
     ranges = [asked for path, asked in server.requests if path.endswith("train-000000.tar")]
     assert ranges[0] is None
     starts = [int(re.fullmatch(r"bytes=(\d+)-", asked or "")[1]) for asked in ranges[1:]]  # type: ignore[index]
-    assert starts == sorted(set(starts)) and starts[0] > 0
+    assert starts == sorted(set(starts))
+    assert starts[0] > 0
     total = sum(path.stat().st_size for path in (root / "a").glob("*.tar"))
     assert server.sent_bytes < 1.1 * total, "nothing was sent twice"
 
@@ -220,12 +221,26 @@ def test_four_processes_share_a_bounded_cache(tmp_path: Path) -> None:
     with serve(tmp_path / "served") as server:
         code = """
 import sys
-from framework.data.stream import open_stream
+from pathlib import Path
+import numpy as np
+from framework.data.fetch import FetchOptions
+from framework.data.plan import rank_positions
+from framework.data.process import ReadPlan
+from framework.data.samples import ReadOptions, SampleReader
+from framework.data.sources import open_source
 url, cache, bound, rank = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-how = {"classes": 5, "window": 40, "workers": 1, "prefetch_batches": 0}
-stream = open_stream(url, resolution=32, cache_folder=cache, cache_bytes=bound, **how)
-with stream.batches(0, batch_size=16, rank=rank, world=4, stop=320) as batches:
-    print(*[key for batch in batches for key in batch.keys])
+fetch = FetchOptions(deadline_seconds=30)
+source = open_source(url, cache=None, cache_folder=Path(cache), options=fetch)
+how = dict(seed=0, flip=False, on_bad_sample="error", max_skipped=0)
+options = ReadOptions(resolution=32, channels=3, classes=5, **how)
+plan = ReadPlan(source=source, options=options, window=40, lanes=1, verify="size", cache_folder=cache,
+                cache_bytes=bound, fetch=fetch)
+order = plan.make_order()
+reader = SampleReader(plan.make_shards(order, lambda: None), order, options)
+out = np.empty(options.row_shape, np.uint8)
+for start in range(0, 320, 16):
+    for p in rank_positions(start, batch_size=16, rank=rank, world=4)[0]:
+        print(reader.load(p, out).key)
 """
         ranks = [
             subprocess.Popen(
@@ -248,7 +263,7 @@ with stream.batches(0, batch_size=16, rank=rank, world=4, stop=320) as batches:
         found = [rank.communicate()[0].split() for rank in ranks]
         fetches = len(server.fetched())
     assert [len(part) for part in found] == [80] * 4
-    assert sorted(sum(found, [])) == sorted(2 * [f"{n:09d}" for n in range(160)])
+    assert sorted(key for part in found for key in part) == sorted(2 * [f"{n:09d}" for n in range(160)])
     assert size < peak <= bound
     assert 16 < fetches < 4 * 2 * 16, "fewer than if every process fetched for itself, although they drift apart"
     assert leftovers(cache) == []
@@ -278,7 +293,8 @@ def test_the_least_recently_used_shards_go_first(tmp_path: Path, server: FaultyS
     first, second = ensure("000000"), ensure("000001")
     assert ensure("000000") == first
     ensure("000002")
-    assert first.exists() and not second.exists()
+    assert first.exists()
+    assert not second.exists()
     with pytest.raises(DataError, match="no room for 2000 bytes in 1000; raise cache_bytes"):
         ShardCache(tmp_path, max_bytes=1000, options=QUICK).ensure("x", num_bytes=2000, sha256="a" * 64)
 

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import hashlib
 import itertools
@@ -8,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +193,22 @@ def test_impossible_options_are_refused(folder: Path, kwargs: dict, text: str) -
         opened(folder, **kwargs)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="pinning works here")
+def test_pinning_without_a_device_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match="pin_memory needs a CUDA device"):
+        opened(folder, pin_memory=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_pinned_batches_hold_the_same_pixels(folder: Path, channels_last: bool) -> None:
+    plain = take(opened(folder, channels_last=channels_last), 3)
+    pinned = take(opened(folder, channels_last=channels_last, pin_memory=True), 3)
+    assert all(batch.images.is_pinned() for batch in pinned)
+    assert all(a.images.equal(b.images.to("cuda", non_blocking=True).cpu()) for a, b in zip(plain, pinned, strict=True))
+
+
 def test_impossible_batches_and_places_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="leaves some of 4 ranks without a sample"):
         opened(folder).batches(0, batch_size=3, world=4)
@@ -279,12 +295,9 @@ def test_leaving_early_stops_the_workers(folder: Path, kind: str) -> None:
     for _ in opened(folder, worker_kind=kind).batches(0, batch_size=12):
         break
     gc.collect()
-    with (
-        pytest.raises(RuntimeError, match="consumer"),
-        opened(folder, worker_kind=kind).batches(0, batch_size=12) as it,
-    ):
+    with contextlib.suppress(RuntimeError), opened(folder, worker_kind=kind).batches(0, batch_size=12) as it:
         next(it)
-        raise RuntimeError("consumer")
+        raise RuntimeError("the consumer's own")
     assert stream_threads() == []
     assert psutil.Process().children() == before
 
@@ -295,11 +308,17 @@ def test_an_error_names_shard_and_key_and_comes_soon(tmp_path: Path, kind: str, 
     key = destroy_picture(folder / "train-000002.tar")
     stream = opened(folder, worker_kind=kind, workers=workers)
     batches = stream.batches(0, batch_size=12)
-    good = []
-    with pytest.raises(ShardError, match=rf"train-000002\.tar, sample {key}: \.png is unusable") as caught:
+    good: list[Batch] = []
+    begun = time.monotonic()
+
+    def consume() -> None:
+        nonlocal begun
         for batch in batches:
             good.append(batch)
             begun = time.monotonic()
+
+    with pytest.raises(ShardError, match=rf"train-000002\.tar, sample {key}: \.png is unusable") as caught:
+        consume()
     assert caught.value.key == key
     assert time.monotonic() - begun < 1.0
     reference = take(stream, len(good))
@@ -316,8 +335,7 @@ def test_a_killed_worker_process_is_an_error(folder: Path) -> None:
         victim.send_signal(signal.SIGKILL)
         begun = time.monotonic()
         with pytest.raises(WorkerError, match=f"loading worker {victim.pid} was killed by SIGKILL"):
-            for _ in range(20):
-                next(batches)
+            list(itertools.islice(batches, 20))
         assert time.monotonic() - begun < 5
     assert psutil.Process().children() == before
 
@@ -335,12 +353,11 @@ def test_a_silent_worker_is_an_error(folder: Path, kind: str, monkeypatch: pytes
             stopped = [child for child in psutil.Process().children() if child not in before]
             for child in stopped:
                 child.suspend()
-        with pytest.raises(WorkerError, match="no sign of life from 1 loading workers for 1 s at position"):
-            try:
-                for _ in range(20):
-                    next(batches)
-            finally:
-                release.set()
+        try:
+            with pytest.raises(WorkerError, match="no sign of life from 1 loading workers for 1 s at position"):
+                list(itertools.islice(batches, 20))
+        finally:
+            release.set()
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
@@ -376,7 +393,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_nothing_is_pickled(folder: Path) -> None:
-    events: Iterator[str] = iter(())
     found: list[str] = []
     watching = True
 
@@ -388,7 +404,7 @@ def test_nothing_is_pickled(folder: Path) -> None:
     for kind in ("thread", "process"):
         take(opened(folder, worker_kind=kind), 3)
     watching = False
-    assert (found, list(events)) == ([], [])
+    assert found == []
 
 
 def test_window_bounds_what_is_mixed(folder: Path) -> None:
