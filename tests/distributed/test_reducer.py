@@ -17,12 +17,12 @@ class Watched(torch.autograd.Function):
     """Identity that notes how many buckets had left when the backward came here."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, reducer: GradientReducer, notes: list[int]) -> Tensor:  # noqa: ANN001
+    def forward(ctx, x: Tensor, reducer: GradientReducer, notes: list[int]) -> Tensor:
         ctx.reducer, ctx.notes = reducer, notes
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):  # noqa: ANN001, ANN205
+    def backward(ctx, grad: Tensor):
         ctx.notes.append(ctx.reducer._next)
         return grad, None, None
 

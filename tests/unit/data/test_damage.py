@@ -27,7 +27,9 @@ BAD = "train-000002.tar"
 
 
 def opened(folder: Path, **kwargs: Any) -> Stream:
-    return open_stream(folder, **{"resolution": 32, "classes": CLASSES, "seed": 3, "window": 50} | kwargs)
+    return open_stream(
+        folder, **{"resolution": 32, "classes": CLASSES, "seed": 3, "window": 50, "worker_kind": "thread"} | kwargs
+    )
 
 
 def epoch(stream: Stream, **kwargs: Any) -> list[Batch]:

@@ -35,8 +35,8 @@ def server(root: Path) -> Iterator[FaultyServer]:
 
 
 def opened(location: str, cache: Path, **kwargs: Any) -> Stream:
-    settings = {"resolution": 32, "classes": CLASSES, "seed": 3, "window": 25, "cache_folder": cache, "fetch": QUICK}
-    return open_stream(location, **settings | kwargs)
+    settings = {"resolution": 32, "classes": CLASSES, "seed": 3, "window": 25, "worker_kind": "thread"}
+    return open_stream(location, **settings | {"cache_folder": cache, "fetch": QUICK} | kwargs)
 
 
 def keys(stream: Stream, count: int = 10, start: int = 0, **kwargs: Any) -> list[str]:
@@ -66,7 +66,7 @@ def test_the_order_is_that_of_local_shards(
     root: Path, server: FaultyServer, tmp_path: Path, behaviour: str, path: str, kind: str
 ) -> None:
     location = f"pipe:cat {root}/{path}" if behaviour == "pipe" else server.url(behaviour, path)
-    local = open_stream(root / "a", resolution=32, classes=CLASSES, seed=3, window=25)
+    local = open_stream(root / "a", resolution=32, classes=CLASSES, seed=3, window=25, worker_kind="thread")
     stream = opened(
         location, tmp_path / "cache", worker_kind=kind, fetch=FetchOptions(retries=12, backoff_seconds=0.01)
     )

@@ -35,7 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(location: Path | str, **kwargs: Any) -> Stream:
-    return open_stream(location, **{"resolution": 32, "classes": CLASSES, "seed": 3, "window": 50} | kwargs)
+    return open_stream(
+        location, **{"resolution": 32, "classes": CLASSES, "seed": 3, "window": 50, "worker_kind": "thread"} | kwargs
+    )
 
 
 def take(stream: Stream, count: int, start: int = 0, **kwargs: Any) -> list[Batch]:
