@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -84,6 +86,13 @@ class Status:
         if self._losses:
             parts.append(self._losses)
         return "  ".join(parts)
+
+
+def short(path: Path) -> str:
+    """The path relative to the current folder where that is possible."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
 
 
 def fail(message: str) -> None:

@@ -24,7 +24,7 @@ from framework.sampling.latents import grid_labels, latents
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.grids import image_grid
 from framework.tracking.system import SystemSampler
-from framework.train.console import Status
+from framework.train.console import Status, short
 from framework.train.loop import Duty, Window
 from framework.train.state import TrainingState
 
@@ -159,7 +159,7 @@ class Duties:
         if self.session.is_main:
             location = self.checkpoints / str(images)
             self.tracker.tags({"framework.checkpoint": str(location), "framework.checkpoint_images": images})
-            self.status.say(f"checkpoint at {format_count(images)} images: {location}")
+            self.status.say(f"checkpoint at {format_count(images)} images: {short(location)}")
 
     def finish(self, images: int) -> None:
         """The last tick: whatever is pending is logged, drawn and saved, and the checkpoint is on disk."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import uuid
 from contextlib import ExitStack
@@ -26,7 +25,7 @@ from framework.tracking import NullTracker
 from framework.tracking.system import SystemSampler
 from framework.train.audit import recorded
 from framework.train.config import RunConfig
-from framework.train.console import Status
+from framework.train.console import Status, short
 from framework.train.duties import Duties
 from framework.train.folder import RunFolder, check_data, check_science
 from framework.train.loop import Outcome, Window, train
@@ -245,15 +244,9 @@ def _where(this: Run, images: int) -> str:
     folder = this.folder
     grids = sorted((folder.path / "samples").glob("ema-*.png"))
     lines = {
-        "samples": _short(grids[-1]) if grids else "none yet",
-        "checkpoint": _short(folder.checkpoints / str(images)),
+        "samples": short(grids[-1]) if grids else "none yet",
+        "checkpoint": short(folder.checkpoints / str(images)),
     }
     if this.config.tracking != "none":
-        lines["review in MLflow"] = f"{_short(Path(sys.executable).parent / 'framework')} review {_short(folder.path)}"
+        lines["review in MLflow"] = f"{short(Path(sys.executable).parent / 'framework')} review {short(folder.path)}"
     return "\n".join(f"  {name}: {text}" for name, text in lines.items())
-
-
-def _short(path: Path) -> str:
-    with contextlib.suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)

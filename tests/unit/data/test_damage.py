@@ -116,6 +116,15 @@ def test_skipping_has_a_limit(tmp_path: Path, kind: str) -> None:
         epoch(opened(folder, on_bad_sample="skip", max_skipped=10, worker_kind=kind))
 
 
+def test_the_limit_counts_all_batches(tmp_path: Path) -> None:
+    folder = make_set(tmp_path / "a", sizes=SIZES)
+    for shard in range(4):
+        destroy_picture(folder / f"train-{shard:06d}.tar")
+    assert sum(len(batch.skipped) for batch in epoch(opened(folder, on_bad_sample="skip", max_skipped=4))) == 4
+    with pytest.raises(DataError, match="4 samples skipped, the limit is 3"):
+        epoch(opened(folder, on_bad_sample="skip", max_skipped=3))
+
+
 def test_a_set_without_a_usable_sample_ends_in_an_error(tmp_path: Path) -> None:
     folder = make_set(tmp_path / "a", sizes=(5, 5))
     for path in folder.glob("*.tar"):

@@ -360,6 +360,7 @@ def test_a_silent_worker_is_an_error(folder: Path, kind: str, monkeypatch: pytes
                 list(itertools.islice(batches, 20))
         finally:
             release.set()
+    assert psutil.Process().children() == before
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])

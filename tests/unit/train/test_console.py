@@ -74,7 +74,14 @@ def test_data_beside_the_recipe_unless_told_otherwise(tmp_path: Path, monkeypatc
 
 
 def test_passwords_do_not_reach_the_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
-    argv = ["r.py", "--tracking", "postgresql://me:secret@host/db", "--data=https://u:secret@host/x/", "--set", "seed=1"]
+    argv = [
+        "r.py",
+        "--tracking",
+        "postgresql://me:secret@host/db",
+        "--data=https://u:secret@host/x/",
+        "--set",
+        "seed=1",
+    ]
     monkeypatch.setattr(sys, "argv", argv)
     assert "secret" not in command_line()
     assert "--set seed=1" in command_line()
