@@ -54,7 +54,7 @@ class Loading:
     """How a process loads; see `open_stream` for the fields."""
 
     workers: int = 2
-    worker_kind: WorkerKind = "thread"
+    worker_kind: WorkerKind = "process"
     prefetch_batches: int = 4
     pin_memory: bool = False
     timeout_seconds: float = 120.0
@@ -64,6 +64,8 @@ class Loading:
             raise DataError(f"workers, prefetch_batches and timeout_seconds must not be negative: {self}")
         if self.worker_kind not in ("thread", "process"):
             raise DataError(f"worker_kind is {self.worker_kind!r}, must be 'thread' or 'process'")
+        if self.pin_memory and not torch.cuda.is_available():
+            raise DataError("pin_memory needs a CUDA device; set pin_memory=False")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

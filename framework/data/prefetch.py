@@ -56,7 +56,7 @@ class Prefetcher:
             while (shard := self._queue.get()) is not None:
                 self._heartbeat()
                 try:
-                    self._shards.prefetch(shard)
+                    self._shards.path(shard)
                 except DataError as error:
                     _LOG.debug("not prefetched, the reader will meet it: %s", error)
         except StoppedError:

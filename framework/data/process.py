@@ -31,7 +31,7 @@ from framework.data.shards import Shards, Verify
 from framework.data.sources import Source
 
 _ALIVE_SECONDS = 1.0
-_END_SECONDS = 2.0
+_END_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,9 +88,7 @@ class ProcessLoader:
     def __init__(self, plan: ReadPlan, *, max_rows: int, heartbeat: Callable[[], None]) -> None:
         self._heartbeat, self._stopped = heartbeat, False
         shape = (max_rows, *plan.options.row_shape)
-        folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        with tempfile.TemporaryFile(dir=folder) as file:  # without a name: gone with the last process that maps it
-            file.truncate(int(np.prod(shape)))
+        with _shared_file(int(np.prod(shape))) as file:
             self._memory = mmap.mmap(file.fileno(), 0)
             root = str(Path(__file__).resolve().parents[2])
             self._process = subprocess.Popen(
@@ -116,17 +114,17 @@ class ProcessLoader:
         return [Loaded(*row) for row in answer["rows"]]
 
     def interrupt(self) -> None:
-        """Ask the process to end."""
-        self._process.terminate()
-
-    def close(self) -> None:
-        """End and reap the process; it gets a moment to remove what it was fetching."""
+        """End the process; it gets a moment to remove what it was fetching."""
         self._process.terminate()
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def close(self) -> None:
+        """End the process and close its pipes."""
+        self.interrupt()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             with contextlib.suppress(BrokenPipeError):  # a request was still in the buffer
@@ -154,6 +152,19 @@ class ProcessLoader:
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         hint = "; out of memory? see the kernel's log" if status == -signal.SIGKILL else "; its last words are above"
         return WorkerError(f"loading worker {self._process.pid} {how}{hint}")
+
+
+def _shared_file(size: int) -> IO[bytes]:
+    """A file without a name, in memory where there is room for it: gone with the last process that maps it."""
+    for folder in ("/dev/shm", None):
+        if folder is None or os.access(folder, os.W_OK):
+            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # the caller closes it
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)  # a container's small /dev/shm would end us by SIGBUS later
+                return file
+            except OSError:
+                file.close()
+    raise DataError(f"no room for {size:,} bytes shared with a loading worker, in /dev/shm or {tempfile.gettempdir()}")
 
 
 def _error_from(answer: dict[str, Any]) -> DataError:
@@ -194,9 +205,15 @@ def _serve(requests: IO[str], answers: IO[str], memory: int) -> None:
             raise
 
 
+def _leave(number: int, frame: object) -> None:
+    """End by an exception, so that a fetch cleans up after itself; once, so that the clean-up is not interrupted."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit()
+
+
 def main() -> None:
     """Entry of the worker process: `python -m framework.data.process <descriptor of the shared memory>`."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by an exception, so that a fetch cleans up after itself
+    signal.signal(signal.SIGTERM, _leave)
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # a library that prints must not speak into the protocol
         _serve(sys.stdin, answers, int(sys.argv[1]))

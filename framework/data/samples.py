@@ -106,13 +106,12 @@ class SampleReader:
         while self._files:
             os.close(self._files.popitem()[1][0])
 
-    def _load(self, place: Place, out: np.ndarray, *, flip: bool) -> tuple[str, int]:
-        descriptor = self._file(place.shard)
-        name = self._shards.source.addresses[place.shard]
-        try:
-            sample = self._shards.index(place.shard)[place.sample]
-        except ManifestError as error:
-            raise ShardError(name, str(error), key=f"number {place.sample}") from None
+    def read(self, descriptor: int, sample: SampleIndex, name: str, out: np.ndarray, *, flip: bool = False) -> int:
+        """Decode one sample of an open shard into `out`; returns its label.
+
+        Raises:
+            ShardError: truncated, not the indexed file, unsafe, without picture or label, or one of them unusable.
+        """
         picture, label = self._members(sample, name)
         members = [label, picture] if label else [picture]
         payloads = _read_members(descriptor, members, name, sample.key)
@@ -124,7 +123,16 @@ class SampleReader:
             self._decoder.decode(payloads[-1], picture.extension, out, flip=flip)
         except ValueError as error:
             raise ShardError(name, f".{at_fault.extension} is unusable: {error}", key=sample.key) from None
-        return sample.key, number
+        return number
+
+    def _load(self, place: Place, out: np.ndarray, *, flip: bool) -> tuple[str, int]:
+        descriptor = self._file(place.shard)
+        name = self._shards.source.addresses[place.shard]
+        try:
+            sample = self._shards.index(place.shard)[place.sample]
+        except ManifestError as error:
+            raise ShardError(name, str(error), key=f"number {place.sample}") from None
+        return sample.key, self.read(descriptor, sample, name, out, flip=flip)
 
     def _members(self, sample: SampleIndex, name: str) -> tuple[Member, Member | None]:
         for member in sample.members:
@@ -142,14 +150,22 @@ class SampleReader:
         descriptor, touched = self._files.pop(shard, (-1, 0.0))
         now = time.monotonic()
         if descriptor < 0:
-            while len(self._files) >= _OPEN_FILES:
-                os.close(self._files.popitem(last=False)[1][0])
+            self._close_old_files()
             descriptor, touched = self._shards.open(shard), now
         elif now - touched > _TOUCH_SECONDS:
             self._shards.keep(shard)
             touched = now
         self._files[shard] = (descriptor, touched)
         return descriptor
+
+    def _close_old_files(self) -> None:
+        """The least recently used one of many, and those that were evicted from the cache: open, they fill the disk."""
+        while len(self._files) >= _OPEN_FILES:
+            os.close(self._files.popitem(last=False)[1][0])
+        for shard, (descriptor, _) in list(self._files.items()):
+            if os.fstat(descriptor).st_nlink == 0:
+                os.close(descriptor)
+                del self._files[shard]
 
 
 def too_many_skipped(count: int, limit: int, last: str) -> DataError:

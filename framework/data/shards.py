@@ -65,10 +65,10 @@ class Shards:
                 self._indexes.popitem(last=False)
         return lines
 
-    def prefetch(self, shard: int) -> None:
-        """Bring a remote shard into the cache; errors as `open`."""
+    def path(self, shard: int) -> Path:
+        """The local file of a shard, fetched into the cache if it is remote; errors as `open`."""
         with self._remembered(shard):
-            self._ensure(shard)
+            return self._ensure(shard)
 
     def keep(self, shard: int) -> None:
         """Tell the cache that a shard is in use."""

@@ -104,8 +104,8 @@ def open_source(
         raise DataError(f"{text}: {scheme}:// is not supported; use a path, http(s):// or pipe:<command>")
     if os.path.isdir(text):
         return _local_folder(Path(text), cache_folder, resolution)
-    shards = [path for pattern in _expand(text) for path in (sorted(glob.glob(pattern)) or [pattern])]
-    return _local_shards(text, [Path(path) for path in shards], cache_folder)
+
+    return _local_shards(text, list_shards(text), cache_folder)
 
 
 def pick_resolution(table: dict[int, str], resolution: int | None, *, location: object) -> str:
@@ -117,6 +117,11 @@ def pick_resolution(table: dict[int, str], resolution: int | None, *, location: 
         have = ", ".join(map(str, table))
         raise DataError(f"{location}: holds resolutions {have}, none fits {resolution}; pack it with {resolution} too")
     return table[min(fitting)]
+
+
+def list_shards(pattern: str) -> list[Path]:
+    """Local paths of a brace list of globs, in order; a part that matches nothing stays as it is."""
+    return [Path(path) for part in _expand(pattern) for path in (sorted(glob.glob(part)) or [part])]
 
 
 def _expand(text: str) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from framework.data.errors import WorkerError
 from framework.data.samples import Loaded, SampleReader
 
-_JOIN_SECONDS = 5.0
+_JOIN_SECONDS = 3.0
 _POLL_SECONDS = 0.5
 
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from framework.networks.blocks.norm import standing_statistics
 from framework.runtime.seeding import Draws
 
-
 POWER_ITERATIONS = 15
 """The power-iteration vectors stored with averaged weights belong to the last weights; so many steps make them fit."""
 

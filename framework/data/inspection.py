@@ -1,0 +1,223 @@
+"""Looking at a data set as a whole: every fault in it, what it holds, and a manifest for shards made by others."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framework.data.cache import ShardCache
+from framework.data.errors import DataError
+from framework.data.fetch import FetchOptions
+from framework.data.index import SampleIndex, index_shard, read_index
+from framework.data.manifest import MANIFEST_NAME, Manifest, file_sha256, load_resolutions, save_manifest
+from framework.data.plan import GlobalOrder
+from framework.data.samples import ReadOptions, SampleReader
+from framework.data.shards import Shards
+from framework.data.sources import FOREIGN, Source, default_cache_folder, list_shards, open_source
+from framework.data.survey import RECORD_SUFFIX, manifest_of, survey_local
+
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+_CACHE_BYTES = 50 << 30
+
+
+@dataclasses.dataclass(kw_only=True)
+class Faults:
+    """What `find_faults` met: texts with shard and key, and how much was looked at."""
+
+    faults: list[str] = dataclasses.field(default_factory=list)
+    num_shards: int = 0
+    num_samples: int = 0
+    num_decoded: int = 0
+
+
+def parts_of(location: str) -> list[str]:
+    """A local folder with several resolutions as its sub-folders; any other location as itself."""
+    folder = Path(location)
+    if (folder / MANIFEST_NAME).is_file() and (table := load_resolutions(folder)):
+        return [str(folder / name) for name in table.values()]
+    return [location]
+
+
+def open_any(location: str, *, cache_folder: Path | None = None) -> tuple[Source, ShardCache]:
+    """A source in its stored resolution, with the cache for it."""
+    folder = cache_folder or default_cache_folder()
+    options = FetchOptions()
+
+    def cache() -> ShardCache:
+        return ShardCache(folder, max_bytes=_CACHE_BYTES, options=options)
+
+    return open_source(location, cache=cache, cache_folder=folder, options=options), cache()
+
+
+def find_faults(
+    location: str,
+    *,
+    sample: int | None = None,
+    cache_folder: Path | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Faults:
+    """Check sizes, hashes, header chains, indexes, labels and pictures.
+
+    Args:
+        location: see `framework.data.sources`; all resolutions of a folder that has several.
+        sample: decode only this many pictures, spread evenly; None for all.
+        cache_folder: for remote shards.
+        progress: told how many pictures are done, of how many.
+    """
+    found = Faults()
+    for part in parts_of(location):
+        try:
+            source, cache = open_any(part, cache_folder=cache_folder)
+        except DataError as error:
+            found.faults.append(str(error))
+            continue
+        _check_source(source, cache, sample, found, progress)
+    return found
+
+
+def _check_source(source: Source, cache: ShardCache, sample: int | None, found: Faults, progress: Progress) -> None:
+    manifest = source.manifest
+    shards = Shards(source, cache=cache if source.remote else None, verify="size", max_indexes=1)
+    options = ReadOptions(
+        resolution=manifest.resolution,
+        channels=manifest.channels,
+        classes=manifest.classes,
+        seed=0,
+        flip=False,
+        on_bad_sample="error",
+        max_skipped=0,
+    )
+    order = GlobalOrder([shard.count for shard in manifest.shards], seed=0, window=1)
+    out = np.empty(options.row_shape, np.uint8)
+    labels: collections.Counter[int] = collections.Counter()
+    chosen = set(np.linspace(0, manifest.count - 1, min(sample or manifest.count, manifest.count)).astype(int).tolist())
+    number, faults_before = 0, len(found.faults)
+    with closing(SampleReader(shards, order, options)) as reader:
+        for shard, entry in enumerate(manifest.shards):
+            found.num_shards += 1
+            for at, (descriptor, indexed) in enumerate(_samples(shards, shard, found.faults)):
+                found.num_samples += 1
+                if number + at not in chosen:
+                    continue
+                try:
+                    labels[reader.read(descriptor, indexed, source.addresses[shard], out)] += 1
+                except DataError as error:
+                    found.faults.append(str(error))
+                found.num_decoded += 1
+                progress(found.num_decoded, len(chosen))
+            number += entry.count
+    counts = tuple(labels[label] for label in range(manifest.classes))
+    complete = len(chosen) == manifest.count and len(found.faults) == faults_before
+    if complete and manifest.label_counts and counts != manifest.label_counts:
+        found.faults.append(f"{source.location}: label_counts of the manifest are not those of the samples: {counts}")
+
+
+def _samples(shards: Shards, shard: int, faults: list[str]) -> Iterator[tuple[int, SampleIndex]]:
+    """The samples of a shard whose header chain is whole, with its open file; what is wrong goes to `faults`."""
+    source = shards.source
+    name, entry = source.addresses[shard], source.manifest.shards[shard]
+    try:
+        descriptor = shards.open(shard)
+    except DataError as error:
+        faults.append(str(error))
+        return
+    try:
+        path = shards.path(shard)
+        if not source.remote and file_sha256(path) != entry.sha256:
+            faults.append(f"shard {name}: the SHA-256 differs from the manifest's: damaged or replaced")
+        samples = index_shard(path)
+        try:
+            if list(shards.index(shard)) != samples:
+                faults.append(f"shard {name}: its index does not describe it; make it anew: `framework data index`")
+        except DataError as error:
+            faults.append(str(error))
+        for sample in samples:
+            yield descriptor, sample
+    except DataError as error:
+        faults.append(str(error).replace(str(path), name))
+    finally:
+        os.close(descriptor)
+
+
+def index_foreign(location: str, *, name: str = "", split: str = "", force: bool = False) -> tuple[Path, Manifest]:
+    """Write a `.idx` beside each shard of a folder and a `manifest.json` for all; the shards are not touched.
+
+    Args:
+        location: local folder or glob or brace list of shards in one folder.
+        name: of the data set; default the folder's.
+        split: such as "train".
+        force: replace an existing manifest.
+
+    Returns:
+        Folder and manifest.
+
+    Raises:
+        DataError: not local, several folders, or a manifest stands there; ShardError: a shard is damaged.
+    """
+    if "://" in location or location.startswith("pipe:"):
+        raise DataError(f"{location}: only local shards can be indexed in place; remote ones are on first use")
+    given = Path(location)
+    folder = given if given.is_dir() else given.parent
+    if (folder / MANIFEST_NAME).exists() and not force:
+        raise DataError(f"{folder / MANIFEST_NAME}: exists; remove it or use --force to index the shards anew")
+    paths = sorted(folder.glob("*.tar")) if given.is_dir() else list_shards(location)
+    if not paths:
+        raise DataError(f"{location}: no .tar shards")
+    if any(path.parent != folder for path in paths):
+        raise DataError(f"{location}: the shards are in several folders; a manifest covers one")
+    if not os.access(folder, os.W_OK):
+        raise DataError(
+            f"{folder}: cannot be written; the stream indexes such shards on first use, in its cache folder"
+        )
+    surveys = [survey_local(path, cache_folder=default_cache_folder())[0] for path in paths]
+    source = {"kind": FOREIGN, "name": location}
+    names = [path.name for path in paths]
+    manifest = manifest_of(surveys, names, name=name or folder.name, split=split, source=source)
+    save_manifest(manifest, folder)
+    for path in paths:
+        path.with_name(path.name.removesuffix(".tar") + RECORD_SUFFIX).unlink(missing_ok=True)  # the manifest knows
+    return folder, manifest
+
+
+def report_on(location: str, *, cache_folder: Path | None = None, num_keys: int = 5) -> list[dict[str, Any]]:
+    """What a data set holds, one plain dictionary per resolution.
+
+    Args:
+        location: see `framework.data.sources`.
+        cache_folder: for remote shards.
+        num_keys: keys to show from the first shard; none of a remote one, which would be fetched for them.
+    """
+    return [_report(open_any(part, cache_folder=cache_folder)[0], num_keys) for part in parts_of(location)]
+
+
+def _report(source: Source, num_keys: int) -> dict[str, Any]:
+    manifest = source.manifest
+    counts = [shard.count for shard in manifest.shards]
+    size = sum(shard.bytes for shard in manifest.shards)
+    return {
+        "location": source.location,
+        "name": manifest.name,
+        "split": manifest.split,
+        "count": manifest.count,
+        "resolution": manifest.resolution,
+        "channels": manifest.channels,
+        "encoding": manifest.encoding,
+        "classes": manifest.classes,
+        "class_names": list(manifest.class_names),
+        "label_counts": list(manifest.label_counts),
+        "num_shards": len(counts),
+        "samples_per_shard": {"min": min(counts), "max": max(counts)},
+        "bytes": size,
+        "bytes_per_sample": round(size / manifest.count),
+        "decoded_bytes": manifest.count * manifest.channels * manifest.resolution**2,
+        "keys": [] if source.remote else [sample.key for sample in read_index(source.indexes[0])[:num_keys]],
+        "fingerprint": manifest.fingerprint,
+        "source": dict(manifest.source),
+    }
