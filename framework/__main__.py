@@ -31,6 +31,8 @@ COMMANDS: dict[str, Command] = {
     "review": Command(module="review", function="review", summary="open the MLflow pages on a run or folder of runs"),
 }
 
+GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
+
 
 def main() -> None:
     """Run the command on the command line; exits with status 2 on an error the user can mend."""
@@ -42,6 +44,9 @@ def main() -> None:
         from framework import __version__
 
         print(f"framework {__version__}")
+        return
+    if arguments[0] in GROUPS and arguments[1:2] in ([], ["-h"], ["--help"]):
+        print(usage(prefix=f"{arguments[0]} "))
         return
     name, rest = split(arguments)
     if name not in COMMANDS:
@@ -57,10 +62,11 @@ def split(arguments: list[str]) -> tuple[str, list[str]]:
     return arguments[0], arguments[1:]
 
 
-def usage() -> str:
-    """What `framework --help` prints."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+def usage(*, prefix: str = "") -> str:
+    """What `framework --help` prints, or the commands that begin with `prefix`."""
+    chosen = {name: command for name, command in COMMANDS.items() if name.startswith(prefix)}
+    width = max(map(len, chosen))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in chosen.items()]
     return "\n".join(
         [
             "usage: framework COMMAND [OPTIONS]",
@@ -80,7 +86,7 @@ def run(name: str, arguments: list[str]) -> int:
     function = getattr(importlib.import_module(f"framework.commands.{command.module}"), command.function)
     try:
         status = tyro.cli(function, args=arguments, prog=f"framework {name}")
-    except FrameworkError as error:
+    except (FrameworkError, OSError) as error:  # a file that cannot be read or written names itself
         from framework.train.console import fail
 
         fail(str(error))

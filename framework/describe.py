@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ def science(recipe: Recipe) -> dict[str, Json]:
 
 def dumps(document: Json) -> str:
     """JSON with sorted keys and a final newline, the same bytes for the same content."""
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def differences(old: Json, new: Json) -> list[str]:
@@ -110,6 +111,8 @@ def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool) -> 
         return [_describe(v, derived, science_only=science_only) for v in value]
     if isinstance(value, Mapping):
         return {str(k): _describe(v, derived, science_only=science_only) for k, v in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FrameworkError(f"a recipe may hold finite numbers only, not {value}")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise FrameworkError(f"a recipe may hold numbers, strings, tuples and dataclasses, not {type(value).__name__}")

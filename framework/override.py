@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -121,7 +122,7 @@ def parse(text: str, annotation: Any, path: str) -> Any:
         if annotation is int:
             return parse_count(text)
         if annotation is float:
-            return float(text)
+            return finite(text)
         if annotation is str or annotation is Any:
             return text
         if origin is Literal:
@@ -141,6 +142,18 @@ def parse(text: str, annotation: Any, path: str) -> Any:
     raise OverrideError(
         f"--set {path}: a field of type {_type_name(annotation)} is set in the recipe file, not by a flag"
     )
+
+
+def finite(text: str) -> float:
+    """A finite number.
+
+    Raises:
+        ValueError: no number, or infinity or NaN.
+    """
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
 
 
 def _parse_union(text: str, members: tuple[Any, ...], path: str) -> Any:

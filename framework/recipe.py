@@ -78,6 +78,9 @@ class Cosine:
     end_images: int
     end: float = 0.0
 
+    def __post_init__(self) -> None:
+        _require(self.end_images > 0, f"Cosine: end_images={self.end_images} must be positive")
+
     def at(self, images: int) -> float:
         """The factor after `images` images seen."""
         progress = min(1.0, max(0.0, images / self.end_images))

@@ -16,6 +16,8 @@ from framework.sampling.latents import grid_labels, latents
 from framework.sampling.load import LoadedGenerator, load_generator
 from framework.tracking.grids import image_grid, save_png
 
+MOST_CELLS = 10_000
+
 
 def sample(
     checkpoint: Annotated[str, tyro.conf.Positional],
@@ -53,6 +55,7 @@ def sample(
         tracking_uri: MLflow store for runs:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
     """
     columns, rows = parse_grid(grid)
+    check(out, interpolate=interpolate, frames=frames, npz=npz, count=count, standing_statistics=standing_statistics)
     loaded = load_generator(checkpoint, device=device, averaged=weights == "ema", tracking_uri=tracking_uri)
     chosen = class_numbers(classes, loaded)
     if chosen and not interpolate:
@@ -71,6 +74,27 @@ def sample(
         _write_npz(npz, loaded, count or rows * columns, columns, chosen, truncation, seed)
 
 
+def check(
+    out: Path, *, interpolate: bool, frames: int, npz: Path | None, count: int | None, standing_statistics: int
+) -> None:
+    """Refuse what could not be written, before anything is drawn.
+
+    Raises:
+        FrameworkError: naming the flag.
+    """
+    suffixes = (".png", ".webp", ".mp4") if interpolate else (".png",)
+    if out.suffix not in suffixes:
+        raise FrameworkError(f"--out {out}: the name must end in {' or '.join(suffixes)}")
+    if npz is not None and npz.suffix != ".npz":
+        raise FrameworkError(f"--npz {npz}: the name must end in .npz")
+    if npz is not None and interpolate:
+        raise FrameworkError("--npz holds the images of a grid: leave out --interpolate")
+    least = {"--frames": (frames, 2), "--count": (count, 1), "--standing-statistics": (standing_statistics, 0)}
+    for flag, (value, smallest) in least.items():
+        if value is not None and value < smallest:
+            raise FrameworkError(f"{flag} {value}: must be at least {smallest}")
+
+
 def parse_grid(text: str) -> tuple[int, int]:
     """`8x4` -> (8 columns, 4 rows).
 
@@ -80,6 +104,8 @@ def parse_grid(text: str) -> tuple[int, int]:
     columns, x, rows = text.lower().partition("x")
     if not (x and columns.isdigit() and rows.isdigit() and int(columns) > 0 and int(rows) > 0):
         raise FrameworkError(f"--grid {text}: write it as COLUMNSxROWS, for example 8x8")
+    if int(columns) * int(rows) > MOST_CELLS:
+        raise FrameworkError(f"--grid {text}: at most {MOST_CELLS:,} images fit into a picture; use --npz for more")
     return int(columns), int(rows)
 
 

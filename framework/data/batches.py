@@ -130,6 +130,7 @@ class Batches(Iterator[Batch]):
         self._buffers = Buffers(pin_memory=loading.pin_memory)
         self._rows_per_task = share.rows_per_task(loading.workers)
         self.num_skipped = 0
+        self._unusable: set[str] = set()
         self._pool, self._prefetcher = _start(plan, order, loading, self._rows_per_task)
         self._finalizer = weakref.finalize(self, _stop, self._pool, self._prefetcher)
 
@@ -187,11 +188,14 @@ class Batches(Iterator[Batch]):
             self._position = self._position if stop is None else min(self._position, stop)
 
     def _count_skipped(self, skipped: list[str]) -> None:
+        # Every epoch meets the same damaged samples again: each is told once and counts once towards the limit.
         for text in skipped:
-            _LOG.warning("skipped: %s", text)
+            if text not in self._unusable:
+                self._unusable.add(text)
+                _LOG.warning("skipped: %s", text)
         self.num_skipped += len(skipped)
-        if self.num_skipped > self._options.max_skipped:
-            raise too_many_skipped(self.num_skipped, self._options.max_skipped, skipped[-1])
+        if len(self._unusable) > self._options.max_skipped:
+            raise too_many_skipped(len(self._unusable), self._options.max_skipped, skipped[-1])
 
 
 def _start(

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from framework.engines.averaging import Average
+from framework.engines.averaging import AVERAGED_BUFFERS, Average
 from framework.engines.base import Engine, StepReport
 from framework.games.scores import Scores
 from framework.games.share import BatchShare, Micro
@@ -46,6 +46,12 @@ class Alternating:
     def __post_init__(self) -> None:
         if self.critic_steps < 1:
             raise RecipeError(f"game.critic_steps={self.critic_steps} must be at least 1")
+        for side, terms in (("discriminator", self.discriminator_terms), ("generator", self.generator_terms)):
+            for term in terms:
+                if side not in term.players:
+                    raise RecipeError(
+                        f"game.{side}_terms: {type(term).__name__} is a penalty of the {' or '.join(term.players)}"
+                    )
 
     def images_per_step(self, batch_size: int) -> int:
         """Each discriminator turn consumes one global batch of real images."""
@@ -76,29 +82,42 @@ class AlternatingGame:
         parameter = next(generator.network.parameters())
         self.device, self._dtype = parameter.device, parameter.dtype
         self.step_images = rules.images_per_step(recipe.batch_size)
+        buffers = [*generator.network.named_buffers(), *discriminator.network.named_buffers()]
+        self._statistics = [(b, b.clone()) for name, b in buffers if name.rpartition(".")[2] in AVERAGED_BUFFERS]
 
     def step(self, batches: Iterator[RealBatch], *, images: int) -> tuple[Scores, bool]:
         """One step, starting when `images` images have been seen.
+
+        A turn whose loss or gradient is not finite on any process changes nothing, and ends the step: batch-norm
+        statistics go back to what they were, later turns and the average wait for the next step.
 
         Returns:
             The scores, and whether every turn had finite losses and gradients.
         """
         scores, draws = Scores(), Draws(seed=self._recipe.seed, images=images)
         finite = True
+        for buffer, kept in self._statistics:
+            kept.copy_(buffer)
         for turn in range(self.rules.critic_steps):
-            batch = next(batches)
-            finite &= self._discriminator_turn(batch, turn, images + turn * self._recipe.batch_size, draws, scores)
-        finite &= self._generator_turn(batch, images, draws, scores)
+            real, labels = self._real(next(batches))  # taken even when the turn is skipped: the clock goes on
+            turn_images = images + turn * self._recipe.batch_size
+            finite = finite and self._discriminator_turn(real, labels, turn, turn_images, draws, scores)
+        finite = finite and self._generator_turn(real, labels, images, draws, scores)
+        if not finite:
+            for buffer, kept in self._statistics:
+                buffer.copy_(kept)
+            return scores, False
         self.average.update(
             kept_share=self._recipe.averaging.kept_share(
                 images_seen=images + self.step_images, step_images=self.step_images
             )
         )
-        return scores, finite
+        return scores, True
 
-    def _discriminator_turn(self, batch: RealBatch, turn: int, images: int, draws: Draws, scores: Scores) -> bool:
+    def _discriminator_turn(
+        self, real: Tensor, labels: Tensor | None, turn: int, images: int, draws: Draws, scores: Scores
+    ) -> bool:
         player, purpose = self.discriminator, f"discriminator/{turn}"
-        real, labels = self._real(batch)
         z, fake_labels = self._latents(draws, purpose, labels)
         due = [term for term in self.rules.discriminator_terms if term.due(images // self._recipe.batch_size)]
         with player.resident():
@@ -129,9 +148,8 @@ class AlternatingGame:
                 scores.add("sign/real", on_real.sign().mean(), weight=micro.weight)
         return self._finish_turn(player, self._recipe.discriminator.schedule.at(images), "D", scores)
 
-    def _generator_turn(self, batch: RealBatch, images: int, draws: Draws, scores: Scores) -> bool:
+    def _generator_turn(self, real: Tensor, labels: Tensor | None, images: int, draws: Draws, scores: Scores) -> bool:
         player, purpose = self.generator, "generator"
-        real, labels = self._real(batch)
         z, fake_labels = self._latents(draws, purpose, labels)
         due = [term for term in self.rules.generator_terms if term.due(images // self.step_images)]
         with player.resident(), self.discriminator.frozen() as judge:
@@ -178,7 +196,9 @@ class AlternatingGame:
 
     def _real(self, batch: RealBatch) -> tuple[Tensor, Tensor | None]:
         """Images in [-1, 1], (n, C, H, W), and labels (n,) or None without classes, on the device."""
-        images = batch.images.to(self.device, non_blocking=True).to(self._dtype).div_(127.5).sub_(1.0)
+        # Loaders hand over pixels as decoders make them (channels last); the device sorts them into planes.
+        images = batch.images.to(self.device, non_blocking=True)
+        images = images.to(self._dtype, memory_format=torch.contiguous_format).div_(127.5).sub_(1.0)
         if self._recipe.data.classes == 0:
             return images, None
         return images, batch.labels.to(self.device, non_blocking=True)

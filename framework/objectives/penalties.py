@@ -140,6 +140,8 @@ class Penalty(ABC):
     """Turns from one use to the next; the weight is multiplied by it, so the average strength stays."""
 
     needs_second_derivative: ClassVar[bool] = False
+    players: ClassVar[tuple[str, ...]] = ("discriminator",)
+    """Whose turns it makes sense in."""
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -232,6 +234,8 @@ class Orthogonal(Penalty):
     weight: float = 1e-4
     modified: bool = True
     """Leave the lengths of the rows free, as BigGAN does."""
+
+    players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
 
     def value(self, evidence: Evidence) -> Tensor:
         """Half the squared distance from orthogonality."""

@@ -30,7 +30,7 @@ class FiniteGuard:
         self.in_a_row += 1
         if self.in_a_row >= self.most_in_a_row:
             raise TrainingDiverged(
-                f"{self.in_a_row} steps in a row had a non-finite loss or gradient (at {images:,} images); no weights "
-                "were changed by them. Resume from the last checkpoint with a lower learning rate, --precision fp32, "
-                "or look at the journal's grad_norm/* to see where it began."
+                f"{self.in_a_row} steps in a row had a non-finite loss or gradient (at {images:,} images); their "
+                "updates were not applied. Resume from the last checkpoint with a lower learning rate or "
+                "--precision fp32, and look at grad_norm/* in the journal to see where it began."
             )

@@ -59,8 +59,15 @@ class Session:
         """The largest value any process passed."""
         if self.world == 1:
             return value
+        return self._reduced(value, dist.ReduceOp.MAX)
+
+    def sum_over_ranks(self, value: float) -> float:
+        """The sum over all processes."""
+        return self._reduced(value, dist.ReduceOp.SUM) if self.world > 1 else float(value)
+
+    def _reduced(self, value: float, operation: dist.ReduceOp.RedOpType) -> float:
         tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        dist.all_reduce(tensor, operation)
         return float(tensor)
 
 
@@ -77,8 +84,8 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
     """
     from accelerate import PartialState
 
-    _adopt_mpi_environment()
-    told = _world_size_told()
+    adopt_environment()
+    told = told_processes()
     if device == "cuda" and not torch.cuda.is_available():
         raise LaunchError("--device cuda: no CUDA device is visible; use --device cpu or check CUDA_VISIBLE_DEVICES")
     on_cpu = device == "cpu" or not torch.cuda.is_available()
@@ -104,25 +111,43 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
         PartialState._reset_state()
 
 
-def _adopt_mpi_environment() -> None:
-    """Give the names torch expects to the variables that mpirun and srun set."""
+def adopt_environment() -> None:
+    """Give the names torch expects to the variables that `mpirun` (Open MPI) and `srun` (Slurm) set.
+
+    Raises:
+        LaunchError: they start several processes, but nothing says where the first one listens.
+    """
     if "RANK" in os.environ or "WORLD_SIZE" in os.environ:
         return
-    names = {
-        "RANK": "OMPI_COMM_WORLD_RANK",
-        "WORLD_SIZE": "OMPI_COMM_WORLD_SIZE",
-        "LOCAL_RANK": "OMPI_COMM_WORLD_LOCAL_RANK",
+    launchers = {
+        "mpirun": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+        "srun": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
     }
-    if all(theirs in os.environ for theirs in names.values()):
-        os.environ.update({ours: os.environ[theirs] for ours, theirs in names.items()})
+    for launcher, names in launchers.items():
+        # An interactive Slurm allocation has SLURM_NTASKS but no task of ours in it.
+        if not all(name in os.environ for name in names) or int(os.environ[names[1]]) == 1:
+            continue
+        if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+            raise LaunchError(
+                f"{launcher} started {os.environ[names[1]]} processes, but MASTER_ADDR and MASTER_PORT are not set: "
+                "export the first node's name and a free port before it"
+            )
+        for ours, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
+            os.environ[ours] = os.environ[theirs]
+        return
 
 
-def _world_size_told() -> int:
-    """The number of processes the user asked the launcher for."""
+def told_processes() -> int:
+    """The number of processes the user asked the launcher for.
+
+    Raises:
+        LaunchError: WORLD_SIZE is not a number.
+    """
     if "WORLD_SIZE" in os.environ:
+        if not os.environ["WORLD_SIZE"].isdigit():
+            raise LaunchError(f"WORLD_SIZE={os.environ['WORLD_SIZE']!r} is not a number of processes")
         return int(os.environ["WORLD_SIZE"])
-    tasks = int(os.environ.get("SLURM_NTASKS", "1")) if "SLURM_PROCID" in os.environ else 1
-    return max(tasks, _asked_on_command_line(_parent_command()))
+    return _asked_on_command_line(_parent_command())
 
 
 def _parent_command() -> list[str]:

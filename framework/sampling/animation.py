@@ -73,7 +73,7 @@ def _save_mp4(path: Path, frames: Sequence[np.ndarray]) -> None:
     try:
         import av
     except ImportError:
-        raise FrameworkError(f"{path}: MP4 needs PyAV: pip install 'framework[video]', or choose .webp") from None
+        raise FrameworkError(f"{path}: MP4 needs PyAV (pip install av), or choose .webp") from None
     height, width = (frames[0].shape[0] // 2 * 2, frames[0].shape[1] // 2 * 2)  # H.264 wants even sides
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": "18"})

@@ -10,6 +10,8 @@ from torch import Tensor
 from framework.errors import FrameworkError
 from framework.runtime.seeding import Draws
 
+SMALLEST_TRUNCATION = 0.05
+
 
 def grid_labels(*, rows: int, columns: int, classes: int, chosen: Sequence[int] | None = None) -> Tensor | None:
     """Labels (rows * columns,) int64, one class per column; None without classes.
@@ -39,10 +41,12 @@ def latents(*, seed: int, count: int, z_dim: int, truncation: float | None = Non
         truncation: redraw entries outside [-truncation, truncation] (Brock et al. 2019, arXiv:1809.11096, section 3.1).
 
     Raises:
-        FrameworkError: truncation is not positive.
+        FrameworkError: truncation is too small: redrawing would take for ever.
     """
-    if truncation is not None and truncation <= 0:
-        raise FrameworkError(f"--truncation {truncation}: must be positive; 1.0 trims little, 0.5 a lot")
+    if truncation is not None and truncation < SMALLEST_TRUNCATION:
+        raise FrameworkError(
+            f"--truncation {truncation}: must be at least {SMALLEST_TRUNCATION}; 1.0 trims little, 0.5 a lot"
+        )
     rows = [_latent(seed, index, z_dim, truncation, purpose) for index in range(count)]
     return torch.stack(rows) if rows else torch.empty(0, z_dim)
 

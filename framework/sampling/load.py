@@ -67,10 +67,18 @@ def load_generator(
     network = network_from(recipe["generator"]["network"], classes=classes)
     kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
     _fill(network, checkpoint, *kinds)
-    network.to(device).eval().requires_grad_(False)
+    _to_device(network, device)
+    network.eval().requires_grad_(False)
     if averaged:
         power_iteration(network, steps=POWER_ITERATIONS)
     return LoadedGenerator(network=network, recipe=recipe, images=checkpoint.images, path=checkpoint.path)
+
+
+def _to_device(network: nn.Module, device: str | torch.device) -> None:
+    try:
+        network.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is no such device
+        raise FrameworkError(f"--device {device}: {str(error).splitlines()[0]}") from None
 
 
 @torch.no_grad()

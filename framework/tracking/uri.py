@@ -1,5 +1,6 @@
 """MLflow tracking URIs: which are taken, and what of them may be written into files."""
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -44,6 +45,13 @@ def redact(uri: str) -> str:
     if parts.password is None:
         return uri
     return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+
+
+def redact_text(text: str) -> str:
+    """Return a location or a command line without passwords, tokens in queries, and commands behind `pipe:`."""
+    text = re.sub(r"pipe:.*", "pipe:***", text)
+    text = re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
+    return re.sub(r"(://[^\s?]+)\?\S+", r"\1?***", text)
 
 
 def is_redacted(uri: str) -> bool:

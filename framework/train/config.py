@@ -13,20 +13,27 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from framework.engines.base import Precision
+from framework.errors import FrameworkError
 from framework.quantities import parse_count
 from framework.recipe import EngineName
+from framework.tracking.uri import check_uri
 
-Count = Annotated[
-    int,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="COUNT",
-        instance_from_str=lambda arguments: parse_count(arguments[0]),
-        is_instance=lambda value: isinstance(value, int),
-        str_from_instance=lambda value: [str(value)],
-    ),
-]
+
+def _count(arguments: list[str]) -> int:
+    return parse_count(arguments[0])
+
+
+_COUNT = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="COUNT",
+    instance_from_str=_count,
+    is_instance=lambda value: value is None or isinstance(value, int),
+    str_from_instance=lambda value: [str(value)],
+)
+Count = Annotated[int, _COUNT]
 """An integer that may be written `200k` or `1.5M`."""
+OptionalCount = Annotated[int | None, _COUNT]
+"""The same, or not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +42,9 @@ class RunConfig:
 
     out: Path | None = None
     """Run folder; the same command again resumes from it. Default: runs/<recipe name>."""
-    images: Count | None = None
+    images: OptionalCount = None
     """Train until this many real images have been seen. Default: the recipe's."""
-    batch_size: Count | None = None
+    batch_size: OptionalCount = None
     """Global batch size (science: changes the result). Default: the recipe's."""
     seed: int | None = None
     """Seed of initialisation, data order and latents (science). Default: the recipe's."""
@@ -69,7 +76,7 @@ class RunConfig:
     """Checkpoint; one is always written at the end and when stopped by a signal."""
     keep_last: int = 3
     """Newest checkpoints kept."""
-    keep_every_images: Count | None = None
+    keep_every_images: OptionalCount = None
     """Also keep the checkpoints at multiples of this."""
     most_skipped_steps: int = 20
     """Stop after so many steps in a row with a non-finite loss or gradient."""
@@ -87,3 +94,26 @@ class RunConfig:
     """With --dry-run: print JSON."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH=VALUE")] = field(default=())
     """Change one leaf of the recipe, e.g. generator.optimizer.lr=2e-4; may be repeated."""
+
+    def check(self) -> None:
+        """Refuse values that could not work, before any process waits for another.
+
+        Raises:
+            FrameworkError: naming the flag.
+        """
+        smallest = {"micro_batches": 1, "workers": 0, "keep_last": 1, "keep_every_images": 1, "most_skipped_steps": 1}
+        for name, least in smallest.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise FrameworkError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+        if self.json and not self.dry_run:
+            raise FrameworkError("--json belongs to --dry-run")
+        if self.out is not None and self.out == Path():
+            raise FrameworkError("--out: give a folder for the run, for example runs/a")
+        if self.data == "":
+            raise FrameworkError("--data: give a folder, a list of shards, http(s)://... or pipe:...")
+        if self.tracking not in ("default", "none"):
+            try:
+                check_uri(self.tracking)
+            except ValueError as error:
+                raise FrameworkError(f"--tracking {self.tracking}: {error}") from None

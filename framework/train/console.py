@@ -58,7 +58,7 @@ class Status:
         if self._quiet:
             return
         if self._live:
-            self._live.console.print(text, highlight=False)
+            self._live.console.print(text, highlight=False, markup=False)
         else:
             print(text, flush=True)
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from framework.checkpoint import Checkpoint, Writer
+from framework.checkpoint import Writer
 from framework.describe import describe, science, science_hash
 from framework.engines.averaging import Average
 from framework.networks.blocks.spectral import power_iteration
@@ -27,6 +27,7 @@ from framework.tracking.system import SystemSampler
 from framework.train.console import Status, short
 from framework.train.loop import Duty, Window
 from framework.train.state import TrainingState
+from framework.train.tracked import log_generator
 
 GRID_ROWS = 5  # with ten columns MLflow's small card shows the whole grid
 GRID_COLUMNS = 10
@@ -61,6 +62,9 @@ class Duties:
     status: Status
     system: SystemSampler
     save_seconds: float = 0.0
+    sampled_at: int = -1
+    saved_at: int = -1
+    skipped_samples: float = 0.0
 
     def table(self, *, log_every_images: int, sample_every_images: int, save_every_images: int) -> tuple[Duty, ...]:
         """The periodic work in the order in which it is done."""
@@ -76,6 +80,7 @@ class Duties:
         seconds = time.monotonic() - self.window.begun
         seen = images - self.window.first_image
         waited = self.session.max_over_ranks(self.window.wait_seconds)
+        self.skipped_samples += self.session.sum_over_ranks(self.window.skipped_samples)
         if self.session.is_main:
             self.tracker.metrics(
                 scores
@@ -87,6 +92,7 @@ class Duties:
                     "perf/save_stall_share": self.save_seconds / seconds,
                     "progress/kimg": images / 1000.0,
                     "progress/epoch": images / self.stream.count,
+                    "health/skipped_samples": self.skipped_samples,
                     "health/skipped_steps": float(self.guard.skipped_steps),
                 }
                 | self.system.sample(),
@@ -102,6 +108,9 @@ class Duties:
 
     def sample(self, images: int) -> None:
         """The grid of fixed latents from the averaged generator, one class per column."""
+        if self.sampled_at == images:
+            return
+        self.sampled_at = images
         everyone = self.state.players["generator"].collective_forward
         if not (everyone or self.session.is_main):
             return
@@ -123,6 +132,8 @@ class Duties:
         columns = sample_columns(self.recipe)
         wanted = grid_labels(rows=GRID_ROWS, columns=columns, classes=self.recipe.data.classes)
         chosen = images[: GRID_ROWS * columns]
+        if self.recipe.data.classes > columns:
+            wanted = None  # more classes than a few hundred images can show in columns
         if wanted is not None:
             chosen = _arrange(images, labels, wanted)
         grid = image_grid(
@@ -141,6 +152,8 @@ class Duties:
 
     def save(self, images: int) -> None:
         """Snapshot the state; files are written in the background."""
+        if self.saved_at == images:
+            return
         begun = time.monotonic()
         record = {
             "players": self.state.record(),
@@ -156,10 +169,15 @@ class Duties:
             images, self.state.pieces(own=True, buffers=self.session.is_main), documents=documents, record=record
         )
         self.save_seconds += time.monotonic() - begun
-        if self.session.is_main:
-            location = self.checkpoints / str(images)
-            self.tracker.tags({"framework.checkpoint": str(location), "framework.checkpoint_images": images})
-            self.status.say(f"checkpoint at {format_count(images)} images: {short(location)}")
+        self._announce()  # the former save: this one has waited for it
+        self.saved_at = images
+
+    def _announce(self) -> None:
+        """Say that the last save is on disk."""
+        if self.session.is_main and self.saved_at >= 0:
+            location = self.checkpoints / str(self.saved_at)
+            self.tracker.tags({"framework.checkpoint": str(location), "framework.checkpoint_images": self.saved_at})
+            self.status.say(f"checkpoint at {format_count(self.saved_at)} images: {short(location)}")
 
     def finish(self, images: int) -> None:
         """The last tick: whatever is pending is logged, drawn and saved, and the checkpoint is on disk."""
@@ -169,15 +187,10 @@ class Duties:
         self.save(images)
         self.writer.wait()
         self.session.barrier()
+        self._announce()
         if self.session.is_main:
-            self._upload_generator(self.checkpoints / str(images))
+            log_generator(self.tracker, self.checkpoints / str(images))
         self.tracker.flush()
-
-    def _upload_generator(self, checkpoint: Path) -> None:
-        """What sampling needs goes to MLflow too, so that `framework sample runs:/<id>` works elsewhere."""
-        names = (*Checkpoint.open(checkpoint).ema_files, "manifest.json", "recipe.json")
-        for name in names:
-            self.tracker.artifact(checkpoint / name, folder=f"checkpoints/{checkpoint.name}")
 
 
 def sample_columns(recipe: Recipe) -> int:

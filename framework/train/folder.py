@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +53,25 @@ class RunFolder:
             temporary = self.recipe.with_suffix(".part")
             temporary.write_text(dumps(describe(recipe) | {"science_hash": science_hash(recipe)}))
             temporary.replace(self.recipe)
-            self.preempted.unlink(missing_ok=True)
         except OSError as error:
             raise FrameworkError(
                 f"the run folder {self.path} cannot be written: {error.strerror}; choose another --out"
             ) from None
+
+    def refuse_another_recipe(self, recipe: Recipe, session: Session) -> None:
+        """Before the first checkpoint, too, a run folder belongs to one recipe: its journal does.
+
+        Raises:
+            ResumeError: the folder was begun with another recipe.
+        """
+        hashed = ""
+        if session.is_main and self.recipe.exists():
+            hashed = json.loads(self.recipe.read_text())["science_hash"]
+        if session.broadcast_text(hashed) not in ("", science_hash(recipe)):
+            raise ResumeError(
+                f"{self.path} was begun with another recipe and has no checkpoint yet; use another --out, or remove "
+                "the folder"
+            )
 
     def newest_checkpoint(self, session: Session) -> Checkpoint | None:
         """The newest checkpoint that passes its hashes, the same on every process; refused ones are logged.

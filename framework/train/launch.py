@@ -1,4 +1,4 @@
-"""What a recipe file calls: `launch(RECIPE)` under `accelerate launch`, `torchrun` or plain `python`."""
+"""What a recipe file calls: `launch(RECIPE)` under `accelerate launch`, `torchrun`, `srun`, `mpirun` or `python`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import dataclasses
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 import tyro
 
 from framework import override
+from framework.describe import describe
 from framework.errors import FrameworkError
+from framework.games.share import BatchShare
 from framework.recipe import Recipe
+from framework.runtime.session import adopt_environment, told_processes
 from framework.train.config import RunConfig
 from framework.train.console import fail
 
-USER_ERROR = 2
+USER_ERROR, PEER_LOST = 2, 1
+SIDES = ("generator", "discriminator")
 
 
 def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
@@ -26,28 +32,54 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the command line without the program; default: `sys.argv[1:]`.
     """
-    main_process = os.environ.get("RANK", "0") == "0"
+    adopt_environment()
+    rank = os.environ.get("RANK", "0")
     config = tyro.cli(
         RunConfig,
         args=arguments,
         prog=Path(sys.argv[0]).name,
         description=f"{recipe.name}: {recipe.paper}",
-        console_outputs=main_process,
+        console_outputs=rank == "0",
     )
-    started = False
     try:
-        recipe = configured(recipe, config)
-        if config.dry_run:
-            if main_process:
-                _dry_run(recipe, config)
-            return
-        _check_networks(recipe)
-        started = True
-        _train(recipe, config)
-    except FrameworkError as error:
-        if main_process or started:
-            fail(str(error) if main_process else f"rank {os.environ['RANK']}: {error}")
+        recipe = checked(recipe, config)
+    except FrameworkError as error:  # the same on every process: one of them says it
+        if rank == "0":
+            fail(str(error))
         sys.exit(USER_ERROR)
+    try:
+        if config.dry_run:
+            _dry_run(recipe, config)
+        else:
+            _train(recipe, config)
+    except FrameworkError as error:
+        fail(str(error) if told_processes() == 1 else f"rank {rank}: {error}")
+        sys.exit(USER_ERROR)
+    except RuntimeError as error:
+        if not _peer_is_gone(error):
+            raise
+        time.sleep(3)  # let the process that failed be the first whose end the launcher sees
+        fail(f"rank {rank}: another process of this launch ended; its error is the one to look at")
+        sys.exit(PEER_LOST)
+
+
+def checked(recipe: Recipe, config: RunConfig) -> Recipe:
+    """The recipe with the command line's science applied, refused if it could not work.
+
+    Nothing is written and no process waits for another.
+
+    Raises:
+        FrameworkError: a flag, a `--set` or a recipe that cannot work.
+    """
+    config.check()
+    recipe = configured(recipe, config)
+    describe(recipe)
+    shares = BatchShare(batch_size=recipe.batch_size, micro_batches=config.micro_batches, world=told_processes())
+    shares.micros()
+    with torch.device("meta"):
+        for side in SIDES:
+            recipe.build_network(side)
+    return recipe
 
 
 def configured(recipe: Recipe, config: RunConfig) -> Recipe:
@@ -62,42 +94,49 @@ def configured(recipe: Recipe, config: RunConfig) -> Recipe:
 
 
 def data_location(recipe: Recipe, config: RunConfig) -> str:
-    """Where the shards are: `--data`, or the recipe's location, relative to the recipe file when it exists there."""
+    """Where the shards are: `--data`, or the recipe's location, relative to the recipe file or to the current folder.
+
+    Raises:
+        FrameworkError: the recipe's own location is at neither place.
+    """
     if config.data is not None:
         return config.data
-    beside = Path(sys.argv[0]).resolve().parent / recipe.data.location
-    return str(beside) if beside.exists() else recipe.data.location
+    location, folder = recipe.data.location, Path(sys.argv[0]).resolve().parent
+    beside = folder / location
+    if beside.exists() or "://" in location or any(mark in location for mark in ("{", "*", "pipe:")):
+        return str(beside) if beside.exists() else location
+    if not Path(location).exists():
+        raise FrameworkError(
+            f"the data of {recipe.name} is neither at {beside} nor at {Path(location).resolve()}: pack it with "
+            "`framework pack` (recipes/data/README.md has the commands), or say where it is with --data"
+        )
+    return location
 
 
 def _dry_run(recipe: Recipe, config: RunConfig) -> None:
-    import torch
-
     from framework.train.preflight import plan, show
 
-    on_gpu = config.device != "cpu" and torch.cuda.is_available()
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    show(plan(recipe, config, world=world, device=torch.device("cuda" if on_gpu else "cpu")), as_json=config.json)
-
-
-def _check_networks(recipe: Recipe) -> None:
-    """Refuse what the networks refuse before any process waits for another."""
-    import torch
-
-    with torch.device("meta"):
-        for side in ("generator", "discriminator"):
-            recipe.build_network(side)
+    if os.environ.get("RANK", "0") == "0":
+        on_gpu = config.device != "cpu" and torch.cuda.is_available()
+        device = torch.device("cuda" if on_gpu else "cpu")
+        show(plan(recipe, config, world=told_processes(), device=device), as_json=config.json)
 
 
 def _train(recipe: Recipe, config: RunConfig) -> None:
     from framework.runtime.session import open_session
     from framework.train.run import run
 
+    data = data_location(recipe, config)
     with open_session(device=config.device) as session:
+        who = f" rank {session.rank}" if session.world > 1 else ""
         logging.basicConfig(
-            level=logging.INFO if session.is_main else logging.WARNING,
-            format=f"%(levelname)s rank {session.rank}: %(message)s"
-            if session.world > 1
-            else "%(levelname)s: %(message)s",
+            level=logging.INFO if session.is_main else logging.WARNING, format=f"%(levelname)s{who}: %(message)s"
         )
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        run(recipe, config, session=session, data=data_location(recipe, config))
+        run(recipe, config, session=session, data=data)
+
+
+def _peer_is_gone(error: RuntimeError) -> bool:
+    """Whether a collective failed because another process of the launch has ended."""
+    lost = isinstance(error, torch.distributed.DistBackendError | torch.distributed.DistNetworkError)
+    return lost or "gloo" in str(error) or "Connection closed by peer" in str(error)

@@ -35,20 +35,21 @@ class Window:
     def reset(self, *, images: int) -> None:
         """Begin a new window."""
         self.scores, self.begun, self.first_image = Scores(), time.monotonic(), images
-        self.wait_seconds, self.steps = 0.0, 0
+        self.wait_seconds, self.skipped_samples, self.steps = 0.0, 0, 0
 
-    def add(self, scores: Scores, *, wait_seconds: float) -> None:
+    def add(self, scores: Scores, *, wait_seconds: float, skipped_samples: int) -> None:
         """Add one step."""
         self.scores.merge(scores)
         self.wait_seconds += wait_seconds
+        self.skipped_samples += skipped_samples
         self.steps += 1
 
 
 class Waiting:
-    """Counts the seconds spent waiting for the next batch."""
+    """Counts the seconds spent waiting for the next batch, and the samples that had to be replaced."""
 
     def __init__(self, batches: Iterator) -> None:
-        self._batches, self.seconds = batches, 0.0
+        self._batches, self.seconds, self.skipped = batches, 0.0, 0
 
     def __iter__(self) -> Waiting:
         return self
@@ -57,6 +58,7 @@ class Waiting:
         begun = time.monotonic()
         batch = next(self._batches)
         self.seconds += time.monotonic() - begun
+        self.skipped += len(batch.skipped)
         return batch
 
 
@@ -81,10 +83,14 @@ def train(
     window.reset(images=images)
     while images < total_images:
         seed_torch(seed, images, game.generator.rank)  # dropout and the like; everything else draws by position
-        waited = source.seconds
+        waited, skipped = source.seconds, source.skipped
         scores, finite = game.step(source, images=images)
         before, images = images, images + game.step_images
-        window.add(scores, wait_seconds=source.seconds - waited)
+        window.add(
+            scores if finite else Scores(),
+            wait_seconds=source.seconds - waited,
+            skipped_samples=source.skipped - skipped,
+        )
         guard.observe(finite=finite, images=images)
         for duty in duties:
             if crossed(duty.every_images, before=before, after=images):

@@ -21,7 +21,7 @@ from framework.runtime.health import FiniteGuard
 from framework.runtime.seeding import seed_torch
 from framework.runtime.session import Session
 from framework.runtime.signals import StopVote
-from framework.tracking import NullTracker
+from framework.tracking import NullTracker, Tracker
 from framework.tracking.system import SystemSampler
 from framework.train.audit import recorded
 from framework.train.config import RunConfig
@@ -30,10 +30,11 @@ from framework.train.duties import Duties
 from framework.train.folder import RunFolder, check_data, check_science
 from framework.train.loop import Outcome, Window, train
 from framework.train.state import TrainingState
-from framework.train.tracked import open_tracker
+from framework.train.tracked import introduce, journal_is_closed, log_generator, open_tracker
 
 SIDES = ("generator", "discriminator")
 NUM_REALS_SHOWN_FROM = 600
+RESUMES = "; the same command resumes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,66 +64,87 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
         engine = getattr(recipe, side).engine or config.engine
         check(engine, side=side, device=session.device, precision=config.precision)
     checkpoint = folder.newest_checkpoint(session)
-    if checkpoint:
+    if checkpoint is None:
+        folder.refuse_another_recipe(recipe, session)
+    else:
         check_science(recipe, checkpoint, allow_change=config.allow_change)
         if checkpoint.images >= recipe.images:
             if session.is_main:
-                print(f"already finished: {format_count(checkpoint.images)} images seen. Train longer with --images.")
-                print(_where(this, checkpoint.images))
+                _already_finished(this, checkpoint)
             return "finished"
-    if session.is_main:
-        folder.prepare(recipe)
+    tracker = open_tracker(recipe, config, folder) if session.is_main else NullTracker()
+    ended = "FAILED"
     with ExitStack() as stack:
-        return _train(this, checkpoint, stack)
+        try:
+            outcome, images, status = _train(this, checkpoint, tracker, stack)
+            ended = "FINISHED" if outcome == "finished" else "KILLED"
+        finally:
+            left = tracker.finish(ended)
+        if session.is_main:
+            status.say(f"{outcome} at {format_count(images)} images{RESUMES if outcome == 'stopped' else ''}")
+            status.say(_where(this, images))
+            if left:
+                status.say(left)
+    return outcome
 
 
-def _train(this: Run, checkpoint: Checkpoint | None, stack: ExitStack) -> Outcome:
+def _train(
+    this: Run, checkpoint: Checkpoint | None, tracker: Tracker | NullTracker, stack: ExitStack
+) -> tuple[Outcome, int, Status]:
     recipe, config, session = this.recipe, this.config, this.session
     stream = _open_stream(this)
+    if session.is_main:
+        this.folder.prepare(recipe)
     game, state = _seat_players(this, stack)
     start, guard = 0, FiniteGuard(most_in_a_row=config.most_skipped_steps)
     if checkpoint:
         check_data(stream, checkpoint, allow_change=config.allow_change)
         state.restore(checkpoint)
         start, guard.skipped_steps = checkpoint.images, checkpoint.record["skipped_steps"]
-    duties = _duties(this, stream, game, state, guard, start, stack)
+    duties = _duties(this, stream, game, state, guard, tracker, start, stack)
     _begin(this, duties, stream, start)
-    ended = "FAILED"
-    try:
-        stop = stack.enter_context(StopVote(world=session.world).listening())
-        batches = stack.enter_context(
-            stream.batches(
-                start,
-                batch_size=recipe.batch_size,
-                micro_batches=config.micro_batches,
-                rank=session.rank,
-                world=session.world,
-            )
+    stop = stack.enter_context(StopVote(world=session.world).listening())
+    batches = stack.enter_context(
+        stream.batches(
+            start,
+            batch_size=recipe.batch_size,
+            micro_batches=config.micro_batches,
+            rank=session.rank,
+            world=session.world,
         )
-        keys = this.folder.path / "keys"
-        outcome, images = train(
-            game,
-            recorded(batches, folder=keys, rank=session.rank) if config.record_keys else batches,
-            images=start,
-            total_images=recipe.images,
-            seed=recipe.seed,
-            duties=duties.table(
-                log_every_images=config.log_every_images,
-                sample_every_images=config.sample_every_images,
-                save_every_images=config.save_every_images,
-            ),
-            window=duties.window,
-            guard=guard,
-            stop=stop,
-        )
-        stop.close()
-        duties.finish(images)
-        ended = "FINISHED" if outcome == "finished" else "KILLED"
-    finally:
-        left = duties.tracker.finish(ended)
-    if session.is_main:
-        _say_goodbye(this, duties.status, outcome, images, left)
-    return outcome
+    )
+    keys = this.folder.path / "keys"
+    outcome, images = train(
+        game,
+        recorded(batches, folder=keys, rank=session.rank) if config.record_keys else batches,
+        images=start,
+        total_images=recipe.images,
+        seed=recipe.seed,
+        duties=duties.table(
+            log_every_images=config.log_every_images,
+            sample_every_images=config.sample_every_images,
+            save_every_images=config.save_every_images,
+        ),
+        window=duties.window,
+        guard=guard,
+        stop=stop,
+    )
+    stop.close()
+    duties.finish(images)
+    if session.is_main and outcome == "stopped":
+        this.folder.preempted.write_text(f"stopped by a signal after {images} images{RESUMES}\n")
+    return outcome, images, duties.status
+
+
+def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
+    this.folder.preempted.unlink(missing_ok=True)
+    print(f"already finished: {format_count(checkpoint.images)} images seen. Train longer with --images.")
+    if not journal_is_closed(this.folder):  # the launch that finished was killed before it could say so
+        tracker = open_tracker(this.recipe, this.config, this.folder)
+        log_generator(tracker, checkpoint.path)
+        if left := tracker.finish("FINISHED"):
+            print(left)
+    print(_where(this, checkpoint.images))
 
 
 def _open_stream(this: Run) -> Stream:
@@ -140,6 +162,7 @@ def _open_stream(this: Run) -> Stream:
         on_bad_sample=config.on_bad_sample,
         workers=config.workers,
         pin_memory=this.session.device.type == "cuda",
+        channels_last=True,
     )
 
 
@@ -180,6 +203,7 @@ def _duties(
     game: AlternatingGame,
     state: TrainingState,
     guard: FiniteGuard,
+    tracker: Tracker | NullTracker,
     start: int,
     stack: ExitStack,
 ) -> Duties:
@@ -201,7 +225,7 @@ def _duties(
         stream=stream,
         window=Window(),
         guard=guard,
-        tracker=open_tracker(recipe, config, folder, stream) if session.is_main else NullTracker(),
+        tracker=tracker,
         writer=writer,
         checkpoints=folder.checkpoints,
         status=stack.enter_context(status),
@@ -211,6 +235,9 @@ def _duties(
 
 def _begin(this: Run, duties: Duties, stream: Stream, start: int) -> None:
     session, config, say = this.session, this.config, duties.status.say
+    if isinstance(duties.tracker, Tracker):
+        introduce(duties.tracker, this.recipe, config, this.folder, stream)
+        this.folder.preempted.unlink(missing_ok=True)
     say(f"{this.recipe.name}: {this.recipe.paper}")
     say(
         f"{stream.count:,} images, {session.world} process(es) on {session.device.type}, engine {config.engine}, "
@@ -227,17 +254,6 @@ def _begin(this: Run, duties: Duties, stream: Stream, start: int) -> None:
             batch = next(batches)
         duties.show_reals(batch.images, batch.labels)
     duties.sample(0)  # MLflow's image slider opens at the first step
-
-
-def _say_goodbye(this: Run, status: Status, outcome: Outcome, images: int, left: str | None) -> None:
-    if outcome == "stopped":
-        this.folder.preempted.write_text(f"stopped by a signal after {images} images; the same command resumes\n")
-        status.say(f"stopped at {format_count(images)} images; the same command resumes")
-    else:
-        status.say(f"finished at {format_count(images)} images")
-    status.say(_where(this, images))
-    if left:
-        status.say(left)
 
 
 def _where(this: Run, images: int) -> str:

@@ -6,24 +6,36 @@ import shlex
 import sys
 from pathlib import Path
 
+from framework.checkpoint import Checkpoint
 from framework.data.stream import Stream
 from framework.describe import describe, leaves, science_hash
 from framework.recipe import Recipe
-from framework.tracking import Tracker, embedded_uri
+from framework.tracking import NullTracker, Tracker, embedded_uri
+from framework.tracking.records import JOURNAL_NAME, read_journal
 from framework.tracking.system import git_revision
-from framework.tracking.uri import redact
+from framework.tracking.uri import redact_text
 from framework.train.config import RunConfig
 from framework.train.folder import RunFolder
 
 
-def open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder, stream: Stream) -> Tracker:
-    """The tracker of a new or resumed run, told what is trained, with what code and on which data."""
-    tracker = Tracker.open(
+def open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder) -> Tracker:
+    """The tracker of a new or resumed run.
+
+    It holds the run folder's lock: from here on, a second launch into the same folder is refused.
+
+    Raises:
+        FrameworkError: the folder cannot be written, or another process trains in it.
+    """
+    return Tracker.open(
         folder.path,
         uri=tracking_uri(config, folder),
         experiment=config.experiment or recipe.name,
         run_name=config.run_name or folder.path.name,
     )
+
+
+def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFolder, stream: Stream) -> None:
+    """Tell the tracker what is trained, with what code and on which data."""
     tracker.params(headline(recipe) | {"engine": config.engine, "precision": config.precision})
     command = command_line()
     tracker.tags(
@@ -31,14 +43,26 @@ def open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder, stream: S
             "framework.recipe": recipe.name,
             "framework.science_hash": science_hash(recipe),
             "framework.data_fingerprint": stream.fingerprint,
-            "framework.data_location": redact(str(stream.describe()["location"])),
+            "framework.data_location": redact_text(str(stream.describe()["location"])),
             "framework.command": command,
             "framework.git_commit": _revision(),
         }
     )
     tracker.note(f"**{recipe.name}**: {recipe.paper}\n\n`{command}`")
     tracker.artifact(folder.recipe)
-    return tracker
+
+
+def log_generator(tracker: Tracker | NullTracker, checkpoint: Path) -> None:
+    """What sampling needs goes to MLflow too, so that `framework sample runs:/<id>` works elsewhere."""
+    for name in ("manifest.json", *Checkpoint.open(checkpoint).ema_files):
+        tracker.artifact(checkpoint / name, folder=f"checkpoints/{checkpoint.name}")
+
+
+def journal_is_closed(folder: RunFolder) -> bool:
+    """Whether the last launch of a run came to its end in the journal."""
+    path = folder.path / JOURNAL_NAME
+    kinds = [record["kind"] for _, record in read_journal(path)] if path.exists() else []
+    return "start" not in kinds or "end" in kinds[len(kinds) - 1 - kinds[::-1].index("start") :]
 
 
 def tracking_uri(config: RunConfig, folder: RunFolder) -> str | None:
@@ -62,12 +86,8 @@ def headline(recipe: Recipe) -> dict[str, object]:
 
 
 def command_line() -> str:
-    """This process's command line without passwords in URIs."""
-    words = []
-    for word in sys.argv:
-        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        words.append(f"{flag}{equals}{redact(value) if '://' in value else value}")
-    return shlex.join(words)
+    """This process's command line without secrets in locations."""
+    return shlex.join(redact_text(word) for word in sys.argv)
 
 
 def _revision() -> str:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from framework import R1, Alternating, Drift, GradientPenalty, Hinge, LeastSquares, NonSaturating, Wasserstein
+from framework.games.scores import Scores
 from framework.networks.blocks.spectral import SpectralNorm
 from framework.recipe import Recipe, RecipeError
+from framework.runtime.seeding import Draws
 from tests.helpers.play import Played, small_recipe, smooth_recipe, start, steps, synthetic
 
 
@@ -59,16 +61,13 @@ def test_critic_steps_consume_fresh_images_and_advance_the_clock() -> None:
 def test_the_opponent_is_not_changed_by_a_turn() -> None:
     played = start(smooth_recipe())
     game = played.game
-    batch = next(synthetic(played.recipe, played.share))
-    from framework.games.scores import Scores
-    from framework.runtime.seeding import Draws
-
+    real, labels = game._real(next(synthetic(played.recipe, played.share)))
     draws, generator = Draws(seed=0, images=0), game.generator.network
     before = {n: p.detach().clone() for n, p in generator.named_parameters()}
-    game._discriminator_turn(batch, 0, 0, draws, Scores())
+    game._discriminator_turn(real, labels, 0, 0, draws, Scores())
     assert all(torch.equal(before[n], p) and p.grad is None for n, p in generator.named_parameters())
     judged = {n: p.detach().clone() for n, p in game.discriminator.network.named_parameters()}
-    game._generator_turn(batch, 0, draws, Scores())
+    game._generator_turn(real, labels, 0, draws, Scores())
     assert all(torch.equal(judged[n], p) and p.grad is None for n, p in game.discriminator.network.named_parameters())
 
 
@@ -103,6 +102,49 @@ def test_unconditional() -> None:
     recipe = replace(recipe, data=replace(recipe.data, classes=0))
     played = start(recipe)
     assert bool(steps(played, count=1)["scores/loss/G"].isfinite().all())
+
+
+@pytest.mark.parametrize("side", ["generator", "discriminator"])
+def test_a_turn_that_is_not_finite_leaves_no_trace(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = start(small_recipe(), dtype=torch.float64)
+    steps(played, count=2)
+    game, average = played.game, played.game.average
+    networks = (game.generator.network, game.discriminator.network)
+    # Spectral norm's vectors move on with the turn; they depend on weights only, which stay finite.
+    state = {
+        f"{i}/{name}": value.clone()
+        for i, network in enumerate(networks)
+        for name, value in network.state_dict().items()
+        if not name.endswith((".u", ".v"))
+    }
+    averaged = {key: value.clone() for key, value in average.weights.items()}
+    latents = game._latents
+    poisoned = {"generator": "generator", "discriminator": "discriminator/0"}[side]
+
+    def with_nan(draws: Draws, purpose: str, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        z, y = latents(draws, purpose, labels)
+        return (torch.full_like(z, torch.nan), y) if purpose == poisoned else (z, y)
+
+    monkeypatch.setattr(game, "_latents", with_nan)
+    _, finite = game.step(synthetic(played.recipe, played.share, 24), images=24)
+    assert not finite
+    assert all(torch.equal(average.weights[key], value) for key, value in averaged.items())
+    changed = {
+        key for key, value in state.items() if not torch.equal(networks[int(key[0])].state_dict()[key[2:]], value)
+    }
+    # The discriminator's own turn was good when the generator's was not, and stays.
+    assert all(key.startswith("1/") for key in changed)
+    assert (changed == set()) == (side == "discriminator")
+    monkeypatch.undo()
+    steps(played, begin=36, count=1)
+    assert all(bool(v.isfinite().all()) for network in networks for v in network.state_dict().values())
+    with average.swapped_in() as network:
+        assert bool(network(torch.ones(2, 8).double(), torch.tensor([0, 1])).isfinite().all())
+
+
+def test_a_penalty_of_the_wrong_player_is_refused() -> None:
+    with pytest.raises(RecipeError, match="R1 is a penalty of the discriminator"):
+        Alternating(loss=Hinge(), generator_terms=(R1(weight=1.0),))
 
 
 def test_no_critic_is_no_game() -> None:

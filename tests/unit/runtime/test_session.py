@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from framework.runtime.session import LaunchError, _asked_on_command_line, open_session
+from framework.runtime.session import (
+    LaunchError,
+    _asked_on_command_line,
+    adopt_environment,
+    open_session,
+    told_processes,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,10 +39,38 @@ def test_the_config_file_counts(tmp_path: Path) -> None:
 
 
 def test_a_world_of_one_where_more_were_asked_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_PROCID", "0")
-    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setattr(
+        "framework.runtime.session._parent_command", lambda: ["accelerate", "launch", "--num_processes", "4"]
+    )
     with pytest.raises(LaunchError, match="asked for 4 processes, but this one sees a world of 1"), open_session():
         raise AssertionError("must not open")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+        ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    ],
+)
+def test_the_variables_of_mpirun_and_srun_are_adopted(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]) -> None:
+    ours = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    for name, value in zip(names, ("3", "8", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    for name in (*ours, "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(LaunchError, match="MASTER_ADDR and MASTER_PORT are not set"):
+        adopt_environment()
+    monkeypatch.setenv("MASTER_ADDR", "node0")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    adopt_environment()
+    assert [os.environ.pop(name) for name in ours] == ["3", "8", "1"]
+
+
+def test_a_world_size_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "abc")
+    with pytest.raises(LaunchError, match="WORLD_SIZE='abc'"):
+        told_processes()
 
 
 def test_one_process_alone() -> None:

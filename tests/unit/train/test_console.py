@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from framework.errors import FrameworkError
+from framework.tracking.uri import redact_text
 from framework.train.clock import crossed
 from framework.train.config import RunConfig
 from framework.train.console import Status
@@ -69,7 +71,8 @@ def test_data_beside_the_recipe_unless_told_otherwise(tmp_path: Path, monkeypatc
     from dataclasses import replace
 
     assert data_location(replace(recipe, data=there), RunConfig()) == str(tmp_path / "shards")
-    assert data_location(recipe, RunConfig()) == "synthetic"
+    with pytest.raises(FrameworkError, match=r"neither at .* nor at .* --data"):
+        data_location(recipe, RunConfig())
     assert data_location(recipe, RunConfig(data="https://x/")) == "https://x/"
 
 
@@ -84,6 +87,8 @@ def test_passwords_do_not_reach_the_tracker(monkeypatch: pytest.MonkeyPatch) -> 
     ]
     monkeypatch.setattr(sys, "argv", argv)
     assert "secret" not in command_line()
+    for text in ("pipe:curl https://me:secret@h/x", "http://a/x http://u:secret@h/y", "https://h/x.tar?sig=secret&b=1"):
+        assert "secret" not in redact_text(text)
     assert "--set seed=1" in command_line()
 
 
@@ -93,3 +98,22 @@ def test_the_parameter_table_holds_what_was_chosen() -> None:
     assert told["game.loss.type"] == "Hinge"
     assert "generator.type" not in told
     assert "discriminator.clip_norm" not in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"keep_last": 0}, "--keep-last 0: must be at least 1"),
+        ({"keep_every_images": 0}, "--keep-every-images 0"),
+        ({"micro_batches": 0}, "--micro-batches 0"),
+        ({"workers": -1}, "--workers -1"),
+        ({"json": True}, "--json belongs to --dry-run"),
+        ({"data": ""}, "--data: give a folder"),
+        ({"out": Path("")}, "--out: give a folder"),
+        ({"tracking": "http://[bad"}, r"--tracking http://\[bad"),
+        ({"tracking": "foo"}, "no MLflow tracking URI"),
+    ],
+)
+def test_flags_that_cannot_work_are_refused(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(FrameworkError, match=message):
+        RunConfig(**flags).check()  # type: ignore[arg-type]
