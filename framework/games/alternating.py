@@ -58,6 +58,36 @@ class Alternating:
         return self.critic_steps * batch_size
 
 
+@dataclass(frozen=True, kw_only=True)
+class Deal:
+    """One process's part of one micro-batch of one turn."""
+
+    real: Tensor
+    """(n, C, H, W) in [-1, 1]."""
+    labels: Tensor | None
+    z: Tensor
+    """(n, z_dim)."""
+    fake_labels: Tensor | None
+    uniform: Callable[[str], Tensor]
+    """Per-image numbers in [0, 1) for a penalty, by what they are for."""
+    weight: float
+    """See `share.Micro`."""
+    last: bool
+
+    def evidence(self, player: Engine, fake: Tensor, on_real: Tensor | None, on_fake: Tensor) -> Evidence:
+        """What penalties look at."""
+        return Evidence(
+            network=player.network,
+            real=self.real,
+            fake=fake,
+            labels=self.labels,
+            fake_labels=self.fake_labels,
+            real_logits=on_real,
+            fake_logits=on_fake,
+            uniform=self.uniform,
+        )
+
+
 class AlternatingGame:
     """Plays an `Alternating` with a generator and a discriminator engine.
 
@@ -117,75 +147,44 @@ class AlternatingGame:
     def _discriminator_turn(
         self, real: Tensor, labels: Tensor | None, turn: int, images: int, draws: Draws, scores: Scores
     ) -> bool:
-        player, purpose = self.discriminator, f"discriminator/{turn}"
-        z, fake_labels = self._latents(draws, purpose, labels)
+        player = self.discriminator
         due = [term for term in self.rules.discriminator_terms if term.due(images // self._recipe.batch_size)]
         with player.resident():
             power_iteration(player.network)  # once per turn, so that micro-batches do not change the weights in use
-            for micro in self._micros:
+            for deal in self._deals(real, labels, draws, f"discriminator/{turn}"):
                 with torch.no_grad(), self.generator.autocast():
-                    fake = self.generator.network(z[micro.local], _rows(fake_labels, micro)).to(self._dtype)
+                    fake = self.generator.network(deal.z, deal.fake_labels).to(self._dtype)
                 with player.autocast():
-                    on_real = player.network(real[micro.local], _rows(labels, micro))
-                    on_fake = player.network(fake, _rows(fake_labels, micro))
+                    on_real = player.network(deal.real, deal.labels)
+                    on_fake = player.network(fake, deal.fake_labels)
                 on_real, on_fake = on_real.to(self._dtype), on_fake.to(self._dtype)
                 loss = self.rules.loss.discriminator(on_real, on_fake)
-                scores.add("loss/D", loss, weight=micro.weight)
-                evidence = Evidence(
-                    network=player.network,
-                    real=real[micro.local],
-                    fake=fake,
-                    labels=_rows(labels, micro),
-                    fake_labels=_rows(fake_labels, micro),
-                    real_logits=on_real,
-                    fake_logits=on_fake,
-                    uniform=self._uniform(draws, purpose, micro),
-                )
-                loss = self._with_terms(loss, due, evidence, scores, micro)
-                player.backward(loss * micro.weight, last=micro.last)
-                scores.add("logits/real", on_real.mean(), weight=micro.weight)
-                scores.add("logits/fake", on_fake.mean(), weight=micro.weight)
-                scores.add("sign/real", on_real.sign().mean(), weight=micro.weight)
+                scores.add("loss/D", loss, weight=deal.weight)
+                scores.add("logits/real", on_real.mean(), weight=deal.weight)
+                scores.add("logits/fake", on_fake.mean(), weight=deal.weight)
+                scores.add("sign/real", on_real.sign().mean(), weight=deal.weight)
+                loss = loss + _penalties(due, deal.evidence(player, fake, on_real, on_fake), scores, deal.weight)
+                player.backward(loss * deal.weight, last=deal.last)
         return self._finish_turn(player, self._recipe.discriminator.schedule.at(images), "D", scores)
 
     def _generator_turn(self, real: Tensor, labels: Tensor | None, images: int, draws: Draws, scores: Scores) -> bool:
-        player, purpose = self.generator, "generator"
-        z, fake_labels = self._latents(draws, purpose, labels)
+        player = self.generator
         due = [term for term in self.rules.generator_terms if term.due(images // self.step_images)]
         with player.resident(), self.discriminator.frozen() as judge:
             power_iteration(player.network)
-            for micro in self._micros:
+            for deal in self._deals(real, labels, draws, "generator"):
                 with player.autocast():
-                    fake = player.network(z[micro.local], _rows(fake_labels, micro))
+                    fake = player.network(deal.z, deal.fake_labels)
                 with self.discriminator.autocast():
-                    on_fake = judge(fake, _rows(fake_labels, micro)).to(self._dtype)
+                    on_fake = judge(fake, deal.fake_labels).to(self._dtype)
                     on_real = None
                     if self.rules.loss.needs_real_logits:
-                        on_real = judge(real[micro.local], _rows(labels, micro)).to(self._dtype)
+                        on_real = judge(deal.real, deal.labels).to(self._dtype)
                 loss = self.rules.loss.generator(on_fake, on_real)
-                scores.add("loss/G", loss, weight=micro.weight)
-                evidence = Evidence(
-                    network=player.network,
-                    real=real[micro.local],
-                    fake=fake,
-                    labels=_rows(labels, micro),
-                    fake_labels=_rows(fake_labels, micro),
-                    real_logits=on_real,
-                    fake_logits=on_fake,
-                    uniform=self._uniform(draws, purpose, micro),
-                )
-                loss = self._with_terms(loss, due, evidence, scores, micro)
-                player.backward(loss * micro.weight, last=micro.last)
+                scores.add("loss/G", loss, weight=deal.weight)
+                loss = loss + _penalties(due, deal.evidence(player, fake, on_real, on_fake), scores, deal.weight)
+                player.backward(loss * deal.weight, last=deal.last)
         return self._finish_turn(player, self._recipe.generator.schedule.at(images), "G", scores)
-
-    def _with_terms(self, loss: Tensor, due: list[Penalty], evidence: Evidence, scores: Scores, micro: Micro) -> Tensor:
-        # In the same backward as the loss, so that gradients are reduced once; outside autocast, because second
-        # derivatives need fp32.
-        for term in due:
-            penalty = term(evidence)
-            scores.add(f"penalty/{type(term).__name__}", penalty / term.every, weight=micro.weight)
-            loss = loss + penalty
-        return loss
 
     @staticmethod
     def _finish_turn(player: Engine, lr_factor: float, letter: str, scores: Scores) -> bool:
@@ -202,6 +201,20 @@ class AlternatingGame:
         if self._recipe.data.classes == 0:
             return images, None
         return images, batch.labels.to(self.device, non_blocking=True)
+
+    def _deals(self, real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[Deal]:
+        """This process's micro-batches of one turn."""
+        z, fake_labels = self._latents(draws, purpose, labels)
+        for micro in self._micros:
+            yield Deal(
+                real=real[micro.local],
+                labels=_rows(labels, micro),
+                z=z[micro.local],
+                fake_labels=_rows(fake_labels, micro),
+                uniform=self._uniform(draws, purpose, micro),
+                weight=micro.weight,
+                last=micro.last,
+            )
 
     def _latents(self, draws: Draws, purpose: str, real_labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """This process's rows of the global latents (n, z_dim) and labels (n,)."""
@@ -223,6 +236,20 @@ class AlternatingGame:
             return mine.to(self.device, self._dtype)
 
         return draw
+
+
+def _penalties(due: list[Penalty], evidence: Evidence, scores: Scores, weight: float) -> Tensor | float:
+    """The sum of the penalties that are due.
+
+    They join the loss in one backward, so that gradients are reduced once, and are computed outside autocast, because
+    second derivatives need fp32.
+    """
+    total: Tensor | float = 0.0
+    for term in due:
+        penalty = term(evidence)
+        scores.add(f"penalty/{type(term).__name__}", penalty / term.every, weight=weight)
+        total = total + penalty
+    return total
 
 
 def _rows(labels: Tensor | None, micro: Micro) -> Tensor | None:
