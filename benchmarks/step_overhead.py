@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable
+from json import dumps
 from pathlib import Path
 
 import torch
@@ -112,11 +112,11 @@ def seconds(step: Callable[[], object], steps: int) -> float:
     return (time.process_time() - begun) / steps
 
 
-def main(*, json_file: Path | None = None, rounds: int = 7, steps: int = 8, batch_size: int = 64) -> None:
+def main(*, json: Path | None = None, rounds: int = 7, steps: int = 8, batch_size: int = 64) -> None:
     """Print seconds per step of both loops and their ratio.
 
     Args:
-        json_file: Also write the figures there.
+        json: Also write the figures there.
         rounds: Alternating rounds.
         steps: Steps per side and round.
         batch_size: Images per step.
@@ -135,8 +135,8 @@ def main(*, json_file: Path | None = None, rounds: int = 7, steps: int = 8, batc
     ratios = [row["framework"] / row["hand-written"] for row in table]
     summary = {"median_ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
     print(f"framework / hand-written: median {summary['median_ratio']:.3f} [{min(ratios):.3f} - {max(ratios):.3f}]")
-    if json_file:
-        json_file.write_text(json.dumps({"rounds": table, **summary, "torch": torch.__version__}, indent=2) + "\n")
+    if json:
+        json.write_text(dumps({"rounds": table, **summary, "torch": torch.__version__}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
