@@ -102,7 +102,9 @@ def test_standing_statistics_and_raw_weights_change_the_images(trained: Path, tm
         (("--classes", "sofa"), "knows the names T-shirt/top"),
         (("--classes", "12"), "0 ... 9"),
         (("--grid", "8"), "COLUMNSxROWS"),
-        (("--truncation", "-1"), "must be positive"),
+        (("--truncation", "-1"), "must be at least 0.05"),
+        (("--device", "nonsense"), "--device nonsense"),
+        (("--npz", "x"), "must end in .npz"),
     ],
 )
 def test_wrong_arguments_are_explained(trained: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
