@@ -130,7 +130,8 @@ class Batches(Iterator[Batch]):
         self._buffers = Buffers(pin_memory=loading.pin_memory)
         self._rows_per_task = share.rows_per_task(loading.workers)
         self.num_skipped = 0
-        self._unusable: set[str] = set()
+        self._epoch_samples, self._epoch, self._skipped_in_epoch = order.count, 0, 0
+        self._told: set[str] = set()
         self._pool, self._prefetcher = _start(plan, order, loading, self._rows_per_task)
         self._finalizer = weakref.finalize(self, _stop, self._pool, self._prefetcher)
 
@@ -143,7 +144,7 @@ class Batches(Iterator[Batch]):
             job, images, micros = self._pending.popleft()
             rows = self._pool.wait(job)
             skipped = [text for row in rows for text in row.skipped]
-            self._count_skipped(skipped)
+            self._count_skipped(skipped, position=job.positions[0] if job.positions else 0)
         except BaseException:
             self.close()
             raise
@@ -187,15 +188,18 @@ class Batches(Iterator[Batch]):
             self._position += self._share.batch_size
             self._position = self._position if stop is None else min(self._position, stop)
 
-    def _count_skipped(self, skipped: list[str]) -> None:
-        # Every epoch meets the same damaged samples again: each is told once and counts once towards the limit.
+    def _count_skipped(self, skipped: list[str], *, position: int) -> None:
+        # Every epoch meets the same damaged samples again: each is told once, and the limit is one of an epoch.
         for text in skipped:
-            if text not in self._unusable:
-                self._unusable.add(text)
+            if text not in self._told:
+                self._told.add(text)
                 _LOG.warning("skipped: %s", text)
         self.num_skipped += len(skipped)
-        if len(self._unusable) > self._options.max_skipped:
-            raise too_many_skipped(len(self._unusable), self._options.max_skipped, skipped[-1])
+        if position // self._epoch_samples != self._epoch:
+            self._epoch, self._skipped_in_epoch = position // self._epoch_samples, 0
+        self._skipped_in_epoch += len(skipped)
+        if self._skipped_in_epoch > self._options.max_skipped:
+            raise too_many_skipped(self._skipped_in_epoch, self._options.max_skipped, skipped[-1])
 
 
 def _start(

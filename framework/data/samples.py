@@ -171,7 +171,8 @@ class SampleReader:
 def too_many_skipped(count: int, limit: int, last: str) -> DataError:
     """The error of the policy "skip" when it has been used too often."""
     return DataError(
-        f"{count} samples skipped, the limit is {limit}; `framework data verify` lists them; the last: {last}"
+        f"{count} samples skipped in one epoch, the limit is {limit}; `framework data verify` lists them; "
+        f"the last: {last}"
     )
 
 

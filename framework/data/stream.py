@@ -135,7 +135,7 @@ def open_stream(
         cache_folder: for remote shards and for records of foreign ones; default `~/.cache/framework/shards`.
         cache_bytes: bound of the cache, shared by all processes that use the folder.
         on_bad_sample: "error" raises; "skip" takes the next sample of the same block instead, logs and counts.
-        max_skipped: different unusable samples per iterator after which "skip" raises, too.
+        max_skipped: samples skipped in an epoch (by this rank) after which "skip" raises, too.
         workers: loading threads or processes of this rank; 0 loads in the consumer.
         worker_kind: "process" or "thread". Both cost the same CPU time, but threads wait for the interpreter lock of a
             busy training loop (and it for them): half the throughput beside small steps. Threads start at once.

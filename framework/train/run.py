@@ -34,6 +34,7 @@ from framework.train.tracked import introduce, journal_is_closed, log_generator,
 
 SIDES = ("generator", "discriminator")
 NUM_REALS_SHOWN_FROM = 600
+MOST_SKIPPED_SAMPLES = 1_000  # by one process in one epoch, with --on-bad-sample skip
 RESUMES = "; the same command resumes"
 
 
@@ -160,6 +161,7 @@ def _open_stream(this: Run) -> Stream:
         cache_folder=config.cache_folder,
         cache_bytes=int(config.cache_gb * 1e9),
         on_bad_sample=config.on_bad_sample,
+        max_skipped=MOST_SKIPPED_SAMPLES,
         workers=config.workers,
         pin_memory=this.session.device.type == "cuda",
         channels_last=True,
