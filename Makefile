@@ -31,7 +31,7 @@ dev: $(VENV)/.installed-dev
 
 train: env  ## train the quick start on 2 processes; again: continue
 	$(BIN)/accelerate launch --config_file $(CONFIG) $(RECIPE) --out $(OUT) \
-		--log-every-images 1k --sample-every-images 5k --save-every-images 10k $(ARGS)
+		--log-every-images 1k --sample-every-images 3k --save-every-images 6k $(ARGS)
 
 review: env  ## open MLflow on the run
 	$(BIN)/framework review $(OUT)

@@ -22,9 +22,9 @@ RECIPE = Recipe(
         optimizer=Adam(lr=8e-4, betas=(0.0, 0.9)),
     ),
     game=Alternating(loss=Hinge()),
-    averaging=Averaging(half_life_images=5_000),
+    averaging=Averaging(half_life_images=2_000, ramp_up=None),
     batch_size=16,
-    images=30_000,
+    images=18_000,
 )
 
 if __name__ == "__main__":
