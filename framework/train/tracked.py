@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from framework.checkpoint import Checkpoint
@@ -36,7 +37,7 @@ def open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder) -> Tracke
 
 def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFolder, stream: Stream) -> None:
     """Tell the tracker what is trained, with what code and on which data."""
-    tracker.params(headline(recipe) | {"engine": config.engine, "precision": config.precision})
+    tracker.params(headline(recipe, changed=config.set) | {"engine": config.engine, "precision": config.precision})
     command = command_line()
     tracker.tags(
         {
@@ -72,17 +73,26 @@ def tracking_uri(config: RunConfig, folder: RunFolder) -> str | None:
     return embedded_uri(folder.path.parent) if config.tracking == "default" else config.tracking
 
 
-def headline(recipe: Recipe) -> dict[str, object]:
-    """The recipe's leaves for MLflow's parameter table; what is unset or says only what kind of part it is stays out.
+HEADLINE = (
+    "data.resolution",
+    "batch_size",
+    "generator.optimizer.lr",
+    "discriminator.optimizer.lr",
+    "game.loss.type",
+    "seed",
+)
 
-    The whole recipe is the artifact `recipe.json`.
+
+def headline(recipe: Recipe, *, changed: Sequence[str] = ()) -> dict[str, object]:
+    """The few leaves of the recipe that MLflow shall show as parameters, and those that `--set` changed.
+
+    MLflow prints every parameter above each sample grid, so a whole recipe would hide the images; all of it is the
+    artifact `recipe.json`.
     """
-    told = {"game.loss.type", "game.type"}
-    return {
-        path: value
-        for path, value in leaves(describe(recipe))
-        if value is not None and (not path.endswith("type") or path in told)
-    }
+    paths = dict.fromkeys((*HEADLINE, *(assignment.partition("=")[0] for assignment in changed)))
+    told = dict(leaves(describe(recipe)))
+    options = {path.replace(".options.", "."): value for path, value in told.items()}
+    return {path: value for path in paths if (value := (told | options).get(path)) is not None}
 
 
 def command_line() -> str:
