@@ -26,6 +26,7 @@ from framework.engines.averaging import Average
 from framework.engines.choose import build_engine
 from framework.games.alternating import Alternating, AlternatingGame
 from framework.games.share import BatchShare
+from framework.networks import latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.recipe import Recipe
 from framework.runtime.seeding import Draws, seed_torch
@@ -76,7 +77,7 @@ def hand_written_step(recipe: Recipe, batch: Batch) -> Callable[[], object]:
     average = copy.deepcopy(generator).requires_grad_(False)
     g_adam = recipe.generator.optimizer.build(generator.parameters())
     d_adam = recipe.discriminator.optimizer.build(discriminator.parameters())
-    size, classes, z_dim = recipe.batch_size, recipe.data.classes, int(generator.z_dim)  # type: ignore[arg-type]
+    size, classes, z_dim = recipe.batch_size, recipe.data.classes, latent_size(generator)
 
     def latents() -> tuple[Tensor, Tensor]:
         return torch.randn(size, z_dim), torch.randint(classes, (size,))

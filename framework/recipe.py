@@ -22,6 +22,9 @@ from framework.suggest import nearest
 OPERATIONAL = {"science": False}
 """Metadata of a field that may differ when a run is resumed: it does not enter the science hash."""
 
+SIDES = ("generator", "discriminator")
+"""The fields of a recipe that hold a `Player`."""
+
 EngineName = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
 
 
@@ -269,7 +272,7 @@ class Recipe:
     def __post_init__(self) -> None:
         _require(self.batch_size > 0, f"batch_size={self.batch_size} must be positive")
         _require(self.images > 0, f"images={self.images} must be positive")
-        for side in ("generator", "discriminator"):
+        for side in SIDES:
             try:
                 getattr(self, side).network.resolved(self.data.derived())
             except RecipeError as error:

@@ -17,6 +17,7 @@ from framework.engines.averaging import AVERAGED_BUFFERS, Average
 from framework.engines.base import Engine, StepReport
 from framework.games.scores import Scores
 from framework.games.share import BatchShare, Micro
+from framework.networks import latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.penalties import Evidence, Penalty
@@ -108,7 +109,7 @@ class AlternatingGame:
     ) -> None:
         self.rules, self.generator, self.discriminator = rules, generator, discriminator
         self.average, self._recipe, self._micros = average, recipe, share.micros()
-        self._z_dim = int(generator.network.z_dim)  # type: ignore[arg-type]
+        self._z_dim = latent_size(generator.network)
         parameter = next(generator.network.parameters())
         self.device, self._dtype = parameter.device, parameter.dtype
         self.step_images = rules.images_per_step(recipe.batch_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from framework.networks import latent_size
 from framework.networks.blocks.norm import standing_statistics
 from framework.runtime.seeding import Draws
 
@@ -44,6 +45,6 @@ def settle_statistics(network: nn.Module, *, classes: int, num_batches: int, see
     with standing_statistics(network, statistics="local"):
         for index in range(num_batches):
             draws = Draws(seed=seed, images=index)
-            z = draws.normal("standing", batch_size, int(network.z_dim)).to(parameter)  # type: ignore[arg-type]
+            z = draws.normal("standing", batch_size, latent_size(network)).to(parameter)
             labels = draws.integers("standing/labels", classes, batch_size).to(parameter.device) if classes else None
             network(z, labels)

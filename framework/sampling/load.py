@@ -13,6 +13,7 @@ from torch import nn
 from framework.checkpoint import Checkpoint, resolve
 from framework.describe import network_from
 from framework.errors import FrameworkError
+from framework.networks import latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.sampling.generate import POWER_ITERATIONS
 
@@ -41,7 +42,7 @@ class LoadedGenerator:
     @property
     def z_dim(self) -> int:
         """Length of the latent vector."""
-        return int(self.network.z_dim)  # type: ignore[arg-type]
+        return latent_size(self.network)
 
 
 def load_generator(

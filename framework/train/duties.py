@@ -14,6 +14,7 @@ from torch import Tensor
 from framework.checkpoint import Writer
 from framework.describe import describe, science, science_hash
 from framework.engines.averaging import Average
+from framework.networks import latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.quantities import format_count
 from framework.recipe import Recipe
@@ -118,7 +119,7 @@ class Duties:
         labels = grid_labels(rows=GRID_ROWS, columns=columns, classes=self.recipe.data.classes)
         with self.average.swapped_in() as network:
             power_iteration(network, steps=POWER_ITERATIONS)
-            z_dim = int(network.z_dim)  # type: ignore[arg-type]
+            z_dim = latent_size(network)
             z = latents(seed=self.recipe.seed, count=GRID_ROWS * columns, z_dim=z_dim)
             pixels = generate(network, z, labels)
         if self.session.is_main:

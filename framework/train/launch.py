@@ -17,13 +17,12 @@ from framework import override
 from framework.describe import describe
 from framework.errors import FrameworkError
 from framework.games.share import BatchShare
-from framework.recipe import Recipe
+from framework.recipe import SIDES, Recipe
 from framework.runtime.session import adopt_environment, told_processes
 from framework.train.config import RunConfig
 from framework.train.console import fail
 
 USER_ERROR, PEER_LOST = 2, 1
-SIDES = ("generator", "discriminator")
 
 
 def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:

@@ -13,11 +13,10 @@ from torch import nn
 from framework.describe import describe, dumps, science_hash
 from framework.engines.choose import check
 from framework.games.share import BatchShare
+from framework.networks import latent_size
 from framework.quantities import format_bytes, format_count
-from framework.recipe import Recipe
+from framework.recipe import SIDES, Recipe
 from framework.train.config import RunConfig
-
-SIDES = ("generator", "discriminator")
 
 
 @dataclass
@@ -70,7 +69,7 @@ def _activations(networks: dict[str, nn.Module], recipe: Recipe, local: int) -> 
     generator, discriminator = networks["generator"], networks["discriminator"]
     with torch.device("meta"):
         labels = torch.zeros(local, dtype=torch.int64) if recipe.data.classes else None
-        z = torch.zeros(local, int(generator.z_dim))  # type: ignore[arg-type]
+        z = torch.zeros(local, latent_size(generator))
         own, judged = _SavedBytes(), _SavedBytes()
         with torch.autograd.graph.saved_tensors_hooks(own.pack, lambda tensor: tensor):
             images = generator(z, labels)

@@ -16,7 +16,7 @@ from framework.engines.choose import build_engine, check
 from framework.games.alternating import Alternating, AlternatingGame
 from framework.games.share import BatchShare
 from framework.quantities import format_count
-from framework.recipe import Recipe
+from framework.recipe import SIDES, Recipe
 from framework.runtime.health import FiniteGuard
 from framework.runtime.seeding import seed_torch
 from framework.runtime.session import Session
@@ -32,7 +32,6 @@ from framework.train.loop import Outcome, Window, train
 from framework.train.state import TrainingState
 from framework.train.tracked import introduce, journal_is_closed, log_generator, open_tracker
 
-SIDES = ("generator", "discriminator")
 NUM_REALS_SHOWN_FROM = 600
 MOST_SKIPPED_SAMPLES = 1_000  # by one process in one epoch, with --on-bad-sample skip
 RESUMES = "; the same command resumes"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -117,8 +116,3 @@ def unequal(a: Path, b: Path) -> list[str]:
     left, right = tensors(a), tensors(b)
     assert left.keys() == right.keys()
     return [key for key in left if not torch.equal(left[key], right[key])]
-
-
-def needs(program: str) -> bool:
-    """Whether a program is installed."""
-    return shutil.which(program) is not None
