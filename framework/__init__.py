@@ -10,19 +10,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from framework.games.alternating import Alternating
+    from framework.games.rules import Alternating
+    from framework.growth import Growth, Phase
     from framework.objectives.adversarial import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
+    from framework.objectives.path_length import PathLength
     from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal
-    from framework.recipe import Adam, Averaging, Constant, Cosine, Linear, Network, Player, Recipe, Shards
+    from framework.recipe import Adam, Averaging, Network, Player, Recipe, Shards
+    from framework.schedules import Constant, Cosine, Linear, Ramp
     from framework.train.launch import launch
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "framework.games.alternating": ("Alternating",),
+    "framework.games.rules": ("Alternating",),
     "framework.objectives.adversarial": ("Hinge", "LeastSquares", "Minimax", "NonSaturating", "Wasserstein"),
     "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal"),
-    "framework.recipe": ("Adam", "Averaging", "Constant", "Cosine", "Linear", "Network", "Player", "Recipe", "Shards"),
+    "framework.growth": ("Growth", "Phase"),
+    "framework.objectives.path_length": ("PathLength",),
+    "framework.recipe": ("Adam", "Averaging", "Network", "Player", "Recipe", "Shards"),
+    "framework.schedules": ("Constant", "Cosine", "Linear", "Ramp"),
     "framework.train.launch": ("launch",),
 }
 
@@ -36,6 +42,7 @@ __all__ = [
     "Cosine",
     "Drift",
     "GradientPenalty",
+    "Growth",
     "Hinge",
     "LeastSquares",
     "Linear",
@@ -43,7 +50,10 @@ __all__ = [
     "Network",
     "NonSaturating",
     "Orthogonal",
+    "PathLength",
+    "Phase",
     "Player",
+    "Ramp",
     "Recipe",
     "Shards",
     "Wasserstein",

@@ -8,15 +8,16 @@ recipe refuses, when it is written, whatever could not work later.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import nn
 
 from framework.errors import FrameworkError
+from framework.growth import Growth, Segment
+from framework.schedules import Constant, Ramp, Schedule, value_at, values_of
 from framework.suggest import nearest
 
 OPERATIONAL = {"science": False}
@@ -37,59 +38,6 @@ def _require(condition: bool, message: str) -> None:
         raise RecipeError(message)
 
 
-class Schedule(Protocol):
-    """A factor on the learning rate as a function of the clock."""
-
-    def at(self, images: int) -> float:
-        """The factor after `images` images seen."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Constant:
-    """The learning rate stays as it is."""
-
-    def at(self, images: int) -> float:
-        """Return 1."""
-        return 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Linear:
-    """From 1 to `end` between `start_images` and `end_images`, constant outside."""
-
-    end_images: int
-    start_images: int = 0
-    end: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require(
-            0 <= self.start_images < self.end_images,
-            f"Linear: start_images={self.start_images} must lie before end_images={self.end_images}",
-        )
-
-    def at(self, images: int) -> float:
-        """The factor after `images` images seen."""
-        progress = (images - self.start_images) / (self.end_images - self.start_images)
-        return 1.0 + (self.end - 1.0) * min(1.0, max(0.0, progress))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cosine:
-    """From 1 to `end` along half a cosine over `end_images` images, constant afterwards."""
-
-    end_images: int
-    end: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require(self.end_images > 0, f"Cosine: end_images={self.end_images} must be positive")
-
-    def at(self, images: int) -> float:
-        """The factor after `images` images seen."""
-        progress = min(1.0, max(0.0, images / self.end_images))
-        return self.end + (1.0 - self.end) * 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Adam:
     """Adam (Kingma & Ba, arXiv:1412.6980). GANs commonly use `betas=(0.0, 0.9)`."""
@@ -97,13 +45,29 @@ class Adam:
     lr: float
     betas: tuple[float, float] = (0.0, 0.9)
     eps: float = 1e-8
+    beta2: Ramp | None = None
+    """Lets the second beta move with the clock (arXiv:2501.05441); None: it stays `betas[1]`."""
 
     moments: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
     """Names of the optimiser's per-parameter state, in checkpoints and in `torch.optim`."""
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, f"Adam: lr={self.lr} must be positive")
-        _require(all(0.0 <= b < 1.0 for b in self.betas), f"Adam: betas={self.betas} must lie in [0, 1)")
+        betas = (*self.betas, *(values_of(self.beta2) if self.beta2 else ()))
+        _require(all(0.0 <= b < 1.0 for b in betas), f"Adam: betas={betas} must lie in [0, 1)")
+
+    def lazy(self, *, every: int) -> Adam:
+        """Corrected for one extra step with the lazy penalties after every `every` steps.
+
+        With c = every / (every + 1): lr * c and betas ** c, so that the optimiser forgets as fast per image as without
+        the extra steps (StyleGAN2, arXiv:1912.04958, appendix B). Belongs to `Alternating(lazy_steps=True)`.
+        """
+        share = every / (every + 1)
+        return replace(self, lr=self.lr * share, betas=(self.betas[0] ** share, self.betas[1] ** share))
+
+    def betas_at(self, images: int) -> tuple[float, float]:
+        """Both betas after `images` images seen."""
+        return float(self.betas[0]), self.betas[1] if self.beta2 is None else self.beta2.at(images)
 
     def build(self, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser over `parameters`."""
@@ -207,11 +171,27 @@ class Player:
     """Factor on the optimiser's learning rate, a function of images seen."""
     clip_norm: float | None = None
     """Largest global gradient norm; None: no clipping."""
+    frozen: tuple[str, ...] = ()
+    """Parameters that are not trained, by the beginnings of their names, e.g. `("blocks.0", "blocks.1")`: freeze-D
+    (Mo et al., arXiv:2002.10964)."""
     engine: EngineName | None = field(default=None, metadata=OPERATIONAL)
     """This player's engine; None: the run's `--engine`."""
 
     def __post_init__(self) -> None:
         _require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} must be positive or None")
+
+    def build(self, derived: Mapping[str, Any]) -> nn.Module:
+        """The network, freshly initialised, with what is frozen marked so."""
+        network = self.network.build(**derived)
+        for prefix in self.frozen:
+            chosen = [p for name, p in network.named_parameters() if name == prefix or name.startswith(f"{prefix}.")]
+            if not chosen:
+                modules = [name for name, _ in network.named_modules() if name]
+                raise RecipeError(f"frozen: the network has no {prefix!r}{nearest(prefix, modules)}")
+            for parameter in chosen:
+                parameter.requires_grad_(False)
+        _require(any(p.requires_grad for p in network.parameters()), "frozen: leaves nothing to train")
+        return network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,23 +204,25 @@ class Averaging:
     counters) are copied.
     """
 
-    half_life_images: float = 10_000.0
+    half_life_images: float | Ramp = 10_000.0
     ramp_up: float | None = 0.05
     start_images: int = 0
     """Until then the average is a copy of the generator."""
 
     def __post_init__(self) -> None:
-        _require(self.half_life_images > 0, f"averaging.half_life_images={self.half_life_images} must be positive")
+        constant = isinstance(self.half_life_images, int | float)  # a ramp may begin at 0: no averaging
+        positive = all(value > 0 or (value == 0 and not constant) for value in values_of(self.half_life_images))
+        _require(positive, f"averaging.half_life_images={self.half_life_images} must be positive")
         _require(self.ramp_up is None or self.ramp_up > 0, f"averaging.ramp_up={self.ramp_up} must be positive or None")
 
     def kept_share(self, *, images_seen: int, step_images: int) -> float:
         """The weight of the old average in the update after `images_seen` images."""
         if images_seen <= self.start_images:
             return 0.0
-        half_life = self.half_life_images
+        half_life = value_at(self.half_life_images, images_seen)
         if self.ramp_up is not None:
             half_life = min(half_life, self.ramp_up * images_seen)
-        return 0.5 ** (step_images / half_life)
+        return 0.5 ** (step_images / half_life) if half_life > 0 else 0.0
 
 
 class Game(Protocol):
@@ -263,6 +245,8 @@ class Recipe:
     discriminator: Player
     game: Game
     averaging: Averaging = field(default_factory=Averaging)
+    growth: Growth | None = None
+    """Progressive growing; None: everything is trained at the data's resolution from the start."""
     batch_size: int
     """Real images per discriminator turn over all processes."""
     images: int = field(metadata=OPERATIONAL)
@@ -277,11 +261,26 @@ class Recipe:
                 getattr(self, side).network.resolved(self.data.derived())
             except RecipeError as error:
                 raise RecipeError(f"{side}.network: {error}") from None
+            grows = hasattr(getattr(self, side).network.cls, "grow")
+            _require(
+                self.growth is None or grows, f"growth: the {side}'s network has no method grow(resolution=, alpha=)"
+            )
+        if self.growth is not None:
+            last = self.growth.phases[-1].resolution
+            _require(last == self.data.resolution, f"growth ends at {last} px, the data has {self.data.resolution} px")
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The stretches of the clock between which the players change shape: one, unless the recipe grows."""
+        if self.growth is None:
+            resolution = self.data.resolution
+            return (Segment(resolution=resolution, start=0, end=self.images, batch_size=self.batch_size),)
+        critic_steps = self.game.images_per_step(self.batch_size) // self.batch_size
+        return self.growth.segments(batch_size=self.batch_size, critic_steps=critic_steps)
 
     def build_network(self, side: str) -> nn.Module:
         """The raw network of `generator` or `discriminator`, freshly initialised."""
         player: Player = getattr(self, side)
         try:
-            return player.network.build(**self.data.derived())
+            return player.build(self.data.derived())
         except FrameworkError as error:
             raise RecipeError(f"{side}.network: {error}") from None

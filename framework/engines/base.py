@@ -70,8 +70,11 @@ class Engine(Protocol):
         """Accumulate gradients; `last` marks the final backward before `step`, whose communication may overlap it."""
         ...
 
-    def step(self, *, lr_factor: float) -> StepReport:
-        """Reduce, vote, clip, update with `lr_factor` times the optimiser's learning rate, and clear the gradients."""
+    def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
+        """Reduce, vote, clip, update with `lr_factor` times the optimiser's learning rate, and clear the gradients.
+
+        `betas` replaces the optimiser's from this step on.
+        """
         ...
 
     def fragments(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[Fragment]:
@@ -97,3 +100,11 @@ class Engine(Protocol):
     def close(self) -> None:
         """Release what the engine holds."""
         ...
+
+
+def forget_moments(engine: Engine) -> None:
+    """Start the optimiser anew: moments become zero, its step count too."""
+    for fragment in engine.fragments(own=False):
+        if fragment.kind != "weight":
+            fragment.values.zero_()
+    engine.commit(steps_taken=0)

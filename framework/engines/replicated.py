@@ -75,7 +75,7 @@ class Replicated:
             self._reducer.note(loss)
         (loss * self._scale.scale if self._scale.enabled else loss).backward()
 
-    def step(self, *, lr_factor: float) -> StepReport:
+    def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
         """Average, vote, clip, update. A non-finite loss or norm on any process skips the update on all."""
         for parameter in self._parameters.values():
             if parameter.grad is None:
@@ -92,6 +92,8 @@ class Replicated:
                 torch.nn.utils.clip_grads_with_norm_(list(self._parameters.values()), self._clip_norm, norm_tensor)
             for group in self._optimizer.param_groups:
                 group["lr"] = self._spec.lr * lr_factor
+                if betas is not None:
+                    group["betas"] = betas
             self._optimizer.step()
         self._scale.update(finite=finite)
         self._clear()

@@ -6,22 +6,27 @@ recipe holds an `Alternating`; `AlternatingGame` plays it with two engines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from framework.engines.averaging import AVERAGED_BUFFERS, Average
 from framework.engines.base import Engine, StepReport
+from framework.games.augmenting import Augmenter
+from framework.games.deal import Deal, Dealer
+from framework.games.rules import Alternating
 from framework.games.scores import Scores
-from framework.games.share import BatchShare, Micro
-from framework.networks import latent_size
+from framework.games.share import BatchShare
+from framework.growth import Segment
+from framework.networks import grow, latent_size
+from framework.networks.blocks import moving
 from framework.networks.blocks.spectral import power_iteration
-from framework.objectives.adversarial import AdversarialLoss
-from framework.objectives.penalties import Evidence, Penalty
-from framework.recipe import Recipe, RecipeError
+from framework.networks.draw import stochastic_inputs
+from framework.objectives.penalties import Discriminate, Evidence, Memory, Penalty
+from framework.recipe import SIDES, Player, Recipe
 from framework.runtime.seeding import Draws
 
 
@@ -32,69 +37,16 @@ class RealBatch(Protocol):
     labels: Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class Alternating:
-    """Whose turn it is, and what is minimised in it."""
-
-    loss: AdversarialLoss
-    critic_steps: int = 1
-    """Discriminator turns per generator turn (BigGAN: 2, WGAN: 5)."""
-    discriminator_terms: tuple[Penalty, ...] = ()
-    generator_terms: tuple[Penalty, ...] = ()
-    fake_labels: Literal["uniform", "real"] = "uniform"
-    """Classes of generated images: drawn uniformly, or those of the real batch."""
-
-    def __post_init__(self) -> None:
-        if self.critic_steps < 1:
-            raise RecipeError(f"game.critic_steps={self.critic_steps} must be at least 1")
-        for side, terms in (("discriminator", self.discriminator_terms), ("generator", self.generator_terms)):
-            for term in terms:
-                if side not in term.players:
-                    raise RecipeError(
-                        f"game.{side}_terms: {type(term).__name__} is a penalty of the {' or '.join(term.players)}"
-                    )
-
-    def images_per_step(self, batch_size: int) -> int:
-        """Each discriminator turn consumes one global batch of real images."""
-        return self.critic_steps * batch_size
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deal:
-    """One process's part of one micro-batch of one turn."""
-
-    real: Tensor
-    """(n, C, H, W) in [-1, 1]."""
-    labels: Tensor | None
-    z: Tensor
-    """(n, z_dim)."""
-    fake_labels: Tensor | None
-    uniform: Callable[[str], Tensor]
-    """Per-image numbers in [0, 1) for a penalty, by what they are for."""
-    weight: float
-    """See `share.Micro`."""
-    last: bool
-
-    def evidence(self, player: Engine, fake: Tensor, on_real: Tensor | None, on_fake: Tensor) -> Evidence:
-        """What penalties look at."""
-        return Evidence(
-            network=player.network,
-            real=self.real,
-            fake=fake,
-            labels=self.labels,
-            fake_labels=self.fake_labels,
-            real_logits=on_real,
-            fake_logits=on_fake,
-            uniform=self.uniform,
-        )
-
-
 class AlternatingGame:
-    """Plays an `Alternating` with a generator and a discriminator engine.
+    """Plays an `Alternating` with a generator and a discriminator engine on one segment of the clock.
 
     Every random number is a function of (seed, images seen, purpose) drawn for the global batch, and every loss is a
     mean over the global batch, so the number of processes and of micro-batches does not change the game. Only batch
     statistics see the micro-batch: a batch norm normalises over one global micro-batch.
+
+    Attributes:
+        step_images: real images per step.
+        memory: what penalties and augmentation remember between turns, by player; part of a checkpoint.
     """
 
     def __init__(
@@ -106,13 +58,27 @@ class AlternatingGame:
         average: Average,
         recipe: Recipe,
         share: BatchShare,
+        segment: Segment | None = None,
+        memory: dict[str, Memory] | None = None,
     ) -> None:
         self.rules, self.generator, self.discriminator = rules, generator, discriminator
-        self.average, self._recipe, self._micros = average, recipe, share.micros()
-        self._z_dim = latent_size(generator.network)
+        self.average, self._recipe = average, recipe
+        self.segment = segment or recipe.segments()[0]
+        self.memory: dict[str, Memory] = memory if memory is not None else {side: {} for side in SIDES}
         parameter = next(generator.network.parameters())
         self.device, self._dtype = parameter.device, parameter.dtype
-        self.step_images = rules.images_per_step(recipe.batch_size)
+        self._batch_size = self.segment.batch_size
+        self.step_images = rules.images_per_step(self._batch_size)
+        self._dealer = Dealer(
+            micros=share.micros(),
+            batch_size=self._batch_size,
+            z_dim=latent_size(generator.network),
+            classes=recipe.data.classes,
+            draw_labels=rules.fake_labels == "uniform",
+            device=self.device,
+            dtype=self._dtype,
+        )
+        self._augmenter = Augmenter(rules.augment, self.memory["discriminator"])
         buffers = [*generator.network.named_buffers(), *discriminator.network.named_buffers()]
         self._statistics = [(b, b.clone()) for name, b in buffers if name.rpartition(".")[2] in AVERAGED_BUFFERS]
 
@@ -120,24 +86,33 @@ class AlternatingGame:
         """One step, starting when `images` images have been seen.
 
         A turn whose loss or gradient is not finite on any process changes nothing, and ends the step: batch-norm
-        statistics go back to what they were, later turns and the average wait for the next step.
+        statistics and memories go back to what they were, later turns and the average wait for the next step.
 
         Returns:
             The scores, and whether every turn had finite losses and gradients.
         """
         scores, draws = Scores(), Draws(seed=self._recipe.seed, images=images)
         finite = True
+        remembered = {side: {name: value.clone() for name, value in m.items()} for side, m in self.memory.items()}
         for buffer, kept in self._statistics:
             kept.copy_(buffer)
+        self._grow(images, scores)
         for turn in range(self.rules.critic_steps):
-            real, labels = self._real(next(batches))  # taken even when the turn is skipped: the clock goes on
-            turn_images = images + turn * self._recipe.batch_size
+            real, labels = self._real(next(batches), images)  # taken even when the turn is skipped: the clock goes on
+            turn_images = images + turn * self._batch_size
             finite = finite and self._discriminator_turn(real, labels, turn, turn_images, draws, scores)
         finite = finite and self._generator_turn(real, labels, images, draws, scores)
         if not finite:
             for buffer, kept in self._statistics:
                 buffer.copy_(kept)
+            for side, memory in remembered.items():
+                self.memory[side].clear()
+                self.memory[side].update(memory)
+            moving.forget(self.generator.network)
+            self._augmenter.forget()
             return scores, False
+        moving.advance(self.generator.network)
+        self._augmenter.adjust(step=self._turn_number(images) // self.rules.critic_steps, images=self.step_images)
         self.average.update(
             kept_share=self._recipe.averaging.kept_share(
                 images_seen=images + self.step_images, step_images=self.step_images
@@ -145,113 +120,156 @@ class AlternatingGame:
         )
         return scores, True
 
+    def _grow(self, images: int, scores: Scores) -> None:
+        """Set the players' shape, a function of the clock."""
+        if self._recipe.growth is None:
+            return
+        alpha = self.segment.alpha(images)
+        for player in (self.generator, self.discriminator):
+            grow(player.network, resolution=self.segment.resolution, alpha=alpha)
+        scores.add("growth/alpha", alpha)
+        scores.add("growth/resolution", float(self.segment.resolution))
+
+    def _turn_number(self, images: int) -> int:
+        """Discriminator turns since the segment began."""
+        return (images - self.segment.start) // self._batch_size
+
     def _discriminator_turn(
         self, real: Tensor, labels: Tensor | None, turn: int, images: int, draws: Draws, scores: Scores
     ) -> bool:
         player = self.discriminator
-        due = [term for term in self.rules.discriminator_terms if term.due(images // self._recipe.batch_size)]
+        joined, lazy = self._due(self.rules.discriminator_terms, self._turn_number(images))
+        strength = self._augmenter.strength(images)
+        if self._augmenter.active:
+            scores.add("augment/p", strength)
         with player.resident():
             power_iteration(player.network)  # once per turn, so that micro-batches do not change the weights in use
-            for deal in self._deals(real, labels, draws, f"discriminator/{turn}"):
-                with torch.no_grad(), self.generator.autocast():
-                    fake = self.generator.network(deal.z, deal.fake_labels).to(self._dtype)
+            for deal in self._dealer.deals(real, labels, draws, f"discriminator/{turn}"):
+                fake = self._imagined(deal)
+                judge = self._augmenter.through(player.network, strength=strength, draw=deal.draw)
                 with player.autocast():
-                    on_real = player.network(deal.real, deal.labels)
-                    on_fake = player.network(fake, deal.fake_labels)
+                    on_real, on_fake = judge("real")(deal.real, deal.labels), judge("fake")(fake, deal.fake_labels)
                 on_real, on_fake = on_real.to(self._dtype), on_fake.to(self._dtype)
                 loss = self.rules.loss.discriminator(on_real, on_fake)
                 scores.add("loss/D", loss, weight=deal.weight)
                 scores.add("logits/real", on_real.mean(), weight=deal.weight)
                 scores.add("logits/fake", on_fake.mean(), weight=deal.weight)
                 scores.add("sign/real", on_real.sign().mean(), weight=deal.weight)
-                loss = loss + _penalties(due, deal.evidence(player, fake, on_real, on_fake), scores, deal.weight)
+                self._augmenter.observe(on_real)
+                evidence = self._evidence("discriminator", judge("penalty"), deal, images, fake, on_real, on_fake)
+                loss = loss + _penalties(joined, evidence, scores, deal.weight)
                 player.backward(loss * deal.weight, last=deal.last)
-        return self._finish_turn(player, self._recipe.discriminator.schedule.at(images), "D", scores)
+            finite = self._finish_turn("discriminator", images, "D", scores)
+            deals = self._dealer.deals(real, labels, draws, f"discriminator/{turn}/lazy")
+            return finite and self._lazy_step("discriminator", lazy, deals, player.network, images, scores)
 
     def _generator_turn(self, real: Tensor, labels: Tensor | None, images: int, draws: Draws, scores: Scores) -> bool:
         player = self.generator
-        due = [term for term in self.rules.generator_terms if term.due(images // self.step_images)]
-        with player.resident(), self.discriminator.frozen() as judge:
+        joined, lazy = self._due(self.rules.generator_terms, self._turn_number(images) // self.rules.critic_steps)
+        strength = self._augmenter.strength(images)
+        with player.resident(), self.discriminator.frozen() as network:
             power_iteration(player.network)
-            for deal in self._deals(real, labels, draws, "generator"):
+            for deal in self._dealer.deals(real, labels, draws, "generator"):
+                judge = self._augmenter.through(network, strength=strength, draw=deal.draw)
                 with player.autocast():
-                    fake = player.network(deal.z, deal.fake_labels)
+                    fake = player.network(deal.z, deal.fake_labels, **stochastic_inputs(player.network, deal.draw))
                 with self.discriminator.autocast():
-                    on_fake = judge(fake, deal.fake_labels).to(self._dtype)
+                    on_fake = judge("fake")(fake, deal.fake_labels).to(self._dtype)
                     on_real = None
                     if self.rules.loss.needs_real_logits:
-                        on_real = judge(deal.real, deal.labels).to(self._dtype)
+                        with torch.no_grad():  # nothing in it depends on the generator
+                            on_real = judge("real")(deal.real, deal.labels).to(self._dtype)
                 loss = self.rules.loss.generator(on_fake, on_real)
                 scores.add("loss/G", loss, weight=deal.weight)
-                loss = loss + _penalties(due, deal.evidence(player, fake, on_real, on_fake), scores, deal.weight)
+                evidence = self._evidence("generator", judge("penalty"), deal, images, fake, on_real, on_fake)
+                loss = loss + _penalties(joined, evidence, scores, deal.weight)
                 player.backward(loss * deal.weight, last=deal.last)
-        return self._finish_turn(player, self._recipe.generator.schedule.at(images), "G", scores)
+            finite = self._finish_turn("generator", images, "G", scores)
+            deals = self._dealer.deals(real, labels, draws, "generator/lazy")
+            return finite and self._lazy_step("generator", lazy, deals, network, images, scores)
 
-    @staticmethod
-    def _finish_turn(player: Engine, lr_factor: float, letter: str, scores: Scores) -> bool:
-        report: StepReport = player.step(lr_factor=lr_factor)
+    def _lazy_step(
+        self, side: str, terms: list[Penalty], deals: Iterator[Deal], judging: nn.Module, images: int, scores: Scores
+    ) -> bool:
+        """An optimiser step with lazy penalties alone, if any are due."""
+        if not terms:
+            return True
+        player: Engine = getattr(self, side)
+        strength = self._augmenter.strength(images)
+        for deal in deals:
+            judge = self._augmenter.through(judging, strength=strength, draw=deal.draw)
+            fake = self._imagined(deal) if side == "discriminator" else None
+            evidence = self._evidence(side, judge("penalty"), deal, images, fake)
+            player.backward(_penalties(terms, evidence, scores, deal.weight) * deal.weight, last=deal.last)
+        return self._finish_turn(side, images, f"{side[0].upper()}_lazy", scores)
+
+    def _due(self, terms: tuple[Penalty, ...], turn: int) -> tuple[list[Penalty], list[Penalty]]:
+        """The penalties of this turn that join its loss, and those with a step of their own."""
+        due = [term for term in terms if term.due(turn)]
+        apart = [term for term in due if self.rules.lazy_steps and term.every > 1]
+        return [term for term in due if term not in apart], apart
+
+    def _imagined(self, deal: Deal) -> Tensor:
+        """Generated images (n, C, H, W) without a graph."""
+        network = self.generator.network
+        with torch.no_grad(), self.generator.autocast():
+            fake: Tensor = network(deal.z, deal.fake_labels, **stochastic_inputs(network, deal.draw))
+        return fake.to(self._dtype)
+
+    def _evidence(
+        self,
+        side: str,
+        judge: Discriminate,
+        deal: Deal,
+        images: int,
+        fake: Tensor | None = None,
+        on_real: Tensor | None = None,
+        on_fake: Tensor | None = None,
+    ) -> Evidence:
+        """What penalties look at."""
+        return Evidence(
+            network=getattr(self, side).network,
+            judge=judge,
+            draw=deal.draw.under("penalty"),
+            memory=self.memory[side],
+            images=images,
+            z=deal.z,
+            rows=deal.rows,
+            real=deal.real,
+            fake=fake,
+            labels=deal.labels,
+            fake_labels=deal.fake_labels,
+            real_logits=on_real,
+            fake_logits=on_fake,
+        )
+
+    def _finish_turn(self, side: str, images: int, letter: str, scores: Scores) -> bool:
+        engine: Engine = getattr(self, side)
+        player: Player = getattr(self._recipe, side)
+        lr_factor = player.schedule.at(images) * self.segment.lr_factor
+        report: StepReport = engine.step(lr_factor=lr_factor, betas=player.optimizer.betas_at(images))
         if report.finite:
             scores.add(f"grad_norm/{letter}", report.grad_norm)
         return report.finite
 
-    def _real(self, batch: RealBatch) -> tuple[Tensor, Tensor | None]:
+    def _real(self, batch: RealBatch, images: int) -> tuple[Tensor, Tensor | None]:
         """Images in [-1, 1], (n, C, H, W), and labels (n,) or None without classes, on the device."""
         # Loaders hand over pixels as decoders make them (channels last); the device sorts them into planes.
-        images = batch.images.to(self.device, non_blocking=True)
-        images = images.to(self._dtype, memory_format=torch.contiguous_format).div_(127.5).sub_(1.0)
+        pixels = batch.images.to(self.device, non_blocking=True)
+        pixels = pixels.to(self._dtype, memory_format=torch.contiguous_format).div_(127.5).sub_(1.0)
+        if self.segment.fading:  # arXiv:1710.10196, appendix A.1: real images fade as the generator's do
+            coarse = functional.interpolate(functional.avg_pool2d(pixels, 2), scale_factor=2.0)
+            pixels = torch.lerp(coarse, pixels, self.segment.alpha(images))
         if self._recipe.data.classes == 0:
-            return images, None
-        return images, batch.labels.to(self.device, non_blocking=True)
-
-    def _deals(self, real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[Deal]:
-        """This process's micro-batches of one turn."""
-        z, fake_labels = self._latents(draws, purpose, labels)
-        for micro in self._micros:
-            yield Deal(
-                real=real[micro.local],
-                labels=_rows(labels, micro),
-                z=z[micro.local],
-                fake_labels=_rows(fake_labels, micro),
-                uniform=self._uniform(draws, purpose, micro),
-                weight=micro.weight,
-                last=micro.last,
-            )
-
-    def _latents(self, draws: Draws, purpose: str, real_labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """This process's rows of the global latents (n, z_dim) and labels (n,)."""
-        batch_size, classes = self._recipe.batch_size, self._recipe.data.classes
-        z = self._mine(draws.normal(f"{purpose}/z", batch_size, self._z_dim)).to(self._dtype)
-        if self.rules.fake_labels == "real" or classes == 0:
-            return z, real_labels
-        return z, self._mine(draws.integers(f"{purpose}/labels", classes, batch_size))
-
-    def _mine(self, values: Tensor) -> Tensor:
-        """This process's rows of a tensor drawn for the global batch, on the device, micro-batch after micro-batch."""
-        return torch.cat([values[micro.rows] for micro in self._micros]).to(self.device, non_blocking=True)
-
-    def _uniform(self, draws: Draws, purpose: str, micro: Micro) -> Callable[[str], Tensor]:
-        """Per-image uniform numbers for a penalty, by what they are for."""
-
-        def draw(what: str) -> Tensor:
-            mine = draws.uniform(f"{purpose}/{what}", self._recipe.batch_size)[micro.rows]
-            return mine.to(self.device, self._dtype)
-
-        return draw
+            return pixels, None
+        return pixels, batch.labels.to(self.device, non_blocking=True)
 
 
-def _penalties(due: list[Penalty], evidence: Evidence, scores: Scores, weight: float) -> Tensor | float:
-    """The sum of the penalties that are due.
-
-    They join the loss in one backward, so that gradients are reduced once, and are computed outside autocast, because
-    second derivatives need fp32.
-    """
-    total: Tensor | float = 0.0
+def _penalties(due: list[Penalty], evidence: Evidence, scores: Scores, weight: float) -> Tensor:
+    """The sum of the penalties that are due, computed outside autocast, because second derivatives need fp32."""
+    total = next(evidence.network.parameters()).new_zeros(())
     for term in due:
         penalty = term(evidence)
         scores.add(f"penalty/{type(term).__name__}", penalty / term.every, weight=weight)
         total = total + penalty
     return total
-
-
-def _rows(labels: Tensor | None, micro: Micro) -> Tensor | None:
-    return None if labels is None else labels[micro.local]

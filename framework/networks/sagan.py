@@ -1,57 +1,55 @@
 """SAGAN: residual networks with spectral norm, self-attention and class conditioning (arXiv:1805.08318).
 
 The generator conditions by batch norm (arXiv:1610.07629), the discriminator by projection (arXiv:1802.05637). Without
-attention and spectral norm in the generator this is SNGAN (arXiv:1802.05957). The channel tables follow the public
-reproductions: multiples of `width`; 32 px has its own.
+attention and spectral norm in the generator this is SNGAN (arXiv:1802.05957), see `sngan.py`; BigGAN's discriminator
+is this one (`biggan.py`). Channels are multiples of `width`, see `sizes.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.attention import SelfAttention2d
+from framework.networks.blocks.embedding import ClassEmbedding, projection
 from framework.networks.blocks.init import Init, initialize
-from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d, Statistics
+from framework.networks.blocks.norm import BatchNorm2d, Statistics, batch_norms
 from framework.networks.blocks.residual import DiscriminatorBlock, GeneratorBlock, Upsampling, convolution
 from framework.networks.blocks.spectral import spectral_norm
+from framework.networks.labels import check_labels
+from framework.networks.sizes import (
+    check_attention,
+    check_choice,
+    check_resolution,
+    check_sizes,
+    discriminator_sides,
+    discriminator_widths,
+    first_side,
+    generator_sides,
+    generator_widths,
+)
 
-_START = 4
-"""Side of the generator's first feature map."""
+Hidden = Literal["output", "input", "input_throughout"]
+"""Channels between the two convolutions of a discriminator's block."""
 
-_GENERATOR_WIDTHS = {
-    32: (4, 4, 4, 4),
-    64: (16, 8, 4, 2, 1),
-    128: (16, 16, 8, 4, 2, 1),
-    256: (16, 16, 8, 8, 4, 2, 1),
-}
-"""Channels at 4, 8, ..., resolution px in multiples of `width`; above 256 px every further feature map has 1."""
-
-_DISCRIMINATOR_WIDTHS = {
-    32: (2, 2, 2, 2),
-    64: (1, 2, 4, 8, 16),
-    128: (1, 2, 4, 8, 16, 16),
-    256: (1, 2, 4, 8, 8, 16, 16),
-}
-"""Channels after each block from the image down; above 256 px every further block before these has 1."""
+Pooling = Literal["sum", "mean"]
 
 
 class Generator(nn.Module):
     """Latents (N, z_dim) and labels (N,) to images (N, channels, resolution, resolution) in [-1, 1].
 
     Args:
-        resolution: side of the square image, a power of two from 32.
+        resolution: side of the square image, 48 or a power of two from 32.
         channels: of the image: 3 colour, 1 grey.
         classes: number of classes; 0 = unconditional (plain batch norm, labels ignored).
         z_dim: length of the latent.
         width: channel multiplier (64 in the paper's 128 px networks).
+        multiples: channels of each feature map in multiples of `width`, coarsest first; None = `sizes.py`'s table.
         attention_at: side of the feature map that attends to itself, 8 to `resolution`; None = no attention.
         spectral: spectral norm on every linear and convolution.
         conditional_spectral: if also `spectral`, on the class-to-gain and class-to-bias maps too.
@@ -73,6 +71,7 @@ class Generator(nn.Module):
         classes: int = 0,
         z_dim: int = 128,
         width: int = 64,
+        multiples: Sequence[int] | None = None,
         attention_at: int | None = None,
         spectral: bool = True,
         conditional_spectral: bool = True,
@@ -83,22 +82,18 @@ class Generator(nn.Module):
         init: Init = "orthogonal",
     ) -> None:
         super().__init__()
-        _check_sizes(resolution=resolution, channels=channels, classes=classes, width=width, z_dim=z_dim)
-        sides = _powers_of_two(2 * _START, resolution)
-        _check_attention(attention_at, sides=sides)
-        if upsampling not in get_args(Upsampling):
-            raise FrameworkError(f"upsampling={upsampling!r} must be one of: {', '.join(get_args(Upsampling))}")
+        check_resolution(resolution)
+        check_sizes(classes=classes, channels=channels, width=width, z_dim=z_dim)
+        check_choice("upsampling", upsampling, Upsampling)
+        sides = generator_sides(resolution)
+        check_attention(attention_at, sides=sides)
         self.z_dim = z_dim
         self.classes = classes
         options: dict[str, Any] = {"eps": batch_norm_eps, "momentum": batch_norm_momentum, "statistics": statistics}
-        plain_norm: Callable[[int], nn.Module] = partial(BatchNorm2d, **options)
-        label_norm: Callable[[int], nn.Module] = partial(
-            ConditionalBatchNorm2d, num_classes=classes, spectral=spectral and conditional_spectral, **options
-        )
-        norm = label_norm if classes else plain_norm
-        finest = [1] * len(_powers_of_two(512, resolution))
-        widths = [width * multiple for multiple in (*_GENERATOR_WIDTHS[min(resolution, 256)], *finest)]
-        self.linear = nn.Linear(z_dim, widths[0] * _START**2)
+        norm = batch_norms(classes, spectral=spectral and conditional_spectral, **options)
+        widths = generator_widths(resolution, width=width, multiples=multiples)
+        self.start = first_side(resolution)
+        self.linear = nn.Linear(z_dim, widths[0] * self.start**2)
         if spectral:
             spectral_norm(self.linear)
         self.blocks = nn.ModuleList(
@@ -109,14 +104,14 @@ class Generator(nn.Module):
         self.attention = None
         if self.attention_after is not None:
             self.attention = SelfAttention2d(widths[self.attention_after + 1], spectral=spectral)
-        self.norm = plain_norm(widths[-1])
+        self.norm = BatchNorm2d(widths[-1], **options)
         self.to_image = convolution(widths[-1], channels, kernel=3, spectral=spectral)
         initialize(self, init=init)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images in [-1, 1] for latents (N, z_dim) and labels (N,) int64 or (N, classes) weights over classes."""
-        _check_labels(labels, classes=self.classes)
-        x = self.linear(z).unflatten(1, (-1, _START, _START))
+        check_labels(labels, classes=self.classes)
+        x = self.linear(z).unflatten(1, (-1, self.start, self.start))
         for index, block in enumerate(self.blocks):
             x = block(x, labels)
             if self.attention is not None and index == self.attention_after:
@@ -127,16 +122,23 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images (N, channels, resolution, resolution) and labels (N,) to logits (N,): positive = real.
 
-    Features are summed over pixels; with classes, the logit gains the inner product of the features and the label's
+    Features are pooled over pixels; with classes, the logit gains the inner product of the features and the label's
     embedding (projection).
 
     Args:
-        resolution: side of the square image, a power of two from 32.
+        resolution: side of the square image, 48 or a power of two from 32.
         channels: of the image: 3 colour, 1 grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         width: channel multiplier.
+        multiples: channels after each block in multiples of `width`, finest first; None = `sizes.py`'s table.
+        coarsest: side of the last feature map, where blocks stop halving; None = 8 at 32 px, 3 at 48 px, else 4.
+        hidden: channels between a block's two convolutions: those of its `output`, as here and in BigGAN; of its
+            `input`, save in the first block, as in SNGAN; or `input_throughout` (BigGAN-PyTorch's thin variant).
         attention_at: side of the feature map that attends to itself, below `resolution`; None = no attention.
+        pooling: `sum` over pixels, or `mean` (WGAN-GP, arXiv:1704.00028).
         spectral: spectral norm on every linear, convolution and embedding.
+        head_spectral: if also `spectral`, on the last linear and on the labels' embedding too (not in mimicry's
+            projection discriminator).
         rectified_shortcut: see `blocks.residual.DiscriminatorBlock`.
         init: see `blocks.init.initialize`.
 
@@ -151,23 +153,32 @@ class Discriminator(nn.Module):
         channels: int = 3,
         classes: int = 0,
         width: int = 64,
+        multiples: Sequence[int] | None = None,
+        coarsest: int | None = None,
+        hidden: Hidden = "output",
         attention_at: int | None = None,
+        pooling: Pooling = "sum",
         spectral: bool = True,
+        head_spectral: bool = True,
         rectified_shortcut: bool = False,
         init: Init = "orthogonal",
     ) -> None:
         super().__init__()
-        _check_sizes(resolution=resolution, channels=channels, classes=classes, width=width)
-        coarsest = 8 if resolution == 32 else 4
-        sides = _powers_of_two(coarsest, resolution // 2)[::-1]
-        _check_attention(attention_at, sides=sides)
+        check_resolution(resolution)
+        check_sizes(classes=classes, channels=channels, width=width)
+        check_choice("hidden", hidden, Hidden)
+        check_choice("pooling", pooling, Pooling)
+        coarsest = {32: 8, 48: 3}.get(resolution, 4) if coarsest is None else coarsest
+        sides = discriminator_sides(resolution, coarsest=coarsest)
+        check_attention(attention_at, sides=sides)
         self.classes = classes
-        finest = [1] * len(_powers_of_two(512, resolution))
-        widths = [width * multiple for multiple in (*finest, *_DISCRIMINATOR_WIDTHS[min(resolution, 256)])]
+        self.pooling = pooling
+        widths = discriminator_widths(resolution, width=width, coarsest=coarsest, multiples=multiples)
         self.blocks = nn.ModuleList(
             DiscriminatorBlock(
                 before,
                 after,
+                hidden_channels=before if hidden == "input_throughout" or (hidden == "input" and index) else after,
                 downsample=index < len(sides),
                 first=index == 0,
                 spectral=spectral,
@@ -180,48 +191,20 @@ class Discriminator(nn.Module):
         if self.attention_after is not None:
             self.attention = SelfAttention2d(widths[self.attention_after], spectral=spectral)
         self.linear = nn.Linear(widths[-1], 1)
-        self.embedding = nn.Embedding(classes, widths[-1]) if classes else None
-        if spectral:
+        self.embedding = ClassEmbedding(classes, widths[-1]) if classes else None
+        if spectral and head_spectral:
             spectral_norm(self.linear)
             if self.embedding is not None:
                 spectral_norm(self.embedding)
         initialize(self, init=init)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (N,) for images in [-1, 1] and labels (N,) int64."""
-        _check_labels(labels, classes=self.classes)
+        """Logits (N,) for images in [-1, 1] and labels (N,) int64 or (N, classes) weights over classes."""
+        check_labels(labels, classes=self.classes)
         x = images
         for index, block in enumerate(self.blocks):
             x = block(x)
             if self.attention is not None and index == self.attention_after:
                 x = self.attention(x)
-        features = functional.relu(x).sum((2, 3))
-        logits = self.linear(features).squeeze(1)
-        if self.embedding is None:
-            return logits
-        return logits + (self.embedding(labels) * features).sum(1)
-
-
-def _check_labels(labels: Tensor | None, *, classes: int) -> None:
-    if classes and labels is None:
-        raise FrameworkError(f"this network was built with classes={classes}: pass labels, shape (N,)")
-
-
-def _powers_of_two(first: int, last: int) -> list[int]:
-    return [1 << exponent for exponent in range(first.bit_length() - 1, last.bit_length())]
-
-
-def _check_sizes(*, resolution: int, channels: int, classes: int, width: int, z_dim: int = 1) -> None:
-    if resolution < 32 or resolution & (resolution - 1):
-        raise FrameworkError(f"resolution={resolution} must be a power of two from 32: 32, 64, 128, 256, ...")
-    if classes < 0:
-        raise FrameworkError(f"classes={classes} must be 0 (unconditional) or the number of classes")
-    for name, value in {"channels": channels, "width": width, "z_dim": z_dim}.items():
-        if value < 1:
-            raise FrameworkError(f"{name}={value} must be at least 1")
-
-
-def _check_attention(attention_at: int | None, *, sides: list[int]) -> None:
-    if attention_at is not None and attention_at not in sides:
-        valid = ", ".join(map(str, sides))
-        raise FrameworkError(f"attention_at={attention_at} must be None or the side of a feature map: {valid}")
+        features = functional.relu(x).sum((2, 3)) if self.pooling == "sum" else functional.relu(x).mean((2, 3))
+        return projection(features, labels, linear=self.linear, embedding=self.embedding)

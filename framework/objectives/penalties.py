@@ -9,29 +9,45 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from framework.errors import FrameworkError
+from framework.networks.draw import Draw
+from framework.schedules import Ramp, value_at, values_of
 
 Discriminate = Callable[[Tensor, Tensor | None], Tensor]
 """Images (N, C, H, W) and labels (N,) or None to logits (N,)."""
+
+Memory = dict[str, Tensor]
+"""Float64 scalars by name, the same on every process; checkpointed, and put back when a turn was not finite."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
     """What a turn hands to its penalties: the images, labels and logits of one micro-batch.
 
-    `fake` is detached in the discriminator's turn. A field is None where the turn has no such thing.
+    `fake` is detached in the discriminator's turn; penalties with a step of their own get no logits. A field is None
+    where the turn has no such thing.
     """
 
     network: nn.Module
-    """The raw network whose turn it is; a discriminator maps (images, labels) to logits (N,)."""
-    uniform: Callable[[str], Tensor]
-    """Draws from [0, 1), shape (N,), one per sample, for a purpose; a function of the clock, not of a state."""
+    """The raw network whose turn it is."""
+    judge: Discriminate
+    """The discriminator as the game uses it: behind its augmentation, if there is one."""
+    draw: Draw
+    """Random numbers, one set per image; a function of the clock, not of a state."""
+    memory: Memory = field(default_factory=dict)
+    """What the player's penalties remember between turns."""
+    images: int = 0
+    """The clock: images seen before the turn."""
+    z: Tensor | None = None
+    """Latents (N, z_dim) of the generated images."""
+    rows: Tensor | None = None
+    """(N,) int64 on the CPU: the images' places in the global batch."""
     real: Tensor | None = None
     fake: Tensor | None = None
     labels: Tensor | None = None
@@ -135,7 +151,8 @@ class Penalty(ABC):
         FrameworkError: a weight that is negative or not finite, or `every` below 1.
     """
 
-    weight: float
+    weight: float | Ramp
+    """A constant or a function of the clock."""
     every: int = 1
     """Turns from one use to the next; the weight is multiplied by it, so the average strength stays."""
 
@@ -145,7 +162,7 @@ class Penalty(ABC):
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        if not (math.isfinite(self.weight) and self.weight >= 0):
+        if not all(math.isfinite(weight) and weight >= 0 for weight in values_of(self.weight)):
             raise FrameworkError(f"{name}: weight={self.weight} must be a finite number from 0")
         if self.every < 1:
             raise FrameworkError(f"{name}: every={self.every} must be a number of turns from 1")
@@ -156,7 +173,7 @@ class Penalty(ABC):
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """The loss to add on a turn on which it is due: value times `weight` times `every`, a scalar."""
-        return self.weight * self.every * self.value(evidence)
+        return value_at(self.weight, evidence.images) * self.every * self.value(evidence)
 
     @abstractmethod
     def value(self, evidence: Evidence) -> Tensor:
@@ -176,7 +193,7 @@ class R1(Penalty):
 
     def value(self, evidence: Evidence) -> Tensor:
         """Half the mean squared gradient norm at real images."""
-        return 0.5 * r1(evidence.network, self._given(evidence.real, "real images"), evidence.labels)
+        return 0.5 * r1(evidence.judge, self._given(evidence.real, "real images"), evidence.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,14 +204,14 @@ class R2(Penalty):
 
     def value(self, evidence: Evidence) -> Tensor:
         """Half the mean squared gradient norm at generated images."""
-        return 0.5 * r2(evidence.network, self._given(evidence.fake, "generated images"), evidence.fake_labels)
+        return 0.5 * r2(evidence.judge, self._given(evidence.fake, "generated images"), evidence.fake_labels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientPenalty(Penalty):
     """`weight * gradient_penalty(...)`, WGAN-GP with the usual weight 10; ProGAN: `target=750`."""
 
-    weight: float = 10.0
+    weight: float | Ramp = 10.0
     target: float = 1.0
 
     needs_second_derivative: ClassVar[bool] = True
@@ -207,11 +224,11 @@ class GradientPenalty(Penalty):
     def value(self, evidence: Evidence) -> Tensor:
         """The squared distance of gradient norms from the target, between real and generated images."""
         return gradient_penalty(
-            evidence.network,
+            evidence.judge,
             self._given(evidence.real, "real images"),
             self._given(evidence.fake, "generated images"),
             evidence.labels,
-            alpha=evidence.uniform("gradient_penalty"),
+            alpha=evidence.draw.uniform("gradient_penalty"),
             target=self.target,
         )
 
@@ -220,7 +237,7 @@ class GradientPenalty(Penalty):
 class Drift(Penalty):
     """`weight * E[D(real)^2]`."""
 
-    weight: float = 1e-3
+    weight: float | Ramp = 1e-3
 
     def value(self, evidence: Evidence) -> Tensor:
         """The mean squared logit of real images."""
@@ -231,7 +248,7 @@ class Drift(Penalty):
 class Orthogonal(Penalty):
     """`weight * orthogonal(network)`, for either player."""
 
-    weight: float = 1e-4
+    weight: float | Ramp = 1e-4
     modified: bool = True
     """Leave the lengths of the rows free, as BigGAN does."""
 

@@ -32,6 +32,8 @@ class Session:
     world: int
     local_rank: int
     device: torch.device
+    local_world: int = 1
+    """Processes on this machine."""
 
     @property
     def is_main(self) -> bool:
@@ -104,6 +106,7 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
             world=state.num_processes,
             local_rank=state.local_process_index,
             device=torch.device("cpu") if on_cpu else state.device,
+            local_world=local_processes(),
         )
     finally:
         if dist.is_initialized():
@@ -135,6 +138,11 @@ def adopt_environment() -> None:
         for ours, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
             os.environ[ours] = os.environ[theirs]
         return
+
+
+def local_processes() -> int:
+    """Processes of this launch on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def told_processes() -> int:

@@ -13,7 +13,8 @@ from torch import nn
 from framework.checkpoint import Checkpoint, resolve
 from framework.describe import network_from
 from framework.errors import FrameworkError
-from framework.networks import latent_size
+from framework.growth import segment_at, segments_from
+from framework.networks import grow, latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.sampling.generate import POWER_ITERATIONS
 
@@ -66,6 +67,9 @@ def load_generator(
     checkpoint = resolve(_local(source, tracking_uri), ema_only=averaged)
     recipe = checkpoint.document("recipe.json")
     network = network_from(recipe["generator"]["network"], classes=classes)
+    if segments := segments_from(recipe):  # a growing generator draws at the resolution it had reached
+        segment = segment_at(segments, checkpoint.images)
+        grow(network, resolution=segment.resolution, alpha=segment.alpha(checkpoint.images))
     kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
     _fill(network, checkpoint, *kinds)
     _to_device(network, device)

@@ -50,6 +50,10 @@ class RunConfig:
     """Seed of initialisation, data order and latents (science). Default: the recipe's."""
     micro_batches: int = 1
     """Gradient accumulation: cut each global batch into so many parts to save memory."""
+    auto_micro_batch: bool = False
+    """Choose --micro-batches per phase so that the estimated memory fits; never fewer than given."""
+    init_from: Path | None = None
+    """Begin a new run with the networks of this checkpoint, run folder or import (transfer learning)."""
     engine: EngineName = "ddp"
     """How players are spread over processes."""
     precision: Precision = "fp32"

@@ -14,11 +14,13 @@ from torch import Tensor
 from framework.checkpoint import Writer
 from framework.describe import describe, science, science_hash
 from framework.engines.averaging import Average
+from framework.growth import segment_at
 from framework.networks import latent_size
 from framework.networks.blocks.spectral import power_iteration
-from framework.quantities import format_count
+from framework.quantities import format_bytes, format_count
 from framework.recipe import Recipe
 from framework.runtime.health import FiniteGuard
+from framework.runtime.memory import used_bytes
 from framework.runtime.session import Session
 from framework.sampling.generate import POWER_ITERATIONS, generate
 from framework.sampling.latents import grid_labels, latents
@@ -62,6 +64,8 @@ class Duties:
     checkpoints: Path
     status: Status
     system: SystemSampler
+    phase: str = "train"
+    """What the status line calls this part of the run."""
     save_seconds: float = 0.0
     sampled_at: int = -1
     saved_at: int = -1
@@ -99,13 +103,14 @@ class Duties:
                 | self.system.sample(),
                 images=images,
             )
-            self.status.report(images, scores, phase="train")
+            self.status.report(images, scores, phase=self.phase)
         self.save_seconds = 0.0
         self.window.reset(images=images)
 
     def _learning_rates(self, images: int) -> dict[str, float]:
         players = {"D": self.recipe.discriminator, "G": self.recipe.generator}
-        return {f"lr/{letter}": p.optimizer.lr * p.schedule.at(images) for letter, p in players.items()}
+        factor = segment_at(self.recipe.segments(), images).lr_factor
+        return {f"lr/{letter}": p.optimizer.lr * p.schedule.at(images) * factor for letter, p in players.items()}
 
     def sample(self, images: int) -> None:
         """The grid of fixed latents from the averaged generator, one class per column."""
@@ -123,9 +128,9 @@ class Duties:
             z = latents(seed=self.recipe.seed, count=GRID_ROWS * columns, z_dim=z_dim)
             pixels = generate(network, z, labels)
         if self.session.is_main:
-            grid = image_grid(
-                pixels.numpy(), columns=columns, labels=self._column_names(labels, columns), scale=self._scale()
-            )
+            scale = self._scale() * (self.recipe.data.resolution // pixels.shape[-1])  # a growing generator is smaller
+            names = self._column_names(labels, columns)
+            grid = image_grid(pixels.numpy(), columns=columns, labels=names, scale=scale)
             self.tracker.image("samples/ema", grid, images=images)
 
     def show_reals(self, images: Tensor, labels: Tensor) -> None:
@@ -179,6 +184,18 @@ class Duties:
             location = self.checkpoints / str(self.saved_at)
             self.tracker.tags({"framework.checkpoint": str(location), "framework.checkpoint_images": self.saved_at})
             self.status.say(f"checkpoint at {format_count(self.saved_at)} images: {short(location)}")
+
+    def finish_phase(self, images: int) -> None:
+        """Between two segments of a growing run: a checkpoint at the boundary, and what memory is still held."""
+        if self.window.steps:
+            self.report(images)
+        self.save(images)
+        memory = used_bytes(self.session.device)
+        if self.session.is_main:
+            self.tracker.metrics({"perf/memory_after_phase_bytes": float(memory)}, images=images)
+            self.status.say(
+                f"{self.phase}: ended at {format_count(images)} images, memory in use {format_bytes(memory)}"
+            )
 
     def finish(self, images: int) -> None:
         """The last tick: whatever is pending is logged, drawn and saved, and the checkpoint is on disk."""

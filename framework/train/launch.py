@@ -73,8 +73,10 @@ def checked(recipe: Recipe, config: RunConfig) -> Recipe:
     config.check()
     recipe = configured(recipe, config)
     describe(recipe)
-    shares = BatchShare(batch_size=recipe.batch_size, micro_batches=config.micro_batches, world=told_processes())
-    shares.micros()
+    for segment in recipe.segments():
+        BatchShare(batch_size=segment.batch_size, micro_batches=config.micro_batches, world=told_processes()).micros()
+        if augment := getattr(recipe.game, "augment", None):
+            augment.check(channels=recipe.data.channels, height=segment.resolution, width=segment.resolution)
     with torch.device("meta"):
         for side in SIDES:
             recipe.build_network(side)
@@ -114,11 +116,15 @@ def data_location(recipe: Recipe, config: RunConfig) -> str:
 
 def _dry_run(recipe: Recipe, config: RunConfig) -> None:
     from framework.train.preflight import plan, show
+    from framework.train.rehearsal import rehearse
 
     if os.environ.get("RANK", "0") == "0":
         on_gpu = config.device != "cpu" and torch.cuda.is_available()
         device = torch.device("cuda" if on_gpu else "cpu")
-        show(plan(recipe, config, world=told_processes(), device=device), as_json=config.json)
+        report = plan(recipe, config, world=told_processes(), device=device)
+        if recipe.growth is not None:
+            report["phases"] = rehearse(recipe, config, world=told_processes(), device=device)
+        show(report, as_json=config.json)
 
 
 def _train(recipe: Recipe, config: RunConfig) -> None:

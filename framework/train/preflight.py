@@ -35,8 +35,8 @@ def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device)
     with torch.device("meta"):
         networks = {side: recipe.build_network(side) for side in SIDES}
     counts = {side: sum(p.numel() for p in network.parameters()) for side, network in networks.items()}
-    share = BatchShare(batch_size=recipe.batch_size, micro_batches=config.micro_batches, world=world)
-    local = max(m.rows.stop - m.rows.start for m in share.micros())
+    last = recipe.segments()[-1]
+    local = largest_share(last.batch_size, micro_batches=config.micro_batches, world=world)
     return {
         "recipe": describe(recipe),
         "science_hash": science_hash(recipe),
@@ -45,6 +45,12 @@ def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device)
         "images_per_micro_batch": local,
         "memory_bytes_per_process": _memory(networks, counts, recipe, local, config),
     }
+
+
+def largest_share(batch_size: int, *, micro_batches: int, world: int) -> int:
+    """Images in the largest micro-batch of any process."""
+    share = BatchShare(batch_size=batch_size, micro_batches=micro_batches, world=world)
+    return max(m.rows.stop - m.rows.start for m in share.micros())
 
 
 def _memory(
@@ -56,15 +62,16 @@ def _memory(
         "gradients": 4 * sum(counts.values()),
         "optimizer": 4 * sum(moments[side] * counts[side] for side in SIDES),
         "average": 4 * counts["generator"],
-        "activations": _activations(networks, recipe, local) // (1 if config.precision == "fp32" else 2),
+        "activations": activation_bytes(networks, recipe, local) // (1 if config.precision == "fp32" else 2),
     }
     return {**memory, "total": sum(memory.values())}
 
 
-def _activations(networks: dict[str, nn.Module], recipe: Recipe, local: int) -> int:
+def activation_bytes(networks: dict[str, nn.Module], recipe: Recipe, local: int) -> int:
     """Bytes autograd keeps for the larger of the two turns, counted on meta tensors (no arithmetic is done).
 
-    The generator's turn holds its own forward and the discriminator's; the discriminator's turn holds two of its own.
+    The generator's turn holds its own forward and the discriminator's; the discriminator's turn holds two of its own,
+    and about as much again for a penalty on input gradients, whose graph mirrors the forward.
     """
     generator, discriminator = networks["generator"], networks["discriminator"]
     with torch.device("meta"):
@@ -75,7 +82,19 @@ def _activations(networks: dict[str, nn.Module], recipe: Recipe, local: int) -> 
             images = generator(z, labels)
         with torch.autograd.graph.saved_tensors_hooks(judged.pack, lambda tensor: tensor):
             discriminator(images, labels)
-    return judged.total + max(own.total, judged.total)
+    penalised = any(term.needs_second_derivative for term in getattr(recipe.game, "discriminator_terms", ()))
+    return judged.total + max(own.total, judged.total * (3 if penalised else 1))
+
+
+def _phases(rows: list[dict[str, Any]]) -> Table:
+    table = Table("phase", "batch", "micro-batches", "peak memory", "s/kimg", title="One real step of every phase")
+    for row in rows:
+        measured = (row.get("error", ""), "")
+        if "memory_bytes" in row:
+            measured = format_bytes(row["memory_bytes"]), f"{row['seconds_per_kimg']:,.1f}"
+        side = f"{row['resolution']}x{row['resolution']}"
+        table.add_row(side, str(row["batch_size"]), str(row["micro_batches"]), *measured)
+    return table
 
 
 def show(report: dict[str, Any], *, as_json: bool) -> None:
@@ -90,6 +109,8 @@ def show(report: dict[str, Any], *, as_json: bool) -> None:
     table = Table("", "generator", "discriminator", "total", title="Parameters")
     table.add_row("count", *(f"{report['parameters'][side]:,}" for side in (*SIDES, "total")))
     console.print(table)
+    if report.get("phases"):
+        console.print(_phases(report["phases"]))
     memory = Table(
         "per process", "estimate", title=f"Memory, {report['images_per_micro_batch']} images per micro-batch"
     )

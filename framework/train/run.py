@@ -10,15 +10,12 @@ from pathlib import Path
 
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.data.stream import Stream, open_stream
-from framework.engines.averaging import Average
-from framework.engines.base import Engine
-from framework.engines.choose import build_engine, check
-from framework.games.alternating import Alternating, AlternatingGame
-from framework.games.share import BatchShare
+from framework.engines.base import forget_moments
+from framework.engines.choose import check
+from framework.growth import Segment, remaining
 from framework.quantities import format_count
 from framework.recipe import SIDES, Recipe
 from framework.runtime.health import FiniteGuard
-from framework.runtime.seeding import seed_torch
 from framework.runtime.session import Session
 from framework.runtime.signals import StopVote
 from framework.tracking import NullTracker, Tracker
@@ -27,9 +24,11 @@ from framework.train.audit import recorded
 from framework.train.config import RunConfig
 from framework.train.console import Status, short
 from framework.train.duties import Duties
+from framework.train.fitting import fitting_micro_batches
 from framework.train.folder import RunFolder, check_data, check_science
+from framework.train.initial import initialise_from
 from framework.train.loop import Outcome, Window, train
-from framework.train.state import TrainingState
+from framework.train.seating import Seats, grow_to, release, seat
 from framework.train.tracked import introduce, journal_is_closed, log_generator, open_tracker
 
 NUM_REALS_SHOWN_FROM = 600
@@ -92,48 +91,70 @@ def _train(
     this: Run, checkpoint: Checkpoint | None, tracker: Tracker | NullTracker, stack: ExitStack
 ) -> tuple[Outcome, int, Status]:
     recipe, config, session = this.recipe, this.config, this.session
-    stream = _open_stream(this)
+    stream = _open_stream(this, recipe.data.resolution)
     if session.is_main:
         this.folder.prepare(recipe)
-    game, state = _seat_players(this, stack)
+    seats = seat(recipe, config, session=session, stack=stack)
     start, guard = 0, FiniteGuard(most_in_a_row=config.most_skipped_steps)
     if checkpoint:
         check_data(stream, checkpoint, allow_change=config.allow_change)
-        state.restore(checkpoint)
+        seats.state.restore(checkpoint)
         start, guard.skipped_steps = checkpoint.images, checkpoint.record["skipped_steps"]
-    duties = _duties(this, stream, game, state, guard, tracker, start, stack)
-    _begin(this, duties, stream, start)
+    elif config.init_from is not None:
+        initialise_from(config.init_from, seats.state)
+    duties = _duties(this, stream, seats, guard, tracker, start, stack)
+    _begin(this, duties, stream, seats, start)
     stop = stack.enter_context(StopVote(world=session.world).listening())
-    batches = stack.enter_context(
-        stream.batches(
-            start,
-            batch_size=recipe.batch_size,
-            micro_batches=config.micro_batches,
-            rank=session.rank,
-            world=session.world,
-        )
-    )
-    keys = this.folder.path / "keys"
-    outcome, images = train(
-        game,
-        recorded(batches, folder=keys, rank=session.rank) if config.record_keys else batches,
-        images=start,
-        total_images=recipe.images,
-        seed=recipe.seed,
-        duties=duties.table(
-            log_every_images=config.log_every_images,
-            sample_every_images=config.sample_every_images,
-            save_every_images=config.save_every_images,
-        ),
-        window=duties.window,
-        guard=guard,
-        stop=stop,
-    )
+    outcome: Outcome = "finished"
+    images = start
+    for segment, end in remaining(recipe.segments(), start=start, end=recipe.images):
+        outcome, images = _play(this, segment, seats, duties, stop, images=images, end=end)
+        if outcome == "stopped":
+            break
     stop.close()
     duties.finish(images)
     if session.is_main and outcome == "stopped":
         this.folder.preempted.write_text(f"stopped by a signal after {images} images{RESUMES}\n")
     return outcome, images, duties.status
+
+
+def _play(
+    this: Run, segment: Segment, seats: Seats, duties: Duties, stop: StopVote, *, images: int, end: int
+) -> tuple[Outcome, int]:
+    """Train on one segment of the clock, from `images` to `end`."""
+    recipe, config, session = this.recipe, this.config, this.session
+    growth = recipe.growth
+    if growth and growth.reset_optimizer and images == segment.start > 0:
+        for player in seats.players.values():
+            forget_moments(player)
+    micro_batches = config.micro_batches
+    if config.auto_micro_batch:
+        micro_batches = fitting_micro_batches(recipe, segment, config, session=session)
+    share = {"micro_batches": micro_batches, "rank": session.rank, "world": session.world}
+    with ExitStack() as stack:
+        stream = _open_stream(this, segment.resolution)
+        batches = stack.enter_context(stream.batches(images, batch_size=segment.batch_size, **share))
+        keys = this.folder.path / "keys"
+        duties.phase = str(segment) if growth else "train"
+        outcome, images = train(
+            seats.game(segment, **share),
+            recorded(batches, folder=keys, rank=session.rank) if config.record_keys else batches,
+            images=images,
+            total_images=end,
+            seed=recipe.seed,
+            duties=duties.table(
+                log_every_images=config.log_every_images,
+                sample_every_images=config.sample_every_images,
+                save_every_images=config.save_every_images,
+            ),
+            window=duties.window,
+            guard=duties.guard,
+            stop=stop,
+        )
+    if growth:
+        release(session.device)
+        duties.finish_phase(images)
+    return outcome, images
 
 
 def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
@@ -147,11 +168,11 @@ def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
     print(_where(this, checkpoint.images))
 
 
-def _open_stream(this: Run) -> Stream:
+def _open_stream(this: Run, resolution: int) -> Stream:
     data, config = this.recipe.data, this.config
     return open_stream(
         this.data,
-        resolution=data.resolution,
+        resolution=resolution,
         channels=data.channels,
         classes=data.classes,
         seed=this.recipe.seed,
@@ -167,42 +188,10 @@ def _open_stream(this: Run) -> Stream:
     )
 
 
-def _seat_players(this: Run, stack: ExitStack) -> tuple[AlternatingGame, TrainingState]:
-    recipe, session = this.recipe, this.session
-    assert isinstance(recipe.game, Alternating)
-    players: dict[str, Engine] = {}
-    for side in SIDES:
-        seed_torch(recipe.seed, "initialisation", side)
-        players[side] = build_engine(
-            recipe.build_network(side).to(session.device),
-            getattr(recipe, side),
-            side=side,
-            engine=this.config.engine,
-            precision=this.config.precision,
-        )
-        stack.callback(players[side].close)
-    average = Average(players["generator"])
-    game = AlternatingGame(
-        recipe.game,
-        generator=players["generator"],
-        discriminator=players["discriminator"],
-        average=average,
-        recipe=recipe,
-        share=BatchShare(
-            batch_size=recipe.batch_size,
-            micro_batches=this.config.micro_batches,
-            rank=session.rank,
-            world=session.world,
-        ),
-    )
-    return game, TrainingState(players=players, averages={"generator": average})
-
-
 def _duties(
     this: Run,
     stream: Stream,
-    game: AlternatingGame,
-    state: TrainingState,
+    seats: Seats,
     guard: FiniteGuard,
     tracker: Tracker | NullTracker,
     start: int,
@@ -221,8 +210,8 @@ def _duties(
     return Duties(
         session=session,
         recipe=recipe,
-        state=state,
-        average=game.average,
+        state=seats.state,
+        average=seats.average,
         stream=stream,
         window=Window(),
         guard=guard,
@@ -234,7 +223,7 @@ def _duties(
     )
 
 
-def _begin(this: Run, duties: Duties, stream: Stream, start: int) -> None:
+def _begin(this: Run, duties: Duties, stream: Stream, seats: Seats, start: int) -> None:
     session, config, say = this.session, this.config, duties.status.say
     if isinstance(duties.tracker, Tracker):
         introduce(duties.tracker, this.recipe, config, this.folder, stream)
@@ -244,6 +233,7 @@ def _begin(this: Run, duties: Duties, stream: Stream, start: int) -> None:
         f"{stream.count:,} images, {session.world} process(es) on {session.device.type}, engine {config.engine}, "
         f"{config.precision}, global batch {this.recipe.batch_size}"
     )
+    grow_to(seats.players, this.recipe.segments(), images=start)
     if start:
         say(f"resumed at {format_count(start)} images")
         duties.tracker.resumed(images=start)

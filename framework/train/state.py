@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from framework.checkpoint import Checkpoint, Piece
 from framework.engines.averaging import Average
 from framework.engines.base import Engine
+from framework.objectives.penalties import Memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class TrainingState:
     players: Mapping[str, Engine]
     averages: Mapping[str, Average]
     """Moving averages of some of the players."""
+    memory: Mapping[str, Memory]
+    """What the game remembers between turns, by player; see `AlternatingGame.memory`."""
 
     def pieces(self, *, own: bool, buffers: bool) -> Iterator[Piece]:
         """Live views of the state on this process.
@@ -40,13 +43,19 @@ class TrainingState:
                     values = average.weights[part.name, part.start]
                     yield Piece(key=f"{side}/ema/{part.name}", start=part.start, values=values, shape=part.shape)
             if buffers:
+                yield from _buffers(f"{side}/weight", _frozen(engine.network))
+                yield from _buffers(f"{side}/ema", _frozen(engine.network) if average else {})
                 yield from _buffers(f"{side}/buffer", dict(engine.network.named_buffers()))
                 yield from _buffers(f"{side}/ema_buffer", average.buffers if average else {})
 
     def record(self) -> dict[str, Any]:
         """Small states besides tensors, as JSON."""
         return {
-            side: {"steps_taken": engine.steps_taken(), "engine_state": engine.state()}
+            side: {
+                "steps_taken": engine.steps_taken(),
+                "engine_state": engine.state(),
+                "memory": {name: float(value) for name, value in self.memory[side].items()},
+            }
             for side, engine in self.players.items()
         }
 
@@ -63,6 +72,14 @@ class TrainingState:
             small = checkpoint.record["players"][side]
             engine.commit(steps_taken=small["steps_taken"])
             engine.load_state(small["engine_state"])
+            self.memory[side].clear()
+            for name, value in small.get("memory", {}).items():
+                self.memory[side][name] = torch.tensor(value, dtype=torch.float64)
+
+
+def _frozen(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters that are not trained, which no engine holds."""
+    return {name: p.detach() for name, p in network.named_parameters() if not p.requires_grad}
 
 
 def _buffers(prefix: str, buffers: Mapping[str, Tensor]) -> Iterator[Piece]:

@@ -8,6 +8,7 @@ from torch.nn import functional
 from framework.networks import sagan
 from framework.objectives.adversarial import AdversarialLoss, Hinge, LeastSquares, NonSaturating, Wasserstein
 from framework.objectives.penalties import R1, Evidence, GradientPenalty, Orthogonal, gradient_penalty
+from tests.helpers.draws import Given
 
 from . import Case, load
 from .weights import MIMICRY_DISCRIMINATOR, fill, renamed
@@ -66,10 +67,6 @@ class SoftplusCritic(nn.Module):
         return self.l(functional.softplus(self.c(images)).flatten(1)).squeeze(1)
 
 
-def no_draws(purpose: str) -> Tensor:
-    raise AssertionError(f"unexpected draw for {purpose}")
-
-
 def compare_penalty(case: Case, network: nn.Module, penalty: Tensor) -> None:
     case.agrees(penalty, case.outputs["penalty"], tolerance=SECOND_ORDER)
     penalty.backward()
@@ -86,7 +83,8 @@ def test_gradient_penalty_of_studiogan() -> None:
         network=network,
         real=case.inputs["real"],
         fake=case.inputs["fake"],
-        uniform=lambda purpose: case.draws["00_rand"].squeeze(1),
+        judge=network,
+        draw=Given({"gradient_penalty": case.draws["00_rand"].squeeze(1)}),
     )
     compare_penalty(case, network, GradientPenalty(weight=1)(evidence))
 
@@ -103,7 +101,9 @@ def test_dragan_of_studiogan() -> None:
 def test_r1_of_studiogan(name: str) -> None:
     case = load("studiogan_ops", name)
     network = SoftplusCritic(case.params)
-    compare_penalty(case, network, R1(weight=1)(Evidence(network=network, real=case.inputs["real"], uniform=no_draws)))
+    compare_penalty(
+        case, network, R1(weight=1)(Evidence(network=network, real=case.inputs["real"], judge=network, draw=Given()))
+    )
 
 
 def test_gradient_penalty_of_mimicry() -> None:
@@ -116,7 +116,13 @@ def test_gradient_penalty_of_mimicry() -> None:
     real, fake = case.inputs["real"], case.inputs["fake"]
     case.agrees(network(real)[:, None], case.outputs["D_real"], tolerance=FP32)
     penalty = GradientPenalty(weight=10)(
-        Evidence(network=network, real=real, fake=fake, uniform=lambda purpose: case.draws["00_rand"].squeeze(1))
+        Evidence(
+            network=network,
+            real=real,
+            fake=fake,
+            judge=network,
+            draw=Given({"gradient_penalty": case.draws["00_rand"].squeeze(1)}),
+        )
     )
     case.agrees(penalty, case.outputs["gp"], tolerance=SECOND_ORDER)
     penalty.backward()
@@ -132,7 +138,7 @@ def test_orthogonal_of_biggan(kind: str) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 5)).double()
     network.load_state_dict(case.params)
     penalty = Orthogonal(weight=1e-2, modified=kind == "modified")
-    penalty(Evidence(network=network, uniform=no_draws)).backward()
+    penalty(Evidence(network=network, judge=network, draw=Given())).backward()
     for name in ("0.weight", "2.weight"):
         case.agrees(network.get_parameter(name).grad, case.gradients[name], tolerance=FP64)
     for name in ("0.bias", "2.bias"):

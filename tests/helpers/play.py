@@ -105,7 +105,8 @@ def start(
         recipe=recipe,
         share=share,
     )
-    return Played(game, TrainingState(players=engines, averages={"generator": average}), share, recipe)
+    state = TrainingState(players=engines, averages={"generator": average}, memory=game.memory)
+    return Played(game, state, share, recipe)
 
 
 def steps(played: Played, *, begin: int = 0, count: int) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ def test_a_network_takes_resolution_channels_and_classes_from_the_data() -> None
     ],
 )
 def test_what_cannot_work_is_refused_when_written(make, message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(FrameworkError, match=message):
         make()
 
 

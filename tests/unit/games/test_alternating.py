@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 from framework import R1, Alternating, Drift, GradientPenalty, Hinge, LeastSquares, NonSaturating, Wasserstein
+from framework.games.deal import Deal
 from framework.games.scores import Scores
 from framework.networks.blocks.spectral import SpectralNorm
 from framework.recipe import Recipe, RecipeError
@@ -61,7 +64,7 @@ def test_critic_steps_consume_fresh_images_and_advance_the_clock() -> None:
 def test_the_opponent_is_not_changed_by_a_turn() -> None:
     played = start(smooth_recipe())
     game = played.game
-    real, labels = game._real(next(synthetic(played.recipe, played.share)))
+    real, labels = game._real(next(synthetic(played.recipe, played.share)), 0)
     draws, generator = Draws(seed=0, images=0), game.generator.network
     before = {n: p.detach().clone() for n, p in generator.named_parameters()}
     game._discriminator_turn(real, labels, 0, 0, draws, Scores())
@@ -118,14 +121,14 @@ def test_a_turn_that_is_not_finite_leaves_no_trace(side: str, monkeypatch: pytes
         if not name.endswith((".u", ".v"))
     }
     averaged = {key: value.clone() for key, value in average.weights.items()}
-    latents = game._latents
+    deals = game._dealer.deals
     poisoned = {"generator": "generator", "discriminator": "discriminator/0"}[side]
 
-    def with_nan(draws: Draws, purpose: str, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        z, y = latents(draws, purpose, labels)
-        return (torch.full_like(z, torch.nan), y) if purpose == poisoned else (z, y)
+    def with_nan(real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[Deal]:
+        for deal in deals(real, labels, draws, purpose):
+            yield replace(deal, z=torch.full_like(deal.z, torch.nan)) if purpose == poisoned else deal
 
-    monkeypatch.setattr(game, "_latents", with_nan)
+    monkeypatch.setattr(game, "_dealer", SimpleNamespace(deals=with_nan))
     _, finite = game.step(synthetic(played.recipe, played.share, 24), images=24)
     assert not finite
     assert all(torch.equal(average.weights[key], value) for key, value in averaged.items())

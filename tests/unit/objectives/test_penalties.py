@@ -23,6 +23,7 @@ from framework.objectives.penalties import (
     r1,
     r2,
 )
+from tests.helpers.draws import Given
 
 
 class Critic(nn.Module):
@@ -39,10 +40,6 @@ class Critic(nn.Module):
         return scores[:, 0] if labels is None else scores.gather(1, labels[:, None])[:, 0]
 
 
-def no_draws(purpose: str) -> Tensor:
-    raise AssertionError(f"unexpected draw for {purpose}")
-
-
 @pytest.fixture
 def evidence() -> Evidence:
     torch.manual_seed(0)
@@ -57,7 +54,8 @@ def evidence() -> Evidence:
         fake_labels=fake_labels,
         real_logits=network(real, labels),
         fake_logits=network(fake, fake_labels),
-        uniform=lambda purpose: torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64),
+        judge=network,
+        draw=Given({"gradient_penalty": torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)}),
     )
 
 
@@ -87,7 +85,7 @@ def test_values_from_slopes(evidence: Evidence) -> None:
     torch.testing.assert_close(R1(weight=3.0)(evidence), 3.0 / 2 * at_real.mean())
     torch.testing.assert_close(R2(weight=3.0)(evidence), 3.0 / 2 * at_fake.mean())
 
-    alpha = evidence.uniform("any")
+    alpha = evidence.draw.uniform("gradient_penalty")
     share = alpha[:, None, None, None]
     norms = slopes(network, share * real + (1 - share) * fake, evidence.labels).norm(dim=1)
     torch.testing.assert_close(GradientPenalty()(evidence), 10 * ((norms - 1) ** 2).mean())
@@ -227,7 +225,7 @@ def test_wrong_arguments_are_named(build: object, message: str) -> None:
 
 
 def test_a_penalty_in_the_wrong_turn_says_what_it_misses() -> None:
-    generators_turn = Evidence(network=Critic(), fake=torch.zeros(1, 1, 3, 3), uniform=no_draws)
+    generators_turn = Evidence(network=Critic(), judge=Critic(), fake=torch.zeros(1, 1, 3, 3), draw=Given())
     with pytest.raises(FrameworkError, match="R1 needs real images, which this player's turn does not have"):
         R1(weight=1.0)(generators_turn)
     with pytest.raises(FrameworkError, match="Drift needs logits of real images"):

@@ -1,0 +1,89 @@
+"""How a game augments what its discriminator sees, and keeps the strength of an adaptive augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from framework.augment import Augmentation
+from framework.games.deal import ImageDraws
+from framework.networks.blocks.collective import sum_over_processes
+from framework.objectives.penalties import Discriminate, Memory
+from framework.schedules import value_at
+
+STRENGTH, SIGNS, COUNT = "augment/p", "augment/signs", "augment/count"
+
+
+class Augmenter:
+    """An augmentation with its memory: the strength p, and the signs of D(real) seen since p was last adjusted.
+
+    Args:
+        augmentation: None leaves images as they are.
+        memory: the discriminator's; the same numbers on every process.
+    """
+
+    def __init__(self, augmentation: Augmentation | None, memory: Memory) -> None:
+        self._augmentation, self._memory = augmentation, memory
+        self._seen: list[Tensor] = []
+
+    @property
+    def active(self) -> bool:
+        """There is an augmentation."""
+        return self._augmentation is not None
+
+    @property
+    def _adaptive(self) -> bool:
+        return self._augmentation is not None and self._augmentation.every is not None
+
+    def strength(self, images: int) -> float:
+        """The strength after `images` images seen."""
+        if self._augmentation is None:
+            return 0.0
+        if STRENGTH in self._memory:
+            return float(self._memory[STRENGTH])
+        return value_at(self._augmentation.start, images)
+
+    def through(self, network: nn.Module, *, strength: float, draw: ImageDraws) -> Callable[[str], Discriminate]:
+        """The discriminator behind the augmentation: `through(...)("real")` has other draws than `("fake")`."""
+        augmentation = self._augmentation
+        if augmentation is None:
+            return lambda what: network
+
+        def judge(what: str) -> Discriminate:
+            numbers = draw.under(f"augment/{what}")
+
+            def augmented(images: Tensor, labels: Tensor | None) -> Tensor:
+                seen = augmentation(images, strength=strength, draw=numbers)
+                logits: Tensor = network(seen, labels)
+                return logits
+
+            return augmented
+
+        return judge
+
+    def observe(self, real_logits: Tensor) -> None:
+        """Note the signs of D(real) (n,) of a micro-batch."""
+        if self._adaptive:
+            signs = real_logits.detach().sign().double()
+            self._seen.append(torch.stack([signs.sum(), signs.new_tensor(float(len(signs)))]))
+
+    def forget(self) -> None:
+        """Drop what was noted, as when a step did not count."""
+        self._seen.clear()
+
+    def adjust(self, *, step: int, images: int) -> None:
+        """After a step of `images` images: add up what all processes noted; adjust p when it is time. Collective."""
+        augmentation = self._augmentation
+        if augmentation is None or augmentation.every is None:
+            return
+        signs, count = sum_over_processes(torch.stack(self._seen).sum(0)).cpu().unbind()
+        self._seen.clear()
+        zero = torch.zeros((), dtype=torch.float64)
+        signs, count = self._memory.get(SIGNS, zero) + signs, self._memory.get(COUNT, zero) + count
+        if (step + 1) % augmentation.every == 0:
+            p = augmentation.adjusted(self.strength(0), sign=float(signs / count), images=images * augmentation.every)
+            self._memory[STRENGTH] = torch.tensor(p, dtype=torch.float64)
+            signs, count = zero, zero
+        self._memory[SIGNS], self._memory[COUNT] = signs, count

@@ -1,0 +1,125 @@
+"""What one process gets for one turn: its rows of the real batch, of the latents, and of every random number.
+
+All of it is drawn for the global batch from (seed, images seen, purpose) and then sliced, so the number of processes
+and of micro-batches does not change the game.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from framework.games.share import Micro
+from framework.networks.blocks.noise import seeded_normal
+from framework.runtime.seeding import Draws
+
+MOST_DRAWN_ON_CPU = 4_096
+"""Numbers per image; larger draws (noise images) are hashed on the device from one seed per image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDraws:
+    """Random numbers for the images of one micro-batch (the protocol `framework.networks.draw.Draw`)."""
+
+    draws: Draws
+    purpose: str
+    batch_size: int
+    rows: slice
+    device: torch.device
+    dtype: torch.dtype
+
+    def normal(self, what: str, *shape: int) -> Tensor:
+        """Standard normal values (n, *shape)."""
+        if math.prod(shape) > MOST_DRAWN_ON_CPU:
+            noise = seeded_normal(self.integers(f"{what}/seed", 1 << 62), 0, 1, math.prod(shape))
+            return noise.view(-1, *shape).to(self.dtype)
+        return self._mine(self.draws.normal(f"{self.purpose}/{what}", self.batch_size, *shape))
+
+    def uniform(self, what: str, *shape: int) -> Tensor:
+        """Values in [0, 1), (n, *shape)."""
+        return self._mine(self.draws.uniform(f"{self.purpose}/{what}", self.batch_size, *shape))
+
+    def integers(self, what: str, high: int, *shape: int) -> Tensor:
+        """Int64 values in [0, high), (n, *shape)."""
+        values = self.draws.integers(f"{self.purpose}/{what}", high, self.batch_size, *shape)
+        return values[self.rows].to(self.device, non_blocking=True)
+
+    def under(self, purpose: str) -> ImageDraws:
+        """Other numbers for the same images."""
+        return ImageDraws(
+            draws=self.draws,
+            purpose=f"{self.purpose}/{purpose}",
+            batch_size=self.batch_size,
+            rows=self.rows,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+    def _mine(self, values: Tensor) -> Tensor:
+        return values[self.rows].to(self.device, self.dtype, non_blocking=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deal:
+    """One process's part of one micro-batch of one turn."""
+
+    real: Tensor
+    """(n, C, H, W) in [-1, 1]."""
+    labels: Tensor | None
+    z: Tensor
+    """(n, z_dim)."""
+    fake_labels: Tensor | None
+    draw: ImageDraws
+    rows: Tensor
+    """(n,) int64 on the CPU: the images' places in the global batch."""
+    weight: float
+    """See `share.Micro`."""
+    last: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dealer:
+    """Cuts one turn of the global batch into this process's micro-batches."""
+
+    micros: list[Micro]
+    batch_size: int
+    z_dim: int
+    classes: int
+    draw_labels: bool
+    """Draw the classes of generated images uniformly; otherwise they are those of the real batch."""
+    device: torch.device
+    dtype: torch.dtype
+
+    def deals(self, real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[Deal]:
+        """This process's micro-batches of one turn.
+
+        Args:
+            real: this process's images (n, C, H, W), micro-batch after micro-batch.
+            labels: theirs, (n,), or None.
+            purpose: names the turn.
+        """
+        for micro in self.micros:
+            draw = ImageDraws(
+                draws=draws,
+                purpose=purpose,
+                batch_size=self.batch_size,
+                rows=micro.rows,
+                device=self.device,
+                dtype=self.dtype,
+            )
+            mine = None if labels is None else labels[micro.local]
+            drawn = self.draw_labels and self.classes > 0
+            yield Deal(
+                real=real[micro.local],
+                labels=mine,
+                z=draw.normal("z", self.z_dim),
+                fake_labels=draw.integers("labels", self.classes) if drawn else mine,
+                draw=draw,
+                rows=torch.arange(micro.rows.start, micro.rows.stop),
+                weight=micro.weight,
+                last=micro.last,
+            )

@@ -1,0 +1,43 @@
+"""The rules of the alternating game, as a recipe writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from framework.augment import Augmentation
+from framework.objectives.adversarial import AdversarialLoss
+from framework.objectives.penalties import Penalty
+from framework.recipe import RecipeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternating:
+    """Whose turn it is, and what is minimised in it."""
+
+    loss: AdversarialLoss
+    critic_steps: int = 1
+    """Discriminator turns per generator turn (BigGAN: 2, WGAN: 5)."""
+    discriminator_terms: tuple[Penalty, ...] = ()
+    generator_terms: tuple[Penalty, ...] = ()
+    lazy_steps: bool = False
+    """Penalties with `every` above 1 get an optimiser step of their own after the turn's, as StyleGAN2 does
+    (arXiv:1912.04958, appendix B; see `Adam.lazy`). Otherwise they join the loss of the turns on which they are due."""
+    augment: Augmentation | None = None
+    """What the discriminator sees images through, real and generated, in both turns and in its penalties."""
+    fake_labels: Literal["uniform", "real"] = "uniform"
+    """Classes of generated images: drawn uniformly, or those of the real batch."""
+
+    def __post_init__(self) -> None:
+        if self.critic_steps < 1:
+            raise RecipeError(f"game.critic_steps={self.critic_steps} must be at least 1")
+        for side, terms in (("discriminator", self.discriminator_terms), ("generator", self.generator_terms)):
+            for term in terms:
+                if side not in term.players:
+                    raise RecipeError(
+                        f"game.{side}_terms: {type(term).__name__} is a penalty of the {' or '.join(term.players)}"
+                    )
+
+    def images_per_step(self, batch_size: int) -> int:
+        """Each discriminator turn consumes one global batch of real images."""
+        return self.critic_steps * batch_size

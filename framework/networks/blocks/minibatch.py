@@ -1,0 +1,83 @@
+"""Minibatch standard deviation (ProGAN, arXiv:1710.10196, section 3): a feature that shows how varied a group is.
+
+Groups are formed in the global micro-batch, so they do not depend on how many processes share it: in training the
+features, small where this layer stands (4 x 4 pixels), are first gathered from all processes by a differentiable sum.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from framework.errors import FrameworkError
+from framework.networks.blocks.collective import num_processes, sum_over_processes
+
+Grouping = Literal["strided", "contiguous"]
+
+
+class MinibatchStddev(nn.Module):
+    """Appends `num_features` channels: the standard deviation over a group, averaged over pixels and channels.
+
+    Args:
+        group_size: images per group; the largest divisor of the batch up to this is used, so that all are equal.
+        num_features: channel groups averaged separately; one appended channel each.
+        grouping: `strided`: image i is in group i modulo the number of groups (ProGAN's and StyleGAN's programs);
+            `contiguous`: consecutive images (pytorch_GAN_zoo).
+        unbiased: divide by the group's size less one.
+        eps: added to the variance.
+
+    Raises:
+        FrameworkError: unknown grouping, or a size below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        group_size: int = 4,
+        num_features: int = 1,
+        grouping: Grouping = "strided",
+        unbiased: bool = False,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__()
+        if grouping not in get_args(Grouping):
+            raise FrameworkError(f"grouping={grouping!r} must be one of: {', '.join(get_args(Grouping))}")
+        for name, value in {"group_size": group_size, "num_features": num_features}.items():
+            if value < 1:
+                raise FrameworkError(f"{name}={value} must be at least 1")
+        self.group_size, self.num_features, self.grouping = group_size, num_features, grouping
+        self.unbiased, self.eps = unbiased, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C + num_features, H, W)."""
+        everyone, mine = _gathered(x) if self.training and num_processes() > 1 else (x, slice(None))
+        features = self._features(everyone.to(torch.promote_types(x.dtype, torch.float32)))[mine]
+        return torch.cat([x, features.to(x.dtype).expand(-1, -1, *x.shape[2:])], dim=1)
+
+    def _features(self, x: Tensor) -> Tensor:
+        """(M, C, H, W) of the whole micro-batch -> (M, num_features, 1, 1)."""
+        size = next(g for g in range(min(self.group_size, len(x)), 0, -1) if len(x) % g == 0)
+        if size == 1:  # a group of one has no deviation; the square root would have no second derivative at 0
+            return x.new_zeros(len(x), self.num_features, 1, 1)
+        strided = self.grouping == "strided"
+        shape = (size, -1) if strided else (-1, size)
+        grouped = x.unflatten(0, shape).unflatten(2, (self.num_features, -1))
+        members = 0 if strided else 1
+        variance = grouped.var(members, correction=1 if self.unbiased else 0)
+        feature = (variance + self.eps).sqrt().mean((2, 3, 4))[..., None, None]
+        return feature.repeat(size, 1, 1, 1) if strided else feature.repeat_interleave(size, 0)
+
+
+def _gathered(x: Tensor) -> tuple[Tensor, slice]:
+    """The features of every process, in the order of ranks, and which rows are this process's."""
+    counts = torch.zeros(num_processes(), dtype=torch.int64, device=x.device)
+    counts[dist.get_rank()] = len(x)
+    dist.all_reduce(counts)
+    sizes = counts.tolist()
+    before = sum(sizes[: dist.get_rank()])
+    after = sum(sizes) - before - len(x)
+    padded = torch.cat([x.new_zeros(before, *x.shape[1:]), x, x.new_zeros(after, *x.shape[1:])])
+    return sum_over_processes(padded), slice(before, before + len(x))

@@ -1,0 +1,59 @@
+"""Per-pixel noise as a function of one seed per image (StyleGAN, arXiv:1812.04948, section 2).
+
+The noise of pixel p in layer l is a hash of (seed, l, p): nothing is stored, the same image gets the same noise on any
+process, and it is made where it is used. SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195) in counter mode
+gives the bits, the Box-Muller transform makes them normal. Int64 arithmetic wraps around on every device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def _signed(value: int) -> int:
+    """A 64-bit constant as torch's int64 writes it."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+_GOLDEN, _FIRST, _SECOND = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """Logical shift to the right; torch's own keeps the sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shifted(x, 30)) * _FIRST
+    x = (x ^ _shifted(x, 27)) * _SECOND
+    return x ^ _shifted(x, 31)
+
+
+@torch.no_grad()
+def seeded_normal(seeds: Tensor, layer: int, height: int, width: int) -> Tensor:
+    """Standard normal noise for one layer.
+
+    Args:
+        seeds: (N,) int64, one per image.
+        layer: number of the layer, so that layers differ.
+
+    Returns:
+        float32 (N, 1, height, width) on the device of `seeds`.
+    """
+    count = height * width
+    # Two streams of 32 bits are cut from each 64-bit word: Box-Muller needs two uniforms for two normals.
+    words = torch.arange(1, (count + 1) // 2 + 1, device=seeds.device, dtype=torch.int64) * _GOLDEN
+    keys = _mix(_mix(seeds + _GOLDEN) + layer)
+    bits = _mix(keys[:, None] + words)
+    radius = ((_shifted(bits, 40) + 1).float() * 2.0**-24).log().mul(-2.0).sqrt()  # of a uniform in (0, 1]
+    angle = (bits & 0xFFFFFF).float() * (2.0 * math.pi * 2.0**-24)
+    values = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=2).flatten(1)
+    return values[:, :count].reshape(-1, 1, height, width)
+
+
+def random_seeds(count: int, *, device: torch.device) -> Tensor:
+    """Seeds (count,) from torch's own generator, for sampling."""
+    return torch.randint(1 << 62, (count,), device=device)

@@ -1,0 +1,98 @@
+"""Schedules: functions of the clock (images seen), so that resuming needs nothing but the clock."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from framework.errors import FrameworkError
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise FrameworkError(message)
+
+
+class Schedule(Protocol):
+    """A number as a function of the clock: a factor on a learning rate, or the value of a constant that moves."""
+
+    def at(self, images: int) -> float:
+        """The number after `images` images seen."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """The learning rate stays as it is."""
+
+    def at(self, images: int) -> float:
+        """Return 1."""
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """From 1 to `end` between `start_images` and `end_images`, constant outside."""
+
+    end_images: int
+    start_images: int = 0
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.start_images < self.end_images,
+            f"Linear: start_images={self.start_images} must lie before end_images={self.end_images}",
+        )
+
+    def at(self, images: int) -> float:
+        """The number after `images` images seen."""
+        progress = (images - self.start_images) / (self.end_images - self.start_images)
+        return 1.0 + (self.end - 1.0) * min(1.0, max(0.0, progress))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """From 1 to `end` along half a cosine over `end_images` images, constant afterwards."""
+
+    end_images: int
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.end_images > 0, f"Cosine: end_images={self.end_images} must be positive")
+
+    def at(self, images: int) -> float:
+        """The number after `images` images seen."""
+        progress = min(1.0, max(0.0, images / self.end_images))
+        return self.end + (1.0 - self.end) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp:
+    """From `start` to `end` over `images` images, along half a cosine or a line, constant afterwards."""
+
+    start: float
+    end: float
+    images: int
+    shape: Literal["cosine", "linear"] = "cosine"
+
+    def __post_init__(self) -> None:
+        _require(self.images > 0, f"Ramp: images={self.images} must be positive")
+        _require(self.shape in ("cosine", "linear"), f"Ramp: shape={self.shape!r} must be cosine or linear")
+
+    def at(self, images: int) -> float:
+        """The number after `images` images seen."""
+        progress = min(1.0, max(0.0, images / self.images))
+        if self.shape == "cosine":
+            progress = 0.5 * (1.0 - math.cos(math.pi * progress))
+        return self.start + (self.end - self.start) * progress
+
+
+def value_at(value: float | Schedule, images: int) -> float:
+    """A constant, or a schedule's value after `images` images seen."""
+    return float(value) if isinstance(value, int | float) else value.at(images)
+
+
+def values_of(value: float | Schedule) -> tuple[float, ...]:
+    """The extremes a value takes, for checks: the constant, or where a schedule starts and where it ends."""
+    return (float(value),) if isinstance(value, int | float) else (value.at(0), value.at(1 << 62))

@@ -1,0 +1,85 @@
+"""The players of a run: built, initialised, given to their engines, and gathered into games and a state."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+
+from framework.engines.averaging import Average
+from framework.engines.base import Engine
+from framework.engines.choose import build_engine
+from framework.games.alternating import AlternatingGame
+from framework.games.rules import Alternating
+from framework.games.share import BatchShare
+from framework.growth import Segment, segment_at
+from framework.networks import grow
+from framework.objectives.penalties import Memory
+from framework.recipe import SIDES, Recipe
+from framework.runtime.memory import release_unused
+from framework.runtime.seeding import seed_torch
+from framework.runtime.session import Session
+from framework.train.config import RunConfig
+from framework.train.state import TrainingState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seats:
+    """Both players with what belongs to them for the whole run, whatever segment of the clock is played."""
+
+    recipe: Recipe
+    players: dict[str, Engine]
+    average: Average
+    memory: dict[str, Memory]
+
+    @property
+    def state(self) -> TrainingState:
+        """Everything a checkpoint holds."""
+        return TrainingState(players=self.players, averages={"generator": self.average}, memory=self.memory)
+
+    def game(self, segment: Segment, *, micro_batches: int, rank: int, world: int) -> AlternatingGame:
+        """The game on one segment of the clock."""
+        assert isinstance(self.recipe.game, Alternating)
+        return AlternatingGame(
+            self.recipe.game,
+            generator=self.players["generator"],
+            discriminator=self.players["discriminator"],
+            average=self.average,
+            recipe=self.recipe,
+            share=BatchShare(batch_size=segment.batch_size, micro_batches=micro_batches, rank=rank, world=world),
+            segment=segment,
+            memory=self.memory,
+        )
+
+
+def seat(recipe: Recipe, config: RunConfig, *, session: Session, stack: ExitStack) -> Seats:
+    """Build both players on the session's device; the engines are closed with `stack`."""
+    players: dict[str, Engine] = {}
+    for side in SIDES:
+        seed_torch(recipe.seed, "initialisation", side)
+        players[side] = build_engine(
+            recipe.build_network(side).to(session.device),
+            getattr(recipe, side),
+            side=side,
+            engine=config.engine,
+            precision=config.precision,
+        )
+        stack.callback(players[side].close)
+    average = Average(players["generator"])
+    return Seats(recipe=recipe, players=players, average=average, memory={side: {} for side in SIDES})
+
+
+def grow_to(players: Mapping[str, Engine], segments: tuple[Segment, ...], *, images: int) -> None:
+    """Give growing networks the shape they have after `images` images; others have no shape to choose."""
+    segment = segment_at(segments, images)
+    for player in players.values():
+        grow(player.network, resolution=segment.resolution, alpha=segment.alpha(images))
+
+
+def release(device: torch.device) -> None:
+    """Give memory that the last segment's activations used back to the system."""
+    gc.collect()
+    release_unused(device)
