@@ -10,11 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from framework.augment.ada import Ada
+    from framework.augment.diffaugment import DiffAugment
     from framework.games.rules import Alternating
     from framework.growth import Growth, Phase
     from framework.objectives.adversarial import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
+    from framework.objectives.lecam import LeCam
     from framework.objectives.path_length import PathLength
     from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal
+    from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
     from framework.recipe import Adam, Averaging, Network, Player, Recipe, Shards
     from framework.schedules import Constant, Cosine, Linear, Ramp
     from framework.train.launch import launch
@@ -22,11 +26,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "framework.augment.ada": ("Ada",),
+    "framework.augment.diffaugment": ("DiffAugment",),
     "framework.games.rules": ("Alternating",),
     "framework.objectives.adversarial": ("Hinge", "LeastSquares", "Minimax", "NonSaturating", "Wasserstein"),
     "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal"),
     "framework.growth": ("Growth", "Phase"),
+    "framework.objectives.lecam": ("LeCam",),
     "framework.objectives.path_length": ("PathLength",),
+    "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
     "framework.recipe": ("Adam", "Averaging", "Network", "Player", "Recipe", "Shards"),
     "framework.schedules": ("Constant", "Cosine", "Linear", "Ramp"),
     "framework.train.launch": ("launch",),
@@ -35,15 +43,18 @@ _HOME = {
 __all__ = [
     "R1",
     "R2",
+    "Ada",
     "Adam",
     "Alternating",
     "Averaging",
     "Constant",
     "Cosine",
+    "DiffAugment",
     "Drift",
     "GradientPenalty",
     "Growth",
     "Hinge",
+    "LeCam",
     "LeastSquares",
     "Linear",
     "Minimax",
@@ -55,6 +66,8 @@ __all__ = [
     "Player",
     "Ramp",
     "Recipe",
+    "RelativisticAverage",
+    "RelativisticPairing",
     "Shards",
     "Wasserstein",
     "launch",

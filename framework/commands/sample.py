@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from framework.errors import FrameworkError
 from framework.sampling.animation import interpolation, save_animation
-from framework.sampling.generate import generate, settle_statistics
+from framework.sampling.generate import settle_statistics, style_options
 from framework.sampling.latents import grid_labels, latents
 from framework.sampling.load import LoadedGenerator, load_generator
 from framework.tracking.grids import image_grid, save_png
@@ -26,6 +27,9 @@ def sample(
     grid: str = "8x8",
     classes: tuple[str, ...] = (),
     truncation: float | None = None,
+    psi: float | None = None,
+    cutoff: int | None = None,
+    noise: Literal["none", "const", "random"] | None = None,
     seed: int = 0,
     interpolate: bool = False,
     frames: int = 60,
@@ -44,6 +48,9 @@ def sample(
         grid: COLUMNSxROWS; one class per column. With --interpolate: images per walk x walks.
         classes: Class numbers or names, one column each; default: spread over all classes.
         truncation: Redraw latent entries larger than this (smaller = more typical, less varied images).
+        psi: Style-based generators: draw styles towards their mean (1 = not at all, 0.7 usual, 0 = the mean image).
+        cutoff: With --psi: in the first so many layers only.
+        noise: Style-based generators: per-pixel noise; default: const, the same in every image.
         seed: Of the latents.
         interpolate: Walk between latents instead: one row per class.
         frames: Images of the animation.
@@ -57,6 +64,7 @@ def sample(
     columns, rows = parse_grid(grid)
     check(out, interpolate=interpolate, frames=frames, npz=npz, count=count, standing_statistics=standing_statistics)
     loaded = load_generator(checkpoint, device=device, averaged=weights == "ema", tracking_uri=tracking_uri)
+    loaded = replace(loaded, options=style_options(loaded.network, psi=psi, cutoff=cutoff, noise=noise))
     chosen = class_numbers(classes, loaded)
     if chosen and not interpolate:
         columns = len(chosen)
@@ -67,7 +75,7 @@ def sample(
     else:
         labels = grid_labels(rows=rows, columns=columns, classes=loaded.classes, chosen=chosen)
         z = latents(seed=seed, count=rows * columns, z_dim=loaded.z_dim, truncation=truncation)
-        pixels = generate(loaded.network, z, labels).numpy()
+        pixels = loaded.draw(z, labels).numpy()
         save_png(out, image_grid(pixels, columns=columns, labels=_titles(loaded, labels, columns)))
         print(out)
     if npz:
@@ -168,7 +176,7 @@ def _write_npz(
     wanted = grid_labels(rows=-(-count // columns), columns=columns, classes=loaded.classes, chosen=chosen)
     labels = None if wanted is None else wanted[:count]
     z = latents(seed=seed, count=count, z_dim=loaded.z_dim, truncation=truncation)
-    images = generate(loaded.network, z, labels).permute(0, 2, 3, 1).numpy()
+    images = loaded.draw(z, labels).permute(0, 2, 3, 1).numpy()
     numbers = np.zeros(count, np.int64) if labels is None else labels.numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, images=images, labels=numbers)

@@ -85,5 +85,5 @@ class Augmenter:
         if (step + 1) % augmentation.every == 0:
             p = augmentation.adjusted(self.strength(0), sign=float(signs / count), images=images * augmentation.every)
             self._memory[STRENGTH] = torch.tensor(p, dtype=torch.float64)
-            signs, count = zero, zero
+            signs, count = zero.clone(), zero.clone()
         self._memory[SIGNS], self._memory[COUNT] = signs, count

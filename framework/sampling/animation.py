@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from framework.errors import FrameworkError
-from framework.sampling.generate import generate
 from framework.sampling.latents import latents, slerp
 from framework.sampling.load import LoadedGenerator
 
@@ -40,7 +39,7 @@ def interpolation(
         stops = torch.cat([corners, corners[:1]]) if closed else corners
         z = torch.stack([_along(stops, i / (steps if closed else steps - 1)) for i in range(steps)])
         labels = torch.full((steps,), classes[row]) if classes else None
-        walks.append(generate(loaded.network, z, labels))
+        walks.append(loaded.draw(z, labels))
     return torch.stack(walks)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from framework.errors import FrameworkError
 from framework.networks import latent_size
 from framework.networks.blocks.norm import standing_statistics
 from framework.runtime.seeding import Draws
@@ -14,12 +19,20 @@ POWER_ITERATIONS = 15
 
 
 @torch.no_grad()
-def generate(network: nn.Module, z: Tensor, labels: Tensor | None = None, *, batch_size: int = 32) -> Tensor:
+def generate(
+    network: nn.Module,
+    z: Tensor,
+    labels: Tensor | None = None,
+    *,
+    batch_size: int = 32,
+    options: Mapping[str, Any] | None = None,
+) -> Tensor:
     """Run a generator in batches.
 
     Args:
         network: called as `network(z, labels)`, returns images in [-1, 1]; put it in eval mode first.
         z: (N, z_dim); labels: (N,) or None.
+        options: further arguments of the network's forward; see `style_options`.
 
     Returns:
         uint8 images (N, C, H, W) on the CPU.
@@ -29,8 +42,31 @@ def generate(network: nn.Module, z: Tensor, labels: Tensor | None = None, *, bat
     for start in range(0, len(z), batch_size):
         part = slice(start, start + batch_size)
         y = None if labels is None else labels[part].to(parameter.device)
-        parts.append(to_uint8(network(z[part].to(parameter), y)))
+        parts.append(to_uint8(network(z[part].to(parameter), y, **(options or {}))))
     return torch.cat(parts)
+
+
+def style_options(
+    network: nn.Module, *, psi: float | None = None, cutoff: int | None = None, noise: str | None = None
+) -> dict[str, Any]:
+    """Arguments for the forward of a style-based generator (StyleGAN, arXiv:1812.04948).
+
+    Args:
+        psi: draw styles towards their mean; 0 = the mean image, 1 = no truncation.
+        cutoff: do so in the first so many layers only.
+        noise: `none`, `const` or `random`.
+
+    Raises:
+        FrameworkError: this generator has no such option.
+    """
+    known = inspect.signature(network.forward).parameters
+    given = {"psi": psi, "cutoff": cutoff, "noise": noise}
+    options = {name: value for name, value in given.items() if value is not None}
+    for name in options:
+        if name not in known:
+            hint = "; --truncation redraws large latents of any generator" if name == "psi" else ""
+            raise FrameworkError(f"--{name}: {type(network).__module__} is not a style-based generator{hint}")
+    return options
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from framework.checkpoint import Checkpoint, resolve
 from framework.describe import network_from
@@ -16,7 +16,7 @@ from framework.errors import FrameworkError
 from framework.growth import segment_at, segments_from
 from framework.networks import grow, latent_size
 from framework.networks.blocks.spectral import power_iteration
-from framework.sampling.generate import POWER_ITERATIONS
+from framework.sampling.generate import POWER_ITERATIONS, generate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,12 @@ class LoadedGenerator:
     images: int
     """Images seen when the checkpoint was written."""
     path: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of every forward; see `style_options`."""
+
+    def draw(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """uint8 images (N, C, H, W) on the CPU for latents (N, z_dim) and labels (N,)."""
+        return generate(self.network, z, labels, options=self.options)
 
     @property
     def classes(self) -> int:

@@ -15,7 +15,7 @@ from framework.engines.averaging import Average
 from framework.engines.choose import build_engine
 from framework.games.alternating import AlternatingGame
 from framework.games.share import BatchShare
-from framework.networks import sagan
+from framework.networks import latent_size, sagan
 from framework.runtime.seeding import Draws, seed_torch
 from framework.train.state import TrainingState
 from tests.helpers import smooth
@@ -62,12 +62,13 @@ class Batch:
     labels: Tensor
 
 
-def synthetic(recipe: Recipe, share: BatchShare, start: int = 0) -> Iterator[Batch]:
+def synthetic(recipe: Recipe, share: BatchShare, start: int = 0, *, resolution: int | None = None) -> Iterator[Batch]:
     """This rank's rows of random real images, a function of the position."""
     data, position = recipe.data, start
+    side = resolution or data.resolution
     while True:
         draws = Draws(seed=99, images=position)
-        shape = (recipe.batch_size, data.channels, data.resolution, data.resolution)
+        shape = (recipe.batch_size, data.channels, side, side)
         images = draws.integers("images", 256, *shape).to(torch.uint8)
         labels = draws.integers("labels", max(1, data.classes), recipe.batch_size)
         micros = share.micros()
@@ -86,9 +87,14 @@ class Played:
 
 
 def start(
-    recipe: Recipe, *, micro_batches: int = 1, dtype: torch.dtype = torch.float32, precision: str = "fp32"
+    recipe: Recipe,
+    *,
+    micro_batches: int = 1,
+    dtype: torch.dtype = torch.float32,
+    precision: str = "fp32",
+    segment: int = 0,
 ) -> Played:
-    """Build the game in this process (group)."""
+    """Build the game in this process (group), on one segment of the recipe's clock."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     engines = {}
     for side in ("generator", "discriminator"):
@@ -104,6 +110,7 @@ def start(
         average=average,
         recipe=recipe,
         share=share,
+        segment=recipe.segments()[segment],
     )
     state = TrainingState(players=engines, averages={"generator": average}, memory=game.memory)
     return Played(game, state, share, recipe)
@@ -112,7 +119,9 @@ def start(
 def steps(played: Played, *, begin: int = 0, count: int) -> dict[str, Tensor]:
     """Play; losses, gradient norms and logits per step (count, names) under `scores/<name>`."""
     table: dict[str, list[float]] = {}
-    batches, images = synthetic(played.recipe, played.share, begin), begin
+    segment = played.game.segment
+    images = segment.start + begin
+    batches = synthetic(played.recipe, played.share, images, resolution=segment.resolution)
     for _ in range(count):
         scores, finite = played.game.step(batches, images=images)
         assert finite
@@ -126,7 +135,7 @@ def outputs(played: Played) -> dict[str, Tensor]:
     """What the players and the average compute after playing, on fixed inputs."""
     recipe, draws = played.recipe, Draws(seed=5, images=0)
     dtype = next(played.game.generator.network.parameters()).dtype
-    z = draws.normal("z", 10, 8).to(dtype)
+    z = draws.normal("z", 10, latent_size(played.game.generator.network)).to(dtype)
     labels = torch.arange(10) % recipe.data.classes if recipe.data.classes else None
     result = {}
     with torch.no_grad():

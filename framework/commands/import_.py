@@ -1,0 +1,112 @@
+"""`framework import --from KIND FILE --out DIR`: public weights become a checkpoint of ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from torch import Tensor
+
+from framework.errors import FrameworkError
+from framework.interop.blueprint import Places
+from framework.interop.files import ForeignFile, read_file
+from framework.interop.folder import write_folder
+from framework.interop.load import KINDS, Loaded, Side, kind_of, translated_options, understand
+from framework.quantities import format_count
+from framework.suggest import nearest
+
+
+def import_(
+    file: Annotated[Path, tyro.conf.Positional],
+    *,
+    kind: Annotated[str, tyro.conf.arg(name="from")],
+    out: Path,
+    average: Path | None = None,
+    discriminator: Path | None = None,
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+) -> None:
+    """Read weights of a public implementation, without running its code, into a folder that `framework sample` takes.
+
+    Args:
+        file: .pth, .pt, NVlabs .pkl, .npz or .safetensors with a generator, and perhaps its moving average and the
+            discriminator.
+        kind: The project: biggan-pytorch, dcgan-pytorch-examples, gan-zoo-progan, mimicry, nvlabs-stylegan2,
+            nvlabs-stylegan3, r3gan, rosinality-stylegan2 or studiogan.
+        out: New folder to write.
+        average: File of the generator's moving average, where the project saves it apart.
+        discriminator: File of the discriminator, where the project saves it apart.
+        set: What names and shapes cannot tell: generator.OPTION=VALUE or discriminator.OPTION=VALUE; may be repeated.
+    """
+    if kind not in KINDS:
+        raise FrameworkError(f"--from {kind}: unknown{nearest(kind, KINDS)}; known: {', '.join(sorted(KINDS))}")
+    places: Places = kind_of(kind).PLACES
+    given = assignments(set)
+    main = read_file(file)
+    loaded = {"generator": _network(kind, "generator", main, places.generator + places.average, given)}
+    apart = {"average": (average, "generator"), "discriminator": (discriminator, "discriminator")}
+    for role, (path, side) in apart.items():
+        source, within = (main, tuple(place for place in getattr(places, role) if place))
+        if path is not None:
+            source, within = read_file(path), getattr(places, role) + places.generator
+        if path is not None or any(place in source.states for place in within):
+            loaded[role] = _network(kind, side, source, within, given)
+    files = {
+        role: path.name
+        for role, path in (("file", file), ("average", average), ("discriminator", discriminator))
+        if path
+    }
+    folder = write_folder(out, **loaded, source={"kind": kind, **files})
+    for role, network in loaded.items():
+        print(summary(role, network))
+    print(folder)
+
+
+def assignments(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """`generator.channels=1` and the like, by side.
+
+    Raises:
+        FrameworkError: not of that form.
+    """
+    given: dict[str, dict[str, Any]] = {"generator": {}, "discriminator": {}}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        side, dot, option = path.strip().partition(".")
+        if not (equals and dot and option and side in given):
+            raise FrameworkError(f"--set {text}: write it as generator.OPTION=VALUE or discriminator.OPTION=VALUE")
+        try:
+            given[side][option] = json.loads(value)
+        except json.JSONDecodeError:
+            given[side][option] = value.strip()
+    return given
+
+
+def summary(role: str, loaded: Loaded) -> str:
+    """One line: what was read, and as what it was understood."""
+    parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
+    options = ", ".join(f"{name}={value}" for name, value in loaded.description.options.items())
+    cls = loaded.description.cls
+    name = f"{cls.__module__.removeprefix('framework.networks.')}.{cls.__name__}"
+    return f"{role}: {name}, {format_count(parameters)} parameters from {loaded.num_tensors} tensors; {options}"
+
+
+def _network(
+    kind: str, side: Side, file: ForeignFile, places: tuple[str, ...], given: Mapping[str, Mapping[str, Any]]
+) -> Loaded:
+    place = _place(file, places)
+    state: Mapping[str, Tensor] = file.states[place]
+    told = translated_options(kind, side, file.options.get(place, {}), known_only=True)
+    try:
+        return understand(kind, side, state, **told | dict(given[side]))
+    except FrameworkError as error:
+        raise FrameworkError(f"{file.path}{f' ({place})' if place else ''}: {error}") from None
+
+
+def _place(file: ForeignFile, places: tuple[str, ...]) -> str:
+    for place in places:
+        if place in file.states:
+            return place
+    there = ", ".join(name or "(the file itself)" for name in file.states)
+    raise FrameworkError(f"{file.path}: no weights at {' or '.join(filter(None, places))}; the file has: {there}")

@@ -1,0 +1,148 @@
+"""What a game carries between turns: lazy steps, adaptive augmentation, penalties' memory; and frozen layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from framework import R1, Ada, Adam, Alternating, DiffAugment, Hinge
+from framework.checkpoint import Checkpoint, Retention, Writer
+from framework.objectives.penalties import Evidence, Penalty
+from framework.recipe import RecipeError
+from tests.helpers.play import Played, small_recipe, smooth_recipe, start, steps, synthetic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counting(Penalty):
+    """Counts its uses in the player's memory."""
+
+    weight: float = 0.0
+    players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+
+    def value(self, evidence: Evidence) -> Tensor:
+        evidence.memory["uses"] = evidence.memory.get("uses", torch.zeros((), dtype=torch.float64)) + 1
+        assert evidence.z is not None
+        return evidence.z.sum() * 0
+
+
+def believing(played: Played) -> Played:
+    """The same with a discriminator that takes everything for real: what overfitting looks like to ADA."""
+    with torch.no_grad():
+        played.game.discriminator.network.linear.bias.fill_(5.0)
+    return played
+
+
+def saved(played: Played, folder: Path, images: int) -> Checkpoint:
+    with Writer(folder, rank=0, world=1, token="t", retention=Retention(last=9)) as writer:
+        pieces = played.state.pieces(own=True, buffers=True)
+        writer.save(images, pieces, documents={}, record={"players": played.state.record()})
+        writer.wait()
+    return Checkpoint.open(folder / str(images))
+
+
+@pytest.mark.parametrize(("lazy", "expected"), [(False, 4), (True, 6)])
+def test_lazy_penalties_get_steps_of_their_own(lazy: bool, expected: int) -> None:
+    rules = Alternating(loss=Hinge(), discriminator_terms=(R1(weight=1.0, every=2),), lazy_steps=lazy)
+    played = start(smooth_recipe(game=rules))
+    scores = steps(played, count=4)
+    assert played.game.discriminator.steps_taken() == expected
+    assert played.game.generator.steps_taken() == 4
+    assert ("scores/grad_norm/D_lazy" in scores) == lazy
+    assert len(scores["scores/penalty/R1"]) == 2
+
+
+def test_adam_forgets_as_fast_with_the_extra_steps() -> None:
+    # arXiv:1912.04958, appendix B: c = k / (k + 1); for k = 16 and betas (0, 0.99).
+    corrected = Adam(lr=0.002, betas=(0.0, 0.99)).lazy(every=16)
+    assert corrected.lr == pytest.approx(0.002 * 16 / 17)
+    assert corrected.betas == (0.0, pytest.approx(0.99 ** (16 / 17)))
+    # 17 steps with the corrected beta keep what 16 steps keep with the original one.
+    assert corrected.betas[1] ** 17 == pytest.approx(0.99**16)
+
+
+def test_an_adaptive_augmentation_follows_the_signs_of_real_logits() -> None:
+    rules = Alternating(loss=Hinge(), augment=Ada(preset="blit", target=0.6, images=240, every=2))
+    played = believing(start(smooth_recipe(game=rules)))
+    batch = played.recipe.batch_size
+    memory = played.game.memory["discriminator"]
+    scores = steps(played, count=3)
+    # All signs are 1, above the target, so p rises by 2 * 12 images of 240.
+    assert float(memory["augment/p"]) == pytest.approx(2 * batch / 240)
+    assert scores["scores/augment/p"].tolist() == pytest.approx([0.0, 0.0, 0.1])
+    assert float(memory["augment/count"]) == batch, "one step noted since the adjustment"
+
+
+def test_memory_goes_through_a_checkpoint(tmp_path: Path) -> None:
+    rules = Alternating(
+        loss=Hinge(),
+        augment=Ada(preset="color", target=0.6, images=97, every=2),
+        discriminator_terms=(Counting(),),
+        generator_terms=(Counting(every=2),),
+    )
+    straight, stopped, again = (believing(start(smooth_recipe(game=rules))) for _ in range(3))
+    steps(straight, count=5)
+    steps(stopped, count=3)
+    checkpoint = saved(stopped, tmp_path, images=36)
+    again.state.restore(checkpoint)
+    steps(again, begin=36, count=2)
+    assert again.game.memory == straight.game.memory
+    assert float(again.game.memory["discriminator"]["uses"]) == 5
+    assert float(again.game.memory["generator"]["uses"]) == 3
+    assert 0 < float(again.game.memory["discriminator"]["augment/p"]) < 1
+    expected = {piece.key: piece.values for piece in straight.state.pieces(own=True, buffers=True)}
+    for piece in again.state.pieces(own=True, buffers=True):
+        assert torch.equal(piece.values, expected.pop(piece.key)), piece.key
+    assert not expected
+
+
+def test_a_step_that_is_not_finite_is_not_remembered() -> None:
+    rules = Alternating(loss=Hinge(), discriminator_terms=(Counting(),), augment=Ada(preset="blit", every=4))
+    played = start(smooth_recipe(game=rules))
+    steps(played, count=1)
+    before = {name: value.clone() for name, value in played.game.memory["discriminator"].items()}
+    batches = synthetic(played.recipe, played.share, 12)
+    with torch.no_grad():
+        next(played.game.generator.network.parameters()).fill_(torch.nan)
+    _, finite = played.game.step(batches, images=12)
+    assert not finite
+    assert played.game.memory["discriminator"] == before
+
+
+def test_diffaugment_stays_as_it_is() -> None:
+    played = start(smooth_recipe(game=Alternating(loss=Hinge(), augment=DiffAugment())))
+    assert steps(played, count=2)["scores/augment/p"].tolist() == [1.0, 1.0]
+    assert played.game.memory["discriminator"] == {}
+
+
+def test_frozen_layers_stay_and_are_saved(tmp_path: Path) -> None:
+    recipe = small_recipe()
+    recipe = replace(recipe, discriminator=replace(recipe.discriminator, frozen=("blocks.0", "linear")))
+    played = start(recipe)
+    network = played.game.discriminator.network
+    before = {name: p.clone() for name, p in network.named_parameters()}
+    steps(played, count=2)
+    changed = {name for name, p in network.named_parameters() if not torch.equal(p, before[name])}
+    kept = set(before) - changed
+    assert {name.split(".")[0] + "." + name.split(".")[1] for name in kept if name.startswith("blocks")} == {"blocks.0"}
+    assert any(name.startswith("linear") for name in kept)
+    assert any(name.startswith("blocks.1") for name in changed)
+    checkpoint = saved(played, tmp_path, images=24)
+    other = start(replace(recipe, seed=1))
+    other.state.restore(checkpoint)
+    for name, parameter in other.game.discriminator.network.named_parameters():
+        assert torch.equal(parameter, network.get_parameter(name)), name
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"), [(("block.0",), "no 'block.0'; nearest: blocks.0"), (("conv",), "the network has no 'conv'")]
+)
+def test_freezing_what_there_is_not_is_refused(frozen: tuple[str, ...], message: str) -> None:
+    recipe = small_recipe()
+    recipe = replace(recipe, discriminator=replace(recipe.discriminator, frozen=frozen))
+    with pytest.raises(RecipeError, match=message):
+        recipe.build_network("discriminator")
