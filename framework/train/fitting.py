@@ -44,12 +44,13 @@ def fewest_micro_batches(recipe: Recipe, segment: Segment, config: RunConfig, *,
         networks = {side: recipe.build_network(side) for side in SIDES}
     for network in networks.values():
         grow(network, resolution=segment.resolution, alpha=0.5 if segment.fading else 1.0)
-    per_image = activation_bytes(networks, recipe, 1) // (1 if config.precision == "fp32" else 2)
+    one, two = (activation_bytes(networks, recipe, n) // (1 if config.precision == "fp32" else 2) for n in (1, 2))
+    per_image, whatever_the_batch = two - one, 2 * one - two  # the latter: weights that backward needs
     for micro_batches in range(config.micro_batches, segment.batch_size // world + 1):
         local = largest_share(segment.batch_size, micro_batches=micro_batches, world=world)
-        if local * per_image <= usable:
+        if whatever_the_batch + local * per_image <= usable:
             return micro_batches
     raise FrameworkError(
         f"--auto-micro-batch: one image of {segment.resolution}x{segment.resolution} takes about "
-        f"{format_bytes(per_image)}, usable is {format_bytes(int(usable))}; use a smaller network or a larger device"
+        f"{format_bytes(one)}, usable is {format_bytes(int(usable))}; use a smaller network or a larger device"
     )

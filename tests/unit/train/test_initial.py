@@ -1,0 +1,72 @@
+"""Transfer learning: a new run begins with another one's networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from framework import Network
+from framework.checkpoint import Piece, Retention, Writer
+from framework.errors import FrameworkError
+from framework.networks import sagan
+from framework.train.initial import initialise_from
+from tests.helpers.play import Played, small_recipe, start, steps
+
+
+def write(played: Played, folder: Path, *, without: tuple[str, ...] = ()) -> Path:
+    """A checkpoint of what was played, less the keys that begin with one of `without`."""
+
+    def pieces() -> list[Piece]:
+        return [p for p in played.state.pieces(own=True, buffers=True) if not p.key.startswith(without)]
+
+    with Writer(folder, rank=0, world=1, token="t", retention=Retention(last=1)) as writer:
+        writer.save(24, pieces(), documents={}, record={"players": played.state.record()})
+    return folder
+
+
+@pytest.fixture
+def source() -> Played:
+    played = start(small_recipe())
+    steps(played, count=2)
+    return played
+
+
+def test_weights_averages_and_buffers_are_taken_over_and_moments_begin_anew(source: Played, tmp_path: Path) -> None:
+    fresh = start(small_recipe(seed=1))
+    initialise_from(write(source, tmp_path), fresh.state)
+    expected = {piece.key: piece.values for piece in source.state.pieces(own=True, buffers=True)}
+    for piece in fresh.state.pieces(own=True, buffers=True):
+        if "/exp_avg" in piece.key:
+            assert not piece.values.any(), piece.key
+        else:
+            assert torch.equal(piece.values, expected[piece.key]), piece.key
+    assert fresh.game.generator.steps_taken() == 0
+    steps(fresh, count=1)
+
+
+def test_an_average_serves_for_weights_and_a_missing_player_stays_fresh(
+    source: Played, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fresh = start(small_recipe(seed=1))
+    before = {p.key: p.values.clone() for p in fresh.state.pieces(own=True, buffers=True)}
+    folder = write(source, tmp_path, without=("generator/weight", "generator/buffer", "discriminator"))
+    initialise_from(folder, fresh.state)
+    average = {f"generator/weight/{n}": w for (n, _), w in source.game.average.weights.items()}
+    for piece in fresh.state.pieces(own=True, buffers=True):
+        if piece.key.startswith("generator/weight"):
+            assert torch.equal(piece.values, average[piece.key]), piece.key
+        elif piece.key.startswith("discriminator"):
+            assert torch.equal(piece.values, before[piece.key]), piece.key
+    assert "has no discriminator: it starts freshly initialised" in caplog.text
+
+
+def test_another_network_is_refused(source: Played, tmp_path: Path) -> None:
+    recipe = small_recipe()
+    wider = replace(recipe, generator=replace(recipe.generator, network=Network(sagan.Generator, width=8, z_dim=8)))
+    with pytest.raises(
+        FrameworkError, match=r"generator/weight/linear.bias with shape \(256,\), the network has \(512,\)"
+    ):
+        initialise_from(write(source, tmp_path), start(wider).state)
