@@ -27,6 +27,8 @@ COMMANDS: dict[str, Command] = {
     "data index": Command(module="data", function="index", summary="write the index and manifest of foreign shards"),
     "data inspect": Command(module="data", function="inspect", summary="counts, classes and first keys of a data set"),
     "sample": Command(module="sample", function="sample", summary="images from a checkpoint or MLflow run"),
+    "import": Command(module="import_", function="import_", summary="weights of a public implementation -> checkpoint"),
+    "export": Command(module="export", function="export", summary="StyleGAN2 checkpoint -> NVlabs state dict"),
     "sync": Command(module="sync", function="sync", summary="upload a run's journal to MLflow, now or again"),
     "review": Command(module="review", function="review", summary="open the MLflow pages on a run or folder of runs"),
 }

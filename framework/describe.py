@@ -27,6 +27,12 @@ def describe(recipe: Recipe) -> dict[str, Json]:
     return _describe(recipe, recipe.data.derived(), science_only=False)
 
 
+def describe_network(network: Network) -> dict[str, Json]:
+    """What `network_from` builds it from: its class and every option, defaults included."""
+    described: dict[str, Json] = _describe(network, {}, science_only=False)
+    return described
+
+
 def science_hash(recipe: Recipe) -> str:
     """SHA-256 over everything that decides the result; fields marked operational do not enter."""
     return _hash(_describe(recipe, recipe.data.derived(), science_only=True))

@@ -44,7 +44,7 @@ def export(
     state = state_of(to, _network(resolve(checkpoint, ema_only=averaged), side, averaged=averaged))
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
-        np.savez(out, **{name: tensor.numpy() for name, tensor in state.items()})
+        np.savez(out, **{name: tensor.numpy() for name, tensor in state.items()})  # type: ignore[arg-type]
     else:
         save_file(state, out)
     print(f"{out}: {len(state)} tensors, {format_count(sum(tensor.numel() for tensor in state.values()))} numbers")

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from torch import Tensor
 
 from framework.errors import FrameworkError
-from framework.interop.blueprint import Places
 from framework.interop.files import ForeignFile, read_file
 from framework.interop.folder import write_folder
 from framework.interop.load import KINDS, Loaded, Side, kind_of, translated_options, understand
@@ -42,23 +40,20 @@ def import_(
     """
     if kind not in KINDS:
         raise FrameworkError(f"--from {kind}: unknown{nearest(kind, KINDS)}; known: {', '.join(sorted(KINDS))}")
-    places: Places = kind_of(kind).PLACES
     given = assignments(set)
+    places = kind_of(kind).PLACES
     main = read_file(file)
-    loaded = {"generator": _network(kind, "generator", main, places.generator + places.average, given)}
-    apart = {"average": (average, "generator"), "discriminator": (discriminator, "discriminator")}
-    for role, (path, side) in apart.items():
-        source, within = (main, tuple(place for place in getattr(places, role) if place))
+    found = {"generator": (main, _place(main, places.generator + places.average))}
+    for role, path in (("average", average), ("discriminator", discriminator)):
+        candidates = getattr(places, role)
         if path is not None:
-            source, within = read_file(path), getattr(places, role) + places.generator
-        if path is not None or any(place in source.states for place in within):
-            loaded[role] = _network(kind, side, source, within, given)
-    files = {
-        role: path.name
-        for role, path in (("file", file), ("average", average), ("discriminator", discriminator))
-        if path
-    }
-    folder = write_folder(out, **loaded, source={"kind": kind, **files})
+            apart = read_file(path)
+            found[role] = (apart, _place(apart, candidates + places.generator))
+        elif beside := [place for place in candidates if place in main.states and place != found["generator"][1]]:
+            found[role] = (main, beside[0])
+    loaded = {role: _network(kind, role, *where, given) for role, where in found.items()}
+    source = {"kind": kind} | {role: f"{where.path.name}: {place}" for role, (where, place) in found.items()}
+    folder = write_folder(out, **loaded, source=source)
     for role, network in loaded.items():
         print(summary(role, network))
     print(folder)
@@ -92,14 +87,11 @@ def summary(role: str, loaded: Loaded) -> str:
     return f"{role}: {name}, {format_count(parameters)} parameters from {loaded.num_tensors} tensors; {options}"
 
 
-def _network(
-    kind: str, side: Side, file: ForeignFile, places: tuple[str, ...], given: Mapping[str, Mapping[str, Any]]
-) -> Loaded:
-    place = _place(file, places)
-    state: Mapping[str, Tensor] = file.states[place]
+def _network(kind: str, role: str, file: ForeignFile, place: str, given: Mapping[str, Mapping[str, Any]]) -> Loaded:
+    side: Side = "discriminator" if role == "discriminator" else "generator"
     told = translated_options(kind, side, file.options.get(place, {}), known_only=True)
     try:
-        return understand(kind, side, state, **told | dict(given[side]))
+        return understand(kind, side, file.states[place], **told | dict(given[side]))
     except FrameworkError as error:
         raise FrameworkError(f"{file.path}{f' ({place})' if place else ''}: {error}") from None
 

@@ -54,7 +54,8 @@ class Average:
         self._swap()
         network.eval()
         try:
-            yield network
+            with self._engine.resident():  # gathered once, however many batches are drawn
+                yield network
         finally:
             network.train(training)
             self._swap()

@@ -6,31 +6,34 @@ import torch
 from torch import nn
 
 from framework.engines.base import Engine, Precision
+from framework.engines.errors import EngineError
 from framework.engines.replicated import Replicated
-from framework.errors import FrameworkError
 from framework.recipe import EngineName, Player
 
+__all__ = ["EngineError", "build_engine", "check"]
 
-class EngineError(FrameworkError):
-    """The chosen engine cannot do what the recipe asks on this machine."""
-
-
-AVAILABLE: tuple[EngineName, ...] = ("ddp",)
+STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
+SHARDS_PARAMETERS = ("zero3", "fsdp2")
 
 
-def check(name: EngineName, *, side: str, device: torch.device, precision: Precision) -> None:
+def check(name: EngineName, player: Player, *, side: str, device: torch.device, precision: Precision) -> None:
     """Refuse at the start what would fail, or silently change, later.
 
     Raises:
         EngineError: with the alternative named.
     """
-    if name not in AVAILABLE:
-        raise EngineError(
-            f"{side}: the engine {name!r} is not part of this version; use --engine ddp, which trains the same "
-            "recipe with whole copies of the networks on every process."
-        )
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise EngineError(f"{side}: this GPU has no bf16; use --precision fp16 or fp32")
+    if precision == "fp16" and name in STAGES:
+        raise EngineError(
+            f"{side}: fp16 under DeepSpeed is not shown to train as one process does; use --precision bf16, or "
+            "--engine fsdp2"
+        )
+    if player.frozen and name in SHARDS_PARAMETERS:
+        raise EngineError(
+            f"{side}: {name} does not keep parameters that are not trained (frozen={', '.join(player.frozen)}); "
+            "use --engine zero2 or ddp for this player"
+        )
 
 
 def build_engine(network: nn.Module, player: Player, *, side: str, engine: EngineName, precision: Precision) -> Engine:
@@ -41,5 +44,22 @@ def build_engine(network: nn.Module, player: Player, *, side: str, engine: Engin
     """
     name = player.engine or engine
     device = next(network.parameters()).device
-    check(name, side=side, device=device, precision=precision)
-    return Replicated(network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision)
+    check(name, player, side=side, device=device, precision=precision)
+    if name == "ddp":
+        return Replicated(
+            network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision
+        )
+    if name == "fsdp2":
+        from framework.engines.sharded import Sharded
+
+        return Sharded(network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision)
+    from framework.engines.zero import Zero  # imports DeepSpeed
+
+    return Zero(
+        network,
+        name=side,
+        stage=STAGES[name],
+        optimizer=player.optimizer,
+        clip_norm=player.clip_norm,
+        precision=precision,
+    )

@@ -7,10 +7,11 @@ recipe holds an `Alternating`; `AlternatingGame` plays it with two engines.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from framework.engines.averaging import AVERAGED_BUFFERS, Average
@@ -78,7 +79,7 @@ class AlternatingGame:
             device=self.device,
             dtype=self._dtype,
         )
-        self._augmenter = Augmenter(rules.augment, self.memory["discriminator"])
+        self._augmenter = Augmenter(rules.augment, self.memory["discriminator"], blur=rules.blur)
         buffers = [*generator.network.named_buffers(), *discriminator.network.named_buffers()]
         self._statistics = [(b, b.clone()) for name, b in buffers if name.rpartition(".")[2] in AVERAGED_BUFFERS]
 
@@ -139,14 +140,12 @@ class AlternatingGame:
     ) -> bool:
         player = self.discriminator
         joined, lazy = self._due(self.rules.discriminator_terms, self._turn_number(images))
-        strength = self._augmenter.strength(images)
         if self._augmenter.active:
-            scores.add("augment/p", strength)
-        with player.resident():
-            power_iteration(player.network)  # once per turn, so that micro-batches do not change the weights in use
+            scores.add("augment/p", self._augmenter.strength(images))
+        with _opened(player, joined):
             for deal in self._dealer.deals(real, labels, draws, f"discriminator/{turn}"):
                 fake = self._imagined(deal)
-                judge = self._augmenter.through(player.network, strength=strength, draw=deal.draw)
+                judge = self._augmenter.through(player.network, images=images, draw=deal.draw)
                 with player.autocast():
                     on_real, on_fake = judge("real")(deal.real, deal.labels), judge("fake")(fake, deal.fake_labels)
                 on_real, on_fake = on_real.to(self._dtype), on_fake.to(self._dtype)
@@ -159,18 +158,17 @@ class AlternatingGame:
                 evidence = self._evidence("discriminator", judge("penalty"), deal, images, fake, on_real, on_fake)
                 loss = loss + _penalties(joined, evidence, scores, deal.weight)
                 player.backward(loss * deal.weight, last=deal.last)
-            finite = self._finish_turn("discriminator", images, "D", scores)
-            deals = self._dealer.deals(real, labels, draws, f"discriminator/{turn}/lazy")
-            return finite and self._lazy_step("discriminator", lazy, deals, player.network, images, scores)
+        if not self._finish_turn("discriminator", images, "D", scores):
+            return False
+        deals = self._dealer.deals(real, labels, draws, f"discriminator/{turn}/lazy")
+        return self._lazy_step("discriminator", lazy, deals, images, scores)
 
     def _generator_turn(self, real: Tensor, labels: Tensor | None, images: int, draws: Draws, scores: Scores) -> bool:
         player = self.generator
         joined, lazy = self._due(self.rules.generator_terms, self._turn_number(images) // self.rules.critic_steps)
-        strength = self._augmenter.strength(images)
-        with player.resident(), self.discriminator.frozen() as network:
-            power_iteration(player.network)
+        with _opened(player, joined), self.discriminator.frozen() as network:
             for deal in self._dealer.deals(real, labels, draws, "generator"):
-                judge = self._augmenter.through(network, strength=strength, draw=deal.draw)
+                judge = self._augmenter.through(network, images=images, draw=deal.draw)
                 with player.autocast():
                     fake = player.network(deal.z, deal.fake_labels, **stochastic_inputs(player.network, deal.draw))
                 with self.discriminator.autocast():
@@ -184,23 +182,23 @@ class AlternatingGame:
                 evidence = self._evidence("generator", judge("penalty"), deal, images, fake, on_real, on_fake)
                 loss = loss + _penalties(joined, evidence, scores, deal.weight)
                 player.backward(loss * deal.weight, last=deal.last)
-            finite = self._finish_turn("generator", images, "G", scores)
-            deals = self._dealer.deals(real, labels, draws, "generator/lazy")
-            return finite and self._lazy_step("generator", lazy, deals, network, images, scores)
+        if not self._finish_turn("generator", images, "G", scores):
+            return False
+        deals = self._dealer.deals(real, labels, draws, "generator/lazy")
+        return self._lazy_step("generator", lazy, deals, images, scores)
 
-    def _lazy_step(
-        self, side: str, terms: list[Penalty], deals: Iterator[Deal], judging: nn.Module, images: int, scores: Scores
-    ) -> bool:
+    def _lazy_step(self, side: str, terms: list[Penalty], deals: Iterator[Deal], images: int, scores: Scores) -> bool:
         """An optimiser step with lazy penalties alone, if any are due."""
         if not terms:
             return True
         player: Engine = getattr(self, side)
-        strength = self._augmenter.strength(images)
-        for deal in deals:
-            judge = self._augmenter.through(judging, strength=strength, draw=deal.draw)
-            fake = self._imagined(deal) if side == "discriminator" else None
-            evidence = self._evidence(side, judge("penalty"), deal, images, fake)
-            player.backward(_penalties(terms, evidence, scores, deal.weight) * deal.weight, last=deal.last)
+        opponent = self.discriminator.frozen() if side == "generator" else nullcontext(self.discriminator.network)
+        with player.resident(), opponent as network:
+            for deal in deals:
+                judge = self._augmenter.through(network, images=images, draw=deal.draw)
+                fake = self._imagined(deal) if side == "discriminator" else None
+                evidence = self._evidence(side, judge("penalty"), deal, images, fake)
+                player.backward(_penalties(terms, evidence, scores, deal.weight) * deal.weight, last=deal.last)
         return self._finish_turn(side, images, f"{side[0].upper()}_lazy", scores)
 
     def _due(self, terms: tuple[Penalty, ...], turn: int) -> tuple[list[Penalty], list[Penalty]]:
@@ -265,9 +263,21 @@ class AlternatingGame:
         return pixels, batch.labels.to(self.device, non_blocking=True)
 
 
+@contextmanager
+def _opened(player: Engine, terms: list[Penalty]) -> Iterator[None]:
+    """A player's turn: one power iteration, and its parameters gathered for as long as penalties need them."""
+    with ExitStack() as stack:
+        stack.enter_context(player.resident())
+        power_iteration(player.network)  # once per turn, so that micro-batches do not change the weights in use
+        if not any(term.needs_second_derivative or term.needs_parameters for term in terms):
+            stack.close()
+        yield
+
+
 def _penalties(due: list[Penalty], evidence: Evidence, scores: Scores, weight: float) -> Tensor:
     """The sum of the penalties that are due, computed outside autocast, because second derivatives need fp32."""
-    total = next(evidence.network.parameters()).new_zeros(())
+    assert evidence.z is not None
+    total = evidence.z.new_zeros(())
     for term in due:
         penalty = term(evidence)
         scores.add(f"penalty/{type(term).__name__}", penalty / term.every, weight=weight)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from framework.augment import Augmentation
+from framework.augment.blur import gaussian_blur
 from framework.games.deal import ImageDraws
 from framework.networks.blocks.collective import sum_over_processes
 from framework.objectives.penalties import Discriminate, Memory
-from framework.schedules import value_at
+from framework.schedules import Ramp, value_at
 
 STRENGTH, SIGNS, COUNT = "augment/p", "augment/signs", "augment/count"
 
@@ -22,10 +23,11 @@ class Augmenter:
     Args:
         augmentation: None leaves images as they are.
         memory: the discriminator's; the same numbers on every process.
+        blur: standard deviation in pixels of a blur before it.
     """
 
-    def __init__(self, augmentation: Augmentation | None, memory: Memory) -> None:
-        self._augmentation, self._memory = augmentation, memory
+    def __init__(self, augmentation: Augmentation | None, memory: Memory, *, blur: Ramp | None = None) -> None:
+        self._augmentation, self._memory, self._blur = augmentation, memory, blur
         self._seen: list[Tensor] = []
 
     @property
@@ -45,18 +47,25 @@ class Augmenter:
             return float(self._memory[STRENGTH])
         return value_at(self._augmentation.start, images)
 
-    def through(self, network: nn.Module, *, strength: float, draw: ImageDraws) -> Callable[[str], Discriminate]:
-        """The discriminator behind the augmentation: `through(...)("real")` has other draws than `("fake")`."""
-        augmentation = self._augmentation
-        if augmentation is None:
+    def through(self, network: nn.Module, *, images: int, draw: ImageDraws) -> Callable[[str], Discriminate]:
+        """The discriminator behind blur and augmentation, as they are after `images` images seen.
+
+        `through(...)("real")` has other draws than `("fake")`.
+        """
+        augmentation, strength = self._augmentation, self.strength(images)
+        sigma = self._blur.at(images) if self._blur else 0.0
+        if augmentation is None and sigma == 0:
             return lambda what: network
 
         def judge(what: str) -> Discriminate:
             numbers = draw.under(f"augment/{what}")
 
-            def augmented(images: Tensor, labels: Tensor | None) -> Tensor:
-                seen = augmentation(images, strength=strength, draw=numbers)
-                logits: Tensor = network(seen, labels)
+            def augmented(pictures: Tensor, labels: Tensor | None) -> Tensor:
+                if sigma > 0:
+                    pictures = gaussian_blur(pictures, sigma=sigma)
+                if augmentation is not None:
+                    pictures = augmentation(pictures, strength=strength, draw=numbers)
+                logits: Tensor = network(pictures, labels)
                 return logits
 
             return augmented

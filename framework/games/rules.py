@@ -9,6 +9,7 @@ from framework.augment import Augmentation
 from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.penalties import Penalty
 from framework.recipe import RecipeError
+from framework.schedules import Ramp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,9 @@ class Alternating:
     (arXiv:1912.04958, appendix B; see `Adam.lazy`). Otherwise they join the loss of the turns on which they are due."""
     augment: Augmentation | None = None
     """What the discriminator sees images through, real and generated, in both turns and in its penalties."""
+    blur: Ramp | None = None
+    """Standard deviation in pixels of a Gaussian blur before the augmentation, which keeps a discriminator from
+    fine detail early on (StyleGAN3, arXiv:2106.12423, appendix F.2)."""
     fake_labels: Literal["uniform", "real"] = "uniform"
     """Classes of generated images: drawn uniformly, or those of the real batch."""
 

@@ -114,14 +114,16 @@ def drift(real_logits: Tensor) -> Tensor:
     return real_logits.to(torch.promote_types(real_logits.dtype, torch.float32)).square().mean()
 
 
-def orthogonal(network: nn.Module, *, modified: bool = True) -> Tensor:
+def orthogonal(network: nn.Module, *, modified: bool = True, exclude: tuple[str, ...] = ()) -> Tensor:
     """Half the squared distance of every weight matrix from orthogonal rows, summed over all weights.
 
     With `modified`, the diagonal is free: `|W W^T * (1 - I)|^2 / 2` (BigGAN, arXiv:1809.11096, eq. 3), otherwise
     `|W W^T - I|^2 / 2` (Brock et al., arXiv:1609.07093). W is (out, everything else), before spectral norm. The half
-    makes the gradient `2 (W W^T * (1 - I)) W`, which is what the published strength 1e-4 multiplies.
+    makes the gradient `2 (W W^T * (1 - I)) W`, which is what the published strength 1e-4 multiplies. Parameters whose
+    names begin with one of `exclude` are left out.
     """
-    weights = [weight.flatten(1) for weight in network.parameters() if weight.dim() >= 2]
+    chosen = [p for name, p in network.named_parameters() if p.dim() >= 2 and not name.startswith(exclude)]
+    weights = [weight.flatten(1) for weight in chosen]
     total = weights[0].new_zeros(()) if weights else torch.zeros(())
     for weight in weights:
         with torch.autocast(weight.device.type, enabled=False):
@@ -157,6 +159,8 @@ class Penalty(ABC):
     """Turns from one use to the next; the weight is multiplied by it, so the average strength stays."""
 
     needs_second_derivative: ClassVar[bool] = False
+    needs_parameters: ClassVar[bool] = False
+    """It reads parameters outside the network's forward."""
     players: ClassVar[tuple[str, ...]] = ("discriminator",)
     """Whose turns it makes sense in."""
 
@@ -251,9 +255,12 @@ class Orthogonal(Penalty):
     weight: float | Ramp = 1e-4
     modified: bool = True
     """Leave the lengths of the rows free, as BigGAN does."""
+    exclude: tuple[str, ...] = ()
+    """Parameters left out, by the beginnings of their names (BigGAN's program: the class embedding)."""
 
+    needs_parameters: ClassVar[bool] = True
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
 
     def value(self, evidence: Evidence) -> Tensor:
         """Half the squared distance from orthogonality."""
-        return orthogonal(evidence.network, modified=self.modified)
+        return orthogonal(evidence.network, modified=self.modified, exclude=self.exclude)

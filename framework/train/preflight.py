@@ -31,7 +31,8 @@ class _SavedBytes:
 def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device) -> dict[str, Any]:
     """The report behind `--dry-run --json`."""
     for side in SIDES:
-        check(getattr(recipe, side).engine or config.engine, side=side, device=device, precision=config.precision)
+        player = getattr(recipe, side)
+        check(player.engine or config.engine, player, side=side, device=device, precision=config.precision)
     with torch.device("meta"):
         networks = {side: recipe.build_network(side) for side in SIDES}
     counts = {side: sum(p.numel() for p in network.parameters()) for side, network in networks.items()}

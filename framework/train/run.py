@@ -60,8 +60,8 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
     folder = RunFolder(path=(config.out or Path("runs") / recipe.name).resolve())
     this = Run(recipe=recipe, config=config, session=session, folder=folder, data=data)
     for side in SIDES:
-        engine = getattr(recipe, side).engine or config.engine
-        check(engine, side=side, device=session.device, precision=config.precision)
+        player = getattr(recipe, side)
+        check(player.engine or config.engine, player, side=side, device=session.device, precision=config.precision)
     checkpoint = folder.newest_checkpoint(session)
     if checkpoint is None:
         folder.refuse_another_recipe(recipe, session)

@@ -1,6 +1,6 @@
 import pytest
 
-from . import deviations, names
+from . import deviations, imports, names
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -10,3 +10,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"golden {file}: {len(cases)} of {len(names(file))} cases compared, "
             f"largest relative deviation {cases[worst]:.1e} ({worst})"
         )
+    for line in imports.lines():
+        terminalreporter.write_line(line)

@@ -93,6 +93,7 @@ def start(
     dtype: torch.dtype = torch.float32,
     precision: str = "fp32",
     segment: int = 0,
+    engine: str = "ddp",
 ) -> Played:
     """Build the game in this process (group), on one segment of the recipe's clock."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -100,7 +101,7 @@ def start(
     for side in ("generator", "discriminator"):
         seed_torch(recipe.seed, side, rank)  # ranks start differently on purpose: the engine must make them equal
         network = recipe.build_network(side).to(dtype)
-        engines[side] = build_engine(network, getattr(recipe, side), side=side, engine="ddp", precision=precision)
+        engines[side] = build_engine(network, getattr(recipe, side), side=side, engine=engine, precision=precision)
     average = Average(engines["generator"])
     share = BatchShare(batch_size=recipe.batch_size, micro_batches=micro_batches, rank=rank, world=world)
     game = AlternatingGame(
@@ -139,11 +140,12 @@ def outputs(played: Played) -> dict[str, Tensor]:
     labels = torch.arange(10) % recipe.data.classes if recipe.data.classes else None
     result = {}
     with torch.no_grad():
-        played.game.generator.network.eval()
-        images = played.game.generator.network(z, labels)
-        played.game.generator.network.train()
-        result["outputs/generator"] = images
-        result["outputs/discriminator"] = played.game.discriminator.network(images, labels)
+        with played.game.generator.resident(), played.game.discriminator.resident():
+            played.game.generator.network.eval()
+            images = played.game.generator.network(z, labels)
+            played.game.generator.network.train()
+            result["outputs/generator"] = images
+            result["outputs/discriminator"] = played.game.discriminator.network(images, labels)
         with played.game.average.swapped_in() as averaged:
             result["outputs/average"] = averaged(z, labels)
     return result

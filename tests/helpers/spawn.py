@@ -54,7 +54,7 @@ def _main(
     import datetime
 
     torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "LOCAL_RANK": str(rank)}  # DeepSpeed asks for the latter
     store = dist.FileStore(str(Path(folder, "store")), world)
     dist.init_process_group(
         "gloo", store=store, rank=rank, world_size=world, timeout=datetime.timedelta(seconds=timeout_seconds)

@@ -19,7 +19,7 @@ COUNT = 4
 TOLERANCE = 1e-9
 """Of float64 arithmetic in another order of summation, over a few steps of networks with kinks."""
 TOLERANCE_BEHIND_BATCH_NORM = 1e-7
-"""A bias in front of a batch norm has a true gradient of zero; Adam divides its rounding, 1e-16 or so, by its own eps of
+"""A bias in front of a batch norm has a true gradient of zero; Adam divides its rounding, 1e-16 or so, by its eps of
 1e-8 and so moves it by up to 4e-10 in four steps of lr 1e-3. Training does not see it (the norm subtracts it), but
 evaluation with running statistics, which lag behind, does, 30 times amplified by their division."""
 

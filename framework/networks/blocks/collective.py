@@ -35,3 +35,12 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
     The gradient is that of the *sum over processes* of their losses.
     """
     return tensor if num_processes() == 1 else _SumOverProcesses.apply(tensor)
+
+
+@torch.no_grad()
+def max_over_processes(tensor: Tensor) -> Tensor:
+    """The elementwise maximum of every process's `tensor`, without a gradient. Collective."""
+    largest = tensor.detach().clone()
+    if num_processes() > 1:
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest

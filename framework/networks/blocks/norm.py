@@ -9,8 +9,9 @@ statistics: Brock et al., arXiv:1809.11096.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -119,7 +120,8 @@ class BatchNorm2d(nn.Module):
 class LabelMap(nn.Linear):
     """A linear map from one-hot labels to (N, `out_features`), without bias; weight (out_features, num_classes).
 
-    Labels are class indices (N,) int64, which select columns of the weight, or weights over classes (N, num_classes).
+    Labels are class indices (N,) int64, which select columns of the weight, or weights over classes (N, num_classes),
+    or any other vectors of that length.
     """
 
     def __init__(self, num_classes: int, out_features: int) -> None:
@@ -137,7 +139,8 @@ class ConditionalBatchNorm2d(nn.Module):
 
     Args:
         num_features: C.
-        num_classes: number of classes.
+        num_classes: number of classes, or the length of the vector conditioned on (BigGAN: a shared embedding and a
+            part of the latent).
         spectral: spectral norm on the two (C, num_classes) maps.
         eps: added to the variance.
         momentum: weight of the new batch in the running statistics.
@@ -163,9 +166,36 @@ class ConditionalBatchNorm2d(nn.Module):
             spectral_norm(self.bias)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Normalise (N, C, H, W) for labels (N,) int64, or (N, num_classes) weights over classes."""
+        """Normalise (N, C, H, W) for labels (N,) int64, or for weights over classes or vectors (N, num_classes)."""
         gain, bias = 1 + self.gain(labels), self.bias(labels)
         return torch.addcmul(bias[:, :, None, None], self.norm(images), gain[:, :, None, None])
+
+
+def batch_norms(
+    condition: int,
+    *,
+    spectral: bool = False,
+    eps: float = 1e-5,
+    momentum: float = 0.1,
+    statistics: Statistics = "global",
+) -> Callable[[int], nn.Module]:
+    """Makes batch norms for a number of channels: conditional ones, or plain ones if `condition` is 0.
+
+    Args:
+        condition: number of classes, or the length of the vector conditioned on.
+        spectral: spectral norm on the maps of conditional ones.
+        eps, momentum, statistics: as for `BatchNorm2d`.
+    """
+    if not condition:
+        return partial(BatchNorm2d, eps=eps, momentum=momentum, statistics=statistics)
+    return partial(
+        ConditionalBatchNorm2d,
+        num_classes=condition,
+        spectral=spectral,
+        eps=eps,
+        momentum=momentum,
+        statistics=statistics,
+    )
 
 
 @contextmanager

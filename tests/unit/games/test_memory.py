@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from framework import R1, Ada, Adam, Alternating, DiffAugment, Hinge
+from framework import R1, Ada, Adam, Alternating, DiffAugment, Hinge, Ramp
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.objectives.penalties import Evidence, Penalty
 from framework.recipe import RecipeError
@@ -146,3 +146,14 @@ def test_freezing_what_there_is_not_is_refused(frozen: tuple[str, ...], message:
     recipe = replace(recipe, discriminator=replace(recipe.discriminator, frozen=frozen))
     with pytest.raises(RecipeError, match=message):
         recipe.build_network("discriminator")
+
+
+def test_a_blur_hides_detail_from_the_discriminator_while_it_lasts() -> None:
+    rules = Alternating(loss=Hinge(), blur=Ramp(start=2.0, end=0.0, images=24, shape="linear"))
+    blurred, clear = (start(smooth_recipe(game=g)) for g in (rules, Alternating(loss=Hinge())))
+    shown = [steps(played, count=1)["scores/logits/real"] for played in (blurred, clear)]
+    assert not torch.equal(*shown)
+    late = [
+        steps(start(smooth_recipe(game=r)), begin=24, count=1)["scores/logits/real"] for r in (rules, clear.game.rules)
+    ]
+    assert torch.equal(*late)

@@ -189,6 +189,14 @@ def test_orthogonal_is_zero_at_orthogonal_rows() -> None:
     assert orthogonal(nn.ReLU()).item() == 0
 
 
+def test_orthogonal_leaves_out_what_is_named() -> None:
+    torch.manual_seed(0)
+    network = nn.ModuleDict({"embedding": nn.Embedding(5, 3), "linear": nn.Linear(3, 4)})
+    alone = orthogonal(network["linear"])
+    torch.testing.assert_close(orthogonal(network, exclude=("embedding",)), alone)
+    assert orthogonal(network).item() > alone.item() + 0.1
+
+
 def test_lazy_penalties_keep_their_average_strength(evidence: Evidence) -> None:
     lazy, steady = R1(weight=1.0, every=16), R1(weight=1.0)
     assert [turn for turn in range(40) if lazy.due(turn)] == [0, 16, 32]

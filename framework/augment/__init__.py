@@ -1,0 +1,60 @@
+"""Augmentations of what the discriminator sees, real and generated images alike: `Ada` and `DiffAugment`.
+
+A game puts the same one in front of the discriminator everywhere, in both turns and inside penalties:
+
+    judge = lambda images, labels: discriminator(augmentation(images, strength=p, draw=draw), labels)
+
+so that the generator is asked for images whose *augmented* distribution is right, which an augmentation that can be
+undone in distribution does not distort (arXiv:2006.06676, section 2.2). Everything here is differentiable twice.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from framework.networks.draw import Draw
+from framework.schedules import Schedule
+
+
+class Augmentation(Protocol):
+    """What a game asks of an augmentation."""
+
+    @property
+    def start(self) -> float | Schedule:
+        """The strength to begin with, or, where it is never adjusted, as a function of images seen."""
+        ...
+
+    @property
+    def every(self) -> int | None:
+        """Steps from one adjustment of the strength to the next; None: it is never adjusted."""
+        ...
+
+    def check(self, *, channels: int, height: int, width: int) -> None:
+        """Refuse images it cannot augment, so that a recipe fails before it trains.
+
+        Raises:
+            FrameworkError: names the transform and the size.
+        """
+        ...
+
+    def __call__(self, images: Tensor, *, strength: float, draw: Draw) -> Tensor:
+        """Images (n, C, H, W) in [-1, 1] to augmented ones of the same shape and type.
+
+        Args:
+            images: one micro-batch.
+            strength: 0 returns the images themselves.
+            draw: every random number, for these n images.
+        """
+        ...
+
+    def adjusted(self, strength: float, *, sign: float, images: int) -> float:
+        """The strength to go on with.
+
+        Args:
+            strength: the present one.
+            sign: mean of sign(D(x)) over the real images since the last adjustment.
+            images: their number.
+        """
+        ...

@@ -1,0 +1,35 @@
+"""The way back: a StyleGAN2 of ours as the state dict of NVlabs' programs, bit for bit what was read from one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from framework.errors import FrameworkError
+from framework.interop.kinds import stylegan2 as table
+from framework.interop.names import written
+from framework.networks import stylegan2
+
+EXPORTS = ("nvlabs-stylegan2",)
+"""Kinds that networks can be written as."""
+
+
+@torch.no_grad()
+def export(kind: str, network: nn.Module) -> dict[str, Tensor]:
+    """The state dict of `network` as the project `kind` would have it, constants included.
+
+    Raises:
+        FrameworkError: a kind that cannot be written, or a network that it has no place for.
+    """
+    if kind not in EXPORTS:
+        raise FrameworkError(f"kind={kind!r} cannot be written; possible: {', '.join(EXPORTS)}")
+    state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    if isinstance(network, stylegan2.Generator):
+        pairs = table.generator_pairs(state, sorted(map(int, network.synthesis.blocks)))
+    elif isinstance(network, stylegan2.Discriminator):
+        pairs = table.discriminator_pairs(state, [4, *sorted(map(int, network.blocks))])
+    else:
+        raise FrameworkError(f"{kind} is StyleGAN2; the network is {type(network).__module__}.{type(network).__name__}")
+    taps = next(buffer for name, buffer in network.named_buffers() if name.endswith("filter"))
+    constants = {pair.theirs: taps.detach().cpu().clone() for pair in pairs if pair.theirs.endswith(table.FILTER)}
+    return written(state, pairs) | constants

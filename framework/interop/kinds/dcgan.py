@@ -1,0 +1,53 @@
+"""DCGAN: `dcgan` of pytorch/examples, and the same layers under pytorch_GAN_zoo's names."""
+
+from __future__ import annotations
+
+from framework.interop.blueprint import Blueprint, Places, State
+from framework.interop.names import Pair, pair
+from framework.interop.tables import batch_norm
+from framework.networks import dcgan
+
+PLACES = Places(generator=("", "netG"), average=("avgG",), discriminator=("", "netD"))
+
+
+def generator(state: State) -> Blueprint:
+    """A sequence convolution, norm, ReLU, ..., numbered by threes; or `formatLayer` and `main.*`."""
+    count = _count(state, "formatLayer")
+    zoo = "formatLayer.weight" in state
+    first = "formatLayer" if zoo else "0"
+    last = "main.outlayer" if zoo else str(3 * count)
+    pairs = [pair(f"{first}.weight", "layers.0.weight"), pair(f"{last}.weight", "to_image.weight")]
+    for index in range(count):
+        if index:
+            pairs.append(pair(f"{f'main.convTranspose{index}' if zoo else 3 * index}.weight", f"layers.{index}.weight"))
+        pairs += batch_norm(f"main.batchNorm{index}" if zoo else str(3 * index + 1), f"norms.{index}")
+    z_dim = state.shape(f"{first}.weight")[0]
+    width, channels = state.shape(f"{last}.weight")[:2]
+    options = {"resolution": 4 << count, "channels": channels, "z_dim": z_dim, "width": width}
+    return Blueprint(cls=dcgan.Generator, options=options, pairs=pairs)
+
+
+def discriminator(state: State) -> Blueprint:
+    """A sequence convolution, leaky ReLU, convolution, norm, leaky ReLU, ...; or `main.*` and `decisionLayer`."""
+    zoo = "decisionLayer.weight" in state
+    count = _count(state, "decisionLayer")
+    first, last = (f"main.convTranspose{count - 1}", "decisionLayer") if zoo else ("0", str(3 * count - 1))
+    pairs: list[Pair] = [pair(f"{first}.weight", "from_image.weight"), pair(f"{last}.weight", "output.weight")]
+    for index in range(count - 1):
+        # pytorch_GAN_zoo numbers from the coarsest layer; sequences have no norm after the first convolution.
+        convolution = f"main.convTranspose{count - 2 - index}" if zoo else str(3 * index + 2)
+        norm = f"main.batchNorm{count - 2 - index}" if zoo else str(3 * index + 3)
+        pairs += [pair(f"{convolution}.weight", f"layers.{index}.weight"), *batch_norm(norm, f"norms.{index}")]
+    width, channels = state.shape(f"{first}.weight")[:2]
+    return Blueprint(
+        cls=dcgan.Discriminator,
+        options={"resolution": 4 << count, "channels": channels, "width": width},
+        pairs=pairs,
+    )
+
+
+def _count(state: State, marker: str) -> int:
+    """Convolutions besides the last one."""
+    if f"{marker}.weight" in state:
+        return len(state.numbers(r"main\.convTranspose(\d+)\.weight")) + (marker == "formatLayer")
+    return sum(len(tensor.shape) == 4 for tensor in state.values()) - 1

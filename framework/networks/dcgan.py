@@ -1,0 +1,117 @@
+"""DCGAN: strided convolutions with batch norm and nothing else (Radford et al., arXiv:1511.06434).
+
+Figure 1 and the guidelines of section 3: no pooling, no hidden dense layers, ReLU in the generator, leaky ReLU in the
+discriminator, batch norm everywhere but at the generator's output and the discriminator's input, weights from
+N(0, 0.02^2). The paper draws latents from a uniform distribution; this framework's are normal.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from framework.errors import FrameworkError
+from framework.networks.blocks.norm import BatchNorm2d, Statistics
+from framework.networks.sizes import check_sizes
+
+
+class Generator(nn.Module):
+    """Latents (N, z_dim) to images (N, channels, resolution, resolution) in [-1, 1]; labels are ignored.
+
+    Args:
+        resolution: side of the image, a power of two from 8; the paper's is 64.
+        channels: of the image: 3 colour, 1 grey.
+        z_dim: length of the latent.
+        width: channels of the finest feature map; each coarser one has twice as many (paper: 128, so 1024 at 4 px).
+        statistics: of batch norm: `global` (all processes) or `local` (each its own).
+
+    Raises:
+        FrameworkError: an argument that cannot work; names it and its valid values.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: int = 64,
+        channels: int = 3,
+        z_dim: int = 100,
+        width: int = 128,
+        statistics: Statistics = "global",
+    ) -> None:
+        super().__init__()
+        widths = _widths(resolution=resolution, channels=channels, width=width, z_dim=z_dim)[::-1]
+        self.z_dim = z_dim
+        # The paper projects the latent to 4x4 feature maps, which is a transposed convolution of one pixel.
+        first = nn.ConvTranspose2d(z_dim, widths[0], 4, bias=False)
+        self.layers = nn.ModuleList([first, *(_doubling(*pair) for pair in pairwise(widths))])
+        self.norms = nn.ModuleList(BatchNorm2d(width, statistics=statistics) for width in widths)
+        self.to_image = _doubling(widths[-1], channels)
+        _initialize(self)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images in [-1, 1] for latents (N, z_dim)."""
+        x = z[:, :, None, None]
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = functional.relu(norm(layer(x)))
+        return torch.tanh(self.to_image(x))
+
+
+class Discriminator(nn.Module):
+    """Images (N, channels, resolution, resolution) to logits (N,): positive = real; labels are ignored.
+
+    Args:
+        resolution: side of the image, a power of two from 8; the paper's is 64.
+        channels: of the image: 3 colour, 1 grey.
+        width: channels of the finest feature map; each coarser one has twice as many.
+        statistics: of batch norm: `global` (all processes) or `local` (each its own).
+
+    Raises:
+        FrameworkError: an argument that cannot work; names it and its valid values.
+    """
+
+    def __init__(
+        self, *, resolution: int = 64, channels: int = 3, width: int = 128, statistics: Statistics = "global"
+    ) -> None:
+        super().__init__()
+        widths = _widths(resolution=resolution, channels=channels, width=width)
+        self.from_image = _halving(channels, widths[0])
+        self.layers = nn.ModuleList(_halving(*pair) for pair in pairwise(widths))
+        self.norms = nn.ModuleList(BatchNorm2d(width, statistics=statistics) for width in widths[1:])
+        self.output = nn.Conv2d(widths[-1], 1, 4, bias=False)
+        _initialize(self)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits (N,) for images in [-1, 1]."""
+        x = functional.leaky_relu(self.from_image(images), 0.2)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = functional.leaky_relu(norm(layer(x)), 0.2)
+        return self.output(x).flatten()
+
+
+def _doubling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+
+
+def _halving(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+
+
+def _widths(*, resolution: int, channels: int, width: int, z_dim: int = 1) -> list[int]:
+    """Channels of the feature maps from half the resolution down to 4 px."""
+    if resolution < 8 or resolution & (resolution - 1):
+        raise FrameworkError(f"resolution={resolution} must be a power of two from 8: 8, 16, 32, 64, ...")
+    check_sizes(classes=0, channels=channels, width=width, z_dim=z_dim)
+    return [width << exponent for exponent in range(resolution.bit_length() - 3)]
+
+
+@torch.no_grad()
+def _initialize(network: nn.Module) -> None:
+    """N(0, 0.02^2) for weights (section 4), N(1, 0.02^2) for the gains of batch norm (the authors' program)."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(module.weight, std=0.02)
+        elif isinstance(module, BatchNorm2d) and module.weight is not None:
+            nn.init.normal_(module.weight, mean=1.0, std=0.02)

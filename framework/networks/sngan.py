@@ -1,0 +1,87 @@
+"""SNGAN: residual networks, spectral norm in the discriminator only (Miyato et al., arXiv:1802.05957, appendix B.4).
+
+These are SAGAN's networks without attention and with the paper's defaults; see `sagan.py` for every option. With
+classes, the generator conditions by batch norm and the discriminator by projection (arXiv:1802.05637). 32 px is the
+paper's CIFAR-10 pair, 48 px its STL-10 pair, 128 px its ImageNet pair; 64 px is mimicry's. Mimicry upsamples bilinearly
+and its weights need `rectified_shortcut`; StudioGAN's discriminators at 64 and 128 px are `sagan.Discriminator`.
+"""
+
+from __future__ import annotations
+
+from framework.networks import sagan
+from framework.networks.blocks.init import Init
+from framework.networks.blocks.norm import Statistics
+from framework.networks.blocks.residual import Upsampling
+
+
+class Generator(sagan.Generator):
+    """Latents (N, z_dim) to images (N, channels, resolution, resolution) in [-1, 1]; labels (N,) with classes.
+
+    Raises:
+        FrameworkError: an argument that cannot work; names it and its valid values.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        channels: int = 3,
+        classes: int = 0,
+        z_dim: int = 128,
+        width: int = 64,
+        statistics: Statistics = "global",
+        batch_norm_eps: float = 1e-5,
+        batch_norm_momentum: float = 0.1,
+        upsampling: Upsampling = "nearest",
+        init: Init = "xavier",
+    ) -> None:
+        super().__init__(
+            resolution=resolution,
+            channels=channels,
+            classes=classes,
+            z_dim=z_dim,
+            width=width,
+            spectral=False,
+            statistics=statistics,
+            batch_norm_eps=batch_norm_eps,
+            batch_norm_momentum=batch_norm_momentum,
+            upsampling=upsampling,
+            init=init,
+        )
+
+
+class Discriminator(sagan.Discriminator):
+    """Images (N, channels, resolution, resolution) to logits (N,): positive = real; labels (N,) with classes.
+
+    `spectral=False` and, for WGAN-GP, `pooling="mean"` make mimicry's unnormalised critics.
+
+    Raises:
+        FrameworkError: an argument that cannot work; names it and its valid values.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        channels: int = 3,
+        classes: int = 0,
+        width: int = 64,
+        pooling: sagan.Pooling = "sum",
+        spectral: bool = True,
+        head_spectral: bool = True,
+        rectified_shortcut: bool = False,
+        init: Init = "xavier",
+    ) -> None:
+        super().__init__(
+            resolution=resolution,
+            channels=channels,
+            classes=classes,
+            width=width,
+            coarsest=2 if resolution == 64 else None,  # five halvings, where SAGAN's has four
+            hidden="input",
+            pooling=pooling,
+            spectral=spectral,
+            head_spectral=head_spectral,
+            rectified_shortcut=rectified_shortcut,
+            init=init,
+        )

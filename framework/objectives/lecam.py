@@ -1,0 +1,77 @@
+"""LeCam regularisation of a discriminator trained on few images (Tseng et al., arXiv:2104.03310)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from framework.errors import FrameworkError
+from framework.networks.blocks.collective import sum_over_processes
+from framework.objectives.penalties import Evidence, Penalty
+from framework.schedules import Ramp
+
+_REAL, _FAKE = "lecam/real", "lecam/fake"
+
+
+def lecam(real_logits: Tensor, fake_logits: Tensor, *, real_anchor: Tensor, fake_anchor: Tensor) -> Tensor:
+    """`E[max(0, D(real) - fake_anchor)^2] + E[max(0, real_anchor - D(fake))^2]`.
+
+    arXiv:2104.03310, eq. 6, with the authors' program's rectifiers, without which a discriminator is also pulled
+    together when it errs.
+
+    Args:
+        real_logits: (N,).
+        fake_logits: (N,).
+        real_anchor: moving mean of the logits of real images, a scalar.
+        fake_anchor: the same of generated images.
+    """
+    above = functional.relu(real_logits - fake_anchor.to(real_logits))
+    below = functional.relu(real_anchor.to(fake_logits) - fake_logits)
+    return above.square().mean() + below.square().mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeCam(Penalty):
+    """`weight * lecam(...)` with moving means of the logits as anchors (arXiv:2104.03310: weight 0.01 to 0.3).
+
+    The means are over all processes and move once per use, before it. While they are young they are plain averages of
+    what they saw, so that the first value is as good as the last; the authors wait for 1000 steps instead.
+
+    Raises:
+        FrameworkError: `decay` outside [0, 1).
+    """
+
+    weight: float | Ramp = 0.3
+    decay: float = 0.99
+    """The weight of the old mean."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.decay < 1.0:
+            raise FrameworkError(f"LeCam: decay={self.decay} must lie in [0, 1)")
+
+    def value(self, evidence: Evidence) -> Tensor:
+        """The squared distances of the logits beyond the other side's anchor."""
+        real = self._given(evidence.real_logits, "logits of real images")
+        fake = self._given(evidence.fake_logits, "logits of generated images")
+        self._move_anchors(evidence, real, fake)
+        return lecam(real, fake, real_anchor=evidence.memory[_REAL], fake_anchor=evidence.memory[_FAKE])
+
+    @torch.no_grad()
+    def _move_anchors(self, evidence: Evidence, real: Tensor, fake: Tensor) -> None:
+        """Anchors towards the means of this batch, and the number of their moves."""
+        memory = evidence.memory
+        rows = torch.stack([_sum_and_count(real), _sum_and_count(fake)])
+        sums, counts = sum_over_processes(rows).unbind(1)
+        moves = memory.get("lecam/moves", sums.new_zeros(())).to(sums) + 1
+        keep = (1 - 1 / moves).clamp(max=self.decay)
+        for name, mean in zip((_REAL, _FAKE), sums / counts, strict=True):
+            memory[name] = torch.lerp(mean, memory.get(name, mean).to(mean), keep)
+        memory["lecam/moves"] = moves
+
+
+def _sum_and_count(logits: Tensor) -> Tensor:
+    return torch.stack([logits.double().sum(), logits.new_full((), len(logits)).double()])

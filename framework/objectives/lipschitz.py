@@ -1,0 +1,97 @@
+"""Penalties on input gradients besides WGAN-GP and R1: DRAGAN and the maximum gradient penalty."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from framework.errors import FrameworkError
+from framework.networks.blocks.collective import max_over_processes, sum_over_processes
+from framework.objectives.penalties import Discriminate, Evidence, Penalty, gradient_penalty, input_gradient
+from framework.schedules import Ramp
+
+
+def max_gradient_penalty(
+    network_fn: Discriminate, real: Tensor, fake: Tensor, labels: Tensor | None = None, *, alpha: Tensor
+) -> Tensor:
+    """`max |grad D(x)|^2` over the points `x = alpha real + (1 - alpha) fake` of all processes.
+
+    Zhou et al., arXiv:1902.05687, section 4.2. Where several points share the maximum, the gradient is their mean.
+
+    Args:
+        network_fn: the discriminator.
+        real: images (N, C, H, W).
+        fake: images (N, C, H, W).
+        labels: (N,) or None; the interpolate keeps the real image's label.
+        alpha: (N,) uniform in [0, 1), the share of the real image.
+    """
+    share = alpha.to(real.dtype).view(-1, 1, 1, 1)
+    mixed = share * real.detach() + (1 - share) * fake.detach()
+    squares = input_gradient(network_fn, mixed, labels).square().sum((1, 2, 3))
+    # Only the process that holds the maximum has a gradient, yet all must return the same value: their losses are
+    # combined by shares of the batch that sum to one.
+    chosen = (squares == max_over_processes(squares.detach().max())).to(squares.dtype)
+    total, number = sum_over_processes(torch.stack([(squares * chosen).sum(), chosen.sum()])).unbind()
+    return total / number.detach()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxGradientPenalty(Penalty):
+    """`weight * max_gradient_penalty(...)`; one micro-batch has one maximum."""
+
+    weight: float | Ramp = 10.0
+
+    needs_second_derivative: ClassVar[bool] = True
+
+    def value(self, evidence: Evidence) -> Tensor:
+        """The largest squared gradient norm between real and generated images."""
+        return max_gradient_penalty(
+            evidence.judge,
+            self._given(evidence.real, "real images"),
+            self._given(evidence.fake, "generated images"),
+            evidence.labels,
+            alpha=evidence.draw.uniform("max_gradient_penalty"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dragan(Penalty):
+    """Unit gradients around real images: WGAN-GP between each and a perturbed copy (Kodali et al., arXiv:1705.07215).
+
+    As in the authors' program, the copy is `x + spread * std(real) * u` with u uniform in [0, 1) per pixel, and the
+    penalty is taken at a uniform point between both; the text has x plus normal noise. The standard deviation is that
+    of all pixels of all processes.
+
+    Raises:
+        FrameworkError: a `spread` that is negative or not finite.
+    """
+
+    weight: float | Ramp = 10.0
+    spread: float = 0.5
+
+    needs_second_derivative: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.spread) and self.spread >= 0):
+            raise FrameworkError(f"Dragan: spread={self.spread} must be a finite number from 0")
+
+    def value(self, evidence: Evidence) -> Tensor:
+        """The squared distance of gradient norms from 1 around real images."""
+        real = self._given(evidence.real, "real images").detach()
+        noise = evidence.draw.uniform("dragan/noise", *real.shape[1:]).to(real.dtype)
+        perturbed = real + self.spread * _global_std(real) * noise
+        alpha = evidence.draw.uniform("dragan/alpha")
+        return gradient_penalty(evidence.judge, perturbed, real, evidence.labels, alpha=alpha)
+
+
+def _global_std(images: Tensor) -> Tensor:
+    """The unbiased standard deviation of every number of all processes' images, a scalar."""
+    x = images.double()
+    count, total = sum_over_processes(torch.stack([x.new_full((), x.numel()), x.sum()])).unbind()
+    squares = sum_over_processes((x - total / count).square().sum())
+    return (squares / (count - 1)).sqrt().to(images.dtype)

@@ -1,0 +1,119 @@
+"""Path length regularisation (StyleGAN2, arXiv:1912.04958, section 3.2, equation 4).
+
+A step of given length in w should change the image by about the same amount wherever it is taken. The Jacobian's
+transpose is applied to noise images (equation 5), so one backward pass measures one length per image.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from framework.errors import FrameworkError
+from framework.networks.blocks.collective import sum_over_processes
+from framework.networks.blocks.precision import full_precision
+from framework.networks.draw import stochastic_inputs
+from framework.objectives.penalties import Evidence, Penalty
+
+MEMORY = "path_length_mean"
+"""What the running mean of the lengths is called in a player's memory."""
+
+
+def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
+    """How fast each image changes with its styles, (N,), differentiable in the generator's parameters.
+
+    The root of the mean over layers of `|d(sum(image * noise / sqrt(H W))) / d(w of that layer)|^2`.
+
+    Args:
+        images: (N, C, H, W), made from `ws`.
+        ws: styles (N, num_ws, w_dim).
+        noise: standard normal (N, C, H, W); the division makes lengths independent of the resolution.
+    """
+    scaled = noise / math.sqrt(images.shape[2] * images.shape[3])
+    (gradient,) = torch.autograd.grad((images * scaled).sum(), ws, create_graph=True)
+    # vector_norm has the subgradient 0 at 0, where a square root would give NaN.
+    return torch.linalg.vector_norm(gradient.flatten(1), dim=1) / math.sqrt(ws.shape[1])
+
+
+def path_length_penalty(lengths: Tensor, target: Tensor) -> Tensor:
+    """`(lengths - target)^2`, (N,): equation 4 with the running mean of lengths, a scalar, for the constant a."""
+    return (lengths - target).square()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathLength(Penalty):
+    """`weight * E[(length - a)^2]`, where a is the running mean of lengths over all processes.
+
+    The generator must have `mapping(z, labels) -> ws` and `synthesis(ws) -> images`. The gradient flows through the
+    newest share of a, as in the published programs.
+
+    Raises:
+        FrameworkError: a decay outside (0, 1], or a `shrink` below 1.
+    """
+
+    weight: float = 2.0
+    every: int = 4
+    decay: float = 0.01
+    """Share of the newest mean in the running one."""
+    shrink: int = 2
+    """Every so-manieth image of the global batch is measured: the double backward pass takes much memory."""
+
+    needs_second_derivative: ClassVar[bool] = True
+    players: ClassVar[tuple[str, ...]] = ("generator",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.decay <= 1.0:
+            raise FrameworkError(f"PathLength: decay={self.decay} must lie in (0, 1]")
+        if self.shrink < 1:
+            raise FrameworkError(f"PathLength: shrink={self.shrink} must be at least 1")
+
+    def value(self, evidence: Evidence) -> Tensor:
+        """This process's part of the mean squared distance of lengths from their running mean, which it moves.
+
+        The images whose row in the global batch is a multiple of `shrink` are measured, wherever they are, so that the
+        same ones are used on any number of processes.
+        """
+        z, rows = self._given(evidence.z, "latents"), self._given(evidence.rows, "row numbers")
+        (chosen,) = (rows % self.shrink == 0).nonzero(as_tuple=True)
+        counted = len(chosen) > 0
+        if not counted:  # every process must take part in the sum below and in its backward: measure one, count none
+            chosen = torch.zeros(1, dtype=torch.int64)
+        with full_precision(z):
+            lengths = self._lengths(evidence, z, chosen.to(z.device)) * float(counted)
+            total = torch.stack([lengths.sum(), lengths.new_tensor(len(chosen) * float(counted))])
+            total = sum_over_processes(total)
+            old = evidence.memory.setdefault(MEMORY, torch.zeros((), dtype=torch.float64)).to(lengths)
+            target = torch.lerp(old, total[0] / total[1], self.decay)
+            evidence.memory[MEMORY].copy_(target.detach())
+            squared = path_length_penalty(lengths, target) * float(counted)
+        # The caller weighs by this process's share of all images; of these, one in `shrink` was measured.
+        return squared.sum() * (self.shrink / len(rows))
+
+    def _lengths(self, evidence: Evidence, z: Tensor, chosen: Tensor) -> Tensor:
+        network = evidence.network
+        self._require_parts(network)
+        inputs: dict[str, Any] = {k: _rows(v, chosen) for k, v in stochastic_inputs(network, evidence.draw).items()}
+        mix = {"mix": inputs.pop("mix")} if "mix" in inputs else {}
+        labels = None if evidence.fake_labels is None else evidence.fake_labels[chosen]
+        ws = network.mapping(z[chosen], labels, **mix)  # type: ignore[operator]
+        images = network.synthesis(ws, **inputs)  # type: ignore[operator]
+        noise = evidence.draw.normal("path_length/noise", *images.shape[1:])[chosen]
+        return path_lengths(images, ws, noise.to(images.dtype))
+
+    @staticmethod
+    def _require_parts(network: nn.Module) -> None:
+        for part in ("mapping", "synthesis"):
+            if not isinstance(getattr(network, part, None), nn.Module):
+                raise FrameworkError(f"PathLength: {type(network).__name__} has no module {part!r} to differentiate")
+
+
+def _rows(value: Any, chosen: Tensor) -> Any:
+    """The chosen images' rows of a forward's argument: a tensor, a tuple of tensors, or something else."""
+    if isinstance(value, Tensor):
+        return value[chosen]
+    return tuple(_rows(v, chosen) for v in value) if isinstance(value, tuple) else value

@@ -1,0 +1,95 @@
+"""Relativistic losses: a logit counts only in comparison with those of the other side.
+
+Jolicoeur-Martineau, arXiv:1807.00734. Both players' losses need the logits of real images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from framework.errors import FrameworkError
+from framework.networks.blocks.collective import sum_over_processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativisticPairing:
+    """Logistic loss of the difference within pairs of a real and a generated image (RpGAN).
+
+    D: `E[-log s(real - fake)]`, G: `E[-log s(fake - real)]`, with the sigmoid s (arXiv:1807.00734, section 3.1;
+    arXiv:2501.05441, eq. 2). Row i of the real batch is paired with row i of the generated one, so with classes they
+    must share their labels: `Alternating(fake_labels="real")`.
+    """
+
+    needs_real_logits: ClassVar[bool] = True
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The discriminator's loss, a scalar."""
+        return functional.softplus(_widened(fake_logits) - _widened(real_logits)).mean()
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The generator's loss, a scalar."""
+        return functional.softplus(_given(real_logits) - _widened(fake_logits)).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativisticAverage:
+    """A loss of the difference from the other side's mean logit (arXiv:1807.00734, section 3.3).
+
+    With `a = real - E[fake]` and `b = fake - E[real]`, D minimises `E[f(a)] + E[f(-b)]` and G `E[f(-a)] + E[f(b)]`.
+    f(t) is `log(1 + exp(-t))` (`logistic`: RaSGAN), `(t - 1)^2` (`least_squares`: RaLSGAN) or `max(0, 1 - t)` (`hinge`:
+    RaHingeGAN). The means are taken over all processes; over one micro-batch, as batch norm's are.
+
+    Raises:
+        FrameworkError: an unknown `kind`.
+    """
+
+    kind: Literal["logistic", "least_squares", "hinge"] = "logistic"
+
+    needs_real_logits: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in _AVERAGED:
+            raise FrameworkError(f"RelativisticAverage: kind={self.kind!r} must be one of: {', '.join(_AVERAGED)}")
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The discriminator's loss, a scalar."""
+        return self._loss(_widened(real_logits), _widened(fake_logits))
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The generator's loss, a scalar."""
+        return self._loss(_widened(fake_logits), _given(real_logits))
+
+    def _loss(self, raised: Tensor, lowered: Tensor) -> Tensor:
+        """Small when `raised` is above the mean of `lowered`, and `lowered` below the mean of `raised`."""
+        distance = _AVERAGED[self.kind]
+        raised_mean, lowered_mean = _global_mean(raised), _global_mean(lowered)
+        return distance(raised - lowered_mean).mean() + distance(raised_mean - lowered).mean()
+
+
+_AVERAGED: dict[str, Callable[[Tensor], Tensor]] = {
+    "logistic": lambda t: functional.softplus(-t),
+    "least_squares": lambda t: (t - 1).square(),
+    "hinge": lambda t: functional.relu(1 - t),
+}
+
+
+def _global_mean(logits: Tensor) -> Tensor:
+    """The mean over all processes, whose parts may differ in size; a differentiable scalar."""
+    count = logits.new_full((), len(logits))
+    total, number = sum_over_processes(torch.stack([logits.sum(), count])).unbind()
+    return total / number
+
+
+def _given(real_logits: Tensor | None) -> Tensor:
+    assert real_logits is not None, "the game did not pass the logits of real images"
+    return _widened(real_logits)
+
+
+def _widened(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

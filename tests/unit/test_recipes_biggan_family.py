@@ -1,0 +1,101 @@
+"""The recipes of SNGAN, BigGAN and R3GAN: parameter counts as `--dry-run` reports them, and the papers' numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+
+import pytest
+import torch
+
+from framework.objectives.penalties import R1, R2, Orthogonal
+from framework.override import apply
+from framework.recipe import Recipe
+from framework.schedules import value_at
+from framework.train.config import RunConfig
+from framework.train.preflight import plan
+from tests.helpers.launch import ROOT
+
+KNOWN = {
+    "sngan_cifar10": (4_276_739, 1_053_825),
+    "biggan_imagenet128": (70_433_988, 87_982_370),
+    "r3gan_cifar10": (20_781_952, 21_280_512),
+}
+
+
+def recipe_of(name: str) -> Recipe:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.RECIPE
+
+
+def counts(recipe: Recipe) -> tuple[int, int]:
+    report = plan(recipe, RunConfig(), world=1, device=torch.device("cpu"))
+    return report["parameters"]["generator"], report["parameters"]["discriminator"]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_dry_run_counts_the_known_parameters(name: str) -> None:
+    assert counts(recipe_of(name)) == KNOWN[name]
+
+
+def test_labels_make_sngan_the_projection_variant() -> None:
+    assert counts(apply(recipe_of("sngan_cifar10"), ["data.classes=10"])) == (4_304_387, 1_055_105)
+
+
+def test_without_labels_r3gan_is_the_unconditional_variant() -> None:
+    assert counts(apply(recipe_of("r3gan_cifar10"), ["data.classes=0"])) == (20_732_160, 20_683_776)
+
+
+def test_sngans_learning_rate_falls_to_zero_over_100k_generator_steps() -> None:
+    recipe = recipe_of("sngan_cifar10")
+    assert recipe.images == 100_000 * 5 * 64 == recipe.game.images_per_step(64) * 100_000
+    for player in (recipe.generator, recipe.discriminator):
+        assert [player.schedule.at(images) for images in (0, recipe.images // 2, recipe.images)] == [1.0, 0.5, 0.0]
+        assert (player.optimizer.lr, player.optimizer.betas) == (2e-4, (0.0, 0.9))
+
+
+def test_biggans_average_keeps_the_papers_share_per_step() -> None:
+    recipe = recipe_of("biggan_imagenet128")
+    step = recipe.game.images_per_step(recipe.batch_size)
+    assert step == 4096
+    kept = [recipe.averaging.kept_share(images_seen=n * step, step_images=step) for n in (20_000, 20_001, 150_000)]
+    assert kept[0] == 0.0
+    assert kept[1:] == [pytest.approx(0.9999, abs=1e-12)] * 2
+    assert recipe.game.generator_terms[0].weight == 1e-4
+    assert isinstance(recipe.game.generator_terms[0], Orthogonal)
+    assert not recipe.game.discriminator_terms
+
+
+def cosine(start: float, end: float, images: int) -> float:
+    """Table 9's schedules, written once more."""
+    decayed = 0.5 * (1 + math.cos(math.pi * min(images, 20_000_000) / 20_000_000))
+    return end + (start - end) * decayed
+
+
+@pytest.mark.parametrize("images", [0, 5_000_000, 12_345_678, 20_000_000, 200_000_000])
+def test_r3gan_burns_in_along_one_cosine(images: int) -> None:
+    recipe = recipe_of("r3gan_cifar10")
+    for player in (recipe.generator, recipe.discriminator):
+        assert player.optimizer.lr * player.schedule.at(images) == pytest.approx(cosine(2e-4, 5e-5, images))
+        assert player.optimizer.betas_at(images) == (0.0, pytest.approx(cosine(0.9, 0.99, images)))
+    assert [type(term) for term in recipe.game.discriminator_terms] == [R1, R2]
+    for term in recipe.game.discriminator_terms:
+        assert term.every == 1
+        assert term.weight.at(images) == pytest.approx(cosine(0.05, 0.005, images))
+    assert recipe.game.augment.every is None
+    assert value_at(recipe.game.augment.start, images) == pytest.approx(cosine(0.0, 0.55, images))
+    half_life = cosine(0.0, 5_000_000, images)
+    kept = recipe.averaging.kept_share(images_seen=images, step_images=512)
+    assert kept == pytest.approx(0.5 ** (512 / half_life) if images else 0.0)
+    assert recipe.game.fake_labels == "real"
+
+
+def test_r3gan_augments_colours_by_half_and_cuts_out() -> None:
+    multipliers = recipe_of("r3gan_cifar10").game.augment.multipliers
+    halves = {"brightness", "contrast", "luma_flip", "hue", "saturation"}
+    assert {name for name, value in multipliers.items() if value == 0.5} == halves
+    assert {name for name, value in multipliers.items() if value == 0.0} == {"image_filter", "noise"}
+    assert {value for name, value in multipliers.items()} == {0.0, 0.5, 1.0}
+    assert multipliers["cutout"] == 1.0
