@@ -105,9 +105,9 @@ def _statistics(state: State, theirs: str, ours: str) -> list[Pair]:
     raise FrameworkError(f"the state has no running statistics of {theirs}")
 
 
-def attention(state: State, theirs: str, names: Mapping[str, str]) -> list[Pair]:
+def attention(state: State, theirs: str, names: Mapping[str, str], *, ours: str = "attention") -> list[Pair]:
     """Self-attention; `names` are theirs for theta, phi, g, o and gamma."""
-    pairs = [pair(f"{theirs}.{names['gamma']}", "attention.gamma", FLAT)]
+    pairs = [pair(f"{theirs}.{names['gamma']}", f"{ours}.gamma", FLAT)]
     for name in ("theta", "phi", "g", "o"):
-        pairs += layer(state, f"{theirs}.{names[name]}", f"attention.{name}", bias=False)
+        pairs += layer(state, f"{theirs}.{names[name]}", f"{ours}.{name}", bias=False)
     return pairs

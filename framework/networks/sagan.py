@@ -135,6 +135,7 @@ class Discriminator(nn.Module):
         hidden: channels between a block's two convolutions: those of its `output`, as here and in BigGAN; of its
             `input`, save in the first block, as in SNGAN; or `input_throughout` (BigGAN-PyTorch's thin variant).
         attention_at: side of the feature map that attends to itself, below `resolution`; None = no attention.
+        attention_repeats: attend again after every later block (BigGAN-PyTorch at 32 px with attention at 16).
         pooling: `sum` over pixels, or `mean` (WGAN-GP, arXiv:1704.00028).
         spectral: spectral norm on every linear, convolution and embedding.
         head_spectral: if also `spectral`, on the last linear and on the labels' embedding too (not in mimicry's
@@ -157,6 +158,7 @@ class Discriminator(nn.Module):
         coarsest: int | None = None,
         hidden: Hidden = "output",
         attention_at: int | None = None,
+        attention_repeats: bool = False,
         pooling: Pooling = "sum",
         spectral: bool = True,
         head_spectral: bool = True,
@@ -190,6 +192,8 @@ class Discriminator(nn.Module):
         self.attention = None
         if self.attention_after is not None:
             self.attention = SelfAttention2d(widths[self.attention_after], spectral=spectral)
+        later = widths[self.attention_after + 1 :] if self.attention_after is not None and attention_repeats else []
+        self.later_attention = nn.ModuleList(SelfAttention2d(width, spectral=spectral) for width in later)
         self.linear = nn.Linear(widths[-1], 1)
         self.embedding = ClassEmbedding(classes, widths[-1]) if classes else None
         if spectral and head_spectral:
@@ -204,7 +208,10 @@ class Discriminator(nn.Module):
         x = images
         for index, block in enumerate(self.blocks):
             x = block(x)
-            if self.attention is not None and index == self.attention_after:
-                x = self.attention(x)
+            if self.attention is not None and self.attention_after is not None:
+                if index == self.attention_after:
+                    x = self.attention(x)
+                elif index > self.attention_after and len(self.later_attention):
+                    x = self.later_attention[index - self.attention_after - 1](x)
         features = functional.relu(x).sum((2, 3)) if self.pooling == "sum" else functional.relu(x).mean((2, 3))
         return projection(features, labels, linear=self.linear, embedding=self.embedding)

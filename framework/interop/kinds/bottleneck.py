@@ -9,7 +9,7 @@ from typing import Any
 
 from framework.errors import FrameworkError
 from framework.interop.blueprint import Blueprint, State
-from framework.interop.kinds.resnets import Dialect, Places, has_shortcut
+from framework.interop.kinds.resnets import Dialect, Layout, has_shortcut
 from framework.interop.names import pair
 from framework.interop.tables import attention, is_spectral, layer, norm, weight_shape
 from framework.networks import biggan_deep
@@ -19,13 +19,13 @@ _CONVOLUTIONS = (1, 2, 3, 4)
 """Of each block, and the norms before them."""
 
 
-def generator(state: State, dialect: Dialect, places: Places, **options: Any) -> Blueprint:
+def generator(state: State, dialect: Dialect, layout: Layout, **options: Any) -> Blueprint:
     """`shared`, a linear layer, bottlenecks, norm and convolution."""
     last = f"{dialect.convolution}{_CONVOLUTIONS[-1]}"
-    widths = [weight_shape(state, f"{block}.{last}")[0] for block in places.blocks]
+    widths = [weight_shape(state, f"{block}.{last}")[0] for block in layout.blocks]
     final = weight_shape(state, dialect.to_image)[1]
     outputs, condition = weight_shape(state, dialect.linear)
-    first = weight_shape(state, f"{places.blocks[0]}.{dialect.convolution}1")[1]
+    first = weight_shape(state, f"{layout.blocks[0]}.{dialect.convolution}1")[1]
     shared = f"{dialect.shared}.weight" in state
     classes, shared_dim = state.shape(f"{dialect.shared}.weight") if shared else (0, 0)
     resolution, width, depth = _fitting(GENERATOR_MULTIPLES, [first, *widths], growing=True)
@@ -39,30 +39,30 @@ def generator(state: State, dialect: Dialect, places: Places, **options: Any) ->
         **({"shared_dim": shared_dim} if shared else {}),
         "width": width,
         "depth": depth,
-        "attention_at": None if places.attention_after is None else 8 << (places.attention_after // depth),
+        "attention_at": None if layout.attention_after is None else 8 << (layout.attention_after // depth),
         "spectral": is_spectral(state, dialect.linear),
     }
     pairs = layer(state, dialect.linear, "linear")
-    for index, block in enumerate(places.blocks):
+    for index, block in enumerate(layout.blocks):
         for number in _CONVOLUTIONS:
             pairs += layer(state, f"{block}.{dialect.convolution}{number}", f"blocks.{index}.conv{number}")
             pairs += norm(state, f"{block}.{dialect.norm}{number}", f"blocks.{index}.norm{number}")
-    if places.attention is not None:
-        pairs += attention(state, places.attention, dialect.attention)
+    if layout.attention is not None:
+        pairs += attention(state, layout.attention, dialect.attention)
     if shared:
         pairs.append(pair(f"{dialect.shared}.weight", "embedding.weight"))
     pairs += [*norm(state, dialect.final_norm, "norm"), *layer(state, dialect.to_image, "to_image")]
     return Blueprint(cls=biggan_deep.Generator, options={**inferred, **options}, pairs=pairs)
 
 
-def discriminator(state: State, dialect: Dialect, places: Places, **options: Any) -> Blueprint:
+def discriminator(state: State, dialect: Dialect, layout: Layout, **options: Any) -> Blueprint:
     """`input_conv`, bottlenecks, a linear layer and an embedding of labels."""
     last = f"{dialect.convolution}{_CONVOLUTIONS[-1]}"
     first, channels = weight_shape(state, "input_conv")[:2]
-    widths = [weight_shape(state, f"{block}.{last}")[0] for block in places.blocks]
+    widths = [weight_shape(state, f"{block}.{last}")[0] for block in layout.blocks]
     resolution, width, depth = _fitting(DISCRIMINATOR_MULTIPLES, [first, *widths], growing=False)
     labelled = f"{dialect.embedding}.weight" in state or f"{dialect.embedding}.weight_orig" in state
-    attended = places.attention_after
+    attended = layout.attention_after
     inferred = {
         "resolution": resolution,
         "channels": channels,
@@ -73,13 +73,13 @@ def discriminator(state: State, dialect: Dialect, places: Places, **options: Any
         "spectral": is_spectral(state, dialect.head),
     }
     pairs = layer(state, "input_conv", "from_image")
-    for index, block in enumerate(places.blocks):
+    for index, block in enumerate(layout.blocks):
         for number in _CONVOLUTIONS:
             pairs += layer(state, f"{block}.{dialect.convolution}{number}", f"blocks.{index}.conv{number}")
         if has_shortcut(state, dialect, block):
             pairs += layer(state, f"{block}.{dialect.shortcut}", f"blocks.{index}.shortcut")
-    if places.attention is not None:
-        pairs += attention(state, places.attention, dialect.attention)
+    if layout.attention is not None:
+        pairs += attention(state, layout.attention, dialect.attention)
     pairs += layer(state, dialect.head, "linear")
     if labelled:
         pairs += layer(state, dialect.embedding, "embedding", bias=False)

@@ -26,7 +26,7 @@ def generator(state: State) -> Blueprint:
     dialect = _dialect(final_norm=f"b{last}", to_image=f"c{last}")
     widths = [weight_shape(state, f"block{number}.c2")[0] for number in numbers]
     after = _attention_after(state, widths)
-    return resnets.generator(state, dialect, _places(numbers, after), upsampling="bilinear")
+    return resnets.generator(state, dialect, _layout(numbers, after), upsampling="bilinear")
 
 
 def discriminator(state: State) -> Blueprint:
@@ -42,7 +42,7 @@ def discriminator(state: State) -> Blueprint:
         resolution = state.given.get("resolution", 48 if head == "l5" else 64)
         options = {"resolution": 48} if resolution == 48 else {"resolution": 64, "coarsest": 2}
     after = _attention_after(state, widths)
-    return resnets.discriminator(state, _dialect(head=head), _places(numbers, after), **options)
+    return resnets.discriminator(state, _dialect(head=head), _layout(numbers, after), **options)
 
 
 def _dialect(*, final_norm: str = "", to_image: str = "", head: str = "") -> resnets.Dialect:
@@ -59,8 +59,8 @@ def _dialect(*, final_norm: str = "", to_image: str = "", head: str = "") -> res
     )
 
 
-def _places(numbers: list[int], after: int | None) -> resnets.Places:
-    return resnets.Places(
+def _layout(numbers: list[int], after: int | None) -> resnets.Layout:
+    return resnets.Layout(
         blocks=[f"block{number}" for number in numbers],
         attention=None if after is None else "attn_block",
         attention_after=after,

@@ -41,7 +41,7 @@ class Dialect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class Layout:
     """Where a network's blocks are found."""
 
     blocks: Sequence[str]
@@ -49,31 +49,33 @@ class Places:
     attention: str | None = None
     attention_after: int | None = None
     """Number of the block before it."""
+    later_attention: Sequence[str] = ()
+    """Those after every later block, if there are any."""
 
 
-def generator(state: State, dialect: Dialect, places: Places, **options: Any) -> Blueprint:
+def generator(state: State, dialect: Dialect, layout: Layout, **options: Any) -> Blueprint:
     """SAGAN's generator, or BigGAN's where there is a shared class embedding."""
-    widths = [weight_shape(state, f"{block}.{dialect.convolution}1")[1] for block in places.blocks]
+    widths = [weight_shape(state, f"{block}.{dialect.convolution}1")[1] for block in layout.blocks]
     widths.append(weight_shape(state, dialect.to_image)[1])
-    resolution = math.isqrt(weight_shape(state, dialect.linear)[0] // widths[0]) << len(places.blocks)
+    resolution = math.isqrt(weight_shape(state, dialect.linear)[0] // widths[0]) << len(layout.blocks)
     spectral = is_spectral(state, dialect.linear)
     shared = f"{dialect.shared}.weight" in state
-    first_norm = f"{places.blocks[0]}.{dialect.norm}1"
+    first_norm = f"{layout.blocks[0]}.{dialect.norm}1"
     labels = _shared_labels if shared else _own_labels
-    attended = places.attention_after
+    attended = layout.attention_after
     inferred = {
         "resolution": resolution,
         "channels": weight_shape(state, dialect.to_image)[0],
-        **labels(state, dialect, first_norm, num_blocks=len(places.blocks)),
+        **labels(state, dialect, first_norm, num_blocks=len(layout.blocks)),
         **multiples(widths, GENERATOR_MULTIPLES.get(resolution)),
-        "attention_at": None if attended is None else resolution >> (len(places.blocks) - 1 - attended),
+        "attention_at": None if attended is None else resolution >> (len(layout.blocks) - 1 - attended),
         "spectral": spectral,
     }
     pairs = layer(state, dialect.linear, "linear")
-    for index, block in enumerate(places.blocks):
+    for index, block in enumerate(layout.blocks):
         pairs += _generator_block(state, dialect, block, f"blocks.{index}")
-    if places.attention is not None:
-        pairs += attention(state, places.attention, dialect.attention)
+    if layout.attention is not None:
+        pairs += attention(state, layout.attention, dialect.attention)
     pairs += norm(state, dialect.final_norm, "norm")
     pairs += layer(state, dialect.to_image, "to_image")
     if shared:
@@ -82,10 +84,10 @@ def generator(state: State, dialect: Dialect, places: Places, **options: Any) ->
     return Blueprint(cls=cls, options={**inferred, **options}, pairs=pairs)
 
 
-def discriminator(state: State, dialect: Dialect, places: Places, **options: Any) -> Blueprint:
+def discriminator(state: State, dialect: Dialect, layout: Layout, **options: Any) -> Blueprint:
     """A discriminator that sums or averages its last features, with labels by projection."""
-    convolutions = [weight_shape(state, f"{block}.{dialect.convolution}1") for block in places.blocks]
-    widths = [weight_shape(state, f"{block}.{dialect.convolution}2")[0] for block in places.blocks]
+    convolutions = [weight_shape(state, f"{block}.{dialect.convolution}1") for block in layout.blocks]
+    widths = [weight_shape(state, f"{block}.{dialect.convolution}2")[0] for block in layout.blocks]
     # All blocks halve but the last one, or the last two of four.
     resolution = options.get("resolution") or (32 if len(widths) == 4 else 2 << len(widths))
     hidden = "output"
@@ -93,7 +95,7 @@ def discriminator(state: State, dialect: Dialect, places: Places, **options: Any
         hidden = "input_throughout"
     elif any(convolution[0] != width for convolution, width in zip(convolutions, widths, strict=True)):
         hidden = "input"
-    spectral = is_spectral(state, f"{places.blocks[0]}.{dialect.convolution}1")
+    spectral = is_spectral(state, f"{layout.blocks[0]}.{dialect.convolution}1")
     classes = weight_shape(state, dialect.embedding)[0] if _has(state, dialect.embedding) else 0
     inferred = {
         "resolution": resolution,
@@ -101,15 +103,18 @@ def discriminator(state: State, dialect: Dialect, places: Places, **options: Any
         "classes": classes,
         **multiples(widths, DISCRIMINATOR_MULTIPLES.get(resolution)),
         "hidden": hidden,
-        "attention_at": None if places.attention_after is None else resolution >> (places.attention_after + 1),
+        "attention_at": None if layout.attention_after is None else resolution >> (layout.attention_after + 1),
+        "attention_repeats": bool(layout.later_attention),
         "spectral": spectral,
         "head_spectral": is_spectral(state, dialect.head),
     }
     pairs = [
-        each for i, b in enumerate(places.blocks) for each in _discriminator_block(state, dialect, b, f"blocks.{i}")
+        each for i, b in enumerate(layout.blocks) for each in _discriminator_block(state, dialect, b, f"blocks.{i}")
     ]
-    if places.attention is not None:
-        pairs += attention(state, places.attention, dialect.attention)
+    if layout.attention is not None:
+        pairs += attention(state, layout.attention, dialect.attention)
+    for index, later in enumerate(layout.later_attention):
+        pairs += attention(state, later, dialect.attention, ours=f"later_attention.{index}")
     pairs += layer(state, dialect.head, "linear")
     if classes:
         pairs += layer(state, dialect.embedding, "embedding", bias=False)

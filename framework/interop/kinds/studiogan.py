@@ -39,7 +39,7 @@ def generator(state: State) -> Blueprint:
     if "blocks.0.0.deconv0.weight" in state:
         raise FrameworkError("backbone deep_conv (DCGAN, LSGAN) is not supported")
     family = bottleneck if "blocks.0.0.bn4.bn.running_mean" in state else resnets
-    return family.generator(state, DIALECT, _places(state), batch_norm_eps=EPSILON)
+    return family.generator(state, DIALECT, _layout(state), batch_norm_eps=EPSILON)
 
 
 def discriminator(state: State) -> Blueprint:
@@ -49,14 +49,14 @@ def discriminator(state: State) -> Blueprint:
     if "blocks.0.0.bn0.weight" in state:
         raise FrameworkError("discriminators with batch norm (DCGAN, LSGAN, WGAN-GP) are not supported")
     family = bottleneck if "input_conv.bias" in state else resnets
-    return family.discriminator(state, DIALECT, _places(state))
+    return family.discriminator(state, DIALECT, _layout(state))
 
 
-def _places(state: State) -> resnets.Places:
+def _layout(state: State) -> resnets.Layout:
     """Attention has a number of its own in their list of blocks."""
     attention = resnets.one_attention(state.numbers(r"blocks\.(\d+)\.0\.sigma$"))
     blocks = [number for number in state.numbers(r"blocks\.(\d+)\.0\.") if number != attention]
-    return resnets.Places(
+    return resnets.Layout(
         blocks=[f"blocks.{number}.0" for number in blocks],
         attention=None if attention is None else f"blocks.{attention}.0",
         attention_after=None if attention is None else sum(number < attention for number in blocks) - 1,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -116,8 +118,8 @@ def modulated_conv2d(
     with full_precision(x):
         styles = styles.to(weight.dtype)
         if demodulate and x.dtype == torch.float16:
-            # Demodulation undoes any common factor; bounding it keeps products within half precision's range.
-            weight = weight / weight.abs().amax((1, 2, 3), keepdim=True)
+            # Demodulation undoes any common factor; these keep products and their sums within half precision's range.
+            weight = weight / (weight.abs().amax((1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel()))
             styles = styles / styles.abs().amax(1, keepdim=True)
         coefficients = None
         if demodulate:  # (N, C')

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from framework import interop
 from framework.errors import FrameworkError
-from framework.networks import biggan, biggan_deep
+from framework.networks import biggan, biggan_deep, sagan
 
 from .reference import Names, generator
 
@@ -138,3 +138,25 @@ def test_two_attentions_are_refused() -> None:
     }
     with pytest.raises(FrameworkError, match="attention at 2 places"):
         interop.load("biggan-pytorch", "generator", state | twice)
+
+
+@torch.no_grad()
+def test_a_discriminator_that_attends_after_every_block() -> None:
+    """BigGAN-PyTorch calls all feature maps of its 32 px discriminator 16 px, so attention at 16 stands four times."""
+    torch.manual_seed(0)
+    ours = sagan.Discriminator(
+        resolution=32, width=8, classes=CLASSES, attention_at=16, attention_repeats=True, spectral=False
+    )
+    for block in (ours.attention, *ours.later_attention):
+        block.gamma.fill_(0.5)
+    state = {}
+    for name, tensor in ours.state_dict().items():
+        name = re.sub(r"^blocks\.(\d+)\.", r"blocks.\1.0.", name).replace(".shortcut.", ".conv_sc.")
+        name = re.sub(r"^attention\.", "blocks.0.1.", name)
+        name = re.sub(r"^later_attention\.(\d+)\.", lambda match: f"blocks.{int(match[1]) + 1}.1.", name)
+        state[name.replace("embedding.", "embed.")] = tensor
+    loaded = interop.load("biggan-pytorch", "discriminator", state)
+    images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 2, 4, 4])
+    torch.testing.assert_close(loaded(images, labels), ours(images, labels))
+    ours.later_attention[2].gamma.zero_()
+    assert not torch.allclose(loaded(images, labels), ours(images, labels))
