@@ -39,10 +39,12 @@ def games() -> dict[str, Recipe]:
     return {"sagan": smooth_recipe(), "stylegan2": FAMILIES["StyleGAN2 with path length, ADA"]}
 
 
-def play(engine: str, count: int) -> dict[str, Tensor]:
-    """Scores and outputs of every game after `count` steps."""
+def play(engine: str, count: int, only: str | None = None) -> dict[str, Tensor]:
+    """Scores and outputs of every game, or of one, after `count` steps."""
     results: dict[str, Tensor] = {}
     for name, recipe in games().items():
+        if only not in (None, name):
+            continue
         played = start(recipe, engine=engine)
         results |= {f"{name}/{key}": value for key, value in (steps(played, count=count) | outputs(played)).items()}
         _close(played)
@@ -81,12 +83,14 @@ def _close(played: Played) -> None:
         engine.close()
 
 
-def _difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
+def difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
+    """The largest absolute difference."""
     assert expected.keys() == found.keys()
     return max(float((expected[k].double() - found[k].double()).abs().max()) for k in expected)
 
 
-def _part(results: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def part(results: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries under a prefix, without it."""
     return {key.removeprefix(prefix): value for key, value in results.items() if key.startswith(prefix)}
 
 
@@ -96,20 +100,18 @@ def parity(*, count: int = 10) -> list[dict[str, Any]]:
     for engine, world in KINDS[1:]:
         found = run_ranks(play, world, engine, count)[0]
         for game in games():
-            difference = _difference(_part(expected, f"{game}/"), _part(found, f"{game}/"))
-            status = "ok" if difference <= LIMIT else "differs"
+            largest = difference(part(expected, f"{game}/"), part(found, f"{game}/"))
+            status = "ok" if largest <= LIMIT else "differs"
             rows.append(
                 {"engine": engine, "world": world, "game": game, "steps": count, "status": status}
-                | {"max_difference": difference}
+                | {"max_difference": largest}
             )
     return rows
 
 
 def resume() -> list[dict[str, Any]]:
     """One row per writing and reading engine: the last `AFTER` steps against the uninterrupted run of one process."""
-    straight = _part(run_ranks(play, 1, "ddp", BEFORE + AFTER)[0], "sagan/")
-    expected = {k: v[-_rows(v, k) :] if k.startswith("scores/") else v for k, v in straight.items()}
-    rows = []
+    expected, rows = tail(part(run_ranks(play, 1, "ddp", BEFORE + AFTER, "sagan")[0], "sagan/")), []
     with tempfile.TemporaryDirectory() as scratch:
         folders = {f"{engine}x{world}": str(Path(scratch, f"{engine}x{world}")) for engine, world in KINDS}
         for engine, world in KINDS:
@@ -117,16 +119,20 @@ def resume() -> list[dict[str, Any]]:
         for engine, world in KINDS:
             results = run_ranks(read, world, engine, folders)[0]
             for written in folders:
-                found = _part(results, f"{written}/")
+                found = part(results, f"{written}/")
                 rows.append(
-                    {"written": written, "read": f"{engine}x{world}", "max_difference": _difference(expected, found)}
+                    {"written": written, "read": f"{engine}x{world}", "max_difference": difference(expected, found)}
                 )
     return rows
 
 
-def _rows(values: Tensor, key: str) -> int:
-    """How many of a score's values lie after the checkpoint: lazy ones are noted on every other step."""
-    return AFTER if len(values) == BEFORE + AFTER else len(values) * AFTER // (BEFORE + AFTER)
+def tail(results: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of an uninterrupted run, what a resumed one can be compared with: the scores of the last `AFTER` steps."""
+
+    def rows(values: Tensor) -> int:  # lazy scores are noted on some of the steps only
+        return AFTER if len(values) == BEFORE + AFTER else len(values) * AFTER // (BEFORE + AFTER)
+
+    return {k: v[-rows(v) :] if k.startswith("scores/") else v for k, v in results.items()}
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(module="export", function="export", summary="StyleGAN2 checkpoint -> NVlabs state dict"),
     "sync": Command(module="sync", function="sync", summary="upload a run's journal to MLflow, now or again"),
     "review": Command(module="review", function="review", summary="open the MLflow pages on a run or folder of runs"),
+    "doctor": Command(module="doctor", function="doctor", summary="is this machine or cluster ready to train?"),
 }
 
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}

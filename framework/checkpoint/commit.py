@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from framework.checkpoint.durable import read_json, remove_tree, sync_folder, write_json
@@ -23,6 +24,7 @@ from framework.checkpoint.manifest import Manifest, parse_manifest
 
 _SHORTEST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 0.5
+_PATIENCE_AFTER_FAILURE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class Attempt:
     timeout_seconds: float
     at: Callable[[str], None]
     """Called with the name of every point at which the disk is in another state."""
+    failing: threading.Event = field(default_factory=threading.Event)
+    """Set when this launch is ending with an error: the others may be gone, so waiting for them is cut short."""
 
     @property
     def temporary(self) -> Path:
@@ -73,7 +77,7 @@ def collect(attempt: Attempt, manifest: Manifest) -> None:
         CheckpointError: a rank failed or did not deliver in time, or the parts do not make up whole tensors.
     """
     missing = set(range(1, attempt.world))
-    for _ in _polls(attempt.timeout_seconds):
+    for _ in _polls(attempt, timeout_seconds=attempt.timeout_seconds):
         visible = set(os.listdir(attempt.temporary))
         for rank in sorted(missing):
             part = _read_part(attempt, rank) if part_file(rank) in visible else None
@@ -85,9 +89,9 @@ def collect(attempt: Attempt, manifest: Manifest) -> None:
     else:
         named = ", ".join(str(rank) for rank in sorted(missing)[:8]) + (", ..." if len(missing) > 8 else "")
         raise CheckpointError(
-            f"checkpoint {attempt.images}: rank {named} ({len(missing)} of {attempt.world}) did not deliver within "
-            f"{attempt.timeout_seconds:g} s in {attempt.temporary}; either it died or hangs, or {attempt.folder} is "
-            "not shared: put the run folder on a file system that all nodes mount"
+            f"checkpoint {attempt.images}: rank {named} ({len(missing)} of {attempt.world}) did not deliver "
+            f"{_patience(attempt, attempt.timeout_seconds)} in {attempt.temporary}; either it died or hangs, or "
+            f"{attempt.folder} is not shared: put the run folder on a file system that all nodes mount"
         )
     manifest.check()
     attempt.at("collected")
@@ -116,7 +120,8 @@ def await_outcome(attempt: Attempt) -> None:
     Raises:
         CheckpointError: rank 0 gave up, or did not answer in time.
     """
-    for _ in _polls(2 * attempt.timeout_seconds):  # rank 0 may itself wait that long for another rank
+    # Rank 0 may itself wait that long for another rank.
+    for _ in _polls(attempt, timeout_seconds=2 * attempt.timeout_seconds):
         try:
             names = os.listdir(attempt.temporary)
         except OSError as error:
@@ -125,8 +130,9 @@ def await_outcome(attempt: Attempt) -> None:
             raise
         _raise_if_aborted(attempt, names)
     raise CheckpointError(
-        f"checkpoint {attempt.images}: rank 0 did not commit it within {2 * attempt.timeout_seconds:g} s; either it "
-        f"died or hangs, or {attempt.folder} is not shared: put the run folder on a file system that all nodes mount"
+        f"checkpoint {attempt.images}: rank 0 did not commit it {_patience(attempt, 2 * attempt.timeout_seconds)}; "
+        f"either it died or hangs, or {attempt.folder} is not shared: put the run folder on a file system that all "
+        "nodes mount"
     )
 
 
@@ -179,11 +185,20 @@ def _raise_if_aborted(attempt: Attempt, names: list[str]) -> None:
         raise given_up(attempt)
 
 
-def _polls(timeout_seconds: float) -> Iterator[None]:
+def _patience(attempt: Attempt, timeout_seconds: float) -> str:
+    if attempt.failing.is_set():
+        return f"within {_PATIENCE_AFTER_FAILURE_SECONDS:g} s after this launch began to fail"
+    return f"within {timeout_seconds:g} s"
+
+
+def _polls(attempt: Attempt, *, timeout_seconds: float) -> Iterator[None]:
     """Yield at growing intervals until the time is up; once more at its end."""
-    deadline, pause = time.monotonic() + timeout_seconds, _SHORTEST_PAUSE_SECONDS
+    deadline, pause, shortened = time.monotonic() + timeout_seconds, _SHORTEST_PAUSE_SECONDS, False
     while True:
         yield
+        if attempt.failing.is_set() and not shortened:
+            shortened = True
+            deadline = min(deadline, time.monotonic() + _PATIENCE_AFTER_FAILURE_SECONDS)
         left = deadline - time.monotonic()
         if left <= 0:
             return

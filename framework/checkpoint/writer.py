@@ -6,6 +6,7 @@ fsyncs this rank's files, and commits them together with the other ranks (`commi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -78,6 +79,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._error: CheckpointError | None = None
         self._saved: Saved | None = None
+        self._failing = threading.Event()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if rank == 0:
@@ -127,6 +129,7 @@ class Writer:
             sequence=self._sequence,
             timeout_seconds=self._timeout_seconds,
             at=self._at,
+            failing=self._failing,
         )
         snapshot = take_snapshot(
             pieces,
@@ -171,7 +174,13 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        """Close. While an error passes through, ranks that may be gone are not waited for long; that error stays."""
+        if error is None:
+            self.close()
+            return
+        self._failing.set()
+        with contextlib.suppress(CheckpointError):  # the thread has logged it
+            self.close()
 
     def _run(self, attempt: commit.Attempt, snapshot: Snapshot, began: float) -> None:
         """The thread: nothing it raises may vanish, so it is logged at once and kept for `wait`."""

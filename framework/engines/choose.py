@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from framework.engines.base import Engine, Precision
@@ -16,12 +17,19 @@ STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 SHARDS_PARAMETERS = ("zero3", "fsdp2")
 
 
-def check(name: EngineName, player: Player, *, side: str, device: torch.device, precision: Precision) -> None:
+def check(
+    name: EngineName, player: Player, *, side: str, device: torch.device, precision: Precision, world: int
+) -> None:
     """Refuse at the start what would fail, or silently change, later.
 
     Raises:
         EngineError: with the alternative named.
     """
+    if name != "ddp" and world == 1:
+        raise EngineError(
+            f"{side}: {name} shards over the processes of a launch, and this is one process; use --engine ddp, or "
+            "start more with accelerate launch or torchrun"
+        )
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise EngineError(f"{side}: this GPU has no bf16; use --precision fp16 or fp32")
     if precision == "fp16" and name in STAGES:
@@ -44,7 +52,8 @@ def build_engine(network: nn.Module, player: Player, *, side: str, engine: Engin
     """
     name = player.engine or engine
     device = next(network.parameters()).device
-    check(name, player, side=side, device=device, precision=precision)
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    check(name, player, side=side, device=device, precision=precision, world=world)
     if name == "ddp":
         return Replicated(
             network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision

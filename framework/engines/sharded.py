@@ -20,7 +20,6 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from framework.engines.base import Fragment, Precision, StepReport
-from framework.engines.errors import EngineError
 from framework.engines.precision import LossScale, autocast
 from framework.recipe import Adam
 
@@ -33,9 +32,6 @@ class Sharded:
         optimizer: the recipe's optimiser.
         clip_norm: largest global gradient norm, or None.
         precision: of forward passes; parameters stay fp32.
-
-    Raises:
-        EngineError: there is no process group.
     """
 
     collective_forward = True
@@ -43,11 +39,6 @@ class Sharded:
     def __init__(
         self, network: nn.Module, *, name: str, optimizer: Adam, clip_norm: float | None, precision: Precision
     ) -> None:
-        if not dist.is_initialized():
-            raise EngineError(
-                "--engine fsdp2 shards over the processes of a launch; start with accelerate launch or torchrun, "
-                "or use --engine ddp for one process"
-            )
         self.name, self._spec, self._clip_norm, self._precision = name, optimizer, clip_norm, precision
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = next(network.parameters()).device
@@ -182,10 +173,10 @@ class Sharded:
 
 
 def units(network: nn.Module) -> Iterator[nn.Module]:
-    """What is gathered at a time: the network's children, and the elements of its lists.
+    """What is gathered at a time: the network's children, and the members of its lists and dictionaries.
 
-    A list has no forward of its own, so it would never be gathered; a child without parameters has nothing to gather.
+    Those have no forward of their own, so they would never be gathered; nor has a child without parameters anything.
     """
     for child in network.children():
-        members = list(child) if isinstance(child, nn.ModuleList) else [child]
+        members = list(child.children()) if isinstance(child, nn.ModuleList | nn.ModuleDict) else [child]
         yield from (member for member in members if any(True for _ in member.parameters()))

@@ -146,6 +146,10 @@ class Zero:
         factor = torch.where(loss.detach().isfinite(), 1.0, math.nan)
         if self._stage == 3:
             self._zero.clear_backward_seen_flag()  # else a second backward overwrites the first one's gradients
+        else:
+            # A penalty's second derivatives reach some parameters with an undefined gradient, on which the hooks of
+            # stages 1 and 2 fail: a true zero for every parameter.
+            loss = loss + 0.0 * sum(p.sum() for p in self.network.parameters() if p.requires_grad)
         self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(loss * factor * self._scale.scale, scale_wrt_gas=False)
 
@@ -275,11 +279,6 @@ def _deepspeed() -> Any:
     # Otherwise the first process group on a CPU compiles this operator, which only inference uses, and a process that
     # is killed meanwhile leaves a lock on which every later run waits for ever.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    if not dist.is_initialized():
-        raise EngineError(
-            "the ZeRO engines shard over the processes of a launch; start with accelerate launch or torchrun, "
-            "or use --engine ddp for one process"
-        )
     if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False, auto_mpi_discovery=False)
     return deepspeed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from framework.errors import FrameworkError
+from framework.runtime.network import adopt_interface
 
 
 class LaunchError(FrameworkError):
@@ -87,6 +89,7 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
     from accelerate import PartialState
 
     adopt_environment()
+    adopt_interface()
     told = told_processes()
     if device == "cuda" and not torch.cuda.is_available():
         raise LaunchError("--device cuda: no CUDA device is visible; use --device cpu or check CUDA_VISIBLE_DEVICES")
@@ -137,7 +140,21 @@ def adopt_environment() -> None:
             )
         for ours, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
             os.environ[ours] = os.environ[theirs]
+        if here := _tasks_here():
+            os.environ["LOCAL_WORLD_SIZE"] = str(here)
         return
+
+
+def _tasks_here() -> int | None:
+    """Processes that `mpirun` or `srun` started on this machine; Slurm writes `8(x2),4` for 8, 8 and 4 by node."""
+    if "OMPI_COMM_WORLD_LOCAL_SIZE" in os.environ:
+        return int(os.environ["OMPI_COMM_WORLD_LOCAL_SIZE"])
+    counts: list[int] = []
+    for part in os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):
+        if found := re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part):
+            counts += [int(found[1])] * int(found[2] or 1)
+    node = int(os.environ.get("SLURM_NODEID", "0"))
+    return counts[node] if node < len(counts) else None
 
 
 def local_processes() -> int:

@@ -23,6 +23,7 @@ from framework.train.config import RunConfig
 from framework.train.console import fail
 
 USER_ERROR, PEER_LOST = 2, 1
+STOPPED = 75  # EX_TEMPFAIL: the same command continues
 
 
 def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
@@ -58,7 +59,7 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
         if not _peer_is_gone(error):
             raise
         time.sleep(3)  # let the process that failed be the first whose end the launcher sees
-        fail(f"rank {rank}: another process of this launch ended; its error is the one to look at")
+        fail(f"rank {rank}: {_without_peers(error)}")
         sys.exit(PEER_LOST)
 
 
@@ -138,7 +139,28 @@ def _train(recipe: Recipe, config: RunConfig) -> None:
             level=logging.INFO if session.is_main else logging.WARNING, format=f"%(levelname)s{who}: %(message)s"
         )
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        run(recipe, config, session=session, data=data)
+        outcome = run(recipe, config, session=session, data=data)
+        if outcome == "stopped" and _among_several_launchers():
+            session.barrier()  # the journal is closed: the first process to end takes its node's others with it
+    if outcome == "stopped" and _among_several_launchers():
+        # Only one of the launchers may have been told to stop. The others would take status 0 for the end of the run,
+        # and torchrun would then wait five minutes for the one that is gone.
+        sys.exit(STOPPED)
+
+
+def _among_several_launchers() -> bool:
+    return int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1
+
+
+def _without_peers(error: RuntimeError) -> str:
+    if "connectFullMesh" in str(error):  # how gloo says that the processes never met
+        through = os.environ.get("GLOO_SOCKET_IFNAME", "the interface of this machine's own name")
+        return (
+            f"no connection to the other processes of this launch (tried through {through}): a firewall, or the wrong "
+            "network; GLOO_SOCKET_IFNAME chooses another. `framework doctor` started like this launch says who reaches "
+            "whom"
+        )
+    return "another process of this launch ended; its error is the one to look at"
 
 
 def _peer_is_gone(error: RuntimeError) -> bool:

@@ -32,7 +32,8 @@ def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device)
     """The report behind `--dry-run --json`."""
     for side in SIDES:
         player = getattr(recipe, side)
-        check(player.engine or config.engine, player, side=side, device=device, precision=config.precision)
+        engine = player.engine or config.engine
+        check(engine, player, side=side, device=device, precision=config.precision, world=world)
     with torch.device("meta"):
         networks = {side: recipe.build_network(side) for side in SIDES}
     counts = {side: sum(p.numel() for p in network.parameters()) for side, network in networks.items()}

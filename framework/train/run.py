@@ -61,7 +61,14 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
     this = Run(recipe=recipe, config=config, session=session, folder=folder, data=data)
     for side in SIDES:
         player = getattr(recipe, side)
-        check(player.engine or config.engine, player, side=side, device=session.device, precision=config.precision)
+        check(
+            player.engine or config.engine,
+            player,
+            side=side,
+            device=session.device,
+            precision=config.precision,
+            world=session.world,
+        )
     checkpoint = folder.newest_checkpoint(session)
     if checkpoint is None:
         folder.refuse_another_recipe(recipe, session)
@@ -205,7 +212,7 @@ def _duties(
         token=session.broadcast_text(uuid.uuid4().hex[:12]),
         retention=Retention(last=config.keep_last, every_images=config.keep_every_images),
     )
-    stack.callback(writer.close)
+    stack.enter_context(writer)
     status = Status(name=recipe.name, images=start, total=recipe.images, quiet=not session.is_main)
     return Duties(
         session=session,

@@ -32,5 +32,5 @@ def renamed(recorded: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tenso
         for pattern, replacement in RULES.items():
             name = re.sub(pattern, replacement, name)
         assert name not in ours, f"{key} and another tensor both map to {name}"
-        ours[name] = tensor
+        ours[name] = tensor.view(1) if name.endswith("noise_strength") else tensor  # theirs is a scalar
     return ours

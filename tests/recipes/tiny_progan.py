@@ -1,7 +1,20 @@
 """A growing recipe made tiny: four phases in a few seconds, for tests that need real launches."""
 
-from framework import Adam, Alternating, Averaging, Drift, GradientPenalty, Growth, Network, Phase, Player, Recipe
-from framework import Shards, Wasserstein, launch
+from framework import (
+    Adam,
+    Alternating,
+    Averaging,
+    Drift,
+    GradientPenalty,
+    Growth,
+    Network,
+    Phase,
+    Player,
+    Recipe,
+    Shards,
+    Wasserstein,
+    launch,
+)
 from framework.networks import progan
 
 RECIPE = Recipe(

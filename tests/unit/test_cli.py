@@ -88,10 +88,10 @@ def test_dry_run_for_people(tmp_path: Path) -> None:
     assert "nothing was written" in text
 
 
-def test_a_later_engine_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_an_engine_that_cannot_work_is_refused_at_the_start(tmp_path: Path) -> None:
     done = dry_run("sagan_fashion", "--engine", "zero3", cwd=tmp_path)
     assert done.returncode == 2
-    assert "use --engine ddp" in done.stderr
+    assert "zero3 shards over the processes of a launch, and this is one process; use --engine ddp" in done.stderr
 
 
 def test_flags_reach_the_recipe() -> None:

@@ -20,7 +20,6 @@ OPTIONS = {"discriminator": {"stddev_group": "stddev_group_size"}}
 
 UNBATCHED = Change(read=lambda tensor: (tensor.squeeze(0),), write=lambda tensor: tensor.unsqueeze(0))
 """Without the first of their dimensions."""
-SCALAR = Change(read=lambda tensor: (tensor.view(()),), write=lambda tensor: tensor.view(1))
 COLOURS = Change(read=lambda tensor: (tensor.flatten(),), write=lambda tensor: tensor.view(1, -1, 1, 1))
 IMAGE = Change(read=lambda tensor: (tensor.view(tensor.shape[-2:]),), write=lambda tensor: tensor[None, None])
 
@@ -30,7 +29,7 @@ STYLED_CONVOLUTION = (
     pair("conv.modulation.weight", "style.weight"),
     pair("conv.modulation.bias", "style.bias"),
     dropped("conv.blur.kernel"),
-    pair("noise.weight", "noise_strength", SCALAR),
+    pair("noise.weight", "noise_strength"),
     pair("activate.bias", "bias"),
 )
 TO_IMAGE = (

@@ -12,7 +12,7 @@ from typing import Any
 
 from framework.errors import FrameworkError
 from framework.interop.blueprint import Blueprint, Places, State
-from framework.interop.names import Pair, dropped, pair, under
+from framework.interop.names import Change, Pair, dropped, pair, under
 from framework.networks import stylegan2
 
 PLACES = Places(generator=("G", ""), average=("G_ema",), discriminator=("D", ""))
@@ -35,11 +35,14 @@ OPTIONS = {
 FILTER = "resample_filter"
 """A constant that their modules keep; its taps become an option."""
 
+SCALAR = Change(read=lambda tensor: (tensor.view(1),), write=lambda tensor: tensor.view(()))
+"""A scalar there, a vector of one element here."""
+
 LINEAR = (pair("weight", "weight"), pair("bias", "bias"))
 STYLED_CONVOLUTION = (
     pair("weight", "weight"),
     pair("bias", "bias"),
-    pair("noise_strength", "noise_strength"),
+    pair("noise_strength", "noise_strength", SCALAR),
     pair("noise_const", "noise_const"),
     pair("affine.weight", "style.weight"),
     pair("affine.bias", "style.bias"),

@@ -36,6 +36,23 @@ def test_a_rank_without_rank_0_gives_up(open_writer):
         writer.wait()
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_launch_that_fails_does_not_wait_long_for_ranks_that_may_be_gone(open_writer, monkeypatch, caplog, rank):
+    monkeypatch.setattr("framework.checkpoint.commit._PATIENCE_AFTER_FAILURE_SECONDS", 0.3)
+
+    def save_and_fail() -> None:
+        with open_writer(rank=rank, world=2) as writer:
+            writer.save(2, one_piece(rank))
+            time.sleep(0.1)
+            raise RuntimeError("peer gone")
+
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="peer gone"):
+        save_and_fail()
+    assert time.monotonic() - began < 10  # not the 600 s of the timeout
+    assert "within 0.3 s after this launch began to fail" in caplog.text
+
+
 def test_a_failing_rank_ends_the_save_at_once_everywhere(folder, state, save, open_writer, pieces_of):
     save(state, 1)
 

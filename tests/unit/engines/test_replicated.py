@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from framework import Adam
 from framework.engines.averaging import Average
-from framework.engines.choose import EngineError, check
 from framework.engines.precision import LossScale
 from framework.engines.replicated import Replicated
 
@@ -156,8 +155,3 @@ def test_swapping_in_the_average_leaves_everything_as_it_was() -> None:
     assert player.network.training
     assert all(torch.equal(value, before[name]) for name, value in weights(player).items())
     assert all(torch.equal(value, kept[key]) for key, value in average.weights.items())
-
-
-def test_an_engine_of_a_later_version_is_refused_with_the_alternative() -> None:
-    with pytest.raises(EngineError, match=r"generator: the engine 'zero3' .* use --engine ddp"):
-        check("zero3", side="generator", device=torch.device("cpu"), precision="fp32")

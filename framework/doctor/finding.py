@@ -1,0 +1,76 @@
+"""What an examination found: one line per question, ok, warn or fail, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Level = Literal["ok", "warn", "fail"]
+LEVELS: tuple[Level, ...] = ("ok", "warn", "fail")
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The answer to one question.
+
+    Attributes:
+        area: what it belongs to, such as "memory".
+        level: `warn`: training works, but slower, or less safely, or not everywhere; `fail`: it will not work.
+        value: what was found.
+        advice: what to do; empty when all is well.
+    """
+
+    area: str
+    level: Level
+    value: str
+    advice: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.advice or self.level == "ok", f"{self.area}: a {self.level} without advice"
+
+
+def ok(area: str, value: str) -> Finding:
+    """All is well."""
+    return Finding(area=area, level="ok", value=value)
+
+
+def warn(area: str, value: str, advice: str) -> Finding:
+    """Training works, but not as well as it could."""
+    return Finding(area=area, level="warn", value=value, advice=advice)
+
+
+def fail(area: str, value: str, advice: str) -> Finding:
+    """Training will not work."""
+    return Finding(area=area, level="fail", value=value, advice=advice)
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    """The most serious level."""
+    return max((finding.level for finding in findings), key=LEVELS.index, default="ok")
+
+
+def as_json(findings: list[Finding]) -> str:
+    """`{"status": ..., "findings": [...]}`."""
+    return json.dumps({"status": worst(findings), "findings": [asdict(finding) for finding in findings]}, indent=1)
+
+
+def show(findings: list[Finding], *, title: str) -> None:
+    """Print a table on the terminal; advice stands below what it is about."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+    for finding in findings:
+        text = Text(finding.value)
+        if finding.advice:
+            text.append(f"\n{finding.advice}", style="italic")
+        table.add_row(Text(finding.level, style=_COLOURS[finding.level]), Text(finding.area), text)
+    console = Console(highlight=False)
+    console.print(table)
+    counts = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
+    verdict = {"ok": "ready", "warn": "ready, with reservations", "fail": "not ready"}[worst(findings)]
+    console.print(f"{verdict}: {counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed")

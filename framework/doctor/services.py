@@ -1,0 +1,115 @@
+"""What training talks to besides its own processes: a port to meet at, and MLflow."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sqlite3
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from framework.doctor.finding import Finding, fail, ok, warn
+from framework.doctor.folder import existing
+from framework.errors import FrameworkError
+from framework.tracking.uri import check_uri, embedded_uri, redact, sqlite_path
+
+TIMEOUT_SECONDS = 5.0
+DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_LATER = "training goes on without it, and `framework sync RUN` uploads later"
+
+
+def meeting_port(port: int) -> Finding:
+    """Whether processes can meet at the launchers' usual port.
+
+    Args:
+        port: 29500 unless a launcher is told otherwise.
+    """
+    with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as probe:
+        try:
+            probe.bind(("", port))
+            return ok("port", f"{port} is free")
+        except OSError as error:
+            if error.errno == errno.EACCES:
+                return warn("port", f"{port} may not be used", "give a port above 1023 to the launcher")
+            probe.bind(("", 0))
+            other = probe.getsockname()[1]
+    advice = (
+        "another launch on this machine? On one machine use --standalone (torchrun) or --main_process_port 0 "
+        f"(accelerate); on several give all of them another one, such as {other}"
+    )
+    return warn("port", f"{port} is taken", advice)
+
+
+def mlflow(tracking: str, *, out: Path) -> Finding:
+    """Whether metrics will arrive.
+
+    Args:
+        tracking: what `--tracking` will be: a URI, `default` or `none`.
+        out: what `--out` will be.
+    """
+    if tracking == "none":
+        return ok("MLflow", "not used; the journal stays in the run folder")
+    uri = embedded_uri(out.resolve().parent) if tracking == "default" else tracking
+    try:
+        uri = check_uri(uri)
+    except (FrameworkError, ValueError) as error:
+        return fail("MLflow", redact(uri), str(error))
+    database = sqlite_path(uri)
+    if database is not None:
+        return _sqlite(database)
+    scheme = urlsplit(uri).scheme.split("+")[0]
+    if scheme in ("http", "https"):
+        return _server(uri)
+    if scheme in DEFAULT_PORTS:
+        return _database(uri, default_port=DEFAULT_PORTS[scheme])
+    return ok("MLflow", f"{redact(uri)} (its server was not asked)")
+
+
+def _server(uri: str) -> Finding:
+    shown = redact(uri)
+    if "@" in urlsplit(uri).netloc:
+        return ok("MLflow", f"{shown} (not asked: the address holds a password)")
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/version", timeout=TIMEOUT_SECONDS) as answer:
+            version = answer.read(50).decode(errors="replace").strip()
+    except urllib.error.HTTPError as error:
+        advice = f"is it an MLflow server, and does it ask for MLFLOW_TRACKING_USERNAME or a token? Else {_LATER}"
+        return warn("MLflow", f"{shown} answers {error.code} {error.reason}", advice)
+    except OSError as error:  # refused, no such host, no answer in time
+        reason = getattr(error, "reason", error)
+        return warn("MLflow", f"{shown} cannot be reached: {reason}", f"check the address and the network; {_LATER}")
+    return ok("MLflow", f"{shown}, server version {version}")
+
+
+def _database(uri: str, *, default_port: int) -> Finding:
+    parts = urlsplit(uri)
+    where = (parts.hostname or "localhost", parts.port or default_port)
+    try:
+        socket.create_connection(where, timeout=TIMEOUT_SECONDS).close()
+    except OSError as error:
+        advice = f"check the address and the network; {_LATER}"
+        return warn("MLflow", f"{redact(uri)} cannot be reached: {error}", advice)
+    return ok("MLflow", f"{redact(uri)} answers at port {where[1]}")
+
+
+def _sqlite(database: Path) -> Finding:
+    """A database file must be writable, with locks: some network file systems have none."""
+    folder = existing(database.parent)
+    try:
+        if database.exists():
+            if not os.access(database, os.W_OK):
+                raise PermissionError(errno.EACCES, "not writable")
+            return ok("MLflow", f"file {database}")
+        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=folder) as probe:
+            connection = sqlite3.connect(Path(probe) / "probe.db", timeout=TIMEOUT_SECONDS)
+            connection.execute("create table probe (x)")
+            connection.commit()
+            connection.close()
+    except (OSError, sqlite3.Error) as error:
+        advice = f"give a file elsewhere (--tracking sqlite:////absolute/path/mlflow.db) or a server; {_LATER}"
+        return warn("MLflow", f"no database can be kept at {database}: {error}", advice)
+    return ok("MLflow", f"file {database}, made when needed")
