@@ -37,7 +37,12 @@ review: env  ## open MLflow on the run
 	$(BIN)/framework review $(OUT)
 
 test: dev  ## run the tests
+ifeq ($(ARGS),)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/unit
+else
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+endif
 
 lint: dev  ## style and types
 	$(BIN)/ruff check .

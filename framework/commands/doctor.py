@@ -9,7 +9,7 @@ from framework.doctor.command import run
 
 def doctor(
     *,
-    out: Path = Path("runs"),
+    out: Path = Path("runs/any"),
     data: str | None = None,
     tracking: str = "default",
     port: int = 29500,

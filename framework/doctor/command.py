@@ -21,13 +21,15 @@ def run(
     findings = [*machine.software()]
     if importlib.util.find_spec("torch") is None or worst(findings) == "fail":
         return _report(findings, json=json, title="this machine (nothing else can be examined without the software)")
-    findings += [machine.processors(), machine.memory(), machine.shared_memory(), *machine.gpus(), *run_folder(out)]
 
     from framework.runtime.network import adopt_interface
     from framework.runtime.session import adopt_environment, told_processes
 
     adopt_environment()
     adopt_interface()
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # one process speaks for its machine
+        findings += [machine.processors(), machine.memory(), machine.shared_memory(), *machine.gpus()]
+        findings += run_folder(out)
     if told_processes() == 1:
         findings += _alone(out=out, data=data, tracking=tracking, port=port, quick=quick)
         return _report(findings, json=json, title=f"this machine ({time.monotonic() - begun:.0f} s)")

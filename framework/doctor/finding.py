@@ -13,6 +13,7 @@ from rich.text import Text
 
 Level = Literal["ok", "warn", "fail"]
 LEVELS: tuple[Level, ...] = ("ok", "warn", "fail")
+_LOG_WIDTH = 120
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -70,6 +71,8 @@ def show(findings: list[Finding], *, title: str) -> None:
             text.append(f"\n{finding.advice}", style="italic")
         table.add_row(Text(finding.level, style=_COLOURS[finding.level]), Text(finding.area), text)
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_LOG_WIDTH)
     console.print(table)
     counts = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
     verdict = {"ok": "ready", "warn": "ready, with reservations", "fail": "not ready"}[worst(findings)]

@@ -52,11 +52,10 @@ def test_equalized_layers(kind: str) -> None:
     case.agrees(layer(case.inputs["x"]), case.outputs["y"], tolerance=FP64)
 
 
-@pytest.mark.parametrize(("batch", "group"), [(8, 4), (4, 4), (6, 6), (2, 4)])
-def test_minibatch_stddev(batch: int, group: int) -> None:
-    # Groups of 4 do not divide 6 images: theirs takes the whole batch.
+@pytest.mark.parametrize("batch", [8, 4, 6, 2])
+def test_minibatch_stddev(batch: int) -> None:
     case = load("ganzoo_ops", f"minibatch_std/g4_n{batch}")
-    layer = MinibatchStddev(group_size=group, grouping="contiguous", unbiased=True)
+    layer = MinibatchStddev(group_size=4, grouping="contiguous", unbiased=True)
     case.agrees(layer(case.inputs["x"]), case.outputs["y"], tolerance=FP64)
 
 

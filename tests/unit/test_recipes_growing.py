@@ -34,10 +34,8 @@ def options(ours: Recipe, side: str) -> dict:
 
 def test_progan_celebahq1024() -> None:
     ours = recipe("progan_celebahq1024")
-    # arXiv:1710.10196, appendix A.1: "We start with 4x4 resolution and train the networks until we have shown the
-    # discriminator 800k real images in total. We then alternate between two phases: fade in the first 3-layer block
-    # during the next 800k images, stabilize the networks for 800k images, ..." and "minibatch size 16 for resolutions
-    # 4^2 to 128^2 and then ... 256^2 -> 14, 512^2 -> 6, 1024^2 -> 3"; no learning rate decay.
+    # arXiv:1710.10196, appendix A.1: 800k real images at 4x4, then in turn 800k to fade the next block in and 800k to
+    # stabilise; minibatch 16 from 4^2 to 128^2, then 14 (256^2), 6 (512^2), 3 (1024^2); no learning rate decay.
     assert rows(ours.growth.phases) == [
         (4, 0, 800_000, 16, 1.0),
         (8, 800_000, 800_000, 16, 1.0),
@@ -50,29 +48,29 @@ def test_progan_celebahq1024() -> None:
         (1024, 800_000, 800_000, 3, 1.0),
     ]
     assert ours.images == 17 * 800_000
-    # "Adam with alpha = 0.001, beta1 = 0, beta2 = 0.99, and epsilon = 10^-8".
+    # Adam: alpha 0.001, beta1 0, beta2 0.99, epsilon 1e-8.
     for player in (ours.generator, ours.discriminator):
         assert (player.optimizer.lr, player.optimizer.betas, player.optimizer.eps) == (0.001, (0.0, 0.99), 1e-8)
         assert player.schedule.at(10_000_000) == 1.0
-    # "WGAN-GP loss, ... n_critic = 1 ... epsilon_drift = 0.001"; lambda 10 is Gulrajani et al.'s (arXiv:1704.00028).
+    # WGAN-GP with n_critic 1 and epsilon_drift 0.001; lambda 10 is Gulrajani et al.'s (arXiv:1704.00028).
     assert ours.game.loss == Wasserstein()
     assert ours.game.critic_steps == 1
     assert ours.game.discriminator_terms == (GradientPenalty(weight=10.0, target=1.0), Drift(weight=0.001))
-    # "exponential running average for the weights of the generator with decay 0.999", per step of 16 images.
+    # The generator's running average decays by 0.999 per step, of 16 images.
     kept = ours.averaging.kept_share(images_seen=5_000_000, step_images=16)
     assert kept == pytest.approx(0.999, rel=1e-12)
     # Table 2.
     generator, discriminator = (options(ours, side) for side in ("generator", "discriminator"))
     assert (generator["z_dim"], generator["channel_base"], generator["channel_max"]) == (512, 16_384, 512)
     assert (discriminator["channel_base"], discriminator["channel_max"]) == (16_384, 512)
-    # Section 3: the standard deviation "over the minibatch", the whole of it at every batch size.
+    # Section 3: the standard deviation is that of the whole minibatch, at every batch size.
     assert discriminator["group_size"] >= max(phase.batch_size for phase in ours.growth.phases)
 
 
 def test_stylegan1_ffhq1024() -> None:
     ours = recipe("stylegan1_ffhq1024")
-    # arXiv:1812.04958, appendix C: progressive growing "the same way as Karras et al., but we start from 8^2 images
-    # instead of 4^2"; batch sizes, rates and 600k images per half phase from the authors' program for eight GPUs.
+    # arXiv:1812.04958, appendix C: growing as in ProGAN, but from 8^2 images; batches, rates and 600k images per half
+    # phase are those of the authors' program for eight GPUs.
     assert rows(ours.growth.phases) == [
         (8, 0, 600_000, 256, 1.0),
         (16, 600_000, 600_000, 128, 1.0),
@@ -83,18 +81,18 @@ def test_stylegan1_ffhq1024() -> None:
         (512, 600_000, 600_000, 32, 3.0),
         (1024, 600_000, 600_000, 32, 3.0),
     ]
-    # "we thus increase the training time from 12M to 25M images", "We enable mirror augmentation for ... FFHQ".
+    # 25M images instead of 12M, and mirror augmentation for FFHQ.
     assert ours.images == 25_000_000
     assert ours.data.flip
     # The learning rates of the earlier paper: 0.001, and 0.003 at 512^2 and 1024^2.
     for player in (ours.generator, ours.discriminator):
         assert (player.optimizer.lr, player.optimizer.betas, player.optimizer.eps) == (0.001, (0.0, 0.99), 1e-8)
-    # "non-saturating loss with R1 regularization using gamma = 10".
+    # Non-saturating loss and R1 with gamma 10.
     assert ours.game.loss == NonSaturating()
     assert ours.game.critic_steps == 1
     assert ours.game.discriminator_terms == (R1(weight=10.0),)
     assert ours.averaging.kept_share(images_seen=1, step_images=10_000) == pytest.approx(0.5)
-    # "8 fully-connected layers, ... 512"; table 2: mixing in 90% of the images.
+    # Eight fully connected layers, all activations 512; table 2: mixing in 90% of the images.
     generator = options(ours, "generator")
     assert [generator[name] for name in ("z_dim", "w_dim", "mapping_layers", "mixing_probability")] == [
         512,

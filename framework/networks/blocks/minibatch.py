@@ -22,7 +22,8 @@ class MinibatchStddev(nn.Module):
     """Appends `num_features` channels: the standard deviation over a group, averaged over pixels and channels.
 
     Args:
-        group_size: images per group; the largest divisor of the batch up to this is used, so that all are equal.
+        group_size: images per group. Where it does not divide the batch: its largest divisor below, so that all groups
+            are equal, or with `contiguous` the whole batch.
         num_features: channel groups averaged separately; one appended channel each.
         grouping: `strided`: image i is in group i modulo the number of groups (ProGAN's and StyleGAN's programs);
             `contiguous`: consecutive images (pytorch_GAN_zoo).
@@ -59,10 +60,12 @@ class MinibatchStddev(nn.Module):
 
     def _features(self, x: Tensor) -> Tensor:
         """(M, C, H, W) of the whole micro-batch -> (M, num_features, 1, 1)."""
-        size = next(g for g in range(min(self.group_size, len(x)), 0, -1) if len(x) % g == 0)
-        if size == 1:  # a group of one has no deviation; the square root would have no second derivative at 0
-            return x.new_zeros(len(x), self.num_features, 1, 1)
-        strided = self.grouping == "strided"
+        strided, count = self.grouping == "strided", len(x)
+        size = next(g for g in range(min(self.group_size, count), 0, -1) if count % g == 0)
+        if not strided and count % min(self.group_size, count):
+            size = count
+        if size == 1:  # a group of one deviates by nothing: a constant (0 in pytorch_GAN_zoo)
+            return x.new_full((count, self.num_features, 1, 1), 0.0 if self.unbiased else self.eps**0.5)
         shape = (size, -1) if strided else (-1, size)
         grouped = x.unflatten(0, shape).unflatten(2, (self.num_features, -1))
         members = 0 if strided else 1

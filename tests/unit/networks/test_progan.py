@@ -278,3 +278,15 @@ def test_options_reach_their_layers() -> None:
 def test_wrong_arguments_are_named(call, message: str) -> None:
     with pytest.raises(FrameworkError, match=message):
         call()
+
+
+def test_a_group_size_that_does_not_divide_the_batch() -> None:
+    x = torch.randn(6, 4, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    strided = MinibatchStddev(group_size=4)(x)[:, 4, 0, 0]
+    # The largest divisor is 3: two groups of three, images 0, 2, 4 and 1, 3, 5.
+    expected = [x[first::2].var(0, correction=0).add(1e-8).sqrt().mean() for first in (0, 1)]
+    torch.testing.assert_close(strided, torch.stack(expected).repeat(3))
+    contiguous = MinibatchStddev(group_size=4, grouping="contiguous")(x)[:, 4, 0, 0]
+    torch.testing.assert_close(contiguous, x.var(0, correction=0).add(1e-8).sqrt().mean().expand(6))
+    alone = MinibatchStddev()(x[:1])[:, 4]
+    torch.testing.assert_close(alone, torch.full_like(alone, 1e-4))
