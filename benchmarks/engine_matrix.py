@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +66,10 @@ def write(engine: str, folder: str) -> dict[str, Tensor]:
 
 def read(engine: str, folders: dict[str, str]) -> dict[str, Tensor]:
     """Continue every checkpoint for `AFTER` steps."""
-    recipe, results = games()["sagan"], {}
+    recipe = games()["sagan"]
+    results: dict[str, Tensor] = {}
     for written, folder in folders.items():
-        played = start(replace(recipe, seed=recipe.seed), engine=engine)
+        played = start(recipe, engine=engine)
         played.state.restore(Checkpoint.open(Path(folder) / str(BEFORE)))
         begin = BEFORE * played.game.step_images
         found = steps(played, begin=begin, count=AFTER) | outputs(played)

@@ -30,6 +30,7 @@ from framework.data.samples import Loaded, ReadOptions, SampleReader
 from framework.data.shards import Shards, Verify
 from framework.data.sources import Source
 
+LEAVE = signal.SIGUSR2  # from the trainer, and from nobody else: schedulers use the others
 _ALIVE_SECONDS = 1.0
 _END_SECONDS = 1.0
 
@@ -115,7 +116,7 @@ class ProcessLoader:
 
     def interrupt(self) -> None:
         """End the process; it gets a moment to remove what it was fetching."""
-        self._process.terminate()
+        self._process.send_signal(LEAVE)
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -213,7 +214,10 @@ def _leave(number: int, frame: object) -> None:
 
 def main() -> None:
     """Entry of the worker process: `python -m framework.data.process <descriptor of the shared memory>`."""
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(LEAVE, _leave)
+    # A scheduler may ask every process of a job to stop; the trainer needs us until its step is done.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # a library that prints must not speak into the protocol
         _serve(sys.stdin, answers, int(sys.argv[1]))

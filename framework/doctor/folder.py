@@ -50,8 +50,11 @@ def run_folder(out: Path) -> Iterator[Finding]:
         yield kind(standing)
         yield space(standing)
         yield speed(probe)
-        yield renames(probe)
-        yield locks(probe)
+        for area, check in (("atomic rename", renames), ("file locks", locks)):
+            try:
+                yield check(probe)
+            except OSError as error:  # a full disk, which has been told above
+                yield fail(area, f"could not be tried: {error.strerror}", "mend what fails above first")
     finally:
         shutil.rmtree(probe, ignore_errors=True)
 
@@ -93,17 +96,19 @@ def space(folder: Path) -> Finding:
 
 def speed(folder: Path, *, num_bytes: int = PROBE_BYTES) -> Finding:
     """How fast a file is written and on disk (fsync), in MB/s."""
-    block = os.urandom(1 << 20)
+    block, path = os.urandom(1 << 20), folder / "speed"
     begun = time.perf_counter()
     try:
-        with (folder / "speed").open("wb") as file:
+        with path.open("wb") as file:
             for _ in range(num_bytes // len(block)):
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
+        path.unlink(missing_ok=True)
         return fail("disk speed", f"writing {format_bytes(num_bytes)} failed: {error.strerror}", "free some space")
     rate = num_bytes / 1e6 / (time.perf_counter() - begun)
+    path.unlink()
     value = f"{rate:,.0f} MB/s written and synchronised"
     if rate < 30:
         return warn("disk speed", value, "saves run beside training, but one waits for the one before: save less often")

@@ -139,7 +139,7 @@ def shared_memory(*, folder: Path = Path("/dev/shm")) -> Finding:
     usage = shutil.disk_usage(folder)
     value = f"{format_bytes(usage.free)} free of {format_bytes(usage.total)} in {folder}"
     if usage.free < 64 << 20:
-        return fail("shared memory", value, f"NCCL and loading workers will fail: {advice}")
+        return fail("shared memory", value, f"NCCL will fail, and loading workers take slower files: {advice}")
     if usage.free < GIB:
         return warn("shared memory", value, f"enough for small images on few processes: {advice}")
     return ok("shared memory", value)

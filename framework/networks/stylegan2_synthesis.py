@@ -87,9 +87,7 @@ class StyledConv2d(nn.Module):
         self.style = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.noise_strength = nn.Parameter(
-            torch.zeros(1)
-        )  # no scalar: engines cut along an axis
+        self.noise_strength = nn.Parameter(torch.zeros(1))  # no scalar: engines cut along an axis
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.register_buffer("filter", filter, persistent=False)
 

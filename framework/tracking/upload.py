@@ -48,7 +48,8 @@ class Trainer:
         self.hurry = False
         # A batch system may send TERM to everybody at once; the trainer still has its last words to write.
         signal.signal(signal.SIGTERM, self._on_terminate)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
 
     def is_writing(self) -> bool:
         """Return whether more records can come."""

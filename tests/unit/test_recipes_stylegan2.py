@@ -88,7 +88,7 @@ def test_emoji_are_vendored_and_small() -> None:
     folder = ROOT / "recipes" / ours.data.location
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 2_000_000
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["count"], manifest["resolution"], manifest["channels"]) == (544, 64, 3)
+    assert (manifest["count"], manifest["resolution"], manifest["channels"]) == (348, 64, 3)
     assert "Apache License, Version 2.0" in (folder / "NOTICE").read_text()
     assert max(counts(ours)) < 1_000_000
     larger = apply(ours, ["data.resolution=64"])

@@ -329,6 +329,21 @@ def test_an_error_names_shard_and_key_and_comes_soon(tmp_path: Path, kind: str, 
     assert stream_threads() == []
 
 
+def test_a_scheduler_that_signals_every_process_of_a_job_does_not_end_the_workers(folder: Path) -> None:
+    """The trainer makes its step and its checkpoint first, and then ends them itself."""
+    reference = take(opened(folder, workers=0), 10)
+    with opened(folder, worker_kind="process", workers=2).batches(0, batch_size=12) as batches:
+        taken = [next(batches)]
+        workers = psutil.Process().children()
+        assert len(workers) == 2
+        for worker in workers:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+                worker.send_signal(number)
+        taken += [next(batches) for _ in range(9)]
+    assert digest(taken) == digest(reference)
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+
+
 def test_a_killed_worker_process_is_an_error(folder: Path) -> None:
     before = psutil.Process().children()
     with opened(folder, worker_kind="process", workers=2).batches(0, batch_size=12) as batches:

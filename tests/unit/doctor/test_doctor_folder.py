@@ -34,7 +34,7 @@ def test_a_folder_where_nothing_can_be_written() -> None:
 def test_the_space_that_is_left_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for free_gib, level in ((100, "ok"), (5, "warn"), (0.5, "fail")):
         usage = (200 << 30, 0, int(free_gib * (1 << 30)))
-        monkeypatch.setattr("shutil.disk_usage", lambda path, usage=usage: os.terminal_size and _Usage(*usage))
+        monkeypatch.setattr("shutil.disk_usage", lambda path, usage=usage: _Usage(*usage))
         assert folder.space(tmp_path).level == level
 
 

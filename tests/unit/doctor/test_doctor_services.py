@@ -23,7 +23,7 @@ def listening() -> Iterator[int]:
 @contextmanager
 def answering(status: int, text: str) -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  # the library's name
+        def do_GET(self) -> None:  # the library's name
             self.send_response(status if self.path == "/version" else 404)
             self.end_headers()
             self.wfile.write(text.encode())

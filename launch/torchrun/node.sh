@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# The launcher of one machine: starts its processes with torchrun, hands a stop on to them, and says how it ended.
+#
+#   one machine       launch/torchrun/node.sh recipes/x.py --out runs/a
+#   several, on each  NUM_NODES=4 NODE_RANK=0 MAIN_ADDRESS=first-machine launch/torchrun/node.sh recipes/x.py --out ...
+#   before the job    the same with -m framework.doctor in place of the recipe
+#
+# NUM_NODES and NODE_RANK are taken from Slurm or Kubeflow where they say it. PROCESSES_PER_NODE is one per GPU unless
+# given (a machine without a GPU needs it). MAIN_PORT is 29500 unless given; PYTHON names the interpreter.
+#
+# Exit status: 0 finished; 75 stopped by a signal, the same command continues; anything else is an error.
+set -euo pipefail
+readonly STOPPED=75 # EX_TEMPFAIL
+
+out=
+for ((i = 1; i <= $#; i++)); do
+    case ${!i} in
+        --out=*) out=${!i#--out=} ;;
+        --out) next=$((i + 1)) && out=${!next:-} ;;
+    esac
+done
+if [[ -z $out ]]; then
+    echo "node.sh: give --out, the run folder (on a file system that every machine sees)" >&2
+    exit 2
+fi
+
+python=${PYTHON:-python}
+if [[ -z ${PYTHON:-} && -x .venv/bin/python ]]; then python=.venv/bin/python; fi
+
+# An operator's WORLD_SIZE and RANK in front of a launcher count machines (PyTorchJob before 1.7 sets only these).
+nodes=${NUM_NODES:-${SLURM_NNODES:-${PET_NNODES:-${WORLD_SIZE:-1}}}}
+arguments=()
+if [[ $nodes == 1 ]]; then
+    arguments+=(--standalone) # takes a free port
+else
+    rank=${NODE_RANK:-${SLURM_NODEID:-${PET_NODE_RANK:-${RANK:-}}}}
+    address=${MAIN_ADDRESS:-${PET_MASTER_ADDR:-${MASTER_ADDR:-}}}
+    port=${MAIN_PORT:-${PET_MASTER_PORT:-${MASTER_PORT:-29500}}}
+    if [[ -z $rank || -z $address ]]; then
+        echo "node.sh: $nodes machines need NODE_RANK (0 ... $((nodes - 1))) and MAIN_ADDRESS (machine 0)" >&2
+        exit 2
+    fi
+    arguments+=(--nnodes "$nodes" --node_rank "$rank" --master_addr "$address" --master_port "$port")
+fi
+processes=${PROCESSES_PER_NODE:-${PET_NPROC_PER_NODE:-gpu}}
+if [[ $processes == auto ]]; then processes=gpu; fi # without a GPU, auto would mean a process per core
+arguments+=(--nproc_per_node "$processes")
+
+unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
+unset PET_NNODES PET_NODE_RANK PET_NPROC_PER_NODE PET_MASTER_ADDR PET_MASTER_PORT
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+# If torchrun itself is told to stop, it kills processes that are still saving after so many seconds.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}
+
+launcher='' stop=''
+# The processes are asked, not torchrun: it would give up on SIGUSR1, and kill what is not done within its time-out.
+# They agree to stop after the same step, save, and end; torchrun ends after them.
+# shellcheck disable=SC2329  # the trap calls it
+stop_processes() {
+    stop=yes
+    local -a workers=()
+    read -r -d '' -a workers < <(cat "/proc/$launcher/task/"*/children 2>/dev/null) || true
+    if ((${#workers[@]})); then
+        kill -TERM "${workers[@]}" || true
+    elif [[ -n $launcher ]]; then
+        kill -TERM "$launcher" || true # nothing to save yet
+    fi
+}
+trap stop_processes TERM INT HUP USR1
+
+rm -f "$out/PREEMPTED" # of an earlier start
+# In a session of its own, so that Ctrl-C comes here only and not to everybody twice.
+setsid "$python" -m torch.distributed.run "${arguments[@]}" "$@" &
+launcher=$!
+if [[ -n $stop ]]; then stop_processes; fi # it came between the lines
+if [[ -n ${NODE_PID_FILE:-} ]]; then echo $$ >"$NODE_PID_FILE"; fi
+
+status=0
+wait "$launcher" || status=$?
+while kill -0 "$launcher" 2>/dev/null; do # a signal interrupts `wait`
+    status=0
+    wait "$launcher" || status=$?
+done
+if [[ -n ${NODE_PID_FILE:-} ]]; then rm -f "$NODE_PID_FILE"; fi
+
+ls "$out" >/dev/null 2>&1 || true # makes NFS look again
+if [[ -e $out/PREEMPTED || (-n $stop && $status -ne 0) ]]; then
+    echo "node.sh: stopped before the end of training; the same command continues" >&2
+    exit "$STOPPED"
+fi
+exit "$status"
