@@ -69,8 +69,12 @@ stop_processes() {
 trap stop_processes TERM INT HUP USR1
 
 rm -f "$out/PREEMPTED" # of an earlier start
-# In a session of its own, so that Ctrl-C comes here only and not to everybody twice.
-setsid "$python" -m torch.distributed.run "${arguments[@]}" "$@" &
+# In a session of its own, so that Ctrl-C comes here only. Some schedulers signal every process of a job: SIGUSR1 would
+# end torchrun, so it is started deaf to it; the training processes install a handler of their own.
+(
+    trap '' USR1
+    exec setsid "$python" -m torch.distributed.run "${arguments[@]}" "$@"
+) &
 launcher=$!
 if [[ -n $stop ]]; then stop_processes; fi # it came between the lines
 if [[ -n ${NODE_PID_FILE:-} ]]; then echo $$ >"$NODE_PID_FILE"; fi

@@ -1,6 +1,7 @@
 """Slurm as one batch script sees it, on this machine: `srun` and `scontrol` on the PATH, and a queue of one job.
 
-`srun` starts its command once per node, hands signals on as Slurm does, and ends all tasks when one fails.
+`srun` starts its command once per node, treats signals as the real one (22.05) was seen to do, and ends all tasks when
+one fails.
 """
 
 from __future__ import annotations
@@ -36,8 +37,13 @@ def forward(number, frame):
     for task in tasks:
         task.send_signal(number)
 
-for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-    signal.signal(number, forward)
+def kill(number, frame):  # as the real one: "srun: forcing job termination"
+    for task in tasks:
+        os.killpg(task.pid, signal.SIGKILL)
+
+signal.signal(signal.SIGUSR1, forward)
+signal.signal(signal.SIGTERM, kill)
+signal.signal(signal.SIGHUP, kill)
 while any(task.poll() is None for task in tasks):
     if any(task.poll() for task in tasks):  # --kill-on-bad-exit
         for task in tasks:
