@@ -11,8 +11,12 @@ Differences are the largest absolute ones over losses, logits, gradient norms, a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,13 +139,27 @@ def tail(results: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: v[-rows(v) :] if k.startswith("scores/") else v for k, v in results.items()}
 
 
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """What DeepSpeed prints in the processes started here goes to stderr, so that stdout holds the report alone."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--steps", type=int, default=10, help="of the comparison with one process")
     arguments = parser.parse_args()
-    report = {"parity": parity(count=arguments.steps), "resume": resume()}
+    with _quiet_stdout():
+        report = {"parity": parity(count=arguments.steps), "resume": resume()}
     if arguments.json:
         print(json.dumps(report, indent=1))
         return

@@ -52,7 +52,7 @@ class Engine(Protocol):
     rank: int
     world: int
     collective_forward: bool
-    """True when a forward pass communicates, so that every process must take part in it."""
+    """True when a forward pass, or putting the average into the network, communicates: every process must take part."""
 
     def autocast(self) -> AbstractContextManager[object]:
         """The precision of forward passes."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -68,12 +69,12 @@ class Zero:
         clip_norm: float | None,
         precision: Precision,
     ) -> None:
-        deepspeed = _deepspeed()
+        deepspeed = _deepspeed(next(network.parameters()).device)
         self.name, self._stage, self._spec = name, stage, optimizer
         self._clip_norm, self._precision = clip_norm, precision
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = next(network.parameters()).device
-        self.collective_forward = stage == 3
+        self.collective_forward = True  # stages 1 and 2: to put the average into the network and back
         # ZeRO broadcasts parameters, but not buffers.
         for tensor in [*network.parameters(), *network.buffers()]:
             dist.broadcast(tensor.detach(), 0)
@@ -268,7 +269,8 @@ def configuration(stage: int) -> dict[str, Any]:
     }
 
 
-def _deepspeed() -> Any:
+def _deepspeed(device: torch.device) -> Any:
+    os.environ.setdefault("DS_ACCELERATOR", device.type)  # otherwise it looks for one, and warns of a CPU
     try:
         import deepspeed
     except ImportError:
