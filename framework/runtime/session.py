@@ -21,6 +21,10 @@ import torch.distributed as dist
 from framework.errors import FrameworkError
 from framework.runtime.network import adopt_interface
 
+# With these, Accelerate would open DeepSpeed's communication itself, compiling its operators (and hanging on CPUs). The
+# engines of a launch are the players'; `framework.train.launcher` refuses configurations that wish for another one.
+ENGINES_OF_ACCELERATE = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP")
+
 
 class LaunchError(FrameworkError):
     """The processes were started in a way that cannot train together."""
@@ -90,6 +94,8 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
 
     adopt_environment()
     adopt_interface()
+    for name in ENGINES_OF_ACCELERATE:
+        os.environ.pop(name, None)
     told = told_processes()
     if device == "cuda" and not torch.cuda.is_available():
         raise LaunchError("--device cuda: no CUDA device is visible; use --device cpu or check CUDA_VISIBLE_DEVICES")

@@ -21,6 +21,7 @@ from framework.recipe import SIDES, Recipe
 from framework.runtime.session import adopt_environment, told_processes
 from framework.train.config import RunConfig
 from framework.train.console import fail
+from framework.train.launcher import check_launcher
 
 USER_ERROR, PEER_LOST = 2, 1
 STOPPED = 75  # EX_TEMPFAIL: the same command continues
@@ -73,6 +74,7 @@ def checked(recipe: Recipe, config: RunConfig) -> Recipe:
     """
     config.check()
     recipe = configured(recipe, config)
+    check_launcher(recipe, config)
     describe(recipe)
     for segment in recipe.segments():
         BatchShare(batch_size=segment.batch_size, micro_batches=config.micro_batches, world=told_processes()).micros()

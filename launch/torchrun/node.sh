@@ -10,24 +10,13 @@
 #
 # Exit status: 0 finished; 75 stopped by a signal, the same command continues; anything else is an error.
 set -euo pipefail
-readonly STOPPED=75 # EX_TEMPFAIL
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
-out=
-for ((i = 1; i <= $#; i++)); do
-    case ${!i} in
-        --out=*) out=${!i#--out=} ;;
-        --out) next=$((i + 1)) && out=${!next:-} ;;
-    esac
-done
-if [[ -z $out ]]; then
-    echo "node.sh: give --out, the run folder (on a file system that every machine sees)" >&2
-    exit 2
-fi
+out=$(run_folder "$@")
+python=$(interpreter)
 
-python=${PYTHON:-python}
-if [[ -z ${PYTHON:-} && -x .venv/bin/python ]]; then python=.venv/bin/python; fi
-
-# An operator's WORLD_SIZE and RANK in front of a launcher count machines (PyTorchJob before 1.7 sets only these).
+# An operator's WORLD_SIZE and RANK in front of a launcher count machines (early PyTorchJobs set only these).
 nodes=${NUM_NODES:-${SLURM_NNODES:-${PET_NNODES:-${WORLD_SIZE:-1}}}}
 arguments=()
 if [[ $nodes == 1 ]]; then
@@ -37,7 +26,7 @@ else
     address=${MAIN_ADDRESS:-${PET_MASTER_ADDR:-${MASTER_ADDR:-}}}
     port=${MAIN_PORT:-${PET_MASTER_PORT:-${MASTER_PORT:-29500}}}
     if [[ -z $rank || -z $address ]]; then
-        echo "node.sh: $nodes machines need NODE_RANK (0 ... $((nodes - 1))) and MAIN_ADDRESS (machine 0)" >&2
+        echo "$nodes machines need NODE_RANK (0 ... $((nodes - 1))) and MAIN_ADDRESS (that of machine 0)" >&2
         exit 2
     fi
     arguments+=(--nnodes "$nodes" --node_rank "$rank" --master_addr "$address" --master_port "$port")
@@ -80,16 +69,10 @@ if [[ -n $stop ]]; then stop_processes; fi # it came between the lines
 if [[ -n ${NODE_PID_FILE:-} ]]; then echo $$ >"$NODE_PID_FILE"; fi
 
 status=0
-wait "$launcher" || status=$?
-while kill -0 "$launcher" 2>/dev/null; do # a signal interrupts `wait`
-    status=0
-    wait "$launcher" || status=$?
-done
+wait_for "$launcher" || status=$?
 if [[ -n ${NODE_PID_FILE:-} ]]; then rm -f "$NODE_PID_FILE"; fi
-
-ls "$out" >/dev/null 2>&1 || true # makes NFS look again
-if [[ -e $out/PREEMPTED || (-n $stop && $status -ne 0) ]]; then
-    echo "node.sh: stopped before the end of training; the same command continues" >&2
+if was_stopped "$out" || [[ -n $stop && $status -ne 0 ]]; then
+    echo "stopped before the end of training; the same command continues" >&2
     exit "$STOPPED"
 fi
 exit "$status"

@@ -5,6 +5,7 @@ The namespaces hang on a bridge in a namespace of its own, so this machine's net
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 SUBNET = "10.77.0"
+_numbers = itertools.count()
 
 
 def missing() -> str:
@@ -33,8 +35,9 @@ class Nodes:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._names = [f"node{node}-{os.getpid()}" for node in range(count)]
-        self._switch = f"switch-{os.getpid()}"
+        number = f"{os.getpid()}-{next(_numbers)}"
+        self._names = [f"node{node}-{number}" for node in range(count)]
+        self._switch = f"switch-{number}"
 
     def address(self, node: int) -> str:
         """The node's IPv4 address."""

@@ -12,6 +12,7 @@ import pytest
 from framework.runtime.session import (
     LaunchError,
     _asked_on_command_line,
+    _tasks_here,
     adopt_environment,
     open_session,
     told_processes,
@@ -65,6 +66,26 @@ def test_the_variables_of_mpirun_and_srun_are_adopted(monkeypatch: pytest.Monkey
     monkeypatch.setenv("MASTER_PORT", "29500")
     adopt_environment()
     assert [os.environ.pop(name) for name in ours] == ["3", "8", "1"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "here"),
+    [
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, 4),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x2),4", "SLURM_NODEID": "1"}, 8),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x2),4", "SLURM_NODEID": "2"}, 4),
+        ({"SLURM_STEP_TASKS_PER_NODE": "2"}, 2),
+        ({}, None),
+    ],
+)
+def test_processes_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], here: int | None
+) -> None:
+    for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "SLURM_STEP_TASKS_PER_NODE", "SLURM_NODEID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert _tasks_here() == here
 
 
 def test_a_world_size_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,112 @@
+"""One launch over several nodes that are network namespaces: a launcher on each, as a user starts them by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from tests.helpers.launch import ROOT, environment
+from tests.helpers.nodes import Nodes
+
+PORT = 29500
+
+
+def accelerate(nodes: Nodes, node: int) -> list[str]:
+    """`accelerate launch` on one node, one process each."""
+    program = [sys.executable, str(Path(sys.executable).parent / "accelerate"), "launch"]
+    config = ["--config_file", str(ROOT / "launch/accelerate/multi_node.yaml")]
+    count = ["--num_machines", str(nodes.count), "--num_processes", str(nodes.count)]
+    return [*program, *config, *count, "--machine_rank", str(node), "--main_process_ip", nodes.address(0)]
+
+
+def torchrun(nodes: Nodes, node: int) -> list[str]:
+    """The same by torchrun."""
+    place = ["--nnodes", str(nodes.count), "--node_rank", str(node), "--nproc_per_node", "1"]
+    meeting = ["--master_addr", nodes.address(0), "--master_port", str(PORT)]
+    return [sys.executable, "-m", "torch.distributed.run", *place, *meeting]
+
+
+class ClusterLaunch:
+    """Launchers under way, one per node; nothing outlives the block.
+
+    Args:
+        launcher: `accelerate` or `torchrun`.
+        program: what they start, with its flags.
+        folder: for logs, one per node.
+        extra: more variables by node.
+        prefix: what to put before a node's command.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        launcher: object,
+        program: Sequence[str],
+        *,
+        folder: Path,
+        extra: dict[int, dict[str, str]] | None = None,
+        prefix: dict[int, list[str]] | None = None,
+    ) -> None:
+        assert callable(launcher)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.logs = [folder / f"node{node}.log" for node in range(nodes.count)]
+        # As on a cluster: nobody has told gloo which interface to use.
+        base = {name: value for name, value in environment().items() if name != "GLOO_SOCKET_IFNAME"}
+        self.processes = []
+        for node, log in enumerate(self.logs):
+            command = [*(prefix or {}).get(node, []), *launcher(nodes, node), *program]
+            with log.open("w") as output:
+                self.processes.append(
+                    subprocess.Popen(
+                        nodes.on(node, command),
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        env=base | (extra or {}).get(node, {}),
+                        start_new_session=True,
+                        cwd=folder,
+                    )
+                )
+
+    def __enter__(self) -> ClusterLaunch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in range(len(self.processes)):
+            self.kill(node)
+
+    def text(self, node: int = 0) -> str:
+        """What a node has printed."""
+        return self.logs[node].read_text()
+
+    def wait(self, *, timeout_seconds: float = 240.0) -> list[int]:
+        """Exit status by node."""
+        deadline = time.monotonic() + timeout_seconds
+        try:
+            return [process.wait(max(0.1, deadline - time.monotonic())) for process in self.processes]
+        except subprocess.TimeoutExpired:
+            texts = "\n".join(f"--- node {node}\n{self.text(node)}" for node in range(len(self.logs)))
+            raise AssertionError(f"no end within {timeout_seconds:.0f} s\n{texts}") from None
+
+    def until(self, text: str, *, timeout_seconds: float = 180.0) -> None:
+        """Wait until node 0 has printed `text`."""
+        deadline = time.monotonic() + timeout_seconds
+        while text not in self.text():
+            assert all(process.poll() is None for process in self.processes), f"ended without {text!r}:\n{self.text()}"
+            assert time.monotonic() < deadline, f"no {text!r}:\n{self.text()}"
+            time.sleep(0.02)
+
+    def kill(self, node: int) -> None:
+        """SIGKILL to everything on a node, as when its power goes."""
+        process = self.processes[node]
+        if process.poll() is None:
+            family = psutil.Process(process.pid)
+            for member in [family, *family.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.kill()
+        process.wait()
