@@ -65,22 +65,21 @@ def test_training_stops_at_a_signal_to_process_1_and_continues(image: Image) -> 
     command = ["tini", "--", "launch/torchrun/node.sh", recipe, *flags, "--out", "runs/a"]
     image.environment["PROCESSES_PER_NODE"] = "2"
     folder = image.root / "workspace/runs/a"
-    begun = time.monotonic()
-    process = subprocess.Popen(
+    begun, lines = time.monotonic(), []
+    with subprocess.Popen(
         image.command(command),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=image.variables(),
-    )
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "128/6,000" in line:
-            process.send_signal(signal.SIGTERM)
-            begun = time.monotonic()
-    status = process.wait()
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if "128/6,000" in line:
+                process.send_signal(signal.SIGTERM)
+                begun = time.monotonic()
+        status = process.wait()
     print(f"status {status}, {time.monotonic() - begun:.1f} s after SIGTERM")
     assert status == 75, "".join(lines)
     assert (folder / "PREEMPTED").exists()
