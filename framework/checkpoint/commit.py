@@ -19,7 +19,14 @@ from pathlib import Path
 
 from framework.checkpoint.durable import read_json, remove_tree, sync_folder, write_json
 from framework.checkpoint.errors import CheckpointError
-from framework.checkpoint.layout import ABORTED, MANIFEST, part_file, replaced_folder, temporary_folder
+from framework.checkpoint.layout import (
+    ABORTED,
+    MANIFEST,
+    index_files,
+    part_file,
+    replaced_folder,
+    temporary_folder,
+)
 from framework.checkpoint.manifest import Manifest, parse_manifest
 
 _SHORTEST_PAUSE_SECONDS = 0.01
@@ -98,8 +105,12 @@ def collect(attempt: Attempt, manifest: Manifest) -> None:
 
 
 def publish(attempt: Attempt, manifest: Manifest) -> None:
-    """Rank 0: write the manifest and give the folder its final name, replacing a checkpoint of the same images."""
+    """Rank 0: write indices and manifest and give the folder its final name, replacing a checkpoint of these images."""
     temporary = attempt.temporary
+    for name, prefix in index_files().items():
+        if any(file.startswith(prefix) for file in manifest.files):
+            manifest.files[name] = write_json(temporary / name, manifest.index(prefix))
+            attempt.at(f"index {name}")
     write_json(temporary / MANIFEST, manifest.to_json())
     attempt.at("manifest")
     for rank in range(1, attempt.world):

@@ -2,8 +2,10 @@
 
     <run>/checkpoints/<images>/            plain decimal: a complete checkpoint, visible only once everything is on disk
         manifest.json                      tensors -> pieces, files -> size and sha256, the record; written last
-        ema-00001-of-00002.safetensors     averaged weights and buffers: all that sampling needs
-        state-00001-of-00002.safetensors   everything else: weights, moments, buffers
+        model-00001-of-00002.safetensors   averaged weights and buffers: all that sampling needs, every tensor whole
+        model.safetensors.index.json       stored key -> file, as Hugging Face's readers of such a set expect
+        state-00001-of-00002.safetensors   everything else: weights, moments, buffers; cut as the engine cuts them
+        state.safetensors.index.json
         recipe.json, ...                   documents
         scores.json                        written later by evaluation; not covered by the manifest
     <run>/checkpoints/<images>.superseded/ a later checkpoint from before the run went back (kept until you delete it)
@@ -11,7 +13,8 @@
 
 A tensor's key is `<player>/<kind>/<name>` or `state/<name>`. A piece that covers its whole tensor is stored under the
 plain key with the full shape, so any safetensors reader can use the file; a partial interval [start, stop) of the
-flattened tensor is stored flat as `<key>@<start>`. Pieces may be cut anywhere, differently in every save.
+flattened tensor is stored flat as `<key>@<start>`. Pieces may be cut anywhere, differently in every save. Every rank
+writes one file of each set.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ _TEMPORARY = re.compile(r"\.(?P<images>[0-9]+)-(?P<token>.+)-(?P<sequence>[0-9]+
 _REPLACED = re.compile(r"\.(?P<images>[0-9]+)-.+\.replaced")
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DOCUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.json")
+_MODEL, _STATE = "model", "state"
 _PART = re.compile(r"part-[0-9]+\.json")
 
 
@@ -87,7 +91,12 @@ def is_ema(key: str) -> bool:
 
 def tensor_file(*, ema: bool, rank: int, world: int) -> str:
     """Name of one rank's tensor file."""
-    return f"{'ema' if ema else 'state'}-{rank + 1:05d}-of-{world:05d}.safetensors"
+    return f"{_MODEL if ema else _STATE}-{rank + 1:05d}-of-{world:05d}.safetensors"
+
+
+def index_files() -> dict[str, str]:
+    """Name of every index -> beginning of the names of the files that it covers."""
+    return {f"{name}.safetensors.index.json": f"{name}-" for name in (_MODEL, _STATE)}
 
 
 def part_file(rank: int) -> str:
@@ -97,7 +106,8 @@ def part_file(rank: int) -> str:
 
 def check_document(name: str) -> None:
     """Raise `ValueError` unless `name` can stand beside the manifest."""
-    if not _DOCUMENT.fullmatch(name) or name in (MANIFEST, SCORES) or _PART.fullmatch(name):
+    reserved = (MANIFEST, SCORES, *index_files())
+    if not _DOCUMENT.fullmatch(name) or name in reserved or _PART.fullmatch(name):
         raise ValueError(f"document {name!r}: must be a plain, unreserved file name ending in .json")
 
 

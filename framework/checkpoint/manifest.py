@@ -76,6 +76,22 @@ class Manifest:
             if unlisted := {span.file for span in tensor.spans} - set(self.files):
                 raise CheckpointError(f"tensor {key} lies in {sorted(unlisted)}, which the manifest does not list")
 
+    def index(self, prefix: str) -> JSON:
+        """What Hugging Face calls an index: which of the files that begin with `prefix` holds a stored key.
+
+        https://huggingface.co/docs/hub/safetensors, "sharded": `weight_map`, and the bytes of all tensors.
+        """
+        spans = [
+            (span, DTYPES[tensor.dtype].itemsize)
+            for tensor in self.tensors.values()
+            for span in tensor.spans
+            if span.file.startswith(prefix)
+        ]
+        return {
+            "metadata": {"total_size": sum((span.stop - span.start) * size for span, size in spans)},
+            "weight_map": dict(sorted((span.stored_key, span.file) for span, _ in spans)),
+        }
+
     def to_json(self) -> JSON:
         """The content of `manifest.json`."""
         body = {

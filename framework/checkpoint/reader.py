@@ -21,7 +21,7 @@ from torch import Tensor
 
 from framework.checkpoint.durable import JSON, read_json
 from framework.checkpoint.errors import CheckpointError, explain
-from framework.checkpoint.layout import MANIFEST, Piece, checkpoint_folders, is_ema, parse_complete
+from framework.checkpoint.layout import MANIFEST, Piece, checkpoint_folders, index_files, is_ema, parse_complete
 from framework.checkpoint.manifest import Manifest, Span, TensorRecord, load_manifest
 from framework.checkpoint.tensorfile import DTYPES, Entry, read_flat, read_header
 
@@ -90,12 +90,14 @@ class Checkpoint:
     def ema_files(self) -> tuple[str, ...]:
         """The files that sampling needs: averaged weights and buffers, and the documents."""
         ema = {span.file for key, tensor in self._manifest.tensors.items() if is_ema(key) for span in tensor.spans}
-        return tuple(name for name in self._manifest.files if name in ema or name.endswith(".json"))
+        other = {name for name, prefix in index_files().items() if not any(file.startswith(prefix) for file in ema)}
+        return tuple(n for n in self._manifest.files if n in ema or (n.endswith(".json") and n not in other))
 
     def document(self, name: str) -> JSON:
         """A document saved beside the manifest, checked against its hash."""
         if name not in self._manifest.files or not name.endswith(".json"):
-            there = ", ".join(file for file in self._manifest.files if file.endswith(".json")) or "none"
+            documents = (file for file in self._manifest.files if file.endswith(".json") and file not in index_files())
+            there = ", ".join(documents) or "none"
             raise CheckpointError(f"{self.path} has no document {name!r}; it has: {there}")
         self.verify("hash", files=[name])
         return read_json(self.path / name)

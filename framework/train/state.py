@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 
 from framework.checkpoint import Checkpoint, Piece
 from framework.engines.averaging import Average
-from framework.engines.base import Engine
+from framework.engines.base import Engine, Fragment
 from framework.objectives.penalties import Memory
+from framework.train.assembling import assembled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +28,11 @@ class TrainingState:
     """What the game remembers between turns, by player; see `AlternatingGame.memory`."""
 
     def pieces(self, *, own: bool, buffers: bool) -> Iterator[Piece]:
-        """Live views of the state on this process.
+        """Views of the state on this process, live unless they were put together from several processes.
 
         Args:
-            own: of tensors that several processes hold, only this process's share; over all processes every element
-                then appears once.
+            own: what this process saves: of tensors that several processes hold, only its share, and averages put
+                together to whole tensors (a collective). Over all processes every element appears once.
             buffers: with the networks' buffers, which every process holds whole.
         """
         for side, engine in self.players.items():
@@ -39,9 +41,9 @@ class TrainingState:
                 yield Piece(
                     key=f"{side}/{part.kind}/{part.name}", start=part.start, values=part.values, shape=part.shape
                 )
-                if part.kind == "weight" and average:
-                    values = average.weights[part.name, part.start]
-                    yield Piece(key=f"{side}/ema/{part.name}", start=part.start, values=values, shape=part.shape)
+            if average:
+                for part in _averaged(engine, average, whole=own):
+                    yield Piece(key=f"{side}/ema/{part.name}", start=part.start, values=part.values, shape=part.shape)
             if buffers:
                 yield from _buffers(f"{side}/weight", _frozen(engine.network))
                 yield from _buffers(f"{side}/ema", _frozen(engine.network) if average else {})
@@ -75,6 +77,20 @@ class TrainingState:
             self.memory[side].clear()
             for name, value in small.get("memory", {}).items():
                 self.memory[side][name] = torch.tensor(value, dtype=torch.float64)
+
+
+def _averaged(engine: Engine, average: Average, *, whole: bool) -> Iterator[Fragment]:
+    """The average by this process's intervals, or (a collective if it is sharded) the whole tensors it saves."""
+    sharded = engine.collective_forward
+    parts = engine.fragments(own=whole and not sharded, kinds=("weight",))
+    held = [dataclasses.replace(part, values=average.weights[part.name, part.start]) for part in parts]
+    if not (whole and sharded):
+        return iter(held)
+    parameters = {name: p for name, p in engine.network.named_parameters() if p.requires_grad}
+    # ZeRO-3 leaves an empty tensor in place of a parameter that is not gathered.
+    shapes = {name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in parameters.items()}
+    like = next(iter(parameters.values()))
+    return assembled(held, shapes=shapes, rank=engine.rank, world=engine.world, like=like)
 
 
 def _frozen(network: nn.Module) -> dict[str, Tensor]:

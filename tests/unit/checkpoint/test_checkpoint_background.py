@@ -68,7 +68,7 @@ def test_a_second_save_waits_for_the_first(folder, open_writer):
     assert torch.equal(Checkpoint.open(folder / "2").full("generator/weight/w"), twos)
 
 
-@pytest.mark.parametrize("point", ["folder", "write state", "fsync ema", "document", "manifest"])
+@pytest.mark.parametrize("point", ["folder", "write state", "fsync model", "document", "manifest"])
 def test_an_error_of_the_thread_is_raised_by_the_next_save(folder, state, open_writer, pieces_of, save, caplog, point):
     save(state, 1)
 

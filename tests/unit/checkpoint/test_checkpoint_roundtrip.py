@@ -29,19 +29,21 @@ def test_the_safetensors_library_reads_our_files(folder, state, save):
     save(state, 64)
     path = folder / "64"
     assert sorted(p.name for p in path.iterdir()) == [
-        "ema-00001-of-00001.safetensors",
         "manifest.json",
+        "model-00001-of-00001.safetensors",
+        "model.safetensors.index.json",
         "recipe.json",
         "state-00001-of-00001.safetensors",
+        "state.safetensors.index.json",
     ]
-    ema = load_file(path / "ema-00001-of-00001.safetensors")
+    ema = load_file(path / "model-00001-of-00001.safetensors")
     rest = load_file(path / "state-00001-of-00001.safetensors")
     assert sorted(ema) == ["generator/ema/stem.weight", "generator/ema_buffer/bn.running_var"]
     assert sorted(ema | rest) == sorted(state)
     for key, tensor in (ema | rest).items():
         assert tensor.dtype == state[key].dtype
         assert torch.equal(tensor, state[key])
-    with safe_open(path / "ema-00001-of-00001.safetensors", "pt") as file:
+    with safe_open(path / "model-00001-of-00001.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt", "checkpoint_format": "1", "images": "64"}
 
 
@@ -212,7 +214,11 @@ def test_sampling_needs_the_ema_files_and_documents_only(folder, state, save, tm
     checkpoint = Checkpoint.open(folder / "64")
     for name in ("manifest.json", *checkpoint.ema_files):
         (published / name).write_bytes((folder / "64" / name).read_bytes())
-    assert sorted(checkpoint.ema_files) == ["ema-00001-of-00001.safetensors", "recipe.json"]
+    assert sorted(checkpoint.ema_files) == [
+        "model-00001-of-00001.safetensors",
+        "model.safetensors.index.json",
+        "recipe.json",
+    ]
     found = resolve(published, ema_only=True)
     assert torch.equal(found.full("generator/ema/stem.weight"), state["generator/ema/stem.weight"])
     with pytest.raises(CheckpointError, match=r"state-00001-of-00001.safetensors is missing"):
