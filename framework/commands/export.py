@@ -1,4 +1,4 @@
-"""`framework export --to KIND CHECKPOINT --out FILE`: a network of ours as another project's state dict."""
+"""`framework export --to KIND CHECKPOINT --out PLACE`: a network of ours for other programs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from framework.checkpoint import Checkpoint, resolve
 from framework.describe import network_from
 from framework.errors import FrameworkError
 from framework.interop.export import export as state_of
+from framework.interop.huggingface import write_folder
 from framework.interop.load import Side
 from framework.quantities import format_count
 
@@ -24,23 +25,33 @@ SUFFIXES = (".safetensors", ".npz")
 def export(
     checkpoint: Annotated[Path, tyro.conf.Positional],
     *,
-    to: Literal["nvlabs-stylegan2"],
+    to: Literal["huggingface", "nvlabs-stylegan2"],
     out: Path,
     side: Side = "generator",
     weights: Literal["ema", "raw"] = "ema",
+    max_file_gb: float = 5.0,
 ) -> None:
-    """Write a StyleGAN2's weights under the names of NVlabs' programs, as their `load_state_dict` takes them.
+    """Write a network for other programs.
+
+    `huggingface`: any network, under our names, as model-00001-of-000NN.safetensors with an index and a config.json.
+    `nvlabs-stylegan2`: a StyleGAN2 under the names of NVlabs' programs, as their `load_state_dict` takes them.
 
     Args:
         checkpoint: A checkpoint folder, or a run folder (its newest valid checkpoint).
-        to: The project.
-        out: File to write, .safetensors or .npz.
+        to: For whom.
+        out: huggingface: new folder; nvlabs-stylegan2: file to write, .safetensors or .npz.
         side: The network.
         weights: Of the generator: the moving average (ema), or the weights as they were last trained (raw).
+        max_file_gb: huggingface: a file is closed before it would be larger than this.
     """
+    averaged = side == "generator" and weights == "ema"
+    if to == "huggingface":
+        found = resolve(checkpoint, ema_only=averaged)
+        files = write_folder(found, out, side=side, averaged=averaged, max_file_bytes=int(max_file_gb * 1e9))
+        print(f"{out}: {side} at {format_count(found.images)} images in {len(files)} file(s)")
+        return
     if out.suffix not in SUFFIXES:
         raise FrameworkError(f"--out {out}: the name must end in {' or '.join(SUFFIXES)}")
-    averaged = side == "generator" and weights == "ema"
     state = state_of(to, _network(resolve(checkpoint, ema_only=averaged), side, averaged=averaged))
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":

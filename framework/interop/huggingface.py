@@ -1,0 +1,118 @@
+"""A network of ours as Hugging Face's tools expect one: plain names, files of bounded size, an index, a config.
+
+    config.json                         our network's class and options, from which `read_folder` rebuilds it
+    model.safetensors                   everything, if one file holds it; otherwise
+    model-00001-of-00003.safetensors    whole tensors in the network's order
+    model.safetensors.index.json        name -> file, and the bytes of all tensors
+
+Names are those of the network's `state_dict()`. No more than one file's tensors are in memory at a time, so a network
+larger than memory can be written; see https://huggingface.co/docs/hub/safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from framework.checkpoint import Checkpoint
+from framework.describe import network_from
+from framework.errors import FrameworkError
+from framework.interop.load import Side
+
+CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
+
+
+def write_folder(checkpoint: Checkpoint, out: Path, *, side: Side, averaged: bool, max_file_bytes: int) -> list[Path]:
+    """Write one player of `checkpoint` into the new folder `out`; returns its tensor files.
+
+    Args:
+        averaged: the moving average instead of the weights as they were last trained.
+        max_file_bytes: a file is closed before it would exceed this; a larger tensor gets a file of its own.
+
+    Raises:
+        FrameworkError: no such player or average in the checkpoint, or `out` exists and is not empty.
+    """
+    recipe = checkpoint.document("recipe.json")
+    keys = _keys(checkpoint, side, averaged=averaged)
+    if side not in recipe or not keys:
+        raise FrameworkError(f"{checkpoint.path} holds no {'average of the ' if averaged else ''}{side}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FrameworkError(f"--out {out}: choose a new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    groups = list(_grouped(checkpoint, keys, max_file_bytes))
+    names = [f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors" for i in range(len(groups))]
+    if len(groups) == 1:
+        names = [SINGLE]
+    for name, group in zip(names, groups, strict=True):
+        tensors = {short: checkpoint.full(keys[short]) for short in group}
+        save_file(tensors, out / name, metadata={"format": "pt"})
+    config = {"player": side, "images": checkpoint.images, "averaged": averaged, "network": recipe[side]["network"]}
+    (out / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    if len(groups) > 1:
+        total = sum(_bytes(checkpoint, key) for key in keys.values())
+        places = {short: name for name, group in zip(names, groups, strict=True) for short in group}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        (out / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+    return [out / name for name in names]
+
+
+@torch.no_grad()
+def read_folder(folder: Path) -> nn.Module:
+    """The network in such a folder, in evaluation mode; tensors are read one by one, and nothing is unpickled.
+
+    Raises:
+        FrameworkError: a file is missing, or names and shapes are not this network's.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).exists():
+        raise FrameworkError(f"{folder} has no {CONFIG}: it was not written by `framework export --to huggingface`")
+    network = network_from(json.loads((folder / CONFIG).read_text())["network"])
+    state = network.state_dict()
+    files = [SINGLE]
+    if (folder / INDEX).exists():
+        files = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+    missing = set(state)
+    for name in files:
+        if not (folder / name).exists():
+            raise FrameworkError(f"{folder / name} is missing; the network cannot be read without it")
+        with safe_open(folder / name, "pt") as file:
+            for short in file.keys():  # noqa: SIM118 (not a mapping)
+                tensor = file.get_tensor(short)
+                if short not in state or state[short].shape != tensor.shape:
+                    raise FrameworkError(f"{folder / name}: {short} {tuple(tensor.shape)} is not of this network")
+                state[short].copy_(tensor)
+                missing.discard(short)
+    if missing:
+        raise FrameworkError(f"{folder} lacks {len(missing)} tensors of the network, for example {min(missing)}")
+    return network.eval()
+
+
+def _keys(checkpoint: Checkpoint, side: Side, *, averaged: bool) -> dict[str, str]:
+    """Name in the network -> key in the checkpoint, in the checkpoint's order."""
+    kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
+    prefixes = [f"{side}/{kind}/" for kind in kinds]
+    return {key.removeprefix(prefix): key for prefix in prefixes for key in checkpoint.keys(prefix)}
+
+
+def _grouped(checkpoint: Checkpoint, keys: dict[str, str], max_file_bytes: int) -> Iterator[list[str]]:
+    group: list[str] = []
+    size = 0
+    for short, key in keys.items():
+        num_bytes = _bytes(checkpoint, key)
+        if group and size + num_bytes > max_file_bytes:
+            yield group
+            group, size = [], 0
+        group.append(short)
+        size += num_bytes
+    yield group
+
+
+def _bytes(checkpoint: Checkpoint, key: str) -> int:
+    return math.prod(checkpoint.shape(key)) * checkpoint.dtype(key).itemsize
