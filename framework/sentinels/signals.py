@@ -1,0 +1,98 @@
+"""From a tick's scores to the signals that sentinels judge."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from framework.networks.blocks.spectral import spectral_norms
+from framework.objectives.adversarial import AdversarialLoss
+
+BASELINE_TICKS = 5
+_TINY = 1e-12
+
+
+class Baselines:
+    """Medians of the first ticks, against which growth is measured; part of a checkpoint."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, list[float]] = {}
+
+    def growth(self, name: str, value: float) -> float | None:
+        """`value` relative to the median of the first `BASELINE_TICKS`; None while they are being collected."""
+        first = self._first.setdefault(name, [])
+        if len(first) < BASELINE_TICKS:
+            first.append(value)
+            return None
+        return value / max(statistics.median(first), _TINY)
+
+    def state(self) -> dict[str, list[float]]:
+        """For checkpoints, as JSON."""
+        return {name: list(values) for name, values in self._first.items()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        self._first = {name: [float(v) for v in values] for name, values in state.items()}
+
+
+def signals(
+    scores: Mapping[str, float],
+    *,
+    loss: AdversarialLoss,
+    baselines: Baselines,
+    steps: int,
+    skipped_steps: int,
+    sigmas: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """What a tick says about the health of the run; signals that this game does not have are left out.
+
+    Args:
+        scores: means since the last tick, under the names of the alternating game.
+        loss: of the game.
+        baselines: of this run; takes these values in.
+        steps: taken since the last tick, skipped ones included.
+        skipped_steps: of those, the ones with a non-finite loss or gradient.
+        sigmas: by layer, see `singular_values`; of both players under different names.
+    """
+    found: dict[str, float] = {"skipped_share": skipped_steps / steps} if steps else {}
+    undecided = undecided_loss(loss)
+    if undecided > 0:  # otherwise only differences of logits mean anything, as in a Wasserstein distance
+        if "loss/D" in scores:
+            found["discriminator_loss_share"] = scores["loss/D"] / undecided
+        if "sign/real" in scores and not loss.needs_real_logits:
+            found["sign_real"] = scores["sign/real"]
+    if "augment/p" in scores:
+        found["augment_p"] = scores["augment/p"]
+    if {"logits/real", "logits/fake"} <= scores.keys():
+        gap = baselines.growth("logit_gap", abs(scores["logits/real"] - scores["logits/fake"]))
+        found |= {} if gap is None else {"logit_gap_growth": gap}
+    if {"grad_norm/D", "grad_norm/G"} <= scores.keys():
+        ratio = max(scores["grad_norm/G"], _TINY) / max(scores["grad_norm/D"], _TINY)
+        found["gradient_imbalance"] = abs(math.log10(ratio))
+    growths = [
+        growth
+        for name, value in (sigmas or {}).items()
+        if (growth := baselines.growth(f"sigma/{name}", value)) is not None
+    ]
+    return found | ({"singular_value_growth": max(growths)} if growths else {})
+
+
+def undecided_loss(loss: AdversarialLoss) -> float:
+    """The discriminator's loss when all logits are 0."""
+    nothing = torch.zeros(1)
+    return float(loss.discriminator(nothing, nothing))
+
+
+def singular_values(network: nn.Module) -> dict[str, float]:
+    """The largest singular value of every spectrally normalised layer by name; empty without such layers.
+
+    One matrix-vector product a layer and one read from the device. The weights must be materialised.
+    """
+    norms = spectral_norms(network)
+    values = torch.stack(list(norms.values())).tolist() if norms else []
+    return dict(zip(norms, values, strict=True))

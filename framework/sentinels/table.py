@@ -1,0 +1,139 @@
+"""The table of sentinels: which signal, which thresholds, what they mean and what usually helps.
+
+Thresholds are wide on purpose: a sentinel that cries wolf is switched off. Where they come from stands beside each; the
+runs they were compared with are in `docs/sentinels.md`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+from framework.errors import FrameworkError
+
+
+class Health(IntEnum):
+    """Of a signal or of the run: the worst signal's."""
+
+    ok = 0
+    warn = 1
+    failing = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentinel:
+    """One signal and its two thresholds. With `failing < warn`, small values are the bad ones."""
+
+    signal: str
+    warn: float
+    failing: float
+    reason: str
+    """What it means, with `{value}` in it."""
+    remedy: str
+    ticks: int = 3
+    """Observations in a row beyond a threshold before the state becomes worse, and as many within before it heals."""
+    after: float = 0.0
+    """Share of the run that passes first, unless the signal has been in order before."""
+
+    def __post_init__(self) -> None:
+        if self.warn == self.failing or self.ticks < 1 or not 0.0 <= self.after < 1.0:
+            raise FrameworkError(f"sentinel {self.signal}: thresholds must differ, ticks >= 1, 0 <= after < 1")
+
+    def level(self, value: float) -> Health:
+        """The state that a single value speaks for; NaN is the worst."""
+        if math.isnan(value):
+            return Health.failing
+        if self.failing > self.warn:
+            return Health(int(value >= self.warn) + int(value >= self.failing))
+        return Health(int(value <= self.warn) + int(value <= self.failing))
+
+
+SENTINELS = (
+    # ADA aims at 0.6 (arXiv:2006.06676, section 3); without augmentation it passes 0.9 when the data is memorised.
+    Sentinel(
+        signal="sign_real",
+        warn=0.9,
+        failing=0.99,
+        reason="the discriminator is sure of {value:.0%} more real images than it doubts: it has memorised them",
+        remedy="augment (Ada or DiffAugment), raise the R1 weight, or use more data",
+    ),
+    # The adversarial loss relative to that of an undecided discriminator (logits 0); 0 means that nothing is left to
+    # win, and with saturating or hinge losses nothing to learn from (arXiv:1701.04862, theorem 2.4).
+    Sentinel(
+        signal="discriminator_loss_share",
+        warn=0.05,
+        failing=0.005,
+        reason="the discriminator's loss is {value:.1%} of an undecided one's: it wins every time",
+        remedy="lower the discriminator's learning rate or its critic_steps, or regularise it (R1, spectral norm)",
+    ),
+    # Against the median of the first ticks: for losses without a natural scale.
+    Sentinel(
+        signal="logit_gap_growth",
+        warn=20.0,
+        failing=100.0,
+        reason="the gap between logits of real and fake images is {value:.0f} times that of the start",
+        remedy="add or strengthen a gradient penalty or drift term; lower the discriminator's learning rate",
+    ),
+    # Orders of magnitude between the players' gradient norms.
+    Sentinel(
+        signal="gradient_imbalance",
+        warn=3.0,
+        failing=4.5,
+        reason="the players' gradient norms differ by a factor of 10^{value:.1f}: one of them has stopped learning",
+        remedy="balance the learning rates; look at which grad_norm/* left its usual range, and when",
+    ),
+    # BigGAN's collapse begins with an explosion of the generator's first singular values (arXiv:1809.11096, 4.1).
+    Sentinel(
+        signal="singular_value_growth",
+        warn=10.0,
+        failing=50.0,
+        reason="the largest singular value of a normalised layer has grown {value:.0f}-fold: spectral explosion",
+        remedy="go back to an earlier checkpoint with a lower learning rate; add orthogonal regularisation or R1",
+    ),
+    # Spread of averaged samples relative to real images of the same class; 1 is as diverse as the data.
+    Sentinel(
+        signal="diversity",
+        warn=0.5,
+        failing=0.25,
+        ticks=2,
+        after=0.2,
+        reason="averaged samples are {value:.0%} as diverse as real images: mode collapse",
+        remedy="go back to an earlier checkpoint; add minibatch stddev, R1 or a lower generator learning rate",
+    ),
+    Sentinel(
+        signal="diversity_of_worst_class",
+        warn=0.3,
+        failing=0.1,
+        ticks=2,
+        after=0.2,
+        reason="one class has {value:.0%} of its real diversity: it has collapsed",
+        remedy="look at its column in the sample grids; balance the classes, or see diversity",
+    ),
+    # Above 0.8 augmentations leak into the images (arXiv:2006.06676, section 2.2 and figure 4).
+    Sentinel(
+        signal="augment_p",
+        warn=0.8,
+        failing=0.98,
+        reason="ADA augments with p = {value:.2f} and still cannot hold the discriminator back: overfitting has won",
+        remedy="this data set is too small for the discriminator: shrink it, raise R1, or transfer (--init-from)",
+    ),
+    Sentinel(
+        signal="skipped_share",
+        warn=0.02,
+        failing=0.5,
+        ticks=1,
+        reason="{value:.0%} of the steps since the last tick had a non-finite loss or gradient",
+        remedy="lower the learning rate, use --precision fp32 or bf16, and look at where grad_norm/* began to grow",
+    ),
+    # Against the best value of the same protocol.
+    Sentinel(
+        signal="distance_growth",
+        warn=1.25,
+        failing=2.0,
+        ticks=2,
+        reason="the distance to the real images is {value:.2f} times its best",
+        remedy="the best checkpoint is behind: stop, or lower the learning rate",
+    ),
+)
+"""Every sentinel of a run. Those whose signal a game does not have stay silent."""

@@ -1,0 +1,119 @@
+"""Observing signals over time: a state per sentinel that changes only when several observations in a row agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from framework.sentinels.table import Health, Sentinel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A sentinel that changed its mind."""
+
+    sentinel: Sentinel
+    health: Health
+    was: Health
+    value: float
+    images: int
+    onset_images: int
+    """The last observation before the trouble began; a checkpoint no later than this is sound. Healed: `images`."""
+
+    def __str__(self) -> str:
+        if self.health < self.was:
+            return f"health: {self.sentinel.signal} is {self.health.name} again ({self.value:.3g})"
+        reason = self.sentinel.reason.format(value=self.value)
+        return f"health: {self.health.name} since {self.onset_images:,} images: {reason}. Usual remedy: " + (
+            self.sentinel.remedy
+        )
+
+
+@dataclass
+class _Memory:
+    """What is known of one signal. Plain numbers, because they go into checkpoints."""
+
+    health: int = 0
+    armed: bool = False
+    """Whether it has been in order once."""
+    run_level: int = 0
+    """Level of the observations in a row that differ from `health`; its mildest when it becomes worse."""
+    run_length: int = 0
+    run_onset: int = 0
+    last_images: int = 0
+    onset: int = 0
+
+
+class Watch:
+    """Every sentinel's state.
+
+    Args:
+        sentinels: the table.
+        total_images: length of the run.
+    """
+
+    def __init__(self, sentinels: Iterable[Sentinel], *, total_images: int) -> None:
+        self._sentinels, self._total_images = tuple(sentinels), total_images
+        self._memory = {sentinel.signal: _Memory() for sentinel in self._sentinels}
+
+    @property
+    def health(self) -> Health:
+        """The worst sentinel's state."""
+        return Health(max((memory.health for memory in self._memory.values()), default=0))
+
+    @property
+    def onset_images(self) -> int | None:
+        """Where the first trouble that still lasts began, images; None while all is well."""
+        return min((memory.onset for memory in self._memory.values() if memory.health), default=None)
+
+    def observe(self, images: int, values: Mapping[str, float]) -> list[Verdict]:
+        """Take new values of some signals; returns the verdicts that changed."""
+        changed = []
+        for sentinel in self._sentinels:
+            if sentinel.signal in values:
+                verdict = self._judge(sentinel, values[sentinel.signal], images)
+                if verdict:
+                    changed.append(verdict)
+        return changed
+
+    def _judge(self, sentinel: Sentinel, value: float, images: int) -> Verdict | None:
+        memory = self._memory[sentinel.signal]
+        level, before = sentinel.level(value), memory.last_images
+        memory.last_images = images
+        memory.armed = memory.armed or level is Health.ok
+        if not memory.armed and images < sentinel.after * self._total_images:
+            return None
+        if level == memory.health:
+            memory.run_length = 0
+            return None
+        worse = level > memory.health
+        if memory.run_length and worse == (memory.run_level > memory.health):
+            # The observations agree on the direction; what they agree on is the one closest to the present state.
+            memory.run_level = min(memory.run_level, level) if worse else max(memory.run_level, level)
+            memory.run_length += 1
+        else:
+            memory.run_level, memory.run_length, memory.run_onset = level, 1, before
+        if memory.run_length < sentinel.ticks:
+            return None
+        was, memory.health, memory.run_length = Health(memory.health), memory.run_level, 0
+        if was is Health.ok:
+            memory.onset = memory.run_onset
+        return Verdict(
+            sentinel=sentinel,
+            health=Health(memory.health),
+            was=was,
+            value=value,
+            images=images,
+            onset_images=memory.onset if memory.health else images,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """For checkpoints, as JSON."""
+        return {signal: dict(vars(memory)) for signal, memory in self._memory.items()}
+
+    def load_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Restore what `state` returned; sentinels that it does not know begin anew."""
+        for signal, values in state.items():
+            if signal in self._memory:
+                self._memory[signal] = _Memory(**values)
