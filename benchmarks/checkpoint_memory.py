@@ -36,16 +36,18 @@ SLACK_BYTES = 24 * 2**20
 """What hashing, the 8 MiB read buffer, the allocator and gloo may add; measured below that on every engine."""
 
 
-def stack(*, layers: int = LAYERS, width: int = WIDTH) -> nn.Sequential:
-    """Linear layers whose values are a function of the seed."""
-    torch.manual_seed(1)
-    return nn.Sequential(*(nn.Linear(width, width) for _ in range(layers)))
+class Stack(nn.Sequential):
+    """Linear layers whose values are always the same."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(1)
+        super().__init__(*(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
 
 
 def play(engine: EngineName, folder: str) -> dict[str, Tensor]:
     """Save twice, load once; peaks above what was resident before, and the bytes that this process saves."""
-    player = Player(network=Network(stack), optimizer=Adam(lr=1e-3, betas=(0.0, 0.99)))
-    built = build_engine(stack(), player, side="generator", engine=engine, precision="fp32")
+    player = Player(network=Network(Stack), optimizer=Adam(lr=1e-3, betas=(0.0, 0.99)))
+    built = build_engine(Stack(), player, side="generator", engine=engine, precision="fp32")
     state = TrainingState(
         players={"generator": built}, averages={"generator": Average(built)}, memory={"generator": {}}
     )

@@ -28,7 +28,13 @@ def run(
     adopt_environment()
     adopt_interface()
     if os.environ.get("LOCAL_RANK", "0") == "0":  # one process speaks for its machine
-        findings += [machine.processors(), machine.memory(), machine.shared_memory(), *machine.gpus()]
+        findings += [
+            machine.processors(),
+            machine.memory(),
+            machine.shared_memory(),
+            *machine.gpus(),
+            machine.backends(),
+        ]
         findings += run_folder(out)
     if told_processes() == 1:
         findings += _alone(out=out, data=data, tracking=tracking, port=port, quick=quick)

@@ -183,6 +183,43 @@ def no_gpu(*, driver: bool, build: str | None) -> Finding:
     return ok("GPU", "none: training runs on the CPU")
 
 
+def backends() -> Finding:
+    """What processes can talk through: gloo everywhere, NCCL between GPUs."""
+    import torch
+    from torch import distributed
+
+    gloo = distributed.is_available() and distributed.is_gloo_available()
+    nccl = nccl_version()
+    return judge_backends(gloo=gloo, nccl=nccl, on_gpu=torch.cuda.is_available())
+
+
+def nccl_version() -> str:
+    """Such as 2.27.3; empty where this torch has none."""
+    import torch
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_nccl_available() and torch.version.cuda):
+        return ""
+    return ".".join(map(str, torch.cuda.nccl.version()))
+
+
+def judge_backends(*, gloo: bool, nccl: str, on_gpu: bool) -> Finding:
+    """What that means for training.
+
+    Args:
+        gloo: this torch has it.
+        nccl: its version; empty: this torch has none.
+        on_gpu: training will run on GPUs.
+    """
+    value = f"{'gloo' if gloo else 'no gloo'}, {f'NCCL {nccl}' if nccl else 'no NCCL'}"
+    advice = "install torch from pytorch.org: its builds for Linux have both"
+    if not gloo:
+        return fail("backends", value, f"several processes need gloo, to agree when to stop at least; {advice}")
+    if on_gpu and not nccl:
+        return fail("backends", value, f"several GPUs need NCCL; {advice}")
+    return ok("backends", value if nccl else "gloo (NCCL is for GPUs)")
+
+
 def has_driver() -> bool:
     """Whether the NVIDIA driver is loaded."""
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()

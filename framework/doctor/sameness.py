@@ -16,7 +16,7 @@ from framework.data.errors import DataError
 from framework.data.inspection import open_any, parts_of
 from framework.doctor.finding import Finding, fail, ok, warn
 from framework.doctor.folder import existing
-from framework.doctor.machine import SHOWN
+from framework.doctor.machine import SHOWN, nccl_version
 from framework.doctor.meeting import Card, Meeting
 from framework.tracking.lock import WriterLock, writer_is_alive
 from framework.tracking.system import git_revision
@@ -44,6 +44,8 @@ def _versions() -> Iterator[str]:
     for name in SHOWN:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             yield f"{name} {importlib.metadata.version(name)}"
+    if nccl := nccl_version():
+        yield f"NCCL {nccl}"
 
 
 def code_hash() -> str:

@@ -11,9 +11,10 @@ import datetime
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -73,6 +74,20 @@ class Session:
         """The sum over all processes."""
         return self._reduced(value, dist.ReduceOp.SUM) if self.world > 1 else float(value)
 
+    def gather(self, values: Sequence[float]) -> list[list[float]]:
+        """Every process's values, by rank; as many from each."""
+        if self.world == 1:
+            return [list(values)]
+        own = torch.tensor(list(values), dtype=torch.float64, device=self.device)
+        parts = [torch.empty_like(own) for _ in range(self.world)]
+        dist.all_gather(parts, own)
+        return [part.tolist() for part in parts]
+
+    def gather_names(self, name: str) -> list[str]:
+        """Every process's name, by rank; cut after 64 bytes."""
+        rows = self.gather(list(name.encode()[:64].ljust(64, b"\0")))
+        return [bytes(map(int, row)).rstrip(b"\0").decode(errors="ignore") for row in rows]
+
     def _reduced(self, value: float, operation: dist.ReduceOp.RedOpType) -> float:
         tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor, operation)
@@ -102,7 +117,8 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
-        state = PartialState(cpu=on_cpu, timeout=datetime.timedelta(seconds=timeout_seconds))
+        timeout = datetime.timedelta(seconds=timeout_seconds)
+        state = PartialState(cpu=on_cpu, timeout=timeout, **_after_a_restart(timeout))
     try:
         if state.num_processes != told:
             raise LaunchError(
@@ -121,6 +137,21 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
         if dist.is_initialized():
             dist.destroy_process_group()
         PartialState._reset_state()
+
+
+def _after_a_restart(timeout: datetime.timedelta) -> dict[str, Any]:
+    """Where processes meet that a launcher has started again: not among the addresses of those that have died.
+
+    With static rendezvous (Accelerate's default) the launcher's store outlives a restart, with the old addresses in it,
+    and torch 2.13 looks for them there: every process then tries to connect to a dead one. A prefix hides them.
+    """
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restarts == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or told_processes() == 1:
+        return {}
+    address, world = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), told_processes()
+    kept = dist.TCPStore(*address, world, is_master=False, timeout=timeout)
+    store = dist.PrefixStore(f"restart-{restarts}", kept)
+    return {"store": store, "rank": int(os.environ["RANK"]), "world_size": world}
 
 
 def adopt_environment() -> None:

@@ -84,6 +84,8 @@ class RunConfig:
     """Also keep the checkpoints at multiples of this."""
     most_skipped_steps: int = 20
     """Stop after so many steps in a row with a non-finite loss or gradient."""
+    stall_seconds: float = 600.0
+    """After so long without progress, name the process at fault and exit for a restart; longer than any step."""
     tracking: str = "default"
     """MLflow tracking URI; `default`: a database beside the run folder; `none`: no MLflow (the journal stays)."""
     experiment: str | None = None
@@ -106,6 +108,7 @@ class RunConfig:
             FrameworkError: naming the flag.
         """
         smallest = {"micro_batches": 1, "workers": 0, "keep_last": 1, "keep_every_images": 1, "most_skipped_steps": 1}
+        smallest |= {"stall_seconds": 1}
         for name, least in smallest.items():
             value = getattr(self, name)
             if value is not None and value < least:

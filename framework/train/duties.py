@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from framework.checkpoint import Writer
+from framework.checkpoint import CheckpointError, Writer
 from framework.describe import describe, science, science_hash
 from framework.engines.averaging import Average
 from framework.growth import segment_at
@@ -22,15 +23,21 @@ from framework.recipe import Recipe
 from framework.runtime.health import FiniteGuard
 from framework.runtime.memory import used_bytes
 from framework.runtime.session import Session
+from framework.runtime.straggling import Lap, Stragglers, enough
+from framework.runtime.watchdog import Watchdog
 from framework.sampling.generate import POWER_ITERATIONS, generate
 from framework.sampling.latents import grid_labels, latents
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.grids import image_grid
 from framework.tracking.system import SystemSampler
 from framework.train.console import Status, short
+from framework.train.drift import check_drift
+from framework.train.fitting import Cut
 from framework.train.loop import Duty, Window
 from framework.train.state import TrainingState
 from framework.train.tracked import log_generator
+
+log = logging.getLogger("framework")
 
 GRID_ROWS = 5  # with ten columns MLflow's small card shows the whole grid
 GRID_COLUMNS = 10
@@ -64,11 +71,17 @@ class Duties:
     checkpoints: Path
     status: Status
     system: SystemSampler
+    watchdog: Watchdog
+    stragglers: Stragglers
     phase: str = "train"
     """What the status line calls this part of the run."""
+    cut: Cut | None = None
+    """How batches were cut when the processes were most; goes into checkpoints."""
     save_seconds: float = 0.0
     sampled_at: int = -1
     saved_at: int = -1
+    failed_saves: int = 0
+    """So far in this launch."""
     skipped_samples: float = 0.0
 
     def table(self, *, log_every_images: int, sample_every_images: int, save_every_images: int) -> tuple[Duty, ...]:
@@ -84,28 +97,47 @@ class Duties:
         scores = self.window.scores.means(device=self.session.device)
         seconds = time.monotonic() - self.window.begun
         seen = images - self.window.first_image
-        waited = self.session.max_over_ranks(self.window.wait_seconds)
+        laps = self._laps(wait_share=self.window.wait_seconds / seconds)
         self.skipped_samples += self.session.sum_over_ranks(self.window.skipped_samples)
         if self.session.is_main:
+            by_rank, warnings = self.stragglers.observe(laps)
             self.tracker.metrics(
                 scores
                 | self._learning_rates(images)
+                | by_rank
                 | {
                     "perf/images_per_second": seen / seconds,
                     "perf/seconds_per_kimg": 1000.0 * seconds / seen,
-                    "perf/data_wait_share": waited / seconds,
                     "perf/save_stall_share": self.save_seconds / seconds,
                     "progress/kimg": images / 1000.0,
                     "progress/epoch": images / self.stream.count,
                     "health/skipped_samples": self.skipped_samples,
                     "health/skipped_steps": float(self.guard.skipped_steps),
+                    "health/failed_saves": float(self.failed_saves),
                 }
                 | self.system.sample(),
                 images=images,
             )
             self.status.report(images, scores, phase=self.phase)
+            for warning in warnings:
+                self.status.say(warning)
         self.save_seconds = 0.0
         self.window.reset(images=images)
+
+    def _laps(self, *, wait_share: float) -> list[Lap]:
+        """What every process did since the last report, by rank (a collective)."""
+        work_count, work_seconds, work_error_seconds = self.window.pace.measured()
+        own = Lap(
+            wait_share=wait_share,
+            work_count=work_count,
+            work_seconds=work_seconds,
+            work_error_seconds=work_error_seconds,
+            trip_seconds=self.watchdog.take_trip_seconds(),
+        )
+        laps = [Lap.from_row(row) for row in self.session.gather(own.row())]
+        if enough(laps):
+            self.window.pace.reset()
+        return laps
 
     def _learning_rates(self, images: int) -> dict[str, float]:
         players = {"D": self.recipe.discriminator, "G": self.recipe.generator}
@@ -157,16 +189,25 @@ class Duties:
         return max(1, 64 // self.recipe.data.resolution)
 
     def save(self, images: int) -> None:
-        """Snapshot the state; files are written in the background."""
+        """Snapshot the state; files are written in the background.
+
+        If the save before this one failed, training has gone on and this one is the second attempt: it is waited for.
+
+        Raises:
+            CheckpointError: the second save in a row failed; earlier checkpoints are untouched.
+        """
         if self.saved_at == images:
             return
         begun = time.monotonic()
+        again = not self._former_save_succeeded()
         record = {
             "players": self.state.record(),
             "skipped_steps": self.guard.skipped_steps,
             "science_hash": science_hash(self.recipe),
             "data": {"fingerprint": self.stream.fingerprint, "count": self.stream.count},
+            "cut": asdict(self.cut) if self.cut else None,
         }
+        check_drift(self.state, record, session=self.session, images=images)
         documents: dict[str, Any] = {
             "recipe.json": describe(self.recipe) | {"class_names": list(self.stream.class_names)},
             "science.json": science(self.recipe),
@@ -174,9 +215,22 @@ class Duties:
         self.writer.save(
             images, self.state.pieces(own=True, buffers=self.session.is_main), documents=documents, record=record
         )
+        if again:
+            self.writer.wait()
         self.save_seconds += time.monotonic() - begun
-        self._announce()  # the former save: this one has waited for it
         self.saved_at = images
+
+    def _former_save_succeeded(self) -> bool:
+        """Wait for it, with the same answer on every process; say that it is on disk, or that training goes on."""
+        try:
+            self.writer.wait()
+        except CheckpointError as error:
+            self.failed_saves += 1
+            if self.session.is_main:
+                log.warning("%s; training went on without it, and saves again now", error)
+            return False
+        self._announce()
+        return True
 
     def _announce(self) -> None:
         """Say that the last save is on disk."""

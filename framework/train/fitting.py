@@ -1,12 +1,25 @@
-"""`--auto-micro-batch`: gradient accumulation per phase, so that the estimated memory fits."""
+"""Gradient accumulation that nobody has to work out: from the memory there is, or from what fitted before.
+
+`--auto-micro-batch` takes the fewest micro-batches, per phase, whose estimated memory fits. Without it, a run that goes
+on with fewer processes than its checkpoint was trained with (a machine is lost, say) keeps the number of images that
+one process holds at once: the same global batch, in more micro-batches.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 
 from framework.errors import FrameworkError
 from framework.growth import Segment
 from framework.networks import grow
+from framework.networks.blocks.minibatch import MinibatchStddev
+from framework.networks.blocks.norm import BatchNorm2d
+from framework.objectives.lecam import LeCam
+from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
+from framework.objectives.path_length import PathLength
+from framework.objectives.relativistic import RelativisticAverage
 from framework.quantities import format_bytes
 from framework.recipe import SIDES, Recipe
 from framework.runtime.memory import available_bytes
@@ -16,6 +29,65 @@ from framework.train.preflight import activation_bytes, largest_share
 
 USABLE_SHARE = 0.8
 """Of the memory that is free: the rest is for workspaces, fragmentation and what the estimate does not see."""
+
+OVER_A_MICRO_BATCH = (BatchNorm2d, MinibatchStddev, RelativisticAverage, LeCam, MaxGradientPenalty, Dragan, PathLength)
+"""What computes a number over all images of a micro-batch: with other micro-batches it is another function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How a run's global batches were cut, as its checkpoints record it."""
+
+    world: int
+    """Number of processes."""
+    micro_batches: int
+
+
+def kept_micro_batches(
+    recipe: Recipe, segment: Segment, config: RunConfig, *, world: int, before: Cut | None
+) -> tuple[int, str]:
+    """`--micro-batches`, or more on fewer processes than `before`, so that none holds more images at once than then.
+
+    Where something in the recipe is computed over a whole micro-batch (`OVER_A_MICRO_BATCH`), the number stays as
+    given: what is trained goes before memory.
+
+    Returns:
+        The number, and a sentence for the user where the processes have become fewer (else empty).
+    """
+    if before is None or world >= before.world:
+        return config.micro_batches, ""
+    fewer, size = f"{world} process(es) instead of {before.world}", segment.batch_size
+    held = largest_share(size, micro_batches=before.micro_batches, world=before.world)
+    if names := over_a_micro_batch(recipe):
+        now = largest_share(size, micro_batches=config.micro_batches, world=world)
+        return config.micro_batches, (
+            f"{fewer}: each now holds up to {now} images at once instead of {held}; more micro-batches would save that "
+            f"memory, but change what {' and '.join(names)} computes"
+        )
+    most = max(config.micro_batches, size // world)
+    enough = (m for m in range(config.micro_batches, most) if largest_share(size, micro_batches=m, world=world) <= held)
+    micro_batches = next(enough, most)
+    now = largest_share(size, micro_batches=micro_batches, world=world)
+    return micro_batches, (
+        f"{fewer}: global batches of {size} images in {micro_batches} micro-batch(es), so that each process holds at "
+        f"most {now} at once ({held} before); --auto-micro-batch chooses by the memory there is"
+    )
+
+
+def over_a_micro_batch(recipe: Recipe) -> list[str]:
+    """Names of what the recipe computes over a whole micro-batch of all processes."""
+    with torch.device("meta"):
+        parts: list[object] = [part for side in SIDES for part in recipe.build_network(side).modules()]
+    for name in ("loss", "discriminator_terms", "generator_terms"):
+        part = getattr(recipe.game, name, ())
+        parts += part if isinstance(part, tuple) else (part,)
+    # Local statistics are over a process's own images, and those stay together.
+    tied = {type(p).__name__ for p in parts if isinstance(p, OVER_A_MICRO_BATCH) and _statistics(p) == "global"}
+    return sorted(tied)
+
+
+def _statistics(part: object) -> str:
+    return part.statistics if isinstance(part, BatchNorm2d) else "global"
 
 
 def fitting_micro_batches(recipe: Recipe, segment: Segment, config: RunConfig, *, session: Session) -> int:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from framework.checkpoint import Checkpoint, newest_valid
+from framework.checkpoint import Checkpoint, CheckpointError, newest_valid
 from framework.describe import describe, differences, dumps, science, science_hash
 from framework.errors import FrameworkError
 from framework.recipe import Recipe
 from framework.runtime.session import Session
 
 log = logging.getLogger("framework")
+
+SEEN_WITHIN_SECONDS = 60.0
+"""How much later than rank 0 another machine may see a checkpoint (NFS caches folders for up to a minute)."""
 
 
 class ResumeError(FrameworkError):
@@ -58,6 +64,13 @@ class RunFolder:
                 f"the run folder {self.path} cannot be written: {error.strerror}; choose another --out"
             ) from None
 
+    def mark_preempted(self, images: int) -> None:
+        """Leave the marker; without it (a full disk, say) the exit status still says it."""
+        try:
+            self.preempted.write_text(f"stopped by a signal after {images} images; the same command resumes\n")
+        except OSError as error:
+            log.warning("%s cannot be written: %s; the checkpoint is saved", self.preempted, error.strerror)
+
     def refuse_another_recipe(self, recipe: Recipe, session: Session) -> None:
         """Before the first checkpoint, too, a run folder belongs to one recipe: its journal does.
 
@@ -92,7 +105,30 @@ class RunFolder:
                 f"every checkpoint in {self.checkpoints} is damaged (see the warnings above); move the folder away to "
                 "start afresh, or restore one from a copy"
             )
-        return Checkpoint.open(self.checkpoints / answer) if answer else None
+        return _opened(self.checkpoints / answer) if answer else None
+
+
+def _opened(path: Path) -> Checkpoint:
+    """The checkpoint that rank 0 has found; a shared file system may show it here a little later.
+
+    Raises:
+        CheckpointError: it does not appear.
+    """
+    deadline = time.monotonic() + SEEN_WITHIN_SECONDS
+    while True:
+        try:
+            found = Checkpoint.open(path)
+            found.verify("size")  # the manifest may be seen before the files that it lists
+            return found
+        except CheckpointError as error:
+            if time.monotonic() > deadline:
+                raise CheckpointError(
+                    f"{error}; rank 0 has it, but it did not appear here within {SEEN_WITHIN_SECONDS:g} s: is "
+                    f"{path.parent} on a file system that all nodes mount?"
+                ) from None
+        with contextlib.suppress(OSError):
+            os.listdir(path.parent)  # makes NFS look again
+        time.sleep(0.2)
 
 
 def check_science(recipe: Recipe, checkpoint: Checkpoint, *, allow_change: bool) -> None:

@@ -132,10 +132,11 @@ def _dry_run(recipe: Recipe, config: RunConfig) -> None:
 
 def _train(recipe: Recipe, config: RunConfig) -> None:
     from framework.runtime.session import open_session
+    from framework.runtime.watchdog import LONGER
     from framework.train.run import run
 
     data = data_location(recipe, config)
-    with open_session(device=config.device) as session:
+    with open_session(device=config.device, timeout_seconds=LONGER * config.stall_seconds) as session:
         who = f" rank {session.rank}" if session.world > 1 else ""
         logging.basicConfig(
             level=logging.INFO if session.is_main else logging.WARNING, format=f"%(levelname)s{who}: %(message)s"
@@ -161,6 +162,11 @@ def _without_peers(error: RuntimeError) -> str:
             f"no connection to the other processes of this launch (tried through {through}): a firewall, or the wrong "
             "network; GLOO_SOCKET_IFNAME chooses another. `framework doctor` started like this launch says who reaches "
             "whom"
+        )
+    if "imed out" in str(error):
+        return (
+            "another process of this launch did not come to a collective in time: the sentence of a watchdog, here or "
+            "on another process, names it. --stall-seconds must be longer than any step"
         )
     return "another process of this launch ended; its error is the one to look at"
 

@@ -12,6 +12,9 @@ from framework.games.scores import Scores
 from framework.runtime.health import FiniteGuard
 from framework.runtime.seeding import seed_torch
 from framework.runtime.signals import StopVote
+from framework.runtime.stalls import DATA, STEP
+from framework.runtime.straggling import Pace
+from framework.runtime.watchdog import Progress
 from framework.train.clock import crossed
 
 Outcome = Literal["finished", "stopped"]
@@ -29,7 +32,8 @@ class Duty:
 class Window:
     """What happened since the last tick."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pace: Pace) -> None:
+        self.pace = pace
         self.reset(images=0)
 
     def reset(self, *, images: int) -> None:
@@ -43,20 +47,23 @@ class Window:
         self.wait_seconds += wait_seconds
         self.skipped_samples += skipped_samples
         self.steps += 1
+        self.pace.probe()
 
 
 class Waiting:
     """Counts the seconds spent waiting for the next batch, and the samples that had to be replaced."""
 
-    def __init__(self, batches: Iterator) -> None:
-        self._batches, self.seconds, self.skipped = batches, 0.0, 0
+    def __init__(self, batches: Iterator, progress: Progress) -> None:
+        self._batches, self._progress, self.seconds, self.skipped = batches, progress, 0.0, 0
 
     def __iter__(self) -> Waiting:
         return self
 
     def __next__(self):  # type: ignore[no-untyped-def]  # whatever the stream yields
         begun = time.monotonic()
+        self._progress.beat(DATA)
         batch = next(self._batches)
+        self._progress.beat(STEP)
         self.seconds += time.monotonic() - begun
         self.skipped += len(batch.skipped)
         return batch
@@ -73,14 +80,16 @@ def train(
     window: Window,
     guard: FiniteGuard,
     stop: StopVote,
+    progress: Progress,
 ) -> tuple[Outcome, int]:
     """Play until `total_images` have been seen or a signal arrives; returns why it ended and the clock.
 
     Raises:
         TrainingDiverged: too many steps in a row were not finite.
     """
-    source = Waiting(batches)
+    source = Waiting(batches, progress)
     window.reset(images=images)
+    progress.begin(images=images)
     while images < total_images:
         seed_torch(seed, images, game.generator.rank)  # dropout and the like; everything else draws by position
         waited, skipped = source.seconds, source.skipped
@@ -91,10 +100,13 @@ def train(
             wait_seconds=source.seconds - waited,
             skipped_samples=source.skipped - skipped,
         )
+        progress.stepped(images=images)
         guard.observe(finite=finite, images=images)
         for duty in duties:
             if crossed(duty.every_images, before=before, after=images):
+                progress.beat(f"the duty `{duty.name}`", long=True)
                 duty.run(images)
+        progress.beat(STEP)
         if stop.poll() and images < total_images:
             return "stopped", images
     return "finished", images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import uuid
 from contextlib import ExitStack
@@ -18,18 +19,21 @@ from framework.recipe import SIDES, Recipe
 from framework.runtime.health import FiniteGuard
 from framework.runtime.session import Session
 from framework.runtime.signals import StopVote
+from framework.runtime.straggling import Pace, Stragglers
+from framework.runtime.watchdog import Watchdog
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.system import SystemSampler
 from framework.train.audit import recorded
 from framework.train.config import RunConfig
 from framework.train.console import Status, short
 from framework.train.duties import Duties
-from framework.train.fitting import fitting_micro_batches
+from framework.train.fitting import Cut, fitting_micro_batches, kept_micro_batches
 from framework.train.folder import RunFolder, check_data, check_science
 from framework.train.initial import initialise_from
 from framework.train.loop import Outcome, Window, train
 from framework.train.seating import Seats, grow_to, release, seat
 from framework.train.tracked import introduce, journal_is_closed, log_generator, open_tracker
+from framework.train.watching import awaited, watching
 
 NUM_REALS_SHOWN_FROM = 600
 MOST_SKIPPED_SAMPLES = 1_000  # by one process in one epoch, with --on-bad-sample skip
@@ -98,6 +102,8 @@ def _train(
     this: Run, checkpoint: Checkpoint | None, tracker: Tracker | NullTracker, stack: ExitStack
 ) -> tuple[Outcome, int, Status]:
     recipe, config, session = this.recipe, this.config, this.session
+    stacks = this.folder.path / "stalls"
+    watchdog = stack.enter_context(watching(session, stall_seconds=config.stall_seconds, folder=stacks))
     stream = _open_stream(this, recipe.data.resolution)
     if session.is_main:
         this.folder.prepare(recipe)
@@ -109,7 +115,9 @@ def _train(
         start, guard.skipped_steps = checkpoint.images, checkpoint.record["skipped_steps"]
     elif config.init_from is not None:
         initialise_from(config.init_from, seats.state)
-    duties = _duties(this, stream, seats, guard, tracker, start, stack)
+    duties = _duties(this, stream, seats, guard, tracker, watchdog, start, stack)
+    if checkpoint and checkpoint.record.get("cut"):
+        duties.cut = Cut(**checkpoint.record["cut"])
     _begin(this, duties, stream, seats, start)
     stop = stack.enter_context(StopVote(world=session.world).listening())
     outcome: Outcome = "finished"
@@ -119,9 +127,10 @@ def _train(
         if outcome == "stopped":
             break
     stop.close()
+    watchdog.progress.beat("the end of the run", long=True)
     duties.finish(images)
     if session.is_main and outcome == "stopped":
-        this.folder.preempted.write_text(f"stopped by a signal after {images} images{RESUMES}\n")
+        this.folder.mark_preempted(images)
     return outcome, images, duties.status
 
 
@@ -134,14 +143,20 @@ def _play(
     if growth and growth.reset_optimizer and images == segment.start > 0:
         for player in seats.players.values():
             forget_moments(player)
-    micro_batches = config.micro_batches
     if config.auto_micro_batch:
         micro_batches = fitting_micro_batches(recipe, segment, config, session=session)
+    else:
+        micro_batches, why = kept_micro_batches(recipe, segment, config, world=session.world, before=duties.cut)
+        if why:
+            duties.status.say(why)
+    if duties.cut is None or session.world >= duties.cut.world:
+        duties.cut = Cut(world=session.world, micro_batches=micro_batches)
     share = {"micro_batches": micro_batches, "rank": session.rank, "world": session.world}
     with ExitStack() as stack:
         stream = _open_stream(this, segment.resolution)
         batches = stack.enter_context(stream.batches(images, batch_size=segment.batch_size, **share))
-        keys = this.folder.path / "keys"
+        keys, progress = this.folder.path / "keys", duties.watchdog.progress
+        progress.details = awaited(stream, progress, batch_size=segment.batch_size, **share)
         duties.phase = str(segment) if growth else "train"
         outcome, images = train(
             seats.game(segment, **share),
@@ -157,6 +172,7 @@ def _play(
             window=duties.window,
             guard=duties.guard,
             stop=stop,
+            progress=progress,
         )
     if growth:
         release(session.device)
@@ -201,6 +217,7 @@ def _duties(
     seats: Seats,
     guard: FiniteGuard,
     tracker: Tracker | NullTracker,
+    watchdog: Watchdog,
     start: int,
     stack: ExitStack,
 ) -> Duties:
@@ -220,13 +237,15 @@ def _duties(
         state=seats.state,
         average=seats.average,
         stream=stream,
-        window=Window(),
+        window=Window(pace=Pace(session.device)),
         guard=guard,
         tracker=tracker,
         writer=writer,
         checkpoints=folder.checkpoints,
         status=stack.enter_context(status),
         system=SystemSampler(folder.path),
+        watchdog=watchdog,
+        stragglers=Stragglers(session.gather_names(socket.gethostname())),
     )
 
 

@@ -3,10 +3,14 @@
 #
 #   one machine       launch/torchrun/node.sh recipes/x.py --out runs/a
 #   several, on each  NUM_NODES=4 NODE_RANK=0 MAIN_ADDRESS=first-machine launch/torchrun/node.sh recipes/x.py --out ...
+#   machines may go   NUM_NODES=2:4 ... the same: goes on with 2 to 4 of them, and takes them in when they come back
 #   before the job    the same with -m framework.doctor in place of the recipe
 #
 # NUM_NODES and NODE_RANK are taken from Slurm or Kubeflow where they say it. PROCESSES_PER_NODE is one per GPU unless
 # given (a machine without a GPU needs it). MAIN_PORT is 29500 unless given; PYTHON names the interpreter.
+# MAX_RESTARTS: how often torchrun starts the processes again after one has failed; 0 unless given, 10 where machines may
+# go. LAST_CALL_SECONDS (30): how long a smaller number of machines waits for the others before it goes on without them.
+# LOCAL_ADDRESS: this machine's, where its own name does not lead the others to it (machines that may go, restarts).
 #
 # Exit status: 0 finished; 75 stopped by a signal, the same command continues; anything else is an error.
 set -euo pipefail
@@ -18,6 +22,12 @@ python=$(interpreter)
 
 # An operator's WORLD_SIZE and RANK in front of a launcher count machines (early PyTorchJobs set only these).
 nodes=${NUM_NODES:-${SLURM_NNODES:-${PET_NNODES:-${WORLD_SIZE:-1}}}}
+restarts=${MAX_RESTARTS:-0} again=
+if [[ $nodes == *:* ]]; then
+    restarts=${MAX_RESTARTS:-10} again=yes
+elif ((restarts)); then
+    again=yes
+fi
 arguments=()
 if [[ $nodes == 1 ]]; then
     arguments+=(--standalone) # takes a free port
@@ -26,10 +36,25 @@ else
     address=${MAIN_ADDRESS:-${PET_MASTER_ADDR:-${MASTER_ADDR:-}}}
     port=${MAIN_PORT:-${PET_MASTER_PORT:-${MASTER_PORT:-29500}}}
     if [[ -z $rank || -z $address ]]; then
-        echo "$nodes machines need NODE_RANK (0 ... $((nodes - 1))) and MAIN_ADDRESS (that of machine 0)" >&2
+        echo "$nodes machines need NODE_RANK (0 ... $((${nodes#*:} - 1))) and MAIN_ADDRESS (that of machine 0)" >&2
         exit 2
     fi
-    arguments+=(--nnodes "$nodes" --node_rank "$rank" --master_addr "$address" --master_port "$port")
+    if [[ -n $again ]]; then
+        # The machines agree anew after every loss, in a store on machine 0: only there may they become fewer or more.
+        host=false
+        if ((rank == 0)); then host=true; fi
+        settings="is_host=$host,last_call_timeout=${LAST_CALL_SECONDS:-30}"
+        arguments+=(--nnodes "$nodes" --rdzv_backend c10d --rdzv_endpoint "$address:$port" --rdzv_id training)
+        arguments+=(--rdzv_conf "$settings")
+        if [[ -n ${LOCAL_ADDRESS:-} ]]; then arguments+=(--local_addr "$LOCAL_ADDRESS"); fi
+    else
+        arguments+=(--nnodes "$nodes" --node_rank "$rank" --master_addr "$address" --master_port "$port")
+    fi
+fi
+if [[ -n $again ]]; then
+    arguments+=(--max_restarts "$restarts")
+    # The processes' own meeting place anew after every restart: torch 2.13 keeps one, with the addresses of the dead.
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 fi
 processes=${PROCESSES_PER_NODE:-${PET_NPROC_PER_NODE:-gpu}}
 if [[ $processes == auto ]]; then processes=gpu; fi # without a GPU, auto would mean a process per core
@@ -43,16 +68,19 @@ export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}
 
 launcher='' stop=''
 # The processes are asked, not torchrun: it would give up on SIGUSR1, and kill what is not done within its time-out.
-# They agree to stop after the same step, save, and end; torchrun ends after them.
+# They agree to stop after the same step, save, and end; torchrun ends after them. But a torchrun that restarts would
+# start them again: it is asked itself, with the time-out above, and other machines go on if they may.
 # shellcheck disable=SC2329  # the trap calls it
 stop_processes() {
     stop=yes
     local -a workers=()
-    read -r -d '' -a workers < <(cat "/proc/$launcher/task/"*/children 2>/dev/null) || true
+    if [[ -z $again ]]; then
+        read -r -d '' -a workers < <(cat "/proc/$launcher/task/"*/children 2>/dev/null) || true
+    fi
     if ((${#workers[@]})); then
         kill -TERM "${workers[@]}" || true
     elif [[ -n $launcher ]]; then
-        kill -TERM "$launcher" || true # nothing to save yet
+        kill -TERM "$launcher" || true
     fi
 }
 trap stop_processes TERM INT HUP USR1

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from benchmarks.checkpoint_memory import SLACK_BYTES, measure, stack
+from benchmarks.checkpoint_memory import SLACK_BYTES, Stack, measure
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(300)]
 
@@ -27,7 +27,7 @@ def test_a_sharded_average_is_saved_whole_and_no_process_holds_it_all(engine: st
     assert row["load"] <= SLACK_BYTES + (parameters if engine == "zero2" else 0)
 
     folder = tmp_path / "2"
-    expected = {f"generator/ema/{name}": tensor for name, tensor in stack().state_dict().items()}
+    expected = {f"generator/ema/{name}": tensor for name, tensor in Stack().state_dict().items()}
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in expected.values())
     assert index["weight_map"].keys() == expected.keys()

@@ -32,6 +32,21 @@ def torchrun(nodes: Nodes, node: int) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", *place, *meeting]
 
 
+def elastic(nodes: Nodes, node: int) -> list[str]:
+    """Torchrun's launcher script, for a run that may go on with fewer nodes and take them back."""
+    says = {
+        "NUM_NODES": f"1:{nodes.count}",
+        "NODE_RANK": node,
+        "MAIN_ADDRESS": nodes.address(0),
+        "MAIN_PORT": PORT,
+        "LOCAL_ADDRESS": nodes.address(node),  # all namespaces have this machine's name
+        "PROCESSES_PER_NODE": 1,
+        "LAST_CALL_SECONDS": 5,
+        "PYTHON": sys.executable,
+    }
+    return ["env", *(f"{name}={value}" for name, value in says.items()), str(ROOT / "launch/torchrun/node.sh")]
+
+
 class ClusterLaunch:
     """Launchers under way, one per node; nothing outlives the block.
 
@@ -56,22 +71,31 @@ class ClusterLaunch:
         assert callable(launcher)
         folder.mkdir(parents=True, exist_ok=True)
         self.logs = [folder / f"node{node}.log" for node in range(nodes.count)]
+        self._nodes, self._folder = nodes, folder
+        self._commands = [
+            nodes.on(node, [*(prefix or {}).get(node, []), *launcher(nodes, node), *program])
+            for node in range(nodes.count)
+        ]
+        self._extra = extra or {}
+        self.processes = [self._start(node) for node in range(nodes.count)]
+
+    def _start(self, node: int) -> subprocess.Popen[bytes]:
         # As on a cluster: nobody has told gloo which interface to use.
         base = {name: value for name, value in environment().items() if name != "GLOO_SOCKET_IFNAME"}
-        self.processes = []
-        for node, log in enumerate(self.logs):
-            command = [*(prefix or {}).get(node, []), *launcher(nodes, node), *program]
-            with log.open("w") as output:
-                self.processes.append(
-                    subprocess.Popen(
-                        nodes.on(node, command),
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                        env=base | (extra or {}).get(node, {}),
-                        start_new_session=True,
-                        cwd=folder,
-                    )
-                )
+        with self.logs[node].open("a") as output:
+            return subprocess.Popen(
+                self._commands[node],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=base | self._extra.get(node, {}),
+                start_new_session=True,
+                cwd=self._folder,
+            )
+
+    def start_again(self, node: int) -> None:
+        """The same command on a node that had been lost."""
+        assert self.processes[node].poll() is not None
+        self.processes[node] = self._start(node)
 
     def __enter__(self) -> ClusterLaunch:
         return self
@@ -93,12 +117,13 @@ class ClusterLaunch:
             texts = "\n".join(f"--- node {node}\n{self.text(node)}" for node in range(len(self.logs)))
             raise AssertionError(f"no end within {timeout_seconds:.0f} s\n{texts}") from None
 
-    def until(self, text: str, *, timeout_seconds: float = 180.0) -> None:
-        """Wait until node 0 has printed `text`."""
-        deadline = time.monotonic() + timeout_seconds
-        while text not in self.text():
-            assert all(process.poll() is None for process in self.processes), f"ended without {text!r}:\n{self.text()}"
-            assert time.monotonic() < deadline, f"no {text!r}:\n{self.text()}"
+    def until(self, text: str, *, times: int = 1, timeout_seconds: float = 180.0, without: int | None = None) -> None:
+        """Wait until node 0 (or the next, `without` it) has printed `text` so many times; `without` a lost node."""
+        deadline, node = time.monotonic() + timeout_seconds, 1 if without == 0 else 0
+        while self.text(node).count(text) < times:
+            alive = [p.poll() is None for i, p in enumerate(self.processes) if i != without]
+            assert all(alive), f"ended without {text!r}:\n{self.text(node)}"
+            assert time.monotonic() < deadline, f"no {text!r}:\n{self.text(node)}"
             time.sleep(0.02)
 
     def kill(self, node: int) -> None:
@@ -106,7 +131,9 @@ class ClusterLaunch:
         process = self.processes[node]
         if process.poll() is None:
             family = psutil.Process(process.pid)
-            for member in [family, *family.children(recursive=True)]:
+            members = [family, *family.children(recursive=True)]
+            for member in members:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     member.kill()
+            psutil.wait_procs(members, timeout=30)
         process.wait()

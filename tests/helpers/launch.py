@@ -81,7 +81,10 @@ class Launch:
 
     def kill(self) -> None:
         """SIGKILL to the launcher and all its descendants (workers have sessions of their own)."""
-        family = [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]
+        family: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already
+            launcher = psutil.Process(self.process.pid)
+            family = [*launcher.children(recursive=True), launcher]
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

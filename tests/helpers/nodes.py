@@ -9,8 +9,10 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 SUBNET = "10.77.0"
 _numbers = itertools.count()
@@ -38,6 +40,7 @@ class Nodes:
         number = f"{os.getpid()}-{next(_numbers)}"
         self._names = [f"node{node}-{number}" for node in range(count)]
         self._switch = f"switch-{number}"
+        self._lines: dict[int, subprocess.Popen[str]] = {}
 
     def address(self, node: int) -> str:
         """The node's IPv4 address."""
@@ -55,6 +58,30 @@ class Nodes:
         """Put the cable back."""
         _ip("-n", self._switch, "link", "set", f"port{node}", "up")
 
+    def delay(self, node: int, milliseconds: float) -> None:
+        """Everything to and from the node takes so much longer, each way; its cable is replaced the first time."""
+        if node not in self._lines:
+            self._lines[node] = self._long_cable(node)
+        line = self._lines[node].stdin
+        assert line is not None
+        line.write(f"{milliseconds}\n")
+        line.flush()
+
+    def _long_cable(self, node: int) -> subprocess.Popen[str]:
+        near, far = f"near{node}", f"far{node}"
+        command = ["ip", "netns", "exec", self._switch, sys.executable, "-m", "tests.helpers.delay_line", near, far]
+        root = Path(__file__).parents[2]
+        line = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
+        assert line.stdout is not None
+        assert line.stdout.readline() == "ready\n"
+        _ip("-n", self._names[node], "link", "delete", "eth0")
+        _ip("-n", self._switch, "link", "set", far, "netns", self._names[node])
+        _ip("-n", self._names[node], "link", "set", far, "name", "eth0")
+        _ip("-n", self._switch, "link", "set", near, "master", "bridge", "up")
+        _ip("-n", self._names[node], "address", "add", f"{self.address(node)}/24", "dev", "eth0")
+        _ip("-n", self._names[node], "link", "set", "eth0", "up")
+        return line
+
     def build(self) -> None:
         """Make the namespaces and their links."""
         for name in (self._switch, *self._names):
@@ -71,6 +98,8 @@ class Nodes:
 
     def remove(self) -> None:
         """Take everything away; links go with their namespaces."""
+        for line in self._lines.values():
+            line.communicate(timeout=10)
         for name in (self._switch, *self._names):
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 

@@ -130,6 +130,17 @@ def test_a_gpu_that_torch_cannot_use_is_not_the_same_as_none(monkeypatch: pytest
     assert "CUDA_VISIBLE_DEVICES='' hides it" in machine.no_gpu(driver=True, build="12.8").advice
 
 
+def test_what_processes_talk_through() -> None:
+    here = machine.backends()
+    assert here.level == "ok"
+    assert here.value.startswith("gloo")
+    assert machine.judge_backends(gloo=True, nccl="2.27.3", on_gpu=True) == ok("backends", "gloo, NCCL 2.27.3")
+    lost = machine.judge_backends(gloo=True, nccl="", on_gpu=True)
+    assert (lost.level, lost.value) == ("fail", "gloo, no NCCL")
+    assert "several GPUs need NCCL" in lost.advice
+    assert machine.judge_backends(gloo=False, nccl="", on_gpu=False).level == "fail"
+
+
 def test_the_report(capsys: pytest.CaptureFixture[str]) -> None:
     findings = [ok("a", "fine"), warn("b", "so so", "do this"), fail("c", "broken [x]", "do that")]
     assert worst(findings) == "fail"

@@ -1,0 +1,200 @@
+"""Which process holds the others up.
+
+In synchronous training everybody's steps take as long as the slowest one's, so step times say nothing about who is
+slow. Three things do, and they are the same on every engine:
+
+* compute: a fixed piece of work without communication, timed between steps now and then (`Pace`). A device that is
+  throttled, shared or broken takes longer for it. What it cannot see: a process that is slow at something else.
+* data: the seconds that a process has waited for its batches. While it waits, the others wait in a collective.
+* the way to the others: the shortest trip of a message to the launch's store and back, which the watchdog's thread
+  measures in passing. It uses the network by which the processes met; gradients may have a faster one, and a link that
+  is narrow but not slow to answer does not show.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+SHARE = 0.003
+"""Share of the time that may go into the fixed piece of work, counted as it would take undisturbed."""
+SIZE = {"cpu": 160, "cuda": 1024}  # side of its matrices: a fraction of a millisecond
+MOST_AT_ONCE = 16
+ENOUGH = 200
+"""So many timings make a judgement; with frequent reports they are collected over several."""
+TICKS = 2
+"""A process must stand out at so many reports in a row; once is a backup, or a colleague's job."""
+SLOWER = 1.5
+DATA_SHARE = 0.1
+TRIP_FACTOR, TRIP_SECONDS = 5.0, 0.005
+
+
+class Pace:
+    """Times a fixed piece of work: the product of two matrices."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        side = SIZE[device.type]
+        self._matrix = torch.ones(side, side, device=device)
+        self._events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
+        self._warm = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new window."""
+        self._times: list[float] = []
+        self._shortest_seconds, self._begun = math.inf, time.monotonic()
+
+    def probe(self) -> None:
+        """Do and time the work as long as it has not had its share of the time; called once per step."""
+        for _ in range(MOST_AT_ONCE if self._device.type == "cpu" else 1):
+            if self._times and len(self._times) * self._shortest_seconds > SHARE * (time.monotonic() - self._begun):
+                return
+            if self._device.type == "cpu":
+                begun = time.perf_counter()
+                torch.mm(self._matrix, self._matrix)
+                self._note(time.perf_counter() - begun)
+            else:
+                self._probe_cuda()
+
+    def _probe_cuda(self) -> None:
+        """Between two events on the stream; they are read later, so that nothing waits for the device."""
+        if self._events is None:
+            self._events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+        elif self._events[1].query():
+            self._note(self._events[0].elapsed_time(self._events[1]) / 1000.0)
+        else:
+            return
+        self._events[0].record()
+        torch.mm(self._matrix, self._matrix)
+        self._events[1].record()
+
+    def _note(self, seconds: float) -> None:
+        if self._warm:  # the first one loads libraries
+            self._times.append(seconds)
+            self._shortest_seconds = min(self._shortest_seconds, seconds)
+        self._warm = True
+
+    def measured(self) -> tuple[int, float, float]:
+        """How often the work was timed in this window, its mean in seconds, and the mean's standard error."""
+        times = self._times
+        if len(times) < 2:
+            return len(times), math.nan, math.nan
+        return len(times), statistics.fmean(times), statistics.stdev(times) / math.sqrt(len(times))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lap:
+    """What one process did between two reports. Its fields, in this order, travel between processes."""
+
+    wait_share: float
+    """Of the time, waiting for data."""
+    work_count: float
+    """How often the fixed piece of work was timed."""
+    work_seconds: float
+    """Its mean."""
+    work_error_seconds: float
+    """Standard error of that mean."""
+    trip_seconds: float
+    """A message to the store and back; NaN where none was measured."""
+
+    def row(self) -> list[float]:
+        """For a collective."""
+        return list(dataclasses.astuple(self))
+
+    @classmethod
+    def from_row(cls, row: Sequence[float]) -> Lap:
+        """The lap of another process."""
+        return cls(**dict(zip((f.name for f in dataclasses.fields(cls)), row, strict=True)))
+
+
+def enough(laps: Sequence[Lap]) -> bool:
+    """Whether the fixed piece of work was timed often enough everywhere; if so, it begins anew after the report."""
+    return all(lap.work_count >= ENOUGH for lap in laps)
+
+
+class Stragglers:
+    """Finds processes that stand out among all of them, and says so once.
+
+    Args:
+        hosts: the machine of each rank.
+    """
+
+    def __init__(self, hosts: Sequence[str]) -> None:
+        self._hosts = hosts
+        self._in_a_row: dict[tuple[str, int], int] = {}
+
+    def observe(self, laps: Sequence[Lap]) -> tuple[dict[str, float], list[str]]:
+        """Metrics (the worst value of each kind, and whose it is), and sentences about what is new.
+
+        Args:
+            laps: one per rank, over the same time.
+        """
+        work = [lap.work_seconds for lap in laps]
+        compared = [value / _others(work, rank) if enough(laps) else math.nan for rank, value in enumerate(work)]
+        kinds: dict[str, list[float]] = {
+            "compute_slowdown": compared,
+            "data_wait_share": [lap.wait_share for lap in laps],
+            "trip_ms": [1000.0 * lap.trip_seconds for lap in laps],
+        }
+        metrics: dict[str, float] = {}
+        for kind, values in kinds.items():
+            if finite := [value for value in values if math.isfinite(value)]:
+                metrics[f"perf/{kind}"] = max(finite)
+                if len(laps) > 1:
+                    metrics[f"perf/{kind}_rank"] = float(values.index(max(finite)))
+        sentences = []
+        for kind, stands_out, say in self._tests(laps):
+            if kind == "compute" and not enough(laps):
+                continue
+            for rank in range(len(laps)):
+                count = self._in_a_row.get((kind, rank), 0) + 1 if stands_out(rank) else 0
+                self._in_a_row[kind, rank] = count
+                if count == TICKS:
+                    sentences.append(f"warning: rank {rank} ({self._hosts[rank]}) {say(rank)}")
+        return metrics, sentences
+
+    def _tests(self, laps: Sequence[Lap]) -> list[tuple[str, Callable[[int], bool], Callable[[int], str]]]:
+        work, trips = [lap.work_seconds for lap in laps], [lap.trip_seconds for lap in laps]
+        at_least = [lap.work_seconds - 2 * lap.work_error_seconds for lap in laps]
+        at_most = [lap.work_seconds + 2 * lap.work_error_seconds for lap in laps]
+        waits = [lap.wait_share for lap in laps]
+        return [
+            (
+                "compute",
+                lambda rank: at_least[rank] > SLOWER * _others(at_most, rank),
+                lambda rank: (
+                    f"computes {work[rank] / _others(work, rank):.1f}x slower than the median of the others, who wait "
+                    "for it in every step: look for other programs on its cores or GPU, for throttling (temperature, "
+                    "power), or give the job another machine"
+                ),
+            ),
+            (
+                "data",
+                lambda rank: waits[rank] > DATA_SHARE + _others(waits, rank),
+                lambda rank: (
+                    f"waits for data {100 * waits[rank]:.0f} % of the time (the others: "
+                    f"{100 * _others(waits, rank):.0f} %): look at its disk and network, or raise --workers"
+                ),
+            ),
+            (
+                "trip",
+                lambda rank: trips[rank] > TRIP_SECONDS and trips[rank] > TRIP_FACTOR * _others(trips, rank),
+                lambda rank: (
+                    f"is far away: a message to the first machine and back takes {1000 * trips[rank]:.1f} ms, for the "
+                    f"others {1000 * _others(trips, rank):.1f} ms: look at its network cable, interface and route "
+                    "(`framework doctor` started like the job measures them)"
+                ),
+            ),
+        ]
+
+
+def _others(values: Sequence[float], rank: int) -> float:
+    """Median of the other ranks' values; NaN without any, so that nothing is larger."""
+    finite = [value for other, value in enumerate(values) if other != rank and math.isfinite(value)]
+    return statistics.median(finite) if finite else math.nan

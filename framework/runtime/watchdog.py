@@ -1,0 +1,296 @@
+"""Ends a process whose launch makes no progress, after saying who is to blame, so that a launcher starts it again.
+
+A frozen process, a cut cable or a data source that hangs does not end anything by itself: the others wait in a
+collective for as long as its time-out allows, and then say only that they waited. Here the main thread says what it is
+doing (`Progress.beat`), two threads beside it share that with the other processes and judge it, and on a verdict every
+process that still runs writes the stacks of its threads to stderr and to the run folder and ends with status `STALLED`.
+
+A process can keep its own watchdog from running: by code that holds the interpreter lock for ever. Then a timer of
+`faulthandler`, a thread without Python, ends it (status 1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import faulthandler
+import logging
+import math
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+import psutil
+import torch.distributed as dist
+
+from framework.runtime.stalls import Note, Seen, verdict
+
+STALLED = 74
+"""Exit status after a stall (EX_IOERR: something did not answer). Launchers start again on any but 0. Not 75, for which
+schedulers start again without counting: a source that stays dead must use up its restarts."""
+LONGER = 3.0
+"""What is known to take long (a first step, which compiles and fills caches; a save; sampling) may take so many times
+`--stall-seconds`. Collectives have this time-out too: whoever waits for such a process must not give up before it."""
+READING_FROM = 0.4
+"""Share of `--stall-seconds` without progress from which on a process reads the others' notes."""
+REPORT_SECONDS = 10.0
+BACKSTOP_SECONDS = 30.0
+UPLOAD = "framework.tracking.upload"  # outlives its trainer on purpose
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """What the main thread is doing. A beat costs two attribute writes, so it may be given anywhere and often.
+
+    Attributes:
+        images: the clock.
+        details: called when it is late, from another thread: what it waits for, in words.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.details: Callable[[], str] = lambda: ""
+        self._first = True
+        self.now: tuple[str, bool] = ("the start", True)
+        """What it does, and whether that may take longer; a new object with each beat."""
+
+    def beat(self, doing: str, *, long: bool = False) -> None:
+        """Something new begins, or a long piece of work has come a step further."""
+        self.now = (doing, long or self._first)
+
+    def begin(self, *, images: int) -> None:
+        """The next step is a first one (of the launch, or of a phase of a growing run)."""
+        self.images, self._first = images, True
+
+    def stepped(self, *, images: int) -> None:
+        """A step is done."""
+        self.images, self._first = images, False
+
+
+class Watchdog:
+    """Watches this process's `Progress` while the context is open.
+
+    Args:
+        progress: written by the main thread.
+        rank: of this process.
+        world: number of processes.
+        stall_seconds: without progress, before it counts as a stall.
+        folder: where stacks are written, as `rank-00001.txt`.
+        store: a connection of its own to what processes share; None if there is one process.
+        prefix: of its keys; new in every launch.
+        store_name: where the store is, for the sentence.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        stall_seconds: float,
+        folder: Path,
+        store: dist.Store | None = None,
+        prefix: str = "",
+        store_name: str = "the store of this launch",
+    ) -> None:
+        self.progress, self._rank, self._world = progress, rank, world
+        self._stall_seconds, self._folder = stall_seconds, folder
+        self._store, self._prefix, self._store_name = store, prefix, store_name
+        self._tick_seconds = min(max(stall_seconds / 40, 0.05), 5.0)
+        self._clock = AwakeClock(most_seconds=4 * self._tick_seconds)
+        self._beat, self._beat_at = progress.now, 0.0
+        self._answered_at, self._trip_seconds = 0.0, math.inf
+        self._others: dict[int, tuple[Note | None, float]] = {}  # replaced as a whole: another thread reads it
+        self._closing = threading.Event()
+        self._alarmed = self._ending = False
+        self._own = self._note(number=0)
+        self._threads = [threading.Thread(target=self._watch, name="watchdog", daemon=True)]
+        if store is not None:
+            self._threads.append(threading.Thread(target=self._share, name="watchdog-notes", daemon=True))
+
+    def __enter__(self) -> Watchdog:
+        self._arm_backstop()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop watching; the others are told to expect nothing more of this process."""
+        self._closing.set()
+        for thread in self._threads:
+            thread.join(self._tick_seconds + 1.0)  # a store that does not answer holds its thread for ever: a daemon
+        faulthandler.cancel_dump_traceback_later()
+
+    def take_trip_seconds(self) -> float:
+        """The shortest trip of a message to the store and back since the last call; NaN if there was none.
+
+        The shortest, because whatever else a machine does only makes a trip longer.
+        """
+        seconds, self._trip_seconds = self._trip_seconds, math.inf
+        return seconds if math.isfinite(seconds) else math.nan
+
+    def _note(self, *, number: int) -> Note:
+        if self.progress.now is not self._beat:
+            self._beat, self._beat_at = self.progress.now, self._clock.seconds
+        (doing, long), quiet = self._beat, self._clock.seconds - self._beat_at
+        return Note(
+            rank=self._rank,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            number=number,
+            doing=doing,
+            images=self.progress.images,
+            quiet_seconds=quiet,
+            limit_seconds=self._stall_seconds * (LONGER if long else 1.0),
+            details=self._details() if quiet > self._stall_seconds / 2 else "",
+        )
+
+    def _details(self) -> str:
+        try:
+            return self.progress.details()
+        except Exception as error:  # the thread that ends this process must outlive it
+            return f"(what, cannot be said: {error!r})"
+
+    def _watch(self) -> None:
+        while not self._closing.wait(self._tick_seconds):
+            self._arm_backstop()
+            self._clock.tick()
+            now, self._own = self._clock.seconds, self._note(number=self._own.number + 1)
+            unseen: tuple[Note | None, float] = (None, now)
+            ranks = range(self._world) if self._store else ()  # without a store, everybody judges alone
+            known = {rank: self._others.get(rank, unseen) for rank in ranks if rank != self._rank}
+            sentence = verdict(
+                self._own,
+                {rank: Seen(note=note, unchanged_seconds=now - at) for rank, (note, at) in known.items()},
+                stall_seconds=self._stall_seconds,
+                store_silent_seconds=now - self._answered_at if self._store else 0.0,
+                store=self._store_name,
+                alarmed=self._alarmed,
+            )
+            if sentence:
+                self._end(sentence)
+
+    def _arm_backstop(self) -> None:
+        """Unless it is armed again, the timer dumps the stacks and ends the process, without the interpreter's help."""
+        if sys.__stderr__ is not None:
+            limit = self._stall_seconds + BACKSTOP_SECONDS
+            faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__)
+
+    def _share(self) -> None:
+        """Write this process's notes and, while it makes no progress, read the others'.
+
+        A thread of its own: a store whose host is frozen never returns from a call.
+        """
+        last = False
+        while not last:
+            last = self._closing.wait(self._tick_seconds)
+            try:
+                self._exchange(ended=last)
+            except RuntimeError as error:  # its host has ended: so has the launch, or soon will
+                log.debug("no more notes to other processes: %s", error)
+                return
+
+    def _exchange(self, *, ended: bool) -> None:
+        assert self._store is not None
+        own = self._own
+        if ended:
+            own = dataclasses.replace(own, ended=True, number=own.number + 1)
+        self._store.set(self._key(self._rank), own.to_bytes().decode())
+        if self._ending:
+            self._store.set(self._key("alarm"), "")
+        begun = time.perf_counter()
+        alarmed = self._store.check([self._key("alarm")])
+        self._trip_seconds = min(self._trip_seconds, time.perf_counter() - begun)
+        self._answered_at = self._clock.seconds
+        if own.quiet_seconds < READING_FROM * self._stall_seconds:
+            self._others = {}
+            return
+        self._others = {rank: self._read(rank) for rank in range(self._world) if rank != self._rank}
+        self._alarmed = alarmed
+
+    def _read(self, rank: int) -> tuple[Note | None, float]:
+        """A rank's newest note, and when it was first seen here."""
+        assert self._store is not None
+        known, at = self._others.get(rank, (None, self._clock.seconds))
+        if not self._store.check([self._key(rank)]):
+            return known, at
+        note = Note.from_bytes(self._store.get(self._key(rank)))
+        if known is not None and known.number == note.number:
+            return known, at
+        return note, self._clock.seconds
+
+    def _key(self, name: int | str) -> str:
+        return f"stalls/{self._prefix}/{name}"
+
+    def _end(self, sentence: str) -> NoReturn:
+        """Say it, give the others time to do the same, and leave nothing behind but the upload process."""
+        self._ending = True
+        # A file system or a terminal that hangs may be what has stalled the launch: it must not keep this process.
+        report = threading.Thread(target=self._report, args=(sentence,), daemon=True)
+        report.start()
+        report.join(REPORT_SECONDS)
+        if self._store is not None:
+            time.sleep(4 * self._tick_seconds)
+        for process in [*psutil.Process().children(recursive=True), *self._frozen_siblings()]:
+            with contextlib.suppress(psutil.Error):
+                if UPLOAD not in process.cmdline():
+                    process.kill()
+        os._exit(STALLED)
+
+    def _frozen_siblings(self) -> list[psutil.Process]:
+        """Silent processes of the same launcher: it would wait 30 s for them to hear SIGTERM before it starts again."""
+        silent_since = self._clock.seconds - self._stall_seconds / 2
+        pids = [note.pid for note, at in self._others.values() if note and at < silent_since and not note.ended]
+        siblings = psutil.Process(os.getppid()).children()
+        return [process for process in siblings if process.pid in pids]
+
+    def _report(self, sentence: str) -> None:
+        text = f"error: rank {self._rank}: {sentence}\n{stacks(skip='watchdog')}"
+        rest = text.encode(errors="replace")
+        while rest:
+            rest = rest[os.write(2, rest) :]  # not sys.stderr, whose lock a stuck thread may hold
+        self._folder.mkdir(parents=True, exist_ok=True)
+        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with (self._folder / f"rank-{self._rank:05d}.txt").open("a", encoding="utf-8", errors="replace") as file:
+            file.write(f"{when}\n{text}\n")
+
+
+class AwakeClock:
+    """Seconds in which this process could run: one that was stopped (Ctrl-Z, a laptop's lid) has not stalled then.
+
+    Args:
+        most_seconds: more than that between two ticks was not waking time.
+    """
+
+    def __init__(self, *, most_seconds: float) -> None:
+        self.seconds = 0.0
+        self._most_seconds, self._last = most_seconds, time.monotonic()
+
+    def tick(self) -> None:
+        """Called regularly by one thread; any may read `seconds`."""
+        now = time.monotonic()
+        self.seconds += min(now - self._last, self._most_seconds)
+        self._last = now
+
+
+def stacks(*, skip: str) -> str:
+    """What every thread is doing, the main thread first; without threads whose names begin with `skip`."""
+    frames = sys._current_frames()
+    threads = sorted(threading.enumerate(), key=lambda thread: thread is not threading.main_thread())
+    parts = [
+        f"thread {thread.name}:\n{''.join(traceback.format_stack(frames[thread.ident]))}"
+        for thread in threads
+        if thread.ident in frames and not thread.name.startswith(skip)
+    ]
+    return "\n".join(parts)

@@ -1,0 +1,82 @@
+"""The watchdog of a run: where its notes are kept, where its stacks go, and what a waiting process waits for."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch.distributed as dist
+
+from framework.data.plan import rank_positions
+from framework.data.stream import Stream
+from framework.runtime.session import Session
+from framework.runtime.watchdog import Progress, Watchdog
+from framework.tracking.uri import redact_text
+
+CONNECT_SECONDS = 60.0
+_SHOWN = 4
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def watching(session: Session, *, stall_seconds: float, folder: Path) -> Iterator[Watchdog]:
+    """A watchdog of this process for the duration of the block; every process must enter.
+
+    Args:
+        folder: where the stacks of stalled processes go.
+    """
+    prefix = session.broadcast_text(uuid.uuid4().hex[:12] if session.is_main else None)
+    watchdog = Watchdog(
+        Progress(),
+        rank=session.rank,
+        world=session.world,
+        stall_seconds=stall_seconds,
+        folder=folder,
+        store=_connect() if session.world > 1 else None,
+        store_name=f"the store of this launch at {_address()} (kept by the first machine's launcher, or by rank 0)",
+        prefix=prefix,
+    )
+    with watchdog:
+        yield watchdog
+
+
+def _address() -> str:
+    return f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+
+
+def _connect() -> dist.Store | None:
+    """A connection of its own to the store by which the processes met: the process group's may be busy for ever."""
+    try:
+        return dist.TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            is_master=False,
+            wait_for_workers=False,
+            timeout=datetime.timedelta(seconds=CONNECT_SECONDS),
+        )
+    except (KeyError, RuntimeError) as error:
+        log.warning("no notes from other processes, so a stall would be found without naming its cause: %s", error)
+        return None
+
+
+def awaited(
+    stream: Stream, progress: Progress, *, batch_size: int, micro_batches: int, rank: int, world: int
+) -> Callable[[], str]:
+    """What a process that waits for data waits for: the batch after the clock, and the shards it comes from."""
+
+    def details() -> str:
+        share = {"batch_size": batch_size, "micro_batches": micro_batches, "rank": rank, "world": world}
+        micros = rank_positions(progress.images, **share)
+        places = [stream.order.locate(position) for micro in micros for position in micro]
+        shards = list(dict.fromkeys(stream.manifest.shards[place.shard].name for place in places))
+        more = f" and {len(shards) - _SHOWN} more" if len(shards) > _SHOWN else ""
+        where = redact_text(str(stream.describe()["location"]))
+        return f"the batch at {progress.images:,} images, from {', '.join(shards[:_SHOWN])}{more} of {where}"
+
+    return details

@@ -1,0 +1,27 @@
+"""The kink-free players; at a given step one process's copy of one weight moves by one unit in the last place."""
+
+import os
+
+import torch
+
+from framework import launch
+from framework.games.alternating import AlternatingGame
+from tests.recipes.smooth import RECIPE
+
+IMAGES, RANK = int(os.environ["CORRUPT_AT_IMAGES"]), os.environ.get("CORRUPT_RANK", "1")
+_step = AlternatingGame.step
+
+
+def step(self, batches, *, images):  # type: ignore[no-untyped-def]
+    """The step, and the fault after it."""
+    result = _step(self, batches, images=images)
+    if images == IMAGES and os.environ["RANK"] == RANK:
+        weight = dict(self.discriminator.network.named_parameters())["embedding.parametrizations.weight.original"]
+        with torch.no_grad():
+            weight[3, 7] = torch.nextafter(weight[3, 7], torch.tensor(torch.inf))
+    return result
+
+
+if __name__ == "__main__":
+    AlternatingGame.step = step  # type: ignore[method-assign]
+    launch(RECIPE)
