@@ -16,18 +16,23 @@ FEWEST = 4
 """Images that a class must have to be measured."""
 
 
+def shrunk(images: Tensor, side: int) -> Tensor:
+    """Images averaged down to `side` pixels, or `SIDE` if that is less; (N, C, H, W) float32."""
+    height, width = (min(side, SIDE, size) for size in images.shape[-2:])
+    return functional.adaptive_avg_pool2d(images.float(), (height, width))
+
+
 def spread(images: Tensor, labels: Tensor | None = None) -> dict[int, float]:
     """Root of the mean squared distance between two images of a class, per class.
 
     Args:
-        images: (N, C, H, W), uint8 or float.
+        images: (N, C, H, W), uint8 or float; compared at `SIDE` pixels.
         labels: (N,) int64; None: one class, 0.
 
     Returns:
         Distance in the images' own units per pixel, for every class with at least `FEWEST` images.
     """
-    height, width = images.shape[-2:]
-    small = functional.adaptive_avg_pool2d(images.double(), (min(SIDE, height), min(SIDE, width))).flatten(1)
+    small = shrunk(images, SIDE).double().flatten(1)
     if labels is None:
         labels = torch.zeros(len(images), dtype=torch.int64)
     found = {}

@@ -14,9 +14,12 @@ PACKAGE = Path(__file__).parents[2] / "framework"
 ORDER = [
     "commands",
     "doctor",
+    "review",
     "train",
+    "evaluation",
     "sampling",
     "games",
+    "sentinels",
     "tracking",
     "interop",
     "checkpoint",

@@ -1,0 +1,33 @@
+"""Metrics of generated images, each with the protocol that is part of its number.
+
+metrics = parse_metrics("fid50k,kid,pr")
+tools = open_tools(metrics, session=session)
+records = evaluate(GeneratedImages(network=generator), open_images("/data/faces"), metrics=metrics, tools=tools,
+                   session=session)
+"""
+
+from framework.evaluation.errors import EvaluationError, MissingError
+from framework.evaluation.evaluate import evaluate
+from framework.evaluation.generated import GeneratedImages
+from framework.evaluation.images import ImageSet, open_images
+from framework.evaluation.metrics import Metric, Settings, parse_metrics
+from framework.evaluation.protocol import Comparison, Protocol, Record, comparable
+from framework.evaluation.tools import Tools, open_tools
+
+__all__ = [
+    "Comparison",
+    "EvaluationError",
+    "GeneratedImages",
+    "ImageSet",
+    "Metric",
+    "MissingError",
+    "Protocol",
+    "Record",
+    "Settings",
+    "Tools",
+    "comparable",
+    "evaluate",
+    "open_images",
+    "open_tools",
+    "parse_metrics",
+]

@@ -1,0 +1,59 @@
+"""What ranks exchange during an evaluation: sums, rows, one rank's tensors, and whether all of them are well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from framework.errors import FrameworkError
+from framework.evaluation.errors import EvaluationError
+from framework.runtime.session import Session
+
+_BLOCK_BYTES = 64 << 20
+
+
+def summed(session: Session, tensor: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks, where it was; sent in blocks, so that the device needs little memory."""
+    if session.world == 1:
+        return tensor
+    flat = tensor.reshape(-1)
+    step = max(1, _BLOCK_BYTES // tensor.element_size())
+    for start in range(0, flat.numel(), step):
+        block = flat[start : start + step].to(session.device)
+        dist.all_reduce(block)
+        flat[start : start + step] = block.to(flat.device)
+    return flat.view(tensor.shape)
+
+
+def from_main(session: Session, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """Rank 0's tensors on every rank, on the host; the others pass None. No file needs to be visible to all."""
+    if session.world == 1:
+        return dict(tensors or {})
+    listed = None
+    if session.is_main:
+        listed = json.dumps([[name, str(t.dtype)[6:], list(t.shape)] for name, t in (tensors or {}).items()])
+    received = {}
+    for name, kind, shape in json.loads(session.broadcast_text(listed)):
+        mine = (tensors or {})[name] if session.is_main else torch.zeros(shape, dtype=getattr(torch, kind))
+        # A broadcast is a sum in which the others are zero: it is sent in the same bounded blocks.
+        received[name] = summed(session, mine.clone() if session.is_main else mine)
+    return received
+
+
+def agree(session: Session, error: FrameworkError | OSError | None, *, doing: str) -> None:
+    """Raise on every rank when one of them has failed: the others would wait for it in a collective for ever.
+
+    Raises:
+        FrameworkError, OSError: this rank's own error. EvaluationError: another rank's.
+    """
+    failed = session.sum_over_ranks(float(error is not None))
+    if error is not None:
+        raise error
+    if failed:
+        raise EvaluationError(
+            f"rank {session.rank}: {int(failed)} other rank(s) failed {doing}; their message says why"
+        )

@@ -1,0 +1,216 @@
+"""One evaluation: images against a reference, several metrics from one pass, each with its protocol.
+
+Safe inside a training run: nothing that training computes later changes (`undisturbed`), networks for metrics leave the
+device afterwards, every rank takes its share, and what cannot be had is a missing record and no exception.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from framework.evaluation.collective import summed
+from framework.evaluation.errors import MissingError
+from framework.evaluation.extract import Extract, Needs, extract
+from framework.evaluation.generated import GeneratedImages
+from framework.evaluation.images import ImageSet
+from framework.evaluation.inception_score import inception_score
+from framework.evaluation.kernel import kernel_distance
+from framework.evaluation.metrics import PERCEPTUAL, Metric, Settings
+from framework.evaluation.moments import Moments, frechet_distance
+from framework.evaluation.neighbours import density_coverage, precision_recall
+from framework.evaluation.perceptual import diversity, path_length
+from framework.evaluation.protocol import Record
+from framework.evaluation.question import Question
+from framework.evaluation.statistics import real_statistics
+from framework.evaluation.tools import Tools
+from framework.evaluation.undisturbed import undisturbed
+from framework.evaluation.weights import default_cache_folder
+from framework.runtime.session import Session
+
+_FRECHET, _BY_CLASS, _KERNEL = ("fid", "fd"), ("fid_by_class", "fd_by_class"), ("kid", "kd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A value and what else is known of it."""
+
+    value: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def evaluate(
+    images: ImageSet,
+    reference: ImageSet | None,
+    *,
+    metrics: Sequence[Metric],
+    tools: Tools,
+    session: Session,
+    settings: Settings | None = None,
+    reference_count: int | None = None,
+    cache_folder: Path | None = None,
+    subject: Mapping[str, Any] | None = None,
+) -> list[Record]:
+    """The records of the metrics, the same on every rank. A collective.
+
+    Args:
+        images: what is judged: a folder, shards, or `GeneratedImages`.
+        reference: the real set; None if no metric needs one.
+        metrics: see `parse_metrics`.
+        tools: see `open_tools`; the same for every evaluation of a run.
+        settings: constants of the definitions.
+        reference_count: use the first so many real images; default all.
+        cache_folder: of the real set's statistics; default `~/.cache/framework/evaluation`.
+        subject: what is judged, for the records: checkpoint, images seen.
+
+    Raises:
+        FrameworkError: images cannot be read. What only a metric lacks gives a missing record instead.
+    """
+    question = Question(
+        images=images,
+        reference=reference,
+        metrics=metrics,
+        tools=tools,
+        settings=settings or Settings(),
+        reference_count=reference_count,
+    )
+    networks = [images.network] if isinstance(images, GeneratedImages) else []
+    with undisturbed(*networks):
+        work = _Work(question, session)
+        return work.records(cache_folder or default_cache_folder(), subject=question.subject | dict(subject or {}))
+
+
+class _Work:
+    """One evaluation under way."""
+
+    def __init__(self, question: Question, session: Session) -> None:
+        self.question, self.session = question, session
+        self.fake, self.real, self.seconds = Extract(), Extract(), 0.0
+
+    def records(self, cache_folder: Path, *, subject: Mapping[str, Any]) -> list[Record]:
+        obstacles = {metric: self.question.obstacle(metric) for metric in self.question.metrics}
+        self.look([metric for metric, reason in obstacles.items() if reason is None], cache_folder)
+        found: list[Record] = []
+        for metric, reason in obstacles.items():
+            begun, measured = time.monotonic(), dict[str, Measured]()
+            try:
+                if reason is None:
+                    measured = self.measure(metric)
+            except MissingError as error:
+                reason = str(error)
+            cost = {"seconds": round(time.monotonic() - begun, 3), "extraction_seconds": round(self.seconds, 3)}
+            cost |= {"ranks": self.session.world}
+            for output, name in self.question.names(metric).items():
+                result = measured.get(output)
+                found.append(
+                    Record(
+                        name=name,
+                        value=None if result is None else result.value,
+                        missing=reason,
+                        protocol=self.question.protocol(metric, output),
+                        details={} if result is None else result.details,
+                        subject=subject,
+                        cost={**cost, "device": self.session.device.type},
+                    )
+                )
+        return found
+
+    def look(self, metrics: list[Metric], cache_folder: Path) -> None:
+        """One pass over each set, for all metrics together."""
+        question, extractor = self.question, self.question.tools.extractor
+        if extractor is None:
+            return
+        held, compared = question.settings.held, (*_KERNEL, "pr", "dc")
+
+        def most(kinds: tuple[str, ...], *, real: bool = False) -> int:
+            counts = [question.real_count if real else question.count(m) for m in metrics if m.kind in kinds]
+            return max(counts, default=0)
+
+        frechet = [metric for metric in metrics if metric.kind in _FRECHET]
+        if question.reference is not None:
+            needs = Needs(
+                moments=frozenset([question.real_count] if frechet else []),
+                by_class=most(_BY_CLASS, real=True),
+                held=min(held, most(compared, real=True)),
+            )
+            self.real = real_statistics(
+                question.reference, extractor, needs, session=self.session, cache_folder=cache_folder
+            )
+        begun = time.monotonic()
+        needs = Needs(
+            moments=frozenset(question.count(metric) for metric in frechet),
+            by_class=most(_BY_CLASS),
+            held=min(held, most(compared)),
+            logits=min(held, most(("is",))),
+        )
+        self.fake = extract(question.images, extractor, needs, session=self.session)
+        self.seconds = time.monotonic() - begun
+
+    def measure(self, metric: Metric) -> dict[str, Measured]:
+        """The values of one metric.
+
+        Raises:
+            MissingError: they cannot be had.
+        """
+        kind, settings, session = metric.kind, self.question.settings, self.session
+        count, (output, *_) = self.question.count(metric), metric.definition.outputs
+        if kind in _FRECHET:
+            distances = self.frechet([(self.fake.moments[count], self.real.moments[self.question.real_count])])
+            return {output: Measured(value=float(distances))}
+        if kind in _BY_CLASS:
+            return {output: self.by_class()}
+        if kind in PERCEPTUAL:
+            return {output: self.perceptual(metric)}
+        if kind == "is":
+            if self.fake.logits is None:
+                raise MissingError("the Inception Score needs the classifier's weights (fc.weight), which end at pool3")
+            mean, std = inception_score(self.fake.logits[:count], splits=settings.splits, seed=settings.seed)
+            return {output: Measured(value=mean, details={"std": std})}
+        assert self.fake.features is not None
+        assert self.real.features is not None
+        fake, real = self.fake.features[:count], self.real.features
+        if kind in _KERNEL:
+            subsets, size = settings.kid_subsets, settings.kid_subset_size
+            found = kernel_distance(fake, real, subsets=subsets, subset_size=size, seed=settings.seed, session=session)
+            return {output: Measured(value=found.mean, details={"std": found.std, "subset_size": found.subset_size})}
+        if kind == "pr":
+            values = asdict(precision_recall(fake, real, neighbours=settings.neighbours, session=session))
+        else:
+            values = asdict(density_coverage(fake, real, neighbours=settings.balls, session=session))
+        return {name: Measured(value=value) for name, value in values.items()}
+
+    def frechet(self, pairs: Sequence[tuple[Moments, Moments]]) -> Tensor:
+        """The distances of pairs of moments, shared by the ranks: (len(pairs),) float64."""
+        found = torch.zeros(len(pairs), dtype=torch.float64)
+        for index, (a, b) in enumerate(pairs):
+            if min(a.count, b.count) < 2:  # checked before the work is shared: every rank must come to the sum
+                raise MissingError(f"a covariance needs at least 2 images, there are {a.count} and {b.count}")
+            if index % self.session.world == self.session.rank:
+                found[index] = frechet_distance(a, b)
+        return summed(self.session, found)
+
+    def by_class(self) -> Measured:
+        distances = self.frechet(list(zip(self.fake.by_class, self.real.by_class, strict=True)))
+        fewest = [min(moments.count for moments in side) for side in (self.fake.by_class, self.real.by_class)]
+        details = {"classes": distances.tolist(), "fewest_images": fewest[0], "fewest_real_images": fewest[1]}
+        return Measured(value=float(distances.mean()), details=details)
+
+    def perceptual(self, metric: Metric) -> Measured:
+        lpips, count = self.question.tools.lpips, self.question.count(metric)
+        assert lpips is not None
+        network, images = lpips.network.to(self.session.device), self.question.images
+        try:
+            if metric.kind == "ppl":
+                epsilon = self.question.settings.path_epsilon
+                mean, std = path_length(images, network, count=count, epsilon=epsilon, session=self.session)
+            else:
+                mean, std = diversity(images, network, count=count, session=self.session)
+        finally:  # the device's memory is training's
+            network.to("cpu")
+        return Measured(value=mean, details={"std": std})

@@ -1,0 +1,140 @@
+"""One pass over a set of images: what the metrics need of its features, and no more.
+
+Moments are streamed. Features themselves are kept only for metrics that compare images one by one (KID, precision,
+recall, density, coverage, Inception Score), and only of the first `held` images; that bound is part of their protocol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from framework.errors import FrameworkError
+from framework.evaluation.collective import agree, summed
+from framework.evaluation.errors import MissingError
+from framework.evaluation.extractors.base import Extractor
+from framework.evaluation.images import ImageSet
+from framework.evaluation.moments import Moments
+from framework.runtime.session import Session
+
+MOST_BYTES_BY_CLASS = 4 << 30
+"""Of the moments of all classes on one rank."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What is asked of a pass: numbers of images, 0 for nothing.
+
+    Attributes:
+        moments: counts of first images of which moments are wanted.
+        by_class: first images of which moments by class are wanted.
+        held: first images whose features are kept.
+        logits: first images whose logits are kept.
+    """
+
+    moments: frozenset[int] = frozenset()
+    by_class: int = 0
+    held: int = 0
+    logits: int = 0
+
+    @property
+    def count(self) -> int:
+        """Images that must be looked at."""
+        return max((*self.moments, self.by_class, self.held, self.logits, 0))
+
+
+@dataclass(kw_only=True)
+class Extract:
+    """What a pass has found; the same on every rank.
+
+    Attributes:
+        moments: by number of images.
+        by_class: moments by class; those without an image have count 0.
+        features: (held, D) float32 on the host.
+        logits: (n, classes) float32 on the host; None when the extractor has none.
+    """
+
+    moments: dict[int, Moments] = field(default_factory=dict)
+    by_class: list[Moments] = field(default_factory=list)
+    features: Tensor | None = None
+    logits: Tensor | None = None
+
+
+def extract(images: ImageSet, extractor: Extractor, needs: Needs, *, session: Session) -> Extract:
+    """Look at the first `needs.count` images once, shared by the ranks. A collective.
+
+    Raises:
+        FrameworkError: an image cannot be read, on any rank.
+    """
+    found, error = _Shares(extractor, needs, images.classes, session), None
+    if needs.count == 0:
+        return Extract()
+    try:
+        with extractor.on(session.device):
+            for part in images.parts(count=needs.count, rank=session.rank, world=session.world):
+                features, logits = extractor(part.images.to(session.device))
+                found.add(part.start, features, logits, part.labels)
+    except (FrameworkError, OSError) as problem:
+        error = problem
+    agree(session, error, doing="to read their images")
+    return found.over_ranks()
+
+
+def too_many_classes(classes: int, dim: int) -> str | None:
+    """Why moments by class cannot be held; None when they can."""
+    need = classes * dim * dim * 8
+    if need <= MOST_BYTES_BY_CLASS:
+        return None
+    return (
+        f"moments of {classes} classes of {dim} features need {need / 2**30:.0f} GiB on every rank, the bound is "
+        f"{MOST_BYTES_BY_CLASS / 2**30:.0f} GiB; use an extractor with fewer features"
+    )
+
+
+class _Shares:
+    """One rank's sums and rows."""
+
+    def __init__(self, extractor: Extractor, needs: Needs, classes: int, session: Session) -> None:
+        self._needs, self._session, dim = needs, session, extractor.dim
+        self._moments = {count: Moments.zeros(dim, device=session.device) for count in sorted(needs.moments)}
+        wanted = classes if needs.by_class else 0
+        if why := too_many_classes(wanted, dim):
+            raise MissingError(why)
+        self._by_class = [Moments.zeros(dim) for _ in range(wanted)]
+        self._features = torch.zeros(needs.held, dim) if needs.held else None
+        self._logits: Tensor | None = None
+
+    def add(self, start: int, features: Tensor, logits: Tensor | None, labels: Tensor) -> None:
+        for count, moments in self._moments.items():
+            moments.add(features[: max(0, count - start)])
+        for label in labels[: max(0, self._needs.by_class - start)].unique().tolist() if self._by_class else ():
+            rows = (labels == label)[: max(0, self._needs.by_class - start)].nonzero().flatten()
+            self._by_class[label].add(features[rows.to(features.device)])
+        if self._features is not None:
+            _put(self._features, start, features)
+        if self._needs.logits and logits is not None:
+            if self._logits is None:
+                self._logits = torch.zeros(self._needs.logits, logits.shape[1])
+            _put(self._logits, start, logits)
+
+    def over_ranks(self) -> Extract:
+        session = self._session
+        if self._needs.logits:
+            # A rank without a batch does not know how many there are.
+            width = int(session.max_over_ranks(0.0 if self._logits is None else float(self._logits.shape[1])))
+            if width and self._logits is None:
+                self._logits = torch.zeros(self._needs.logits, width)
+        return Extract(
+            moments={count: moments.over_ranks(session) for count, moments in self._moments.items()},
+            by_class=[moments.over_ranks(session) for moments in self._by_class],
+            # Each row is one rank's and zero elsewhere.
+            features=None if self._features is None else summed(session, self._features),
+            logits=None if self._logits is None else summed(session, self._logits),
+        )
+
+
+def _put(rows: Tensor, start: int, values: Tensor) -> None:
+    kept = values[: max(0, len(rows) - start)].cpu()
+    rows[start : start + len(kept)] = kept

@@ -1,0 +1,82 @@
+"""An extractor: a network, what identifies it in a protocol, and how it is run without disturbing anything."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+INCEPTION = "inception-v3-compat"
+"""FID's own network; the name is torch-fidelity's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What a number depends on: which network with which weights saw the images through which filter."""
+
+    name: str
+    layer: str
+    """Of the features."""
+    input: str
+    """How images reach the network: colours, resize filter."""
+    weights_sha256: str
+    """Of the weights' file."""
+    tensors_sha256: str
+    """Of the tensors that the features depend on, whatever file they came in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extractor:
+    """A network for features.
+
+    Attributes:
+        network: uint8 images (N, 3, H, W) -> (float32 features (N, dim), logits (N, classes) or None).
+        dim: number of features.
+    """
+
+    identity: Identity
+    network: nn.Module
+    dim: int
+
+    @property
+    def is_inception(self) -> bool:
+        """Whether its Frechet distance may be called FID."""
+        return self.identity.name == INCEPTION
+
+    @contextlib.contextmanager
+    def on(self, device: torch.device) -> Iterator[Extractor]:
+        """On a device for a while; afterwards back on the host, so that training has the device's memory."""
+        self.network.to(device)
+        try:
+            yield self
+        finally:
+            self.network.to("cpu")
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features and logits of uint8 images (N, 3, H, W), on the network's device."""
+        with plain_float32(images.device):
+            return self.network(images)
+
+
+@contextlib.contextmanager
+def plain_float32(device: torch.device) -> Iterator[None]:
+    """No autocast and no TF32 in convolutions, which would change the numbers with the hardware."""
+    cudnn = torch.backends.cudnn
+    exact = cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False)
+    with torch.autocast(device.type, enabled=False), exact:
+        yield
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and float32 values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        values = tensors[name].detach().float().contiguous().cpu()
+        digest.update(f"{name} {tuple(values.shape)}\n".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()

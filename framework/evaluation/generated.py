@@ -1,0 +1,108 @@
+"""Generated images by position: image i is a function of the weights, the seed and i, whoever draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from framework.evaluation.images import BATCH_SIZE, Part, batch_ranges
+from framework.networks import latent_size
+from framework.runtime.seeding import Draws, derive
+from framework.sampling.generate import generate
+from framework.sampling.latents import latents
+
+_PURPOSE = "evaluation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedImages:
+    """A generator in eval mode as a set of images.
+
+    Attributes:
+        network: called as in `framework.sampling.generate`; the caller has put the average in place where wanted.
+        count: images for metrics that name no count; more can be drawn.
+        classes: number of classes; 0 for an unconditional generator.
+        label_shares: share of each class; empty for equal shares. Use the real set's.
+        weights: which the network holds; for the protocol.
+        truncation: redraw latent entries beyond it, see `framework.sampling.latents`.
+        options: further arguments of every forward, such as psi; see `style_options`.
+        notes: further facts for the protocol, such as standing statistics.
+    """
+
+    network: nn.Module
+    count: int = 50_000
+    seed: int = 0
+    classes: int = 0
+    label_shares: tuple[float, ...] = ()
+    weights: Literal["ema", "live"] = "ema"
+    truncation: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    pairs: bool = False
+    """Neighbours 2j and 2j + 1 share a class (for diversity inside a class)."""
+
+    endless = True
+
+    def describe(self) -> dict[str, Any]:
+        """What of it belongs to the protocol."""
+        labels = "none"
+        if self.classes:
+            labels = "drawn with the real set's shares" if self.label_shares else "drawn with equal shares"
+        return {
+            "kind": "generator",
+            "seed": self.seed,
+            "weights": self.weights,
+            "labels": labels,
+            "truncation": self.truncation,
+            **{name: self.options.get(name) for name in ("psi", "cutoff", "noise")},
+            **self.notes,
+        }
+
+    def in_pairs(self, count: int) -> GeneratedImages:
+        """`count` images of which each two neighbours share a class."""
+        return replace(self, count=count, pairs=True)
+
+    def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
+        """See `ImageSet`. Every rank runs the network equally often: sharded engines communicate in their forward."""
+        mine = list(batch_ranges(count, rank=rank, world=world))
+        rounds = len(list(batch_ranges(count, rank=0, world=world)))
+        for turn in range(rounds):
+            positions = mine[turn] if turn < len(mine) else range(1)
+            images = self.draw(self.latents(positions), self.labels(positions))
+            if turn < len(mine):
+                yield Part(positions.start, images, self.labels_or_zero(positions))
+
+    def draw(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """uint8 images (n, 3, H, W) on the host."""
+        images = generate(self.network, z, labels, batch_size=BATCH_SIZE, options=self.options)
+        return images.expand(-1, 3, -1, -1)
+
+    def latents(self, positions: range, *, purpose: str = _PURPOSE) -> Tensor:
+        """(n, z_dim)."""
+        z_dim = latent_size(self.network)
+        rows = [
+            latents(
+                seed=derive(self.seed, i, bits=64), count=1, z_dim=z_dim, truncation=self.truncation, purpose=purpose
+            )
+            for i in positions
+        ]
+        return torch.cat(rows)
+
+    def labels(self, positions: range) -> Tensor | None:
+        """(n,) int64; None for an unconditional generator."""
+        if not self.classes:
+            return None
+        shares = torch.tensor(self.label_shares or (1.0,) * self.classes, dtype=torch.float64)
+        upper = shares.cumsum(0) / shares.sum()
+        places = [i // 2 if self.pairs else i for i in positions]
+        draws = torch.cat([Draws(seed=self.seed, images=i).uniform(f"{_PURPOSE}/label", 1) for i in places]).double()
+        return torch.searchsorted(upper, draws, right=True).clamp_max(self.classes - 1)
+
+    def labels_or_zero(self, positions: range) -> Tensor:
+        """(n,) int64."""
+        labels = self.labels(positions)
+        return torch.zeros(len(positions), dtype=torch.int64) if labels is None else labels

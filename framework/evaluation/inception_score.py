@@ -1,0 +1,31 @@
+"""Inception Score (Salimans et al. 2016, arXiv:1606.03498): exp of the mean KL(p(y|x) || p(y)), over splits.
+
+Shuffling, splits and the classifier without its bias are those of the reference, as in torch-fidelity.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framework.evaluation.errors import MissingError
+
+
+def inception_score(logits: Tensor, *, splits: int, seed: int) -> tuple[float, float]:
+    """Mean and standard deviation over splits, from logits (N, classes).
+
+    Raises:
+        MissingError: fewer images than splits.
+    """
+    if len(logits) < splits:
+        raise MissingError(f"{splits} splits need at least as many images, there are {len(logits)}")
+    shuffled = logits[torch.from_numpy(np.random.RandomState(seed).permutation(len(logits)))].double()
+    scores = []
+    for split in range(splits):
+        part = shuffled[split * len(logits) // splits : (split + 1) * len(logits) // splits]
+        log_p = part.log_softmax(1)
+        p = log_p.exp()
+        scores.append((p * (log_p - p.mean(0, keepdim=True).log())).sum(1).mean().exp())
+    found = torch.stack(scores)
+    return float(found.mean()), float(found.std(correction=0))

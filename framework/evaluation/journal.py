@@ -1,0 +1,78 @@
+"""Records of an offline evaluation into their run's journal, and through it into the same MLflow run.
+
+The journal has one writer. While a trainer is alive the records stay beside the checkpoint; the same command, run
+again later, finds them there and brings them in without measuring anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from framework.evaluation.protocol import Record
+from framework.evaluation.scores import key_of
+from framework.tracking.journal import Journal
+from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
+from framework.tracking.records import JOURNAL_NAME, last_start, read_journal
+
+EVALUATION = "evaluation"
+"""Kind of the journal record that holds whole records; their values are in a `metrics` record beside it."""
+
+
+def run_of(path: Path) -> Path | None:
+    """The run folder of a checkpoint, or of a run; None when there is no journal."""
+    path = path.resolve()
+    for folder in (path, path.parent, path.parent.parent):
+        if (folder / JOURNAL_NAME).is_file():
+            return folder
+    return None
+
+
+def store_of(run: Path) -> str | None:
+    """The MLflow store the run was trained with; None without one."""
+    return last_start(run / JOURNAL_NAME)["uri"]
+
+
+def write_to_run(checkpoint: Path, records: Sequence[Record], *, images: int) -> str | None:
+    """Append what the run's journal does not hold yet.
+
+    Args:
+        checkpoint: its folder.
+        records: of it; missing ones are left out.
+        images: its clock.
+
+    Returns:
+        A sentence for the user when the records could not go there; None when they did, or there is no run.
+    """
+    run = run_of(checkpoint)
+    values = {record.series: record for record in records if record.value is not None}
+    if run is None or not values:
+        return None
+    if writer_is_alive(run / WRITER_LOCK_NAME):
+        return (
+            f"{run} is in training: the records are beside the checkpoint ({checkpoint.name}); run the same command "
+            "after it to bring them into the run, nothing is measured twice"
+        )
+    known = _known(run / JOURNAL_NAME, images)
+    new = {name: record for name, record in values.items() if name not in known}
+    if not new:
+        return None
+    journal = Journal(run)
+    try:
+        journal.write("metrics", {"images": images, "values": {name: record.value for name, record in new.items()}})
+        journal.write(EVALUATION, {"images": images, "records": {r.name: r.to_json() for r in new.values()}})
+        tags = {f"framework.protocol.{key_of(r)}": json.dumps(r.protocol.to_json()) for r in new.values()}
+        journal.write("tags", {"values": tags})
+        journal.sync()
+    finally:
+        journal.close()
+    return None
+
+
+def _known(path: Path, images: int) -> set[str]:
+    found: set[str] = set()
+    for _, record in read_journal(path):
+        if record["kind"] == "metrics" and record["images"] == images:
+            found |= set(record["values"])
+    return found

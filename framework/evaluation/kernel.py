@@ -1,0 +1,63 @@
+"""Kernel Inception Distance (Binkowski et al. 2018, arXiv:1801.01401): squared MMD with a cubic polynomial kernel.
+
+k(x, y) = (x . y / D + 1)^3. The unbiased estimator is averaged over random subsets; subsets, their size and their
+order of drawing are torch-fidelity's, so that equal features give an equal number. Work is shared by subsets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framework.evaluation.collective import summed
+from framework.evaluation.errors import MissingError
+from framework.runtime.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelDistance:
+    """Mean and standard deviation over subsets."""
+
+    mean: float
+    std: float
+    subset_size: int
+
+
+def kernel_distance(
+    fake: Tensor, real: Tensor, *, subsets: int, subset_size: int, seed: int, session: Session
+) -> KernelDistance:
+    """KID of features (N, D) and (M, D), the same on every rank.
+
+    Args:
+        subset_size: at most; smaller sets are used whole.
+        seed: of the subsets.
+
+    Raises:
+        MissingError: a set of fewer than 2 images.
+    """
+    size = min(subset_size, len(fake), len(real))
+    if size < 2:
+        raise MissingError(f"KID needs at least 2 images a side, there are {len(fake)} and {len(real)}")
+    draw = np.random.RandomState(seed)
+    found = torch.zeros(subsets, dtype=torch.float64)
+    for index in range(subsets):
+        of_fake, of_real = (draw.choice(len(rows), size, replace=False) for rows in (fake, real))
+        if index % session.world == session.rank:
+            x, y = fake[of_fake].to(session.device).double(), real[of_real].to(session.device).double()
+            found[index] = _squared_mmd(x, y)
+    found = summed(session, found)
+    return KernelDistance(mean=float(found.mean()), std=float(found.std(correction=0)), subset_size=size)
+
+
+def _squared_mmd(x: Tensor, y: Tensor) -> Tensor:
+    """Unbiased estimate (their equation 4 with equal sizes): pairs of a sample with itself are left out."""
+    size = len(x)
+    within = sum((k.sum() - k.diagonal().sum()) / (size * (size - 1)) for k in (_kernel(x, x), _kernel(y, y)))
+    return within - 2.0 * _kernel(x, y).mean()
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return (x @ y.T / x.shape[1] + 1.0) ** 3

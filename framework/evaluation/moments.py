@@ -1,0 +1,83 @@
+"""The Frechet distance of two sets of features from streamed moments (FID: Heusel et al. 2017, arXiv:1706.08500).
+
+A rank adds its share batch by batch; count, sum and outer product are float64 and are summed over ranks at the end, so
+no process ever holds the features, and the result does not depend on who saw what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from framework.evaluation.collective import summed
+from framework.evaluation.errors import MissingError
+from framework.runtime.session import Session
+
+
+@dataclass(kw_only=True)
+class Moments:
+    """Count, sum (D,) and sum of outer products (D, D) of features, float64."""
+
+    count: int
+    sum: Tensor
+    outer: Tensor
+
+    @classmethod
+    def zeros(cls, dim: int, *, device: torch.device | str = "cpu") -> Moments:
+        """Of no features yet."""
+        zeros = torch.zeros(dim, dim, dtype=torch.float64, device=device)
+        return cls(count=0, sum=zeros[0].clone(), outer=zeros)
+
+    def add(self, features: Tensor) -> None:
+        """Take features (N, D) into account."""
+        rows = features.to(self.sum)
+        self.count += len(rows)
+        self.sum += rows.sum(0)
+        self.outer.addmm_(rows.T, rows)
+
+    def over_ranks(self, session: Session) -> Moments:
+        """The moments of all ranks' features together, on the host; a collective."""
+        return Moments(
+            count=int(session.sum_over_ranks(self.count)),
+            sum=summed(session, self.sum).cpu(),
+            outer=summed(session, self.outer).cpu(),
+        )
+
+    @property
+    def mean(self) -> Tensor:
+        """(D,)."""
+        return self.sum / self.count
+
+    @property
+    def covariance(self) -> Tensor:
+        """(D, D), divided by count - 1."""
+        return (self.outer - torch.outer(self.sum, self.mean)) / (self.count - 1)
+
+    def factor(self) -> Tensor:
+        """F (D, r) with F F^T = covariance, r = min(D, count - 1).
+
+        The covariance of n samples has rank n - 1 at most. What a computer finds beyond is rounding, and it must go:
+        the distance takes square roots, which would turn 1e-16 into 1e-8, two thousand times over.
+        """
+        values, vectors = torch.linalg.eigh(self.covariance)
+        rank = min(len(values), self.count - 1)
+        return vectors[:, -rank:] * values[-rank:].clamp_min(0.0).sqrt()
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    """|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) for the covariances A, B.
+
+    The trace of (A B)^(1/2) is the sum of the singular values of Fa^T Fb where A = Fa Fa^T and B = Fb Fb^T: unlike the
+    square root of a product of matrices, this is exact to rounding also for fewer samples than dimensions.
+
+    Raises:
+        MissingError: a set of fewer than 2 samples has no covariance.
+    """
+    if min(a.count, b.count) < 2:
+        raise MissingError(f"a covariance needs at least 2 images, there are {a.count} and {b.count}")
+    difference = a.mean - b.mean
+    shared = torch.linalg.svdvals(a.factor().T @ b.factor()).sum()
+    spread = a.covariance.trace() + b.covariance.trace()
+    return float(difference @ difference + spread - 2.0 * shared)

@@ -1,0 +1,102 @@
+"""Fidelity and diversity from nearest neighbours in feature space.
+
+Improved precision and recall (Kynkaanniemi et al. 2019, arXiv:1904.06991): a set's manifold is the union of balls
+around its samples, each as large as the distance to the k-th nearest of the others; precision is the share of generated
+images on the real manifold, recall the share of real images on the generated one. Density and coverage (Naeem et al.
+2020, arXiv:2002.09797) count balls instead, which outliers disturb less.
+
+Distances are float64 and computed in tiles of fixed size, which the ranks share: the result does not depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from framework.evaluation.collective import summed
+from framework.evaluation.errors import MissingError
+from framework.runtime.session import Session
+
+_TILE_ROWS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnManifolds:
+    """Shares in [0, 1]; density may exceed 1."""
+
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class InBalls:
+    """Density (0 and up, 1 for equal distributions) and coverage in [0, 1]."""
+
+    density: float
+    coverage: float
+
+
+def precision_recall(fake: Tensor, real: Tensor, *, neighbours: int, session: Session) -> OnManifolds:
+    """Improved precision and recall of features (N, D) and (M, D), the same on every rank.
+
+    Raises:
+        MissingError: not more images than neighbours.
+    """
+    _check(fake, real, neighbours)
+    on_real = _near(fake, real, _radii(real, neighbours, session), session)
+    on_fake = _near(real, fake, _radii(fake, neighbours, session), session)
+    return OnManifolds(precision=float(on_real.mean()), recall=float(on_fake.mean()))
+
+
+def density_coverage(fake: Tensor, real: Tensor, *, neighbours: int, session: Session) -> InBalls:
+    """Density and coverage of features (N, D) and (M, D), the same on every rank.
+
+    Raises:
+        MissingError: not more images than neighbours.
+    """
+    _check(fake, real, neighbours)
+    radii = _radii(real, neighbours, session)
+    balls, nearest = torch.zeros(len(fake)).double(), torch.zeros(len(real)).double()
+    for rows, distances in _tiles(fake, real, session):
+        balls[rows] = (distances < radii.to(distances.device)).double().sum(1).cpu()
+    for rows, distances in _tiles(real, fake, session):
+        nearest[rows] = distances.min(1).values.cpu()
+    covered = summed(session, nearest) < radii
+    density = summed(session, balls).sum() / (neighbours * len(fake))
+    return InBalls(density=float(density), coverage=float(covered.double().mean()))
+
+
+def _check(fake: Tensor, real: Tensor, neighbours: int) -> None:
+    if min(len(fake), len(real)) <= neighbours:
+        raise MissingError(f"{neighbours} neighbours need more images than {len(fake)} and {len(real)}")
+
+
+def _radii(points: Tensor, neighbours: int, session: Session) -> Tensor:
+    """Distance of each point to its k-th nearest other point (the nearest of all is the point itself)."""
+    radii = torch.zeros(len(points), dtype=torch.float64)
+    for rows, distances in _tiles(points, points, session):
+        radii[rows] = distances.kthvalue(neighbours + 1, dim=1).values.cpu()
+    return summed(session, radii)
+
+
+def _near(points: Tensor, centres: Tensor, radii: Tensor, session: Session) -> Tensor:
+    """1 for each point that lies in any of the balls, else 0."""
+    inside = torch.zeros(len(points), dtype=torch.float64)
+    for rows, distances in _tiles(points, centres, session):
+        inside[rows] = (distances <= radii.to(distances.device)).any(1).double().cpu()
+    return summed(session, inside)
+
+
+def _tiles(points: Tensor, others: Tensor, session: Session) -> Iterator[tuple[slice, Tensor]]:
+    """This rank's tiles of the matrix of distances: rows, and distances (rows, len(others))."""
+    columns = others.to(session.device).double()
+    squares = columns.square().sum(1)
+    starts = range(0, len(points), _TILE_ROWS)
+    for start in starts[session.rank :: session.world]:
+        rows = slice(start, min(start + _TILE_ROWS, len(points)))
+        tile = points[rows].to(session.device).double()
+        squared = torch.addmm(squares + tile.square().sum(1, keepdim=True), tile, columns.T, alpha=-2.0)
+        yield rows, squared.clamp_min_(0.0).sqrt_()

@@ -1,0 +1,150 @@
+"""One checkpoint, measured outside training; what is already known about it is not measured again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from framework.errors import FrameworkError
+from framework.evaluation.collective import agree
+from framework.evaluation.evaluate import evaluate
+from framework.evaluation.generated import GeneratedImages
+from framework.evaluation.images import ImageSet, ShardImages, open_images
+from framework.evaluation.journal import write_to_run
+from framework.evaluation.metrics import Metric, Settings
+from framework.evaluation.protocol import Record
+from framework.evaluation.question import Question
+from framework.evaluation.scores import read_records, write_records
+from framework.evaluation.tools import Tools
+from framework.runtime.session import Session
+from framework.sampling.generate import settle_statistics, style_options
+from framework.sampling.load import LoadedGenerator, load_generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a checkpoint's images are drawn."""
+
+    averaged: bool = True
+    seed: int = 0
+    psi: float | None = None
+    truncation: float | None = None
+    standing_statistics: int = 0
+
+    def at(self, psi: float | None, truncation: float | None) -> Sampling:
+        """The same at another truncation."""
+        return replace(self, psi=psi, truncation=truncation)
+
+
+def evaluate_checkpoint(
+    checkpoint: str,
+    real: str | None,
+    *,
+    metrics: Sequence[Metric],
+    tools: Tools,
+    session: Session,
+    sampling: Sampling,
+    settings: Settings,
+    reference_count: int | None = None,
+    cache_folder: Path | None = None,
+    tracking_uri: str | None = None,
+    record: bool = True,
+) -> tuple[list[Record], list[str]]:
+    """Records of a checkpoint, the same on every rank, and sentences for the user. A collective.
+
+    Args:
+        checkpoint: checkpoint or run folder, or `runs:/...`.
+        real: location of the real images.
+        sampling: how images are drawn.
+        record: read and write the records beside the checkpoint, and the run's journal.
+
+    Raises:
+        FrameworkError: the checkpoint or the data cannot be read, on any rank.
+    """
+    loaded, error = None, None
+    try:
+        device = str(session.device)
+        loaded = load_generator(checkpoint, device=device, averaged=sampling.averaged, tracking_uri=tracking_uri)
+    except (FrameworkError, OSError) as problem:
+        error = problem
+    agree(session, error, doing=f"to load {checkpoint}")
+    assert loaded is not None
+    images = generated(loaded, sampling)
+    reference = None if real is None else _reference(real, images)
+    if isinstance(reference, ShardImages) and len(reference.label_counts) == images.classes:
+        images = replace(images, label_shares=tuple(map(float, reference.label_counts)))
+    subject = {"checkpoint": str(loaded.path), "images_seen": loaded.images}
+    common: dict[str, Any] = {"tools": tools, "session": session, "settings": settings}
+    common |= {"reference_count": reference_count}
+
+    known = _known(loaded.path, session) if record else {}
+    question = Question(
+        images=images,
+        reference=reference,
+        metrics=metrics,
+        tools=tools,
+        settings=settings,
+        reference_count=reference_count,
+    )
+    planned = {metric: question.keys(metric) for metric in metrics}
+    done = {metric: [known[key] for key in keys] for metric, keys in planned.items() if all(k in known for k in keys)}
+    todo = [metric for metric in metrics if metric not in done]
+    measured: list[Record] = []
+    if todo:
+        measured = evaluate(images, reference, metrics=todo, cache_folder=cache_folder, subject=subject, **common)
+    records = [r for metric in metrics for r in done.get(metric) or _of(metric, measured, planned)]
+    note, error = None, None
+    try:
+        if record and session.is_main:
+            write_records(loaded.path, measured)
+            note = write_to_run(loaded.path, records, images=loaded.images)
+    except (FrameworkError, OSError) as problem:
+        error = problem
+    agree(session, error, doing="to keep the records")
+    return records, [note] if note else []
+
+
+def _known(checkpoint: Path, session: Session) -> dict[str, Record]:
+    """The records beside a checkpoint as rank 0 sees them: the ranks must agree on what is left to do."""
+    error, text = None, ""
+    try:
+        if session.is_main:
+            text = json.dumps({key: [r.name, r.to_json()] for key, r in read_records(checkpoint).items()})
+    except FrameworkError as problem:
+        error = problem
+    agree(session, error, doing=f"to read the records of {checkpoint}")
+    told = json.loads(session.broadcast_text(text))
+    return {key: Record.from_json(name, data) for key, (name, data) in told.items()}
+
+
+def generated(loaded: LoadedGenerator, sampling: Sampling) -> GeneratedImages:
+    """The images of a loaded generator; classes in equal shares."""
+    options = style_options(loaded.network, psi=sampling.psi)
+    if sampling.standing_statistics:
+        settle_statistics(
+            loaded.network, classes=loaded.classes, num_batches=sampling.standing_statistics, seed=sampling.seed
+        )
+    images = GeneratedImages(
+        network=loaded.network,
+        seed=sampling.seed,
+        classes=loaded.classes,
+        weights="ema" if sampling.averaged else "live",
+        truncation=sampling.truncation,
+        options=options,
+    )
+    side = images.draw(images.latents(range(1)), images.labels(range(1))).shape[-2:]
+    return replace(images, notes={"resolution": list(side), "standing_statistics": sampling.standing_statistics})
+
+
+def _reference(location: str, images: GeneratedImages) -> ImageSet:
+    """The real set at the generator's resolution; labels only where the generator has them too."""
+    resolution = int(images.notes["resolution"][0])
+    return open_images(location, resolution=resolution, classes=images.classes)
+
+
+def _of(metric: Metric, records: Sequence[Record], planned: dict[Metric, list[str]]) -> list[Record]:
+    keys = set(planned[metric])
+    return [record for record in records if f"{record.name}-{record.protocol.hash}" in keys]

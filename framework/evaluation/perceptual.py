@@ -1,0 +1,86 @@
+"""Perceptual path length (arXiv:1812.04948) and LPIPS diversity, both distances between pairs of images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from framework.evaluation.collective import summed
+from framework.evaluation.errors import MissingError
+from framework.evaluation.extractors.base import plain_float32
+from framework.evaluation.extractors.lpips import Lpips
+from framework.evaluation.generated import GeneratedImages
+from framework.evaluation.images import ImageSet, batch_ranges
+from framework.runtime.session import Session
+
+PATH_SIDE = 64
+SMALLEST_SIDE = 64
+
+
+def path_length(images: ImageSet, lpips: Lpips, *, count: int, epsilon: float, session: Session) -> tuple[float, float]:
+    """Mean and standard deviation of LPIPS(G(z), G(z + (z' - z) epsilon)) / epsilon^2 over `count` pairs of latents.
+
+    As torch-fidelity computes it: linear in z, uint8 images, resized to 64 pixels, the outer percentiles left out.
+
+    Raises:
+        MissingError: these images come from no generator.
+    """
+    if not isinstance(images, GeneratedImages):
+        raise MissingError("a path length walks through a generator's latents: give a checkpoint")
+    distances = torch.zeros(count, dtype=torch.float64)
+    ranges = list(batch_ranges(count, rank=session.rank, world=session.world))
+    for turn in range(len(list(batch_ranges(count, rank=0, world=session.world)))):
+        positions = ranges[turn] if turn < len(ranges) else range(1)  # sharded generators draw together
+        start, towards = (images.latents(positions, purpose=f"evaluation/path/{end}") for end in (0, 1))
+        labels = images.labels(positions)
+        both = images.draw(
+            torch.cat([start, torch.lerp(start, towards, epsilon)]), None if labels is None else labels.repeat(2)
+        )
+        if turn < len(ranges):
+            a, b = _resized(both, session, side=PATH_SIDE).chunk(2)
+            distances[positions.start : positions.stop] = (_distances(lpips, a, b) / epsilon**2).double().cpu()
+    kept = summed(session, distances).numpy()
+    low, high = np.percentile(kept, 1, method="lower"), np.percentile(kept, 99, method="higher")
+    kept = kept[(low <= kept) & (kept <= high)]
+    return float(kept.mean()), float(kept.std())
+
+
+def diversity(images: ImageSet, lpips: Lpips, *, count: int, session: Session) -> tuple[float, float]:
+    """Mean and standard deviation of LPIPS over the pairs (0, 1), (2, 3), ... of the first `count` images.
+
+    A conditional generator draws both images of a pair from one class. 0 means that all images are one image. Images
+    smaller than 64 pixels are enlarged to that.
+
+    Raises:
+        MissingError: fewer than two images.
+    """
+    if count < 2:
+        raise MissingError("diversity needs at least 2 images")
+    count -= count % 2
+    if isinstance(images, GeneratedImages):
+        images = images.in_pairs(count)
+    distances = torch.zeros(count // 2, dtype=torch.float64)
+    for part in images.parts(count=count, rank=session.rank, world=session.world):
+        pixels = part.images
+        pixels = _resized(pixels, session, side=SMALLEST_SIDE if min(pixels.shape[-2:]) < SMALLEST_SIDE else None)
+        found = _distances(lpips, pixels[0::2], pixels[1::2])
+        distances[part.start // 2 : part.start // 2 + len(found)] = found.double().cpu()
+    distances = summed(session, distances)
+    return float(distances.mean()), float(distances.std(correction=0))
+
+
+def _distances(lpips: Lpips, a: Tensor, b: Tensor) -> Tensor:
+    with torch.no_grad(), plain_float32(a.device):
+        return lpips(a, b)
+
+
+def _resized(images: Tensor, session: Session, *, side: int | None) -> Tensor:
+    """Float images on the session's device: averaged down, or enlarged bilinearly."""
+    images = images.to(session.device).float()
+    if side is None:
+        return images
+    if min(images.shape[-2:]) > side:
+        return F.interpolate(images, (side, side), mode="area")
+    return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)

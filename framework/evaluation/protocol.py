@@ -1,0 +1,179 @@
+"""A metric's value and the protocol that is part of it.
+
+On identical weights the protocol alone moves FID by several points, so a number without it says nothing. A record holds
+both. Two records may stand on one line only when `comparable` says so; the metric's name in plots ends in a hash of its
+protocol (`metrics/fid50k-1a2b3c4d`), so that unequal ones cannot meet there by accident.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+
+from framework.evaluation.errors import EvaluationError
+
+FORMAT = 1
+"""Of our own definitions: raised whenever one of them changes a number."""
+_HASH_DIGITS = 8
+# The same tensors in another file are the same network: `tensors_sha256` beside it decides.
+_NOT_COMPARED = ("extractor.weights_sha256", "perceptual.weights_sha256")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Everything a value depends on besides the images that are judged.
+
+    Attributes:
+        metric: `fid`, `kid`, `precision`, ...
+        definition: the formula and its paper.
+        extractor: name, layer, input (colours and resize filter), weights_sha256 (of the file), tensors_sha256.
+        reference: the real set: kind, name, split, content hash (a manifest's fingerprint), count, resolution; empty
+            for metrics that need none.
+        generated: kind, count, resolution; for a generator also seed, weights (`ema` or `live`), truncation, psi,
+            labels.
+        options: of the metric (neighbours, subsets, features held in memory).
+        dtype: of features and of sums.
+        versions: of our definitions and of the libraries that computed.
+        perceptual: of LPIPS, like `extractor`.
+    """
+
+    metric: str
+    definition: str
+    extractor: Mapping[str, Any]
+    reference: Mapping[str, Any]
+    generated: Mapping[str, Any]
+    options: Mapping[str, Any]
+    dtype: str = "float32 features, float64 statistics"
+    versions: Mapping[str, Any] = dataclasses.field(default_factory=lambda: versions())
+    perceptual: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `hash` is added for readers."""
+        return json.loads(json.dumps(dataclasses.asdict(self))) | {"hash": self.hash}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Protocol:
+        """The protocol that `to_json` wrote.
+
+        Raises:
+            EvaluationError: a field is missing or unknown, or the hash does not belong to it.
+        """
+        fields = {name: value for name, value in data.items() if name != "hash"}
+        try:
+            protocol = cls(**fields)
+        except TypeError as error:
+            raise EvaluationError(f"not a protocol of this version: {error}") from None
+        if protocol.hash != data.get("hash", protocol.hash):
+            raise EvaluationError(f"the protocol was changed: its hash says {data['hash']}, it gives {protocol.hash}")
+        return protocol
+
+    @property
+    def hash(self) -> str:
+        """Eight hex digits; equal for comparable protocols and for no others."""
+        text = json.dumps(self.compared(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
+
+    def compared(self) -> dict[str, Any]:
+        """What must be equal, flat: `extractor.input` -> value."""
+        plain = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {path: value for path, value in _leaves(plain) if path not in _NOT_COMPARED}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """One metric of one set of images.
+
+    Attributes:
+        name: as it was asked for, with the count: `fid50k`, `precision`.
+        value: None when it is missing.
+        missing: why; None when there is a value.
+        details: spread, values per class, ...
+        subject: what was judged: checkpoint and images seen, or a folder and its content hash.
+        cost: seconds, images a second, ranks, device: what it took, no part of the protocol.
+    """
+
+    name: str
+    value: float | None
+    protocol: Protocol
+    missing: str | None = None
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    subject: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    cost: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.missing is None):
+            raise EvaluationError(f"{self.name}: a record has a value or a reason why not")
+        if self.value is not None and not math.isfinite(self.value):
+            raise EvaluationError(f"{self.name}: {self.value} is no finite number")
+
+    @property
+    def series(self) -> str:
+        """The name of the line in plots, one for each protocol: `metrics/fid50k-1a2b3c4d`."""
+        return f"metrics/{self.name}-{self.protocol.hash}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        fields = {"value": self.value, "protocol": self.protocol.to_json(), "series": self.series}
+        fields |= {"missing": self.missing} if self.missing else {}
+        rest = {"details": self.details, "subject": self.subject, "cost": self.cost}
+        return fields | {name: json.loads(json.dumps(value)) for name, value in rest.items() if value}
+
+    @classmethod
+    def from_json(cls, name: str, data: Mapping[str, Any]) -> Record:
+        """The record that `to_json` wrote.
+
+        Raises:
+            EvaluationError: it is not one.
+        """
+        try:
+            protocol = Protocol.from_json(data["protocol"])
+            rest = {key: data[key] for key in ("missing", "details", "subject", "cost") if key in data}
+            return cls(name=name, value=data["value"], protocol=protocol, **rest)
+        except (KeyError, TypeError) as error:
+            raise EvaluationError(f"not a record of a metric: {type(error).__name__} {error}") from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Whether two records may stand on one line, and if not, what differs: `extractor.input: ... / ...`."""
+
+    comparable: bool
+    reasons: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return self.comparable
+
+
+def comparable(a: Record, b: Record) -> Comparison:
+    """Whether two records were made by the same protocol; the reasons name each field that differs."""
+    left, right = a.protocol.compared(), b.protocol.compared()
+    paths = [path for path in sorted({*left, *right}) if left.get(path) != right.get(path)]
+    reasons = [f"{path}: {left.get(path, 'absent')} / {right.get(path, 'absent')}" for path in paths]
+    reasons += [f"{record.name} is missing: {record.missing}" for record in (a, b) if record.missing]
+    return Comparison(comparable=not reasons, reasons=tuple(reasons))
+
+
+def versions() -> dict[str, Any]:
+    """Of our definitions, and of the libraries that decode, resize and add up."""
+    return {
+        "definitions": FORMAT,
+        "torch": torch.__version__.partition("+")[0],
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value

@@ -1,0 +1,140 @@
+"""Statistics of real sets, kept by content: computed once for a set, an extractor and a count.
+
+A file's name is the hash of what its content depends on; it is written under a temporary name and renamed, so any
+number of runs may write and read at once. Safetensors: nothing is unpickled. A damaged file is computed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from framework.evaluation.collective import from_main
+from framework.evaluation.extract import Extract, Needs, extract
+from framework.evaluation.extractors.base import Extractor
+from framework.evaluation.images import ImageSet
+from framework.evaluation.moments import Moments
+from framework.evaluation.protocol import versions
+from framework.runtime.session import Session
+
+log = logging.getLogger(__name__)
+
+
+def real_statistics(
+    images: ImageSet, extractor: Extractor, needs: Needs, *, session: Session, cache_folder: Path
+) -> Extract:
+    """As `extract`, but what the cache holds is not computed again. A collective; rank 0 alone touches the cache."""
+    pieces = _pieces(needs)
+    paths = {piece: cache_folder / f"{_key(images, extractor, piece)}.safetensors" for piece in pieces}
+    cached = {piece: found for piece in pieces if session.is_main and (found := read(paths[piece])) is not None}
+    known = json.loads(session.broadcast_text(json.dumps(sorted(cached))))
+    computed = extract(images, extractor, _needs({p: pieces[p] for p in pieces if p not in known}), session=session)
+    result = Extract()
+    for piece, count in pieces.items():
+        if piece not in known:
+            tensors = _tensors(computed, piece, count)
+            if session.is_main:
+                write(paths[piece], tensors, about={"piece": piece, **_identity(images, extractor)})
+        else:
+            tensors = from_main(session, cached.get(piece))
+        _fill(result, piece, count, tensors)
+    return result
+
+
+def read(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a cache file; None when there is none, or it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError) as error:
+        log.warning("%s is damaged (%s): computed again", path, error)
+        return None
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
+    """Write atomically. A full disk costs the cache and not the evaluation: it is said and passed over."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: value.contiguous() for name, value in tensors.items()},
+            temporary,
+            metadata={"about": json.dumps(about)},
+        )
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        log.warning("%s could not be written (%s): the statistics will be computed again next time", path, error)
+    finally:
+        with contextlib.suppress(OSError):  # the folder itself may not be there
+            temporary.unlink(missing_ok=True)
+
+
+def _identity(images: ImageSet, extractor: Extractor) -> dict[str, Any]:
+    identity = extractor.identity
+    return {
+        "images": dict(images.describe()),
+        "classes": images.classes,
+        "extractor": [identity.name, identity.layer, identity.input, identity.tensors_sha256],
+        "versions": versions(),
+    }
+
+
+def _key(images: ImageSet, extractor: Extractor, piece: str) -> str:
+    text = json.dumps([piece, _identity(images, extractor)], sort_keys=True)
+    return f"{piece}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def _pieces(needs: Needs) -> dict[str, int]:
+    """Name of every piece -> number of images."""
+    pieces = {f"moments-{count}": count for count in sorted(needs.moments)}
+    pieces |= {f"classes-{needs.by_class}": needs.by_class} if needs.by_class else {}
+    return pieces | ({f"features-{needs.held}": needs.held} if needs.held else {})
+
+
+def _needs(pieces: Mapping[str, int]) -> Needs:
+    def of(kind: str) -> list[int]:
+        return [count for piece, count in pieces.items() if piece.startswith(f"{kind}-")]
+
+    return Needs(
+        moments=frozenset(of("moments")), by_class=max(of("classes"), default=0), held=max(of("features"), default=0)
+    )
+
+
+def _tensors(found: Extract, piece: str, count: int) -> dict[str, Tensor]:
+    if piece.startswith("features-"):
+        assert found.features is not None
+        return {"features": found.features}
+    several = found.by_class if piece.startswith("classes-") else [found.moments[count]]
+    return {
+        "count": torch.tensor([m.count for m in several]),
+        "sum": torch.stack([m.sum for m in several]),
+        "outer": torch.stack([m.outer for m in several]),
+    }
+
+
+def _fill(result: Extract, piece: str, count: int, tensors: Mapping[str, Tensor]) -> None:
+    if piece.startswith("features-"):
+        result.features = tensors["features"]
+        return
+    rows = zip(tensors["count"].tolist(), tensors["sum"], tensors["outer"], strict=True)
+    moments = [Moments(count=n, sum=s, outer=o) for n, s, o in rows]
+    if piece.startswith("classes-"):
+        result.by_class = moments
+    else:
+        result.moments[count] = moments[0]

@@ -1,0 +1,123 @@
+"""Weights of extractors: from a file the user gives, or FID's Inception from where torch-fidelity publishes it.
+
+A downloaded file must have the checksum in its published name. Whatever the format, nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from framework.data.fetch import FetchOptions, fetch
+from framework.data.manifest import file_sha256
+from framework.errors import FrameworkError
+from framework.evaluation.collective import from_main
+from framework.evaluation.errors import EvaluationError, MissingError
+from framework.interop.files import read_file
+from framework.runtime.session import Session
+
+INCEPTION_URL = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
+_PATIENCE = FetchOptions(stall_seconds=20.0, deadline_seconds=900.0, retries=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Tensors by name, and the SHA-256 of the file they came from."""
+
+    state: Mapping[str, Tensor]
+    sha256: str
+
+
+def default_cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/framework/evaluation`, or the same under `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "framework" / "evaluation"
+
+
+def load_weights(path: Path, *, containing: str) -> Weights:
+    """The state dict in a file (`.safetensors`, `.pth`, `.npz`) that has a tensor of this name.
+
+    Raises:
+        EvaluationError: there is none in it. FrameworkError: no such file, or not a file of weights.
+    """
+    for state in read_file(path).states.values():
+        if containing in state:
+            return Weights(state=state, sha256=file_sha256(path))
+    raise EvaluationError(f"{path}: holds no tensor {containing}; these are weights of another network")
+
+
+def inception_weights(path: Path | None, *, session: Session, cache_folder: Path | None = None) -> Weights:
+    """FID's weights on every rank; rank 0 alone reads or downloads them. A collective.
+
+    Args:
+        path: a file of them; None takes the cached download, or downloads.
+        cache_folder: of downloads; see `default_cache_folder`.
+
+    Raises:
+        MissingError: no path was given and the download failed.
+        FrameworkError: the given file cannot be used.
+    """
+
+    def read() -> Weights:
+        file = path or downloaded(INCEPTION_URL, folder=cache_folder or default_cache_folder())
+        return load_weights(Path(file), containing="Conv2d_1a_3x3.conv.weight")
+
+    return shared(read, session=session)
+
+
+def shared(read: Callable[[], Weights], *, session: Session) -> Weights:
+    """What rank 0 reads, on every rank; its error, too. A collective."""
+    found, error = None, None
+    if session.is_main:
+        try:
+            found = read()
+        except (FrameworkError, OSError) as problem:
+            error = problem
+    told = session.broadcast_text(f"{type(error).__name__}:{error}" if error else "")
+    if told:
+        kind, _, text = told.partition(":")
+        raise MissingError(text) if kind == MissingError.__name__ else (error or EvaluationError(text))
+    state = from_main(session, found.state if found else None)
+    return Weights(state=state, sha256=session.broadcast_text(found.sha256 if found else None))
+
+
+def downloaded(url: str, *, folder: Path, options: FetchOptions = _PATIENCE) -> Path:
+    """The local copy of a file whose name ends in the beginning of its SHA-256, fetched when it is not there.
+
+    Safe for several processes at once: each writes a file of its own and renames it.
+
+    Raises:
+        MissingError: not reachable, or other bytes than its name promises.
+    """
+    name = url.rpartition("/")[2]
+    target, promised = folder / name, name.rpartition("-")[2].partition(".")[0]
+    if target.is_file() and file_sha256(target).startswith(promised):
+        return target
+
+    def check(num_bytes: int, sha256: str) -> str | None:
+        if sha256.startswith(promised):
+            return None
+        return f"{num_bytes} bytes with sha256 {sha256[:16]}..., it must begin with {promised}"
+
+    temporary = folder / f".{name}.{secrets.token_hex(6)}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            fetch(url, file, options=options, check=check)
+        os.replace(temporary, target)
+    except (FrameworkError, OSError) as error:
+        raise MissingError(
+            f"the Inception weights are not here and could not be fetched ({error}); fetch {url} where there is a "
+            "network and pass the file with --extractor-weights"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):  # the folder itself may not be there
+            temporary.unlink(missing_ok=True)
+    return target
