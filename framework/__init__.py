@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from framework.games.rules import Alternating
     from framework.growth import Growth, Phase
     from framework.objectives.adversarial import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
+    from framework.objectives.first_order import FirstOrderR1
     from framework.objectives.lecam import LeCam
     from framework.objectives.path_length import PathLength
     from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal
@@ -32,6 +33,7 @@ _HOME = {
     "framework.objectives.adversarial": ("Hinge", "LeastSquares", "Minimax", "NonSaturating", "Wasserstein"),
     "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal"),
     "framework.growth": ("Growth", "Phase"),
+    "framework.objectives.first_order": ("FirstOrderR1",),
     "framework.objectives.lecam": ("LeCam",),
     "framework.objectives.path_length": ("PathLength",),
     "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
@@ -51,6 +53,7 @@ __all__ = [
     "Cosine",
     "DiffAugment",
     "Drift",
+    "FirstOrderR1",
     "GradientPenalty",
     "Growth",
     "Hinge",

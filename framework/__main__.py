@@ -31,7 +31,7 @@ COMMANDS: dict[str, Command] = {
     "import": Command(module="import_", function="import_", summary="weights of a public implementation -> checkpoint"),
     "export": Command(module="export", function="export", summary="a network as indexed safetensors, or for NVlabs"),
     "sync": Command(module="sync", function="sync", summary="upload a run's journal to MLflow, now or again"),
-    "review": Command(module="review", function="review", summary="open the MLflow pages on a run or folder of runs"),
+    "review": Command(module="review", function="review", summary="runs in MLflow, or as one HTML page (--out)"),
     "doctor": Command(module="doctor", function="doctor", summary="is this machine or cluster ready to train?"),
 }
 

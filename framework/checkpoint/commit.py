@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ from framework.checkpoint.layout import (
     index_files,
     part_file,
     replaced_folder,
+    reserve_file,
     temporary_folder,
 )
 from framework.checkpoint.manifest import Manifest, parse_manifest
@@ -32,6 +34,7 @@ from framework.checkpoint.manifest import Manifest, parse_manifest
 _SHORTEST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 0.5
 _PATIENCE_AFTER_FAILURE_SECONDS = 30.0
+_RESERVED_BYTES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,8 @@ def open_folder(attempt: Attempt) -> None:
     attempt.temporary.mkdir(exist_ok=True)
     attempt.at("folder")
     _raise_if_aborted(attempt, os.listdir(attempt.temporary))
+    if attempt.rank != 0:
+        (attempt.temporary / reserve_file(attempt.rank)).write_bytes(b" " * _RESERVED_BYTES)
 
 
 def deliver(attempt: Attempt, part: Manifest) -> None:
@@ -115,6 +120,7 @@ def publish(attempt: Attempt, manifest: Manifest) -> None:
     attempt.at("manifest")
     for rank in range(1, attempt.world):
         (temporary / part_file(rank)).unlink()
+        (temporary / reserve_file(rank)).unlink(missing_ok=True)
     sync_folder(temporary)
     if attempt.final.exists():
         aside = replaced_folder(attempt.folder, images=attempt.images, token=attempt.token, sequence=attempt.sequence)
@@ -162,7 +168,22 @@ def abandon(attempt: Attempt, reason: str) -> None:
         else:
             for path in temporary.glob(f"*-{attempt.rank + 1:05d}-of-*"):
                 path.unlink(missing_ok=True)
-            write_json(temporary / part_file(attempt.rank), {"error": reason})
+            _confess(attempt, reason)
+
+
+def _confess(attempt: Attempt, reason: str) -> None:
+    """Tell rank 0 of the failure in space set aside before: what was freed here, another rank may have filled again."""
+    reserved, part = (attempt.temporary / name(attempt.rank) for name in (reserve_file, part_file))
+    if not reserved.exists():
+        write_json(part, {"error": reason})
+        return
+    while len(text := json.dumps({"error": reason}).encode()) > _RESERVED_BYTES:
+        reason = f"{reason[: len(reason) // 2]}..."
+    with open(reserved, "r+b") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(reserved, part)
 
 
 def aborted(attempt: Attempt) -> bool:

@@ -104,6 +104,11 @@ def part_file(rank: int) -> str:
     return f"part-{rank:05d}.json"
 
 
+def reserve_file(rank: int) -> str:
+    """Name of the space that a rank sets aside in order to say that it failed, on a disk that has become full."""
+    return f".{part_file(rank)}.reserved"
+
+
 def check_document(name: str) -> None:
     """Raise `ValueError` unless `name` can stand beside the manifest."""
     reserved = (MANIFEST, SCORES, *index_files())

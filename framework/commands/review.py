@@ -1,4 +1,4 @@
-"""`framework review [RUN or folder of runs]`: look at runs in MLflow's pages, with a small server of our own."""
+"""`framework review [RUN ...]`: runs in MLflow's pages, with a small server of our own, or as one HTML file."""
 
 import contextlib
 import signal
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from framework.commands.sync import upload_now
 from framework.errors import FrameworkError
+from framework.review import read_run, write_report
 from framework.tracking.cursor import Cursor
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.records import JOURNAL_NAME, last_start
@@ -30,23 +31,46 @@ class _Run:
 
 
 def review(
-    target: Annotated[Path, tyro.conf.Positional] = Path("runs"),
+    targets: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),),
     *,
+    out: Path | None = None,
+    open_: Annotated[bool, tyro.conf.arg(name="open")] = False,
+    register: str | None = None,
+    by: str = "fid",
     port: int = 5000,
     browser: bool = True,
 ) -> None:
-    """Open MLflow on a run, or on all runs of a folder, until Ctrl-C.
+    """Open MLflow on runs until Ctrl-C; with --out, write one HTML page about them instead.
 
-    Runs in a local SQLite file get a server of their own; for runs in a remote store the links are printed.
+    Runs in a local SQLite file get a server of their own; for runs in a remote store the links are printed. The page
+    of --out is self-contained: it needs no server and no network, only the run folders, and shows up to 8 runs side by
+    side.
 
     Args:
-        target: A run's folder, or the folder that holds several.
+        targets: Run folders, or folders that hold several.
+        out: HTML file to write.
+        open_: With --out: open the page in a browser.
+        register: Name in MLflow's model registry: add the run's best checkpoint as its newest version, alias `best`.
+        by: With --register: the metric that decides, with its protocol where there are several (fid50k-1a2b3c4d).
         port: First port to try on 127.0.0.1.
-        browser: Open the page in a browser.
+        browser: Open MLflow's page in a browser.
     """
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    runs = find_runs(target)
-    uri = _common_uri(runs, target=target)
+    if out is not None and register is not None:
+        raise FrameworkError("--out writes a page, --register adds a model to MLflow: give one of them")
+    if open_ and out is None:
+        raise FrameworkError("--open belongs to --out; MLflow's page opens by itself (--no-browser keeps it closed)")
+    if out is not None:
+        page = write_report(out, [read_run(folder) for folder in run_folders(*targets)])
+        console.print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
+        if open_:
+            webbrowser.open(page.resolve().as_uri())
+        return
+    runs = find_runs(*targets)
+    if register is not None:
+        _register(console, runs, name=register, by=by)
+        return
+    uri = _common_uri(runs)
     database = sqlite_path(uri)
     if database is None:
         _show(console, runs, url=uri.rstrip("/"), browser=browser)
@@ -55,7 +79,7 @@ def review(
     if not database.is_file():
         raise FrameworkError(
             f"{database} is not there (moved?): make it again from the journals with "
-            f"framework sync RUN --rebuild --uri {embedded_uri(target)}"
+            f"framework sync RUN --rebuild --uri {embedded_uri(runs[0].folder.parent)}"
         )
     chosen = free_port(port)
     if chosen != port:
@@ -72,25 +96,37 @@ def review(
         threading.Event().wait()
 
 
-def find_runs(target: Path) -> list[_Run]:
-    """Return the runs at `target`, a run folder or a folder of run folders, that were trained with MLflow.
+def run_folders(*targets: Path) -> list[Path]:
+    """Return the run folders at `targets`, each a run folder or a folder of run folders; each once, in order.
+
+    Raises:
+        FrameworkError: there is none at one of them.
+    """
+    found: list[Path] = []
+    for target in targets:
+        folder = target.resolve()
+        inside = sorted(path.parent for path in folder.glob(f"*/{JOURNAL_NAME}"))
+        folders = [folder] if (folder / JOURNAL_NAME).is_file() else inside
+        if not folders:
+            raise FrameworkError(
+                f"{folder} holds no {JOURNAL_NAME}, nor does a folder in it: give a run or a folder of runs"
+            )
+        found += folders
+    return list(dict.fromkeys(found))
+
+
+def find_runs(*targets: Path) -> list[_Run]:
+    """Return the runs at `targets` that were trained with MLflow.
 
     Raises:
         FrameworkError: there is none.
     """
-    target = target.resolve()
-    journals = (
-        [target / JOURNAL_NAME] if (target / JOURNAL_NAME).is_file() else sorted(target.glob(f"*/{JOURNAL_NAME}"))
-    )
-    if not journals:
-        raise FrameworkError(
-            f"{target} holds no {JOURNAL_NAME}, nor does a folder in it: give a run or a folder of runs"
-        )
-    runs = [_Run(folder=journal.parent, uri=uri) for journal in journals if (uri := _uri_of(journal.parent))]
+    folders = run_folders(*targets)
+    runs = [_Run(folder=folder, uri=uri) for folder in folders if (uri := _uri_of(folder))]
     if not runs:
         raise FrameworkError(
-            f"{journals[0].parent} was trained without MLflow: upload it first with framework sync "
-            f"{journals[0].parent} --uri {embedded_uri(target)}"
+            f"{folders[0]} was trained without MLflow: upload it first with framework sync "
+            f"{folders[0]} --uri {embedded_uri(folders[0].parent)}, or write a page with --out report.html"
         )
     return runs
 
@@ -115,11 +151,25 @@ def _uri_of(run_folder: Path) -> str | None:
     return last_start(run_folder / JOURNAL_NAME)["uri"]
 
 
-def _common_uri(runs: list[_Run], *, target: Path) -> str:
+def _register(console: Console, runs: list[_Run], *, name: str, by: str) -> None:
+    if len(runs) != 1:
+        raise FrameworkError(f"--register takes the best checkpoint of one run, these are {len(runs)}: give one")
+    from framework.tracking.registry import reachable, register_best  # imports mlflow
+
+    run = _Run(folder=runs[0].folder, uri=reachable(runs[0].uri))
+    _catch_up(console, [run])
+    version = register_best(run.folder, uri=run.uri, name=name, by=by)
+    console.print(
+        f"{name} version {version.number}: checkpoint {version.images:,} images, {version.score.chart} = "
+        f"{version.score.value:g}\nframework sample models:/{name}/{version.number}"
+    )
+
+
+def _common_uri(runs: list[_Run]) -> str:
     uris = {run.uri for run in runs}
     if len(uris) > 1:
         listed = "\n".join(f"  {run.folder}: {run.uri}" for run in runs)
-        raise FrameworkError(f"the runs in {target} are in different MLflow stores; give one of them:\n{listed}")
+        raise FrameworkError(f"these runs are in different MLflow stores; give one of them:\n{listed}")
     return uris.pop()
 
 
@@ -128,8 +178,8 @@ def _catch_up(console: Console, runs: list[_Run]) -> None:
     for run in runs:
         cursor = Cursor.load(run.folder, uri=run.uri)
         size_bytes = (run.folder / JOURNAL_NAME).stat().st_size
-        done = min(cursor.points.offset_bytes, cursor.files.offset_bytes) >= size_bytes and cursor.status != "RUNNING"
-        if done or writer_is_alive(run.folder / WRITER_LOCK_NAME):
+        sent = min(cursor.points.offset_bytes, cursor.files.offset_bytes) >= size_bytes and cursor.status != "RUNNING"
+        if (sent and not cursor.models_are_behind(run.folder)) or writer_is_alive(run.folder / WRITER_LOCK_NAME):
             continue
         with console.status(f"uploading the rest of {run.folder.name}"):
             try:

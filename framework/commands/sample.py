@@ -43,7 +43,8 @@ def sample(
     """Draw images from a generator; the same seed gives the same bytes.
 
     Args:
-        checkpoint: A checkpoint folder, a run folder (its newest valid checkpoint) or runs:/<MLflow run id>.
+        checkpoint: A checkpoint folder, a run folder (its newest valid checkpoint), runs:/<MLflow run id>, or
+            models:/<registered name>/<version> (or @<alias>).
         out: Picture to write (.png); with --interpolate a .png strip, and an animation (.mp4 or .webp) beside it.
         grid: COLUMNSxROWS; one class per column. With --interpolate: images per walk x walks.
         classes: Class numbers or names, one column each; default: spread over all classes.
@@ -59,10 +60,14 @@ def sample(
         weights: The moving average (ema), or the weights as they were last trained (raw).
         standing_statistics: Recompute batch-norm statistics over so many batches before sampling.
         device: cpu, cuda, cuda:1 ...
-        tracking_uri: MLflow store for runs:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
+        tracking_uri: MLflow store for runs:/... and models:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
     """
     columns, rows = parse_grid(grid)
     check(out, interpolate=interpolate, frames=frames, npz=npz, count=count, standing_statistics=standing_statistics)
+    if checkpoint.startswith("models:/"):
+        from framework.tracking.artifacts import download_checkpoint  # imports mlflow
+
+        checkpoint = str(download_checkpoint(checkpoint, tracking_uri=tracking_uri))
     loaded = load_generator(checkpoint, device=device, averaged=weights == "ema", tracking_uri=tracking_uri)
     loaded = replace(loaded, options=style_options(loaded.network, psi=psi, cutoff=cutoff, noise=noise))
     chosen = class_numbers(classes, loaded)

@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import nn
 
 from framework.engines.base import Engine, Precision
+from framework.engines.capabilities import Case, refusal
 from framework.engines.errors import EngineError
 from framework.engines.replicated import Replicated
 from framework.recipe import EngineName, Player
@@ -14,34 +15,38 @@ from framework.recipe import EngineName, Player
 __all__ = ["EngineError", "build_engine", "check"]
 
 STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
-SHARDS_PARAMETERS = ("zero3", "fsdp2")
 
 
 def check(
-    name: EngineName, player: Player, *, side: str, device: torch.device, precision: Precision, world: int
+    name: EngineName,
+    player: Player,
+    *,
+    side: str,
+    device: torch.device,
+    precision: Precision,
+    world: int,
+    network: nn.Module | None = None,
 ) -> None:
-    """Refuse at the start what would fail, or silently change, later.
+    """Refuse at the start what would fail, or silently change, later; `capabilities.REFUSALS` is the whole list.
+
+    Args:
+        network: the player's, once it is built.
 
     Raises:
         EngineError: with the alternative named.
     """
-    if name != "ddp" and world == 1:
-        raise EngineError(
-            f"{side}: {name} shards over the processes of a launch, and this is one process; use --engine ddp, or "
-            "start more with accelerate launch or torchrun"
-        )
-    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise EngineError(f"{side}: this GPU has no bf16; use --precision fp16 or fp32")
-    if precision == "fp16" and name in STAGES:
-        raise EngineError(
-            f"{side}: fp16 under DeepSpeed is not shown to train as one process does; use --precision bf16, or "
-            "--engine fsdp2"
-        )
-    if player.frozen and name in SHARDS_PARAMETERS:
-        raise EngineError(
-            f"{side}: {name} does not keep parameters that are not trained (frozen={', '.join(player.frozen)}); "
-            "use --engine zero2 or ddp for this player"
-        )
+    case = Case(
+        engine=name,
+        precision=precision,
+        world=world,
+        device_type=device.type,
+        device_has_bf16=device.type != "cuda" or torch.cuda.is_bf16_supported(),
+        frozen=player.frozen,
+        scalars=tuple(n for n, p in network.named_parameters() if p.dim() == 0) if network is not None else (),
+    )
+    reason = refusal(case)
+    if reason is not None:
+        raise EngineError(f"{side}: {reason}")
 
 
 def build_engine(network: nn.Module, player: Player, *, side: str, engine: EngineName, precision: Precision) -> Engine:
@@ -53,7 +58,7 @@ def build_engine(network: nn.Module, player: Player, *, side: str, engine: Engin
     name = player.engine or engine
     device = next(network.parameters()).device
     world = dist.get_world_size() if dist.is_initialized() else 1
-    check(name, player, side=side, device=device, precision=precision, world=world)
+    check(name, player, side=side, device=device, precision=precision, world=world, network=network)
     if name == "ddp":
         return Replicated(
             network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision

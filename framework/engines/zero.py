@@ -1,17 +1,14 @@
 """DeepSpeed ZeRO stages 1, 2 and 3 for one player (Rajbhandari et al. 2020, arXiv:1910.02054).
 
 Losses are built with the raw network and the engine never runs DeepSpeed's own forward, whose output hooks break second
-derivatives. What that needs of DeepSpeed's inside is listed in `PRIVATE` and asserted at the start, so that a new
-release is refused rather than trained with silently wrong gradients; `docs/decisions/009-sharded-engines.md` has the
-reasons one by one.
+derivatives. What that needs of DeepSpeed's inside is listed in `zero_setup.PRIVATE` and asserted at the start;
+`docs/decisions/009-sharded-engines.md` has the reasons one by one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -21,28 +18,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from framework.engines.base import Fragment, Precision, StepReport
-from framework.engines.errors import EngineError
 from framework.engines.precision import LossScale, autocast
+from framework.engines.zero_setup import BUCKET_ELEMENTS, assert_known_inside, configuration, prepared_deepspeed
 from framework.recipe import Adam
-
-BUCKET_ELEMENTS = 5_000_000
-"""Gradient elements reduced at a time."""
-
-PRIVATE = {
-    "any stage": ("clip_grad", "optimizer"),
-    "stages 1 and 2": ("single_partition_of_fp32_groups", "_lazy_init_hp_params_optimizer_state", "update_lp_params"),
-    "stage 3": (
-        "clear_backward_seen_flag",
-        "fp32_partitioned_groups_flat",
-        "fp16_partitioned_groups_flat",
-        "parameter_offload",
-        "persistent_parameters",
-        "_DeepSpeedZeroOptimizer_Stage3__param_id_to_grad_partition",
-        "_get_fp32_opt_state_partition",
-        "_reassign_or_swap_out_partitioned_parameters",
-    ),
-}
-"""Attributes of DeepSpeed's optimisers that this engine uses."""
 
 
 class Zero:
@@ -69,7 +47,7 @@ class Zero:
         clip_norm: float | None,
         precision: Precision,
     ) -> None:
-        deepspeed = _deepspeed(next(network.parameters()).device)
+        deepspeed = prepared_deepspeed(next(network.parameters()).device)
         self.name, self._stage, self._spec = name, stage, optimizer
         self._clip_norm, self._precision = clip_norm, precision
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
@@ -79,26 +57,31 @@ class Zero:
         for tensor in [*network.parameters(), *network.buffers()]:
             dist.broadcast(tensor.detach(), 0)
         trained = [p for p in network.parameters() if p.requires_grad]
-        self._engine, *_ = deepspeed.initialize(
-            model=network, optimizer=optimizer.build(iter(trained)), config=configuration(stage)
-        )
+        config = configuration(stage)
+        # The buffer is allocated whole, however small the network.
+        config["zero_optimization"]["reduce_bucket_size"] = min(BUCKET_ELEMENTS, sum(p.numel() for p in trained))
+        self._engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer.build(iter(trained)), config=config)
         self.network: nn.Module = self._engine.module
         self._zero = self._engine.optimizer
-        self._assert_known_inside()
+        assert_known_inside(self._zero, name=name, stage=stage)
         self._optimizer: torch.optim.Optimizer = self._zero.optimizer
         self._scale = LossScale(precision)
-        self._finite = torch.ones((), device=self.device)
+        self._resident = False
+        self._share_partitions()
 
-    def _assert_known_inside(self) -> None:
-        wanted = [*PRIVATE["any stage"], *PRIVATE["stage 3" if self._stage == 3 else "stages 1 and 2"]]
-        missing = [name for name in wanted if not hasattr(self._zero, name)]
-        if missing:
-            import deepspeed
-
-            raise EngineError(
-                f"{self.name}: deepspeed {deepspeed.__version__} has changed inside ({', '.join(missing)} are gone); "
-                "install the version in constraints.txt, or use --engine fsdp2"
-            )
+    def _share_partitions(self) -> None:
+        """DeepSpeed keeps a copy of what a process updates beside what the network computes with, even when both are
+        fp32: let the one be a view of the other."""
+        zero = self._zero
+        if self._stage == 3:
+            computed = zero.fp16_partitioned_groups_flat
+        else:
+            computed = [partitions[self.rank] for partitions in zero.parallel_partitioned_bit16_groups]
+        for master, partition in zip(self._flats(), computed, strict=True):
+            if partition.dtype == master.dtype:
+                master.data = partition.data
+        if self._stage < 3:
+            zero._link_all_hp_params()  # the pieces by parameter are views too
 
     def autocast(self) -> AbstractContextManager[object]:
         """The precision of forward passes."""
@@ -113,6 +96,9 @@ class Zero:
         try:
             yield self.network
         finally:
+            if self._stage == 3 and not self._resident:
+                # Where no gradient arrives (the first layers) stage 3 waits for a backward of this player's own.
+                self._zero.parameter_offload.partition_all_parameters()
             for parameter in trained:
                 parameter.requires_grad_(True)
 
@@ -128,18 +114,14 @@ class Zero:
             absent[0].all_gather(absent)
         for parameter in parameters:  # a parameter in use by a submodule is not released
             parameter.ds_active_sub_modules.add("resident")
+        self._resident = True
         try:
             yield
         finally:
+            self._resident = False
             for parameter in parameters:
                 parameter.ds_active_sub_modules.discard("resident")
             self._zero.parameter_offload.partition_all_parameters()
-            self._gather_persistent()
-
-    def _gather_persistent(self) -> None:
-        persistent = self._zero.persistent_parameters
-        if persistent:
-            persistent[0].all_gather(persistent)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Accumulate gradients of the (unscaled) loss."""
@@ -152,7 +134,9 @@ class Zero:
             # stages 1 and 2 fail: a true zero for every parameter.
             loss = loss + 0.0 * sum(p.sum() for p in self.network.parameters() if p.requires_grad)
         self._engine.set_gradient_accumulation_boundary(last)
-        self._engine.backward(loss * factor * self._scale.scale, scale_wrt_gas=False)
+        if self._scale.enabled:  # before the backward, which multiplies by it; the step divides by it
+            self._zero.override_loss_scale(self._scale.scale)
+        self._engine.backward(loss * factor, scale_wrt_gas=False)
 
     def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
         """Vote, clip and update; a gradient that is not finite on any process skips the update on all."""
@@ -160,8 +144,6 @@ class Zero:
             group["lr"] = self._spec.lr * lr_factor
             if betas is not None:
                 group["betas"] = betas
-        if self._scale.enabled:
-            self._zero.override_loss_scale(self._scale.scale)
         self._zero.clip_grad = self._clip_norm or 0.0
         skipped = self._engine.skipped_steps
         self._engine.step()
@@ -240,9 +222,6 @@ class Zero:
         for index, (master, computed) in enumerate(pairs):
             computed.data.copy_(master.data)
             zero._reassign_or_swap_out_partitioned_parameters(index)
-        if zero.persistent_parameters:
-            zero.persistent_parameters[0].partition(zero.persistent_parameters)
-            self._gather_persistent()
 
     def state(self) -> dict[str, float]:
         """The fp16 loss scale."""
@@ -255,32 +234,3 @@ class Zero:
     def close(self) -> None:
         """Release DeepSpeed's buffers and hooks."""
         self._engine.destroy()
-
-
-def configuration(stage: int) -> dict[str, Any]:
-    """What DeepSpeed is told. Clipping, schedules, precision and accumulation are ours, so they are off here."""
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": 0.0,
-        "steps_per_print": 10**9,
-        "zero_allow_untested_optimizer": True,
-        "zero_optimization": {"stage": stage, "overlap_comm": False, "reduce_bucket_size": BUCKET_ELEMENTS},
-    }
-
-
-def _deepspeed(device: torch.device) -> Any:
-    os.environ.setdefault("DS_ACCELERATOR", device.type)  # otherwise it looks for one, and warns of a CPU
-    try:
-        import deepspeed
-    except ImportError:
-        raise EngineError(
-            "the ZeRO engines need DeepSpeed (Linux: pip install deepspeed); or use --engine fsdp2"
-        ) from None
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    # Otherwise the first process group on a CPU compiles this operator, which only inference uses, and a process that
-    # is killed meanwhile leaves a lock on which every later run waits for ever.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    if not deepspeed.comm.is_initialized():
-        deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False, auto_mpi_discovery=False)
-    return deepspeed

@@ -24,7 +24,7 @@ from framework.games.share import BatchShare
 from framework.growth import Segment
 from framework.networks import grow, latent_size
 from framework.networks.blocks import moving
-from framework.networks.blocks.spectral import power_iteration
+from framework.networks.blocks.spectral import SpectralNorm, power_iteration
 from framework.networks.draw import stochastic_inputs
 from framework.objectives.penalties import Discriminate, Evidence, Memory, Penalty
 from framework.recipe import SIDES, Player, Recipe
@@ -266,10 +266,13 @@ class AlternatingGame:
 @contextmanager
 def _opened(player: Engine, terms: list[Penalty]) -> Iterator[None]:
     """A player's turn: one power iteration, and its parameters gathered for as long as penalties need them."""
+    throughout = any(term.needs_second_derivative or term.needs_parameters for term in terms)
+    normalised = any(isinstance(module, SpectralNorm) for module in player.network.modules())
     with ExitStack() as stack:
-        stack.enter_context(player.resident())
+        if throughout or normalised:  # otherwise engines that shard parameters would gather them for nothing
+            stack.enter_context(player.resident())
         power_iteration(player.network)  # once per turn, so that micro-batches do not change the weights in use
-        if not any(term.needs_second_derivative or term.needs_parameters for term in terms):
+        if not throughout:
             stack.close()
         yield
 

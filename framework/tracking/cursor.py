@@ -10,7 +10,9 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from framework.tracking.kept import checkpoint_paths, scores_written_ns
 from framework.tracking.records import JOURNAL_NAME
 from framework.tracking.uri import redact
 
@@ -44,6 +46,7 @@ class Cursor:
         points: position of metrics, parameters, tags and status.
         files: position of images and artifacts, which may lag behind (a broken artifact store must not hold up charts).
         status: last run status the store has accepted.
+        models: models made of checkpoints so far, by their manifests' sha256 (see `framework.tracking.models`).
         num_rejected: records parked in `rejected.jsonl`.
         problem: why the last attempt failed; empty while all goes well.
     """
@@ -55,6 +58,7 @@ class Cursor:
     status: str = ""
     points: Position = field(default_factory=Position)
     files: Position = field(default_factory=Position)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
     num_rejected: int = 0
     problem: str = ""
 
@@ -83,6 +87,18 @@ class Cursor:
         except (ValueError, TypeError, KeyError):
             return None
 
+    def models_are_behind(self, run_folder: Path) -> bool:
+        """Whether checkpoints or scores on disk may be newer than what the store was told."""
+        paths = checkpoint_paths(run_folder)
+        told = {entry["images"]: entry["scores_ns"] for entry in self.models.values() if entry["kept"]}
+        if told.keys() != paths.keys():
+            return True
+        return any((written := scores_written_ns(path)) and written != told[i] for i, path in paths.items())
+
+    def has_score(self, name: str, *, images: int) -> bool:
+        """Whether a score was sent with its checkpoint's model already."""
+        return any(entry["images"] == images and name in entry["scores"] for entry in self.models.values())
+
     def save(self) -> None:
         """Replace the file, whole or not at all."""
         # No `parents`: a run folder that somebody deleted must not come back.
@@ -97,6 +113,7 @@ class Cursor:
         self.run_id = self.experiment_id = self.status = self.problem = ""
         self.points, self.files = Position(), Position()
         self.num_rejected = 0
+        self.models = {}
 
 
 def _probe(journal: Path, offset_bytes: int) -> str:

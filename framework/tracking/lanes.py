@@ -1,7 +1,8 @@
 """From the journal to one store: the order of things, and what counts as done.
 
 Two lanes read the same journal. *Points* go in batches of neighbouring records; *files* go one by one and may lag. A
-lane moves its position only after the store's answer, so a crash anywhere repeats at most one request per lane.
+lane moves its position only after the store's answer, so a crash anywhere repeats at most one request per lane. A third
+one, *models*, follows the checkpoints on disk.
 """
 
 import json
@@ -16,10 +17,12 @@ from PIL import UnidentifiedImageError
 
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
+from framework.tracking.models import ModelLane
 from framework.tracking.previews import ARTIFACT_FOLDER, stage
 from framework.tracking.projection import MAX_METRICS_PER_BATCH, Projection, Rejection
 from framework.tracking.records import JOURNAL_NAME, Record, last_start, read_journal
 
+MAX_TAG_LENGTH = 7900  # MLflow cuts longer ones silently
 REJECTED_NAME = "rejected.jsonl"
 DROPPED_TAG = "framework.dropped_records"
 
@@ -32,6 +35,7 @@ class _Batch:
     metrics: list[Metric] = field(default_factory=list)
     params: list[Param] = field(default_factory=list)
     tags: list[RunTag] = field(default_factory=list)
+    datasets: list[Record] = field(default_factory=list)
     status: Record | None = None
     unreadable: list[Rejection] = field(default_factory=list)
 
@@ -39,7 +43,7 @@ class _Batch:
         """Add a record; False when it must wait for the next batch."""
         try:
             return self._take(record)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             # Valid JSON of another shape (an edited or foreign journal) must not stop what comes after it.
             self.unreadable.append(Rejection(entity=json.dumps(record), reason=f"malformed record: {error!r}"))
             return True
@@ -48,7 +52,7 @@ class _Batch:
         kind = record["kind"]
         if kind in ("start", "end"):
             # A status is set alone, after everything before it.
-            if self.metrics or self.params or self.tags:
+            if self.metrics or self.params or self.tags or self.datasets:
                 return False
             self.status = record
         elif kind == "metrics":
@@ -59,15 +63,25 @@ class _Batch:
         elif kind == "params":
             self.params += [Param(name, value) for name, value in record["values"].items()]
         elif kind == "tags":
-            # Within one request the order of two values for a name is anybody's guess.
-            if {tag.key for tag in self.tags} & record["values"].keys():
-                return False
-            self.tags += [RunTag(name, value) for name, value in record["values"].items()]
+            return self._add_tags(record["values"])
+        elif kind == "dataset":
+            self.datasets.append(record)
+        elif kind == "health":
+            sentinel, state = record["sentinel"], record["state"]
+            told = f"{state} at {record['images']:,}: {record['reason']}"
+            return self._add_tags({"framework.health": record["overall"], f"framework.health.{sentinel}": told})
         elif kind == "dropped":
             self.tags = [tag for tag in self.tags if tag.key != DROPPED_TAG]
             self.tags.append(RunTag(DROPPED_TAG, str(record["total"])))
         elif kind == "unreadable":
             self.unreadable.append(Rejection(entity=record["line"], reason="this line of the journal is no record"))
+        return True
+
+    def _add_tags(self, values: dict[str, str]) -> bool:
+        # Within one request the order of two values for a name is anybody's guess.
+        if {tag.key for tag in self.tags} & values.keys():
+            return False
+        self.tags += [RunTag(name, value[:MAX_TAG_LENGTH]) for name, value in values.items()]
         return True
 
 
@@ -79,6 +93,11 @@ class Lanes:
         self._journal = run_folder / JOURNAL_NAME
         self._projection = projection
         self._cursor = cursor
+        self._models = ModelLane(run_folder, projection=projection, cursor=cursor, bind=self._bind)
+
+    def advance_models(self, *, hurry: bool) -> bool:
+        """Make the store's models one step more like the checkpoints on disk; False when they are alike."""
+        return self._models.advance(hurry=hurry)
 
     def advance_points(self) -> bool:
         """Send the next batch of points; False when there was none."""
@@ -93,6 +112,8 @@ class Lanes:
             self._set_status(batch.status)
         else:
             rejected = rejected + self._projection.log(metrics=batch.metrics, params=batch.params, tags=batch.tags)
+            for dataset in batch.datasets:
+                self._projection.log_dataset(dataset)
         self._park(rejected)
         cursor.points.move(self._journal, to_bytes=batch.end_bytes)
         cursor.save()
@@ -127,12 +148,19 @@ class Lanes:
     def _next_batch(self) -> _Batch:
         batch = _Batch(end_bytes=self._cursor.points.offset_bytes)
         for end, record in self._records(batch.end_bytes):
-            if not batch.take(record):
+            if not batch.take(self._unsent(record)):
                 break
             batch.end_bytes = end
             if batch.status is not None:
                 break
         return batch
+
+    def _unsent(self, record: Record) -> Record:
+        """A record without scores that went out with a model before they came into the journal."""
+        if record["kind"] != "metrics" or not isinstance(record.get("values"), dict):
+            return record
+        sent = [name for name in record["values"] if self._cursor.has_score(name, images=record.get("images", -1))]
+        return record | {"values": {n: value for n, value in record["values"].items() if n not in sent}}
 
     def _make_durable(self) -> None:
         # What MLflow has, the disk must have: else a resume after a power cut would log those steps once more.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from framework.tracking.grids import Pixels
 
@@ -26,6 +26,15 @@ class NullTracker:
         """Do nothing."""
 
     def image(self, key: str, pixels: Pixels, *, images: int) -> None:
+        """Do nothing."""
+
+    def evaluation(self, records: Mapping[str, Any], *, images: int) -> None:
+        """Do nothing."""
+
+    def health(self, sentinel: str, state: str, *, images: int, reason: str = "", remedy: str = "") -> None:
+        """Do nothing."""
+
+    def dataset(self, name: str, *, digest: str, location: str, profile: Mapping[str, Any]) -> None:
         """Do nothing."""
 
     def resumed(self, *, images: int) -> None:

@@ -1,4 +1,4 @@
-"""One run as an MLflow store sees it: the only module of the package that imports mlflow.
+"""One run as an MLflow store sees it.
 
 Facts this rests on (MLflow 3, SQL store): a metric point's primary key is key, timestamp, step, value and run, so a
 batch sent again stores nothing twice; `create_run` has no such key, so a run is looked for by its tag first; a bad
@@ -7,15 +7,18 @@ record and a deleted run answer with the same error code, so the run is asked fo
 
 import contextlib
 import functools
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from framework.errors import FrameworkError
 from framework.tracking.records import Record
@@ -32,6 +35,7 @@ _LOCK_TIMEOUT_SECONDS = 60
 _RETRIES_VARIABLE = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 Entity = Metric | Param | RunTag
+T = TypeVar("T")
 
 
 class RunGoneError(FrameworkError):
@@ -99,6 +103,23 @@ class Projection:
         """Copy a file into the run's artifacts; the same name is replaced."""
         with self._guard(), self._translated():
             self._client.log_artifact(self._run_id, str(path), folder or None)
+
+    def request(self, function: Callable[[MlflowClient, str, str], T]) -> T:
+        """Call `function(client, run id, experiment id)` with the store to ourselves."""
+        with self._guard(), self._translated():
+            return function(self._client, self._run_id, self._experiment_id)
+
+    def log_dataset(self, record: Record) -> None:
+        """Name the data that the run trains on; the same name and digest again change nothing."""
+        dataset = Dataset(
+            name=record["name"],
+            digest=record["digest"],
+            source_type="shards",
+            source=json.dumps({"uri": record["location"]}),
+            profile=json.dumps(record["profile"]),
+        )
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
+        self.request(lambda client, run_id, _: client.log_inputs(run_id, [DatasetInput(dataset, tags)]))
 
     def show_images(self) -> None:
         """Tell MLflow's page that this run has images."""

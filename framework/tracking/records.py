@@ -7,6 +7,9 @@
     tags       values {name: str}
     image      key, images, file (PNG, relative to the run folder), token
     artifact   file (relative to the run folder), folder (in MLflow)
+    dataset    name, digest, location, profile {count, classes, ...}
+    evaluation images, records {name: {"value", "protocol", ...}}; the values are in a `metrics` record beside it
+    health     images, sentinel, state (ok, warn or failing), reason, remedy, overall (the worst state of all sentinels)
     resumed    images (clock of the checkpoint that training continues from)
     dropped    count, total (records given up while the disk was full: just now, since the run began)
     end        status (FINISHED, FAILED or KILLED)
@@ -23,11 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from framework.errors import FrameworkError
+from framework.tracking.kept import chart_of
 
 Record = dict[str, Any]
 
 JOURNAL_NAME = "journal.jsonl"
 STATUSES = ("FINISHED", "FAILED", "KILLED")
+# From good to bad.
+HEALTH_STATES = ("ok", "warn", "failing")
 MAX_NAME_LENGTH = 250
 
 _NAME = re.compile(r"[A-Za-z0-9_\-./ :]+")
@@ -94,6 +100,9 @@ class JournalState:
     high_water_images: dict[str, int] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    resumed_at: list[int] = field(default_factory=list)
+    health: dict[str, str] = field(default_factory=dict)
+    dataset: Record = field(default_factory=dict)
 
     def observe(self, record: Record) -> None:
         """Take one record into account."""
@@ -117,11 +126,26 @@ class JournalState:
             self.num_attempts += 1
         elif kind == "dropped":
             self.num_dropped = record["total"]
+        elif kind == "resumed":
+            self.resumed_at.append(record["images"])
+        elif kind == "health":
+            self.health[record["sentinel"]] = record["state"]
+        elif kind == "dataset":
+            self.dataset = record
+        elif kind == "evaluation":
+            for name, one in record["records"].items():
+                key = evaluation_mark(name, one)
+                self.high_water_images[key] = max(record["images"], self.high_water_images.get(key, -1))
 
 
 def image_mark(key: str) -> str:
     """Return the name under which an image's high-water mark is kept (a metric may bear the same name)."""
     return f"image:{key}"
+
+
+def evaluation_mark(name: str, record: Any) -> str:
+    """Return the name under which an evaluated metric's high-water mark is kept; each protocol has its own."""
+    return f"evaluation:{chart_of(name, record)}"
 
 
 def scan_journal(path: Path) -> JournalState:

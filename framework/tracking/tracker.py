@@ -17,16 +17,17 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from framework.errors import FrameworkError
 from framework.tracking.grids import Pixels
 from framework.tracking.images import ImageWriter
 from framework.tracking.journal import Journal
+from framework.tracking.kept import scores_from
 from framework.tracking.launch import flat_params, start_fields
 from framework.tracking.process import UploadProcess
-from framework.tracking.records import STATUSES, check_name, image_mark
-from framework.tracking.uri import check_uri
+from framework.tracking.records import HEALTH_STATES, STATUSES, check_name, evaluation_mark, image_mark
+from framework.tracking.uri import check_uri, redact_text
 
 HOUSEKEEPING_SECONDS = 5.0
 NONFINITE = "health/nonfinite"
@@ -176,10 +177,48 @@ class Tracker:
             self._images.put(key, pixels, images=images)
             marks[mark] = images
 
+    def evaluation(self, records: Mapping[str, Any], *, images: int) -> None:
+        """Record evaluated metrics with their protocols; MLflow charts them as `metrics/<name>-<hash of protocol>`.
+
+        Args:
+            records: name -> `{"value": number or None, "protocol": {...}, ...}`, as in a checkpoint's evaluation.json.
+            images: clock of the weights that were judged. What is journalled for a clock already is left out.
+        """
+        marks = self.journal.state.high_water_images
+        new = {name: r for name, r in records.items() if images > marks.get(evaluation_mark(name, r), -1)}
+        if new:
+            self.metrics({score.chart: score.value for score in scores_from(new)}, images=images)
+            self._write("evaluation", {"images": images, "records": new})
+
+    def health(self, sentinel: str, state: str, *, images: int, reason: str = "", remedy: str = "") -> None:
+        """Record a sentinel's verdict when its state has changed; in MLflow, tags of the run.
+
+        Args:
+            sentinel: what is watched: `sign_saturation`.
+            state: ok, warn or failing.
+            images: clock.
+            reason: in words, with the number and its threshold.
+            remedy: what usually helps.
+        """
+        if state not in HEALTH_STATES:
+            raise FrameworkError(f"{state!r} is no state of health: use one of {', '.join(HEALTH_STATES)}")
+        known = self.journal.state.health
+        if known.get(check_name(sentinel)) != state:
+            overall = max({**known, sentinel: state}.values(), key=HEALTH_STATES.index)
+            fields = {"sentinel": sentinel, "state": state, "reason": reason, "remedy": remedy, "overall": overall}
+            self._write("health", {"images": images, **fields})
+
+    def dataset(self, name: str, *, digest: str, location: str, profile: Mapping[str, Any]) -> None:
+        """Name the training data, MLflow's dataset of the run; 36 characters of `digest` identify its content."""
+        fields = {"name": name, "digest": digest[:36], "location": redact_text(location), "profile": dict(profile)}
+        if fields != {key: self.journal.state.dataset.get(key) for key in fields}:
+            self._write("dataset", fields)
+
     def resumed(self, *, images: int) -> None:
         """Say that training goes on from the checkpoint at `images` seen (see the module's text on repeated steps)."""
         self._write("resumed", {"images": images})
-        self.tags({"framework.resumed_at": images})
+        lineage = ["new", *(f"resumed at {at:,}" for at in self.journal.state.resumed_at)]
+        self.tags({"framework.resumed_at": images, "framework.lineage": " > ".join(lineage[-20:])})
 
     def flush(self, *, wait_seconds: float = 10.0) -> None:
         """Bring everything so far to the disk, images included; useful right before a checkpoint is declared done."""

@@ -1,7 +1,8 @@
 """The upload process: `python -m framework.tracking.upload RUN --parent PID` (started by `Tracker.open`).
 
 It follows the journal and repeats every request until the store has it, for as long as the trainer lives. Points
-(metrics, parameters, tags, status) and files (images, artifacts) move independently. It never touches the trainer:
+(metrics, parameters, tags, status) and files (images, artifacts) move independently, and once both are through, the
+checkpoints on disk are made known as models. It never touches the trainer:
 low priority, own session, no torch. `framework sync` runs the same code without `--parent`: once, until caught up.
 
 Exit codes: 0 all is in the store, 1 gave up for now, 3 another upload of this run is at work.
@@ -9,6 +10,7 @@ Exit codes: 0 all is in the store, 1 gave up for now, 3 another upload of this r
 
 import argparse
 import contextlib
+import functools
 import os
 import random
 import select
@@ -18,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -26,6 +27,7 @@ from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.process import BUSY, COMPLETE, INCOMPLETE, LINGER_SECONDS, URI_VARIABLE, mlflow_environment
 from framework.tracking.records import JOURNAL_NAME, last_start
+from framework.tracking.uri import move_credentials, without_secrets
 
 if TYPE_CHECKING:
     from framework.tracking.lanes import Lanes
@@ -99,7 +101,7 @@ class Upload:
     def __init__(self, lanes: "Lanes", *, cursor: Cursor) -> None:
         self._lanes = lanes
         self._cursor = cursor
-        self._points, self._files = _Retry(), _Retry()
+        self._points, self._files, self._models = _Retry(), _Retry(), _Retry()
         self._said = ""
 
     def follow(
@@ -112,16 +114,19 @@ class Upload:
             writing = is_writing()
             if not writing and ended_at is None:
                 ended_at = time.monotonic()
-                self._points.try_now()
-                self._files.try_now()
+                for retry in (self._points, self._files, self._models):
+                    retry.try_now()
             moved = self._try(self._points, self._lanes.advance_points, writing=writing)
             # Points first: a backlog of files, or a second timeout, waits while there are charts to draw.
             if not moved and not self._points.failing:
                 moved = self._try(self._files, self._lanes.advance_files, writing=writing)
+            if not moved and not self._points.failing and not self._files.failing:
+                compare = functools.partial(self._lanes.advance_models, hurry=not writing)
+                moved = self._try(self._models, compare, writing=writing)
             if moved:
                 continue
             if ended_at is not None:
-                if not self._points.failing and not self._files.failing:
+                if not any(retry.failing for retry in (self._points, self._files, self._models)):
                     if not self._try(self._points, self._lanes.settle, writing=False) and not self._points.failing:
                         return True
                 elif time.monotonic() - ended_at > linger():
@@ -151,8 +156,7 @@ class Upload:
     def _say(self, error: Exception) -> None:
         lines = str(error).splitlines() or [""]
         text = f"{type(error).__name__}: {lines[0][:300]}"
-        password = urlsplit(os.environ.get(URI_VARIABLE, "")).password
-        text = text.replace(password, "***") if password else text
+        text = without_secrets(text, uri=os.environ.get(URI_VARIABLE, ""), environment=os.environ)
         if text != self._said:
             self._said = text
             print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
@@ -192,7 +196,8 @@ def _upload(options: argparse.Namespace, *, uri: str, trainer: Trainer | None) -
     cursor = Cursor.load(options.run, uri=uri)
     if options.rebuild:
         cursor.restart()
-    lanes = Lanes(options.run, projection=Projection(uri), cursor=cursor)
+    projection = Projection(move_credentials(uri, environment=os.environ))
+    lanes = Lanes(options.run, projection=projection, cursor=cursor)
     upload = Upload(lanes, cursor=cursor)
     complete = upload.follow(
         is_writing=trainer.is_writing if trainer else lambda: False,

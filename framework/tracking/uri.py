@@ -1,13 +1,15 @@
 """MLflow tracking URIs: which are taken, and what of them may be written into files."""
 
 import re
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from framework.errors import FrameworkError
 
 SQLITE = "sqlite:///"
 
+SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
 
 
@@ -40,11 +42,18 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def redact(uri: str) -> str:
-    """Return the URI without its password, fit for a file: `postgresql://me:***@host/db`."""
+    """Return the URI without its password, fit for a file: `postgresql://me:***@host/db`.
+
+    Before an empty password stands a token (`https://token:@host`), which goes too; so does a query (`?token=...`).
+    A name without a password is no secret: HTTP clients do not even send it.
+    """
     parts = urlsplit(uri)
-    if parts.password is None:
+    if parts.password is None and not parts.query:
         return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+    user, _, host = parts.netloc.rpartition("@")
+    if parts.password is not None:
+        parts = parts._replace(netloc=f"{user.partition(':')[0] if parts.password else ''}:***@{host}")
+    return urlunsplit(parts._replace(query="***" if parts.query else ""))
 
 
 def redact_text(text: str) -> str:
@@ -55,5 +64,30 @@ def redact_text(text: str) -> str:
 
 
 def is_redacted(uri: str) -> bool:
-    """Return whether the password has been taken out."""
-    return ":***@" in uri
+    """Return whether something secret has been taken out."""
+    return ":***@" in uri or uri.endswith("?***")
+
+
+def move_credentials(uri: str, *, environment: MutableMapping[str, str]) -> str:
+    """Move user and password of an HTTP URI into MLflow's variables, and return the URI without them.
+
+    MLflow prints the address of a run when it ends, and puts it into messages; what it does not have it cannot print.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not parts.username or not parts.password:
+        return uri
+    environment["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    environment["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+    environment.pop("MLFLOW_TRACKING_TOKEN", None)  # would be preferred
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def without_secrets(text: str, *, uri: str, environment: Mapping[str, str]) -> str:
+    """Return a message, perhaps of a library, without what is secret in a URI or in MLflow's variables."""
+    parts = urlsplit(uri)
+    raw = [parts.password or None, parts.query or None, parts.username if parts.password == "" else None]
+    raw += [environment.get(name) for name in SECRET_VARIABLES]
+    secrets = {form for secret in raw if secret for form in (secret, unquote(secret), quote(secret, safe=""))}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return redact_text(text)

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch import distributed
+
 from framework.checkpoint import Checkpoint
 from framework.data.stream import Stream
 from framework.describe import describe, leaves, science_hash
+from framework.errors import FrameworkError
 from framework.recipe import Recipe
+from framework.sampling.animation import interpolation, save_animation
+from framework.sampling.load import load_generator
 from framework.tracking import NullTracker, Tracker, embedded_uri
+from framework.tracking.grids import image_grid
 from framework.tracking.records import JOURNAL_NAME, read_journal
 from framework.tracking.system import git_revision
 from framework.tracking.uri import redact_text
 from framework.train.config import RunConfig
 from framework.train.folder import RunFolder
+
+log = logging.getLogger("framework")
+
+WALK_FRAMES, WALK_CLASSES, WALK_PIXELS = 40, 5, 128
 
 
 def open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder) -> Tracker:
@@ -47,7 +60,17 @@ def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFo
             "framework.data_location": redact_text(str(stream.describe()["location"])),
             "framework.command": command,
             "framework.git_commit": _revision(),
+            "framework.engine": config.engine,
+            "framework.world_size": distributed.get_world_size() if distributed.is_initialized() else 1,
         }
+    )
+    told = stream.describe()
+    kept = ("split", "count", "num_shards", "bytes", "stored_resolution", "resolution", "channels", "classes", "flip")
+    tracker.dataset(
+        str(told["name"] or recipe.name),
+        digest=stream.fingerprint,
+        location=str(told["location"]),
+        profile={name: told[name] for name in kept},
     )
     tracker.note(f"**{recipe.name}**: {recipe.paper}\n\n`{command}`")
     tracker.artifact(folder.recipe)
@@ -55,8 +78,31 @@ def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFo
 
 def log_generator(tracker: Tracker | NullTracker, checkpoint: Path) -> None:
     """What sampling needs goes to MLflow too, so that `framework sample runs:/<id>` works elsewhere."""
-    for name in ("manifest.json", *Checkpoint.open(checkpoint).ema_files):
+    opened = Checkpoint.open(checkpoint)
+    for name in ("manifest.json", *opened.ema_files):
         tracker.artifact(checkpoint / name, folder=f"checkpoints/{checkpoint.name}")
+    if opened.images >= opened.document("recipe.json")["images"]:
+        log_walk(tracker, checkpoint)
+
+
+def log_walk(tracker: Tracker | NullTracker, checkpoint: Path) -> None:
+    """A film of walks through latent space, where there is an MLflow to show it and the extra `video` to make it.
+
+    It is an ornament: whatever goes wrong (no memory beside the training state, a network class from outside this
+    package) is told, and the run ends as it would have.
+    """
+    if not isinstance(tracker, Tracker) or tracker.upload is None or importlib.util.find_spec("av") is None:
+        return
+    try:
+        loaded = load_generator(checkpoint, device="cuda" if torch.cuda.is_initialized() else "cpu")
+        classes = list(range(min(loaded.classes, WALK_CLASSES)))
+        walks = interpolation(loaded, classes=classes, steps=WALK_FRAMES, truncation=None, seed=0, closed=True).numpy()
+        scale = max(1, WALK_PIXELS // walks.shape[-1])
+        frames = [image_grid(walks[:, i], columns=len(walks), scale=scale) for i in range(WALK_FRAMES)]
+        film = save_animation(checkpoint.parents[1] / "videos" / f"walk-{loaded.images:09d}.mp4", frames)
+        tracker.artifact(film, folder="videos")
+    except (FrameworkError, RuntimeError, OSError) as error:
+        log.warning("no film of a latent walk: %s", str(error).partition("\n")[0])
 
 
 def journal_is_closed(folder: RunFolder) -> bool:

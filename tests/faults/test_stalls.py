@@ -89,7 +89,9 @@ def continued_exactly(launch: Launch, out: Path, straight: Path, *, at: int) -> 
     """The launcher starts again, and the run ends as if nothing had been; returns the images that were lost."""
     assert launch.wait() == 0, launch.text()
     assert f"exitcode: {STALLED}" in launch.text()
-    (resumed,) = re.findall(r"resumed at ([\d.k]+) images", launch.text())
+    found = re.findall(r"resumed at ([\d.,k]+) images", launch.text())
+    assert len(found) == 1, launch.text()
+    resumed = found[0].replace(",", "")
     assert unequal(straight / "checkpoints" / str(IMAGES), out / "checkpoints" / str(IMAGES)) == []
     return at - round(float(resumed.rstrip("k")) * (1000 if "k" in resumed else 1))
 

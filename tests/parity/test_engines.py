@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from benchmarks.engine_matrix import AFTER, BEFORE, LIMIT, difference, games, part, play, read, tail, write
+from benchmarks.engine_matrix import (
+    AFTER,
+    BEFORE,
+    LEGS,
+    LIMIT,
+    difference,
+    games,
+    part,
+    play,
+    read,
+    tail,
+    worlds,
+    write,
+)
 from tests.helpers.spawn import run_ranks
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(600)]
@@ -41,3 +54,9 @@ def test_checkpoints_go_from_engine_to_engine(tmp_path: Path) -> None:
             largest = difference(expected, part(results, f"{written}/"))
             print(f"written by {written}, read by {reader} on {world}: {AFTER} steps later {largest:.1e}")
             assert largest < LIMIT
+
+
+def test_a_run_goes_on_with_fewer_processes_and_another_engine() -> None:
+    (row,) = worlds((("zero3", "fsdp2", "ddp"),))
+    print(f"zero3, fsdp2, ddp on {LEGS} (processes: steps) against one process: {row['max_difference']:.1e}")
+    assert row["max_difference"] < LIMIT

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,31 @@ def test_full_disk_on_one_of_two_ranks(small_disk, save_together):
     assert newest_valid(folder) == (None, [])
     remaining = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert remaining < 1000  # the failed save gives its space back at once
+
+
+def test_a_rank_can_say_that_it_failed_on_a_disk_without_any_room(small_disk, open_writer):
+    """What a failed rank frees, another may fill at once; its message has space of its own."""
+    folder = small_disk / "checkpoints"
+
+    def fill(point: str) -> None:
+        if not point.startswith("create"):
+            return
+        deadline = time.monotonic() + 30
+        while not list(folder.glob(".*/state-00001-of-00002.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.5)  # rank 0 has written its file
+        with open(small_disk / "filler", "wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+
+    writers = [open_writer(rank=0, world=2, folder=folder), open_writer(rank=1, world=2, folder=folder, at=fill)]
+    began = time.monotonic()
+    for writer in writers:
+        writer.save(2, pieces(1000))
+    for writer, expected in zip(writers, ("rank 1 failed: cannot write checkpoint 2", "No space left"), strict=True):
+        with pytest.raises(CheckpointError, match=expected):
+            writer.wait()
+    assert time.monotonic() - began < 60, "not the 600 s of the timeout"
 
 
 def test_read_only_disk(small_disk):

@@ -5,7 +5,14 @@ import pytest
 from framework.errors import FrameworkError
 from framework.tracking.cursor import Cursor
 from framework.tracking.journal import Journal
-from framework.tracking.uri import check_uri, embedded_uri, is_redacted, redact
+from framework.tracking.uri import (
+    check_uri,
+    embedded_uri,
+    is_redacted,
+    move_credentials,
+    redact,
+    without_secrets,
+)
 
 
 def journal_of(folder: Path, steps: int) -> Path:
@@ -76,3 +83,22 @@ def test_uris_are_checked_and_made_absolute(tmp_path: Path, monkeypatch: pytest.
     for uri in ("runs/mlflow.db", "file:///abs/mlruns", "./mlruns"):
         with pytest.raises(FrameworkError, match="no MLflow tracking URI"):
             check_uri(uri)
+
+
+def test_credentials_move_into_variables() -> None:
+    environment = {"MLFLOW_TRACKING_TOKEN": "t", "HOME": "/"}
+    assert move_credentials("https://me:p%2Fw@host:1/x", environment=environment) == "https://host:1/x"
+    assert environment == {"HOME": "/", "MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "p/w"}
+    for uri in ("https://host:1/x", "http://me@host", "postgresql://me:pw@db/x", "sqlite:////a/b.db"):
+        environment = {}
+        assert move_credentials(uri, environment=environment) == uri
+        assert environment == {}
+
+
+def test_messages_lose_their_secrets() -> None:
+    uri, environment = "postgresql://me:p%2Fw@db/x", {"MLFLOW_TRACKING_TOKEN": "tok-1"}
+    text = "cannot reach postgresql://me:p%2Fw@db/x as me with p/w or tok-1, nor https://a:b@c/?d=e"
+    told = without_secrets(text, uri=uri, environment=environment)
+    assert told == "cannot reach postgresql://***@db/x as me with *** or ***, nor https://***@c/?***"
+    assert redact("https://token:@host/?key=1") == "https://:***@host/?***"
+    assert is_redacted(redact("https://host/?key=1"))

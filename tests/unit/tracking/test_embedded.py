@@ -187,7 +187,7 @@ REVIEW = """
 import sys
 from pathlib import Path
 from framework.commands.review import review
-review(Path(sys.argv[1]), port=int(sys.argv[2]), browser=False)
+review((Path(sys.argv[1]),), port=int(sys.argv[2]), browser=False)
 """
 
 

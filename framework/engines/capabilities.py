@@ -1,0 +1,114 @@
+"""What the engines do and what they refuse, as data: the one place that `choose.check` looks at.
+
+Every combination of an engine, a penalty, a normalisation and a precision below trains on several processes as it does
+on one, except what `REFUSALS` names. `tests/parity/test_engine_capabilities.py` plays a covering part of the product,
+`python -m benchmarks.engine_matrix --capabilities` all of it, and prints it as a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from framework.engines.base import Precision
+from framework.recipe import EngineName
+
+ENGINES: tuple[EngineName, ...] = ("ddp", "zero1", "zero2", "zero3", "fsdp2")
+SHARDING: tuple[EngineName, ...] = ("zero1", "zero2", "zero3", "fsdp2")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+
+PENALTIES = (
+    "none",
+    "R1 joined",
+    "R1 lazy",
+    "R2",
+    "FirstOrderR1",
+    "GradientPenalty",
+    "MaxGradientPenalty",
+    "Dragan",
+    "LeCam",
+    "Drift",
+    "Orthogonal",
+    "PathLength",
+)
+"""Classes of `framework.objectives`. `joined`: in the loss of the turn; `lazy`: in an optimiser step of its own."""
+
+NORMALISATIONS = (
+    "none",
+    "spectral norm",
+    "batch norm",
+    "conditional batch norm",
+    "pixel norm",
+    "AdaIN",
+    "weight demodulation",
+    "minibatch deviation",
+)
+"""Batch statistics are those of all processes; `statistics="local"` trains too, but is another game on another number
+of processes, whatever the engine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is asked of one player's engine."""
+
+    engine: EngineName
+    precision: Precision
+    world: int
+    device_type: str
+    device_has_bf16: bool = True
+    frozen: tuple[str, ...] = ()
+    """Beginnings of the names of parameters that are not trained."""
+    scalars: tuple[str, ...] = ()
+    """Names of parameters without any axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """One thing that some engines cannot do."""
+
+    engines: tuple[EngineName, ...]
+    when: Callable[[Case], bool]
+    sentence: str
+    """What is wrong and what to do instead; `{engine}`, `{frozen}` and `{scalars}` are filled in."""
+
+    def applies(self, case: Case) -> bool:
+        """Whether this case is refused."""
+        return case.engine in self.engines and self.when(case)
+
+    def words(self, case: Case) -> str:
+        """The sentence about this case."""
+        return self.sentence.format(engine=case.engine, frozen=", ".join(case.frozen), scalars=", ".join(case.scalars))
+
+
+REFUSALS = (
+    Refusal(
+        engines=SHARDING,
+        when=lambda case: case.world == 1,
+        sentence="{engine} shards over the processes of a launch, and this is one process; use --engine ddp, or start "
+        "more with accelerate launch or torchrun",
+    ),
+    Refusal(
+        engines=ENGINES,
+        when=lambda case: case.precision == "bf16" and not case.device_has_bf16,
+        sentence="this GPU has no bf16; use --precision fp16 or fp32",
+    ),
+    # Neither keeps a parameter whose gradient never comes in its flat pieces, so that it would miss in checkpoints.
+    Refusal(
+        engines=("zero3", "fsdp2"),
+        when=lambda case: bool(case.frozen),
+        sentence="{engine} does not keep parameters that are not trained (frozen={frozen}); use --engine zero2 or ddp "
+        "for this player",
+    ),
+    Refusal(
+        engines=("fsdp2",),
+        when=lambda case: bool(case.scalars),
+        sentence="fsdp2 cuts parameters along their first axis, and {scalars} has none; give it one element, "
+        "torch.zeros(1), or use --engine zero3",
+    ),
+)
+"""In the order in which they are looked up."""
+
+
+def refusal(case: Case) -> str | None:
+    """Why this case is refused, with the alternative named, or None: it works."""
+    return next((entry.words(case) for entry in REFUSALS if entry.applies(case)), None)

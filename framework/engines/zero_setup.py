@@ -1,0 +1,115 @@
+"""DeepSpeed as the ZeRO engine needs it: its version, its configuration, and the inside that may not change.
+
+The engine works beneath DeepSpeed's own forward, so it depends on names that are not promised to stay. They are listed
+here and looked for when an engine is built: a new release is refused rather than trained with silently wrong gradients.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from packaging.specifiers import SpecifierSet
+
+from framework.engines.errors import EngineError
+
+VERSIONS = ">=0.19.8,<0.20"
+"""The releases whose inside is known; the same range as in pyproject.toml."""
+
+BUCKET_ELEMENTS = 5_000_000
+"""Gradient elements reduced at a time, in a buffer that stages 1 and 2 hold during a backward, and stage 3 always."""
+
+PRIVATE = {
+    "any stage": ("clip_grad", "optimizer", "override_loss_scale"),
+    "stages 1 and 2": (
+        "single_partition_of_fp32_groups",
+        "parallel_partitioned_bit16_groups",
+        "_link_all_hp_params",
+        "_lazy_init_hp_params_optimizer_state",
+        "update_lp_params",
+    ),
+    "stage 3": (
+        "clear_backward_seen_flag",
+        "fp32_partitioned_groups_flat",
+        "fp16_partitioned_groups_flat",
+        "parameter_offload",
+        "_DeepSpeedZeroOptimizer_Stage3__param_id_to_grad_partition",
+        "_get_fp32_opt_state_partition",
+        "_reassign_or_swap_out_partitioned_parameters",
+    ),
+}
+"""Attributes of DeepSpeed's optimisers that the engine uses."""
+
+
+def assert_known_inside(zero: Any, *, name: str, stage: int) -> None:
+    """Refuse a DeepSpeed whose optimiser lacks what the engine uses.
+
+    Raises:
+        EngineError: with the missing names.
+    """
+    wanted = [*PRIVATE["any stage"], *PRIVATE["stage 3" if stage == 3 else "stages 1 and 2"]]
+    missing = [attribute for attribute in wanted if not hasattr(zero, attribute)]
+    if missing:
+        raise EngineError(
+            f"{name}: the installed deepspeed has changed inside ({', '.join(missing)} are gone); install the version "
+            "in constraints.txt, or use --engine fsdp2"
+        )
+
+
+def configuration(stage: int) -> dict[str, Any]:
+    """What DeepSpeed is told. Clipping, schedules, precision and accumulation are ours, so they are off here."""
+    stage_3_alone = {
+        # Stage 3 would keep small parameters whole. It forgets them whenever a network is used in another order than
+        # before, as the players of a game are, so that they are gathered more often than others, not less.
+        "stage3_param_persistence_threshold": 0,
+        # It would also keep a parameter gathered when it expects to need it within a thousand million elements, that
+        # is, all of them for good.
+        "stage3_max_reuse_distance": 0,
+    }
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 0.0,
+        "steps_per_print": 10**9,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {
+            "stage": stage,
+            "overlap_comm": False,
+            "reduce_bucket_size": BUCKET_ELEMENTS,
+            # Stages 1 and 2 send each gradient to its owner only. DeepSpeed's default sums it on every process and
+            # throws away what others own: half as much traffic again per turn.
+            "use_multi_rank_bucket_allreduce": False,
+            **(stage_3_alone if stage == 3 else {}),
+        },
+    }
+
+
+def prepared_deepspeed(device: torch.device) -> Any:
+    """The module, joined to this launch's process group.
+
+    Raises:
+        EngineError: it is missing, or not a release whose inside is known.
+    """
+    os.environ.setdefault("DS_ACCELERATOR", device.type)  # otherwise it looks for one, and warns of a CPU
+    try:
+        import deepspeed
+    except ImportError:
+        raise EngineError(
+            "the ZeRO engines need DeepSpeed (Linux: pip install deepspeed); or use --engine fsdp2"
+        ) from None
+    release = deepspeed.__version__.partition("+")[0]
+    if release not in SpecifierSet(VERSIONS):
+        raise EngineError(
+            f"the ZeRO engines know deepspeed {VERSIONS} from the inside, and {release} is installed; install the "
+            "version in constraints.txt, or use --engine fsdp2"
+        )
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # Otherwise the first process group on a CPU compiles this operator, which only inference uses, and a process that
+    # is killed meanwhile leaves a lock on which every later run waits for ever.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False, auto_mpi_discovery=False)
+    return deepspeed

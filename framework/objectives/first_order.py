@@ -1,0 +1,80 @@
+"""R1 without second derivatives, by a finite difference (Lin et al., arXiv:2501.08316, approximated R1).
+
+The paper's term is `lambda * |D(x) - D(x + sigma eps)|^2` with standard normal `eps`, lambda = 100 and sigma = 0.01 for
+images. Expanding D, `E_eps[(D(x + sigma eps) - D(x))^2] = sigma^2 |grad D(x)|^2 + O(sigma^4)`: divided by sigma^2 it
+estimates what R1 penalises, so that a weight keeps its meaning. The paper's numbers are `weight = 2 lambda sigma^2`.
+
+The estimate is noisy: for one image and one draw its standard deviation is sqrt(2) of its value. How well its gradient
+in the parameters agrees with R1's depends on the network. Without kinks (SiLU, GELU) it does, up to noise. With them
+(ReLU, leaky ReLU) it does not: where an activation's kink lies between x and x + sigma eps, the finite difference has a
+gradient that R1's, which looks at x alone, never sees, and it grows as 1 / sqrt(sigma).
+`python -m benchmarks.first_order_r1` shows both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from framework.errors import FrameworkError
+from framework.objectives.penalties import Discriminate, Evidence, Penalty
+
+
+def first_order_r1(
+    network_fn: Discriminate, images: Tensor, labels: Tensor | None = None, *, noise: Tensor, sigma: float
+) -> Tensor:
+    """`mean of (D(x + sigma eps) - D(x))^2 / sigma^2`, an estimate of `penalties.r1` from forward passes alone.
+
+    Exact in expectation when D is linear. When D is quadratic with Hessian H, it is too large by
+    `sigma^2 / 4 (tr(H)^2 + 2 |H|^2)`. Where a logit depends on the other images too (minibatch statistics), it measures
+    how a logit changes with all images, and R1 how all logits change with one image.
+
+    Args:
+        network_fn: the discriminator; it must treat equal images equally (an augmentation with the same draws).
+        images: (N, C, H, W).
+        labels: (N,) or None.
+        noise: standard normal (K, N, C, H, W), K draws per image; K + 1 forward passes.
+        sigma: length of the step, in the units of the images.
+    """
+    images = images.detach().to(torch.promote_types(images.dtype, torch.float32))
+    logits = network_fn(images, labels)
+    squares = [(network_fn(images + sigma * eps.to(images.dtype), labels) - logits).square().mean() for eps in noise]
+    return torch.stack(squares).mean() / sigma**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstOrderR1(Penalty):
+    """`weight / 2 * first_order_r1(...)` at real images: R1 for discriminators too large to be kept whole.
+
+    `R1` needs every parameter of the network on each process for as long as second derivatives are taken; this needs
+    `num_draws + 1` more forward passes and nothing else. `weight` is R1's gamma; with leaky ReLUs the gradient is
+    tens of times longer than R1's, so that a weight found for R1 is too large there.
+
+    Raises:
+        FrameworkError: a `sigma` that is not positive, or no draws.
+    """
+
+    sigma: float = 0.01
+    """Step in image units; images lie in [-1, 1]. Much smaller ones drown in fp32 rounding."""
+    num_draws: int = 1
+    """Noise images per image; the variance falls as one over their number."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.sigma) and self.sigma > 0):
+            raise FrameworkError(f"FirstOrderR1: sigma={self.sigma} must be a positive number")
+        if self.num_draws < 1:
+            raise FrameworkError(f"FirstOrderR1: num_draws={self.num_draws} must be at least 1")
+
+    needs_second_derivative: ClassVar[bool] = False
+
+    def value(self, evidence: Evidence) -> Tensor:
+        """Half the estimated mean squared gradient norm at real images."""
+        real = self._given(evidence.real, "real images")
+        draws = [evidence.draw.normal(f"first_order_r1/{k}", *real.shape[1:]) for k in range(self.num_draws)]
+        noise = torch.stack(draws)
+        return 0.5 * first_order_r1(evidence.judge, real, evidence.labels, noise=noise, sigma=self.sigma)

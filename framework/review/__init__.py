@@ -1,0 +1,6 @@
+"""One self-contained HTML page about one run, or about several side by side, made from their folders alone."""
+
+from framework.review.page import write_report
+from framework.review.run import Run, read_run
+
+__all__ = ["Run", "read_run", "write_report"]

@@ -1,0 +1,154 @@
+"""The page: one file that loads nothing, not even when it could (its own security policy forbids it)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from framework.errors import FrameworkError
+from framework.review import sections
+from framework.review.facts import header, title
+from framework.review.markup import Html, join, tag
+from framework.review.panels import charts
+from framework.review.pictures import BUDGET_BYTES, Strip, data_uri, encode, strip
+from framework.review.run import Run
+
+MAX_RUNS = 8  # as many colours as one can tell apart
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+def write_report(path: Path, runs: Sequence[Run]) -> Path:
+    """Write the page about `runs`, whole or not at all; an existing file is replaced.
+
+    Raises:
+        FrameworkError: more runs than can be told apart, or the file cannot be written.
+    """
+    text = render(list(runs))
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FrameworkError(f"--out {path}: cannot be written: {error.strerror}") from None
+    return path
+
+
+def render(runs: list[Run]) -> str:
+    """The page as text.
+
+    Raises:
+        FrameworkError: no run, or more than `MAX_RUNS`.
+    """
+    if not 1 <= len(runs) <= MAX_RUNS:
+        raise FrameworkError(f"a report shows 1 to {MAX_RUNS} runs, these are {len(runs)}: give fewer of them")
+    _tell_apart(runs)
+    figures, strips = _strips(runs)
+    drawn = charts(runs)
+    reals = _reals(runs)
+    num_bytes = sum(len(source) for one in strips for source in one.sources) + sum(len(source) for _, source in reals)
+    notes = [
+        tag("p", f"{run.name}: {note}" if len(runs) > 1 else note, class_="note") for run in runs for note in run.notes
+    ]
+    shown = [
+        sections.samples(figures, strips, reals, num_bytes=num_bytes * 3 // 4),
+        sections.evaluation(runs),
+        sections.health(runs),
+        sections.curves(drawn),
+        sections.checkpoints(runs),
+        sections.recipe(runs),
+    ]
+    body = tag(
+        "body",
+        header(runs),
+        tag("div", *notes, class_="notes") if notes else None,
+        _navigation(),
+        tag("main", *shown),
+        _footer(),
+        tag("dialog", tag("img", alt="enlarged grid"), id="large"),
+        _script_data(_data(runs, drawn, strips)),
+        tag("script", Html(_asset("report.js"))),
+    )
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"{title(runs)} · training report"),
+        tag("style", Html(_asset("report.css"))),
+    )
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _tell_apart(runs: list[Run]) -> None:
+    """Runs of one name take the name of their folder's folder as well."""
+    names = [run.name for run in runs]
+    for run in runs:
+        if names.count(run.name) > 1:
+            run.name = f"{run.folder.parent.name}/{run.folder.name}"
+
+
+def _strips(runs: list[Run]) -> tuple[list[dict[str, Any]], list[Strip]]:
+    keyed = [(number, run, key) for number, run in enumerate(runs) for key in run.sample_keys]
+    figures, strips = [], []
+    for number, run, key in keyed:
+        strips.append(strip(run.grids[key], budget_bytes=BUDGET_BYTES // len(keyed)))
+        name = run.name if len(runs) > 1 else "generated"
+        figures.append({"run": number, "caption": name if len(run.sample_keys) == 1 else f"{name} · {key}"})
+    return figures, strips
+
+
+def _reals(runs: list[Run]) -> list[tuple[str, str]]:
+    """One grid of real images per data set."""
+    found: dict[str, tuple[str, str]] = {}
+    for run in runs:
+        key = run.tags.get("framework.data_fingerprint", run.name)
+        if run.reals is None or key in found:
+            continue
+        try:
+            found[key] = (f"real images ({run.name})", data_uri(*encode(run.reals)))
+        except OSError as error:
+            run.notes.append(f"The grid of real images cannot be shown: {error}.")
+    return [("real images", source) for _, source in found.values()] if len(found) == 1 else list(found.values())
+
+
+def _data(runs: list[Run], drawn: list[dict[str, Any]], strips: list[Strip]) -> dict[str, Any]:
+    return {
+        "runs": [
+            {"name": run.name, "resumes": [launch.from_images for launch in run.launches if launch.from_images]}
+            for run in runs
+        ],
+        "charts": drawn,
+        # The last grid of each strip is in its <img> already.
+        "strips": [{"images": one.images, "sources": one.sources[:-1]} for one in strips],
+    }
+
+
+def _script_data(data: dict[str, Any]) -> Html:
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    # Inside <script> nothing is unescaped, and "</script>" in a name would end it.
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return tag("script", Html(text), type="application/json", id="data")
+
+
+def _navigation() -> Html:
+    names = ("samples", "evaluation", "health", "curves", "checkpoints", "recipe")
+    return tag("nav", *[tag("a", name.capitalize(), href=f"#{name}") for name in names])
+
+
+def _footer() -> Html:
+    from framework import __version__
+
+    made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return tag("footer", tag("p", join(f"Made on {made} by framework {__version__} from the run folders alone.")))
+
+
+def _asset(name: str) -> str:
+    return (files("framework.review") / "assets" / name).read_text(encoding="utf-8")

@@ -1,0 +1,261 @@
+"""A run folder as the report needs it: what journal, checkpoints and recipe say, as far as they can be read.
+
+Nothing here may fail on a damaged file: what is unreadable is left out and becomes a note on the page.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from framework.errors import FrameworkError
+from framework.tracking.kept import (
+    KeptCheckpoint,
+    Score,
+    checkpoint_paths,
+    missing_from,
+    read_checkpoint,
+    read_score_file,
+    score_from_chart,
+    scores_from,
+)
+from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
+from framework.tracking.records import JOURNAL_NAME, Record, read_journal
+
+RECIPE_NAME = "recipe.json"
+STATES = {"FINISHED": "finished", "KILLED": "stopped", "FAILED": "failed"}
+_REAL = "samples/real"
+
+
+@dataclass(kw_only=True)
+class Series:
+    """One metric over images seen; `nonfinite` are the clocks at which it was NaN or infinite."""
+
+    points: dict[int, float] = field(default_factory=dict)
+    nonfinite: list[int] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Launch:
+    """One start of the training command; `state` is empty while nothing was said about its end."""
+
+    number: int
+    started_ms: int
+    last_ms: int
+    host: str = ""
+    from_images: int = 0
+    state: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What a sentinel said at a clock; `state` is ok, warn or failing."""
+
+    images: int
+    sentinel: str
+    state: str
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(kw_only=True)
+class Run:
+    """All that the page shows of one run."""
+
+    folder: Path
+    name: str
+    state: str = "unknown"
+    recipe: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    experiment: str = ""
+    last_images: int = 0
+    launches: list[Launch] = field(default_factory=list)
+    series: dict[str, Series] = field(default_factory=lambda: defaultdict(Series))
+    grids: dict[str, dict[int, Path]] = field(default_factory=lambda: defaultdict(dict))
+    """Image key (`samples/ema`) -> images seen -> file."""
+    health: list[Health] = field(default_factory=list)
+    checkpoints: list[KeptCheckpoint] = field(default_factory=list)
+    deleted: list[int] = field(default_factory=list)
+    """Images of announced checkpoints that are no longer there."""
+    scores: dict[int, list[Score]] = field(default_factory=dict)
+    missing: dict[tuple[int, str], str] = field(default_factory=dict)
+    """(images, metric) -> why it could not be measured."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def total_images(self) -> int:
+        """Images the recipe trains for; 0 when unknown."""
+        images = self.recipe.get("images", 0)
+        return images if isinstance(images, int) else 0
+
+    @property
+    def active_seconds(self) -> float:
+        """Time spent in launches, pauses between them left out."""
+        return sum(launch.last_ms - launch.started_ms for launch in self.launches) / 1000
+
+    @property
+    def reals(self) -> Path | None:
+        """The grid of real images."""
+        found = self.grids.get(_REAL, {})
+        return found[max(found)] if found else None
+
+    @property
+    def sample_keys(self) -> list[str]:
+        """Keys of generated images, `samples/ema` first."""
+        return sorted((key for key in self.grids if key != _REAL), key=lambda key: (key != "samples/ema", key))
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        FrameworkError: it holds no journal.
+    """
+    folder = folder.resolve()
+    journal = folder / JOURNAL_NAME
+    if not journal.is_file():
+        raise FrameworkError(f"{folder} holds no {JOURNAL_NAME}: give the folder of a run (the one of --out)")
+    run = Run(folder=folder, name=folder.name)
+    _read_journal(run, journal)
+    _read_recipe(run)
+    _read_checkpoints(run)
+    run.state = _state(run)
+    return run
+
+
+def _read_journal(run: Run, journal: Path) -> None:
+    read_bytes = num_unreadable = 0
+    for end, record in read_journal(journal):
+        read_bytes = end
+        try:
+            _observe(run, record)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            num_unreadable += 1
+        if record["kind"] == "unreadable":
+            num_unreadable += 1
+    if rest := journal.stat().st_size - read_bytes:
+        run.notes.append(
+            f"The journal's last line is cut ({rest} bytes): a write under way, or a crash. All before it is shown."
+        )
+    if num_unreadable:
+        run.notes.append(f"{num_unreadable} damaged line(s) of the journal were passed over.")
+    if not run.launches:
+        run.notes.append("The journal has no start record: launches and duration are unknown.")
+
+
+def _observe(run: Run, record: Record) -> None:
+    kind, time_ms = record["kind"], int(record["time_ms"])
+    if kind == "start":
+        run.name, run.experiment = str(record["run_name"]), str(record["experiment"])
+        number = len(run.launches) + 1
+        run.launches.append(
+            Launch(number=number, started_ms=time_ms, last_ms=time_ms, host=str(record.get("host", "")))
+        )
+    elif kind == "metrics":
+        _observe_metrics(run, record)
+    elif kind == "image":
+        _observe_image(run, record)
+    elif kind in ("params", "tags"):
+        values = {str(name): str(value) for name, value in record["values"].items()}
+        (run.params if kind == "params" else run.tags).update(values)
+        if images := values.get("framework.checkpoint_images"):
+            run.deleted.append(int(images))
+    elif kind == "resumed":
+        run.launches[-1].from_images = int(record["images"])
+    elif kind == "evaluation":
+        _add_scores(run, int(record["images"]), scores_from(record["records"]))
+        run.missing |= {(int(record["images"]), name): why for name, why in missing_from(record["records"]).items()}
+    elif kind == "health":
+        run.health.append(_health(record))
+    elif kind == "dropped":
+        run.notes.append(f"{int(record['count'])} records were lost while the disk was full.")
+    elif kind == "end":
+        run.launches[-1].state = STATES.get(record["status"], "unknown")
+    # What evaluation adds to an ended run took no training time.
+    if run.launches and (kind == "end" or not run.launches[-1].state):
+        run.launches[-1].last_ms = max(run.launches[-1].last_ms, time_ms)
+
+
+def _observe_metrics(run: Run, record: Record) -> None:
+    images = int(record["images"])
+    values = {str(name): float(value) for name, value in record["values"].items()}
+    _add_scores(run, images, (score for name, value in values.items() if (score := score_from_chart(name, value))))
+    for name, value in values.items():
+        if math.isfinite(value):
+            run.series[name].points[images] = value
+        else:  # not from our tracker, which sets these apart
+            run.series[name].nonfinite.append(images)
+    for name in record.get("nonfinite", ()):
+        run.series[str(name)].nonfinite.append(images)
+    run.last_images = max(run.last_images, images)
+
+
+def _add_scores(run: Run, images: int, scores: Iterable[Score]) -> None:
+    """Take scores of a clock; of the same chart, the one that tells its whole protocol stays."""
+    held = {score.chart: score for score in run.scores.get(images, [])}
+    for score in scores:
+        before = held.get(score.chart)
+        if before is None or len(score.protocol or ()) >= len(before.protocol or ()):
+            held[score.chart] = score
+    if held:
+        run.scores[images] = list(held.values())
+
+
+def _observe_image(run: Run, record: Record) -> None:
+    path = (run.folder / str(record["file"])).resolve()
+    # A journal from elsewhere must not make the page show other files of this machine.
+    if not path.is_relative_to(run.folder):
+        run.notes.append(f"The image {record['file']!r} lies outside the run folder and is not shown.")
+        return
+    run.grids[str(record["key"])][int(record["images"])] = path
+    run.last_images = max(run.last_images, int(record["images"]))
+
+
+def _health(record: Record) -> Health:
+    state = str(record["state"])
+    if state not in ("ok", "warn", "failing"):
+        raise ValueError(f"{state!r} is no state of health")
+    texts = {name: str(record.get(name, "")) for name in ("reason", "remedy")}
+    return Health(images=int(record["images"]), sentinel=str(record["sentinel"]), state=state, **texts)
+
+
+def _read_recipe(run: Run) -> None:
+    file = run.folder / RECIPE_NAME
+    try:
+        content = json.loads(file.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("not a JSON object")
+        run.recipe = content
+    except (OSError, ValueError) as error:
+        run.notes.append(f"{RECIPE_NAME} cannot be read ({error}).")
+
+
+def _read_checkpoints(run: Run) -> None:
+    paths = checkpoint_paths(run.folder)
+    for images, path in paths.items():
+        try:
+            run.checkpoints.append(read_checkpoint(path))
+            records = read_score_file(path)
+            _add_scores(run, images, scores_from(records))
+            run.missing |= {(images, name): why for name, why in missing_from(records).items()}
+        except (ValueError, OSError) as error:
+            run.notes.append(f"Checkpoint {images}: {error}.")
+    run.deleted = sorted(set(run.deleted) - set(paths))
+
+
+def _state(run: Run) -> str:
+    try:
+        if writer_is_alive(run.folder / WRITER_LOCK_NAME):
+            return "running"
+    except OSError:  # a folder we may only read: its lock cannot be asked
+        run.notes.append("Whether the run is still going on cannot be told: its lock file may not be opened.")
+    if not run.launches:
+        return "unknown"
+    # A trainer that went away without a word was killed: out of memory, a lost node, SIGKILL.
+    return run.launches[-1].state or "failed"
