@@ -39,7 +39,8 @@ review: env  ## open MLflow on the run
 test: dev  ## run the tests
 ifeq ($(ARGS),)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/golden
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/unit --ignore tests/golden
 else
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 endif
