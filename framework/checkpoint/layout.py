@@ -7,7 +7,7 @@
         state-00001-of-00002.safetensors   everything else: weights, moments, buffers; cut as the engine cuts them
         state.safetensors.index.json
         recipe.json, ...                   documents
-        scores.json                        written later by evaluation; not covered by the manifest
+        scores.json, evaluation.json       written later by evaluation; not covered by the manifest
     <run>/checkpoints/<images>.superseded/ a later checkpoint from before the run went back (kept until you delete it)
     <run>/checkpoints/.<images>-...        hidden: being written (.tmp), replaced or deleted
 
@@ -31,7 +31,7 @@ from framework.checkpoint.errors import CheckpointError, explain
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-SCORES = "scores.json"
+SCORES, EVALUATION = "scores.json", "evaluation.json"
 ABORTED = "aborted"
 EMA_KINDS = frozenset({"ema", "ema_buffer"})
 
@@ -111,7 +111,7 @@ def reserve_file(rank: int) -> str:
 
 def check_document(name: str) -> None:
     """Raise `ValueError` unless `name` can stand beside the manifest."""
-    reserved = (MANIFEST, SCORES, *index_files())
+    reserved = (MANIFEST, SCORES, EVALUATION, *index_files())
     if not _DOCUMENT.fullmatch(name) or name in reserved or _PART.fullmatch(name):
         raise ValueError(f"document {name!r}: must be a plain, unreserved file name ending in .json")
 

@@ -59,7 +59,7 @@ def evaluate(
     records are kept in evaluation.json beside each checkpoint, and go to the run's journal and MLflow run.
 
     Args:
-        checkpoints: Checkpoint folders, run folders (their newest checkpoint) or runs:/<MLflow run id>.
+        checkpoints: Checkpoint folders, run folders (their newest checkpoint), runs:/<MLflow run> or models:/...
         metrics: Comma list, with counts: fid50k,kid,pr,dc,fid_by_class,is,ppl10k,lpips; fd, kd with other extractors.
         data: Real images for checkpoints: packed shards, or a folder of pictures.
         images: Images to judge instead of checkpoints: a folder of pictures, an .npz of framework sample, or shards.
@@ -80,7 +80,7 @@ def evaluate(
         cache_folder: Of real statistics and downloads; default ~/.cache/framework/evaluation.
         record: Keep records beside the checkpoint and in the run's journal.
         upload: Bring them to the run's MLflow store at once.
-        tracking_uri: MLflow store for runs:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
+        tracking_uri: MLflow store for runs:/... and models:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
         device: auto, cpu or cuda.
         json: Print JSON on stdout, and nothing else there.
     """

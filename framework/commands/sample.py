@@ -64,10 +64,6 @@ def sample(
     """
     columns, rows = parse_grid(grid)
     check(out, interpolate=interpolate, frames=frames, npz=npz, count=count, standing_statistics=standing_statistics)
-    if checkpoint.startswith("models:/"):
-        from framework.tracking.artifacts import download_checkpoint  # imports mlflow
-
-        checkpoint = str(download_checkpoint(checkpoint, tracking_uri=tracking_uri))
     loaded = load_generator(checkpoint, device=device, averaged=weights == "ema", tracking_uri=tracking_uri)
     loaded = replace(loaded, options=style_options(loaded.network, psi=psi, cutoff=cutoff, noise=noise))
     chosen = class_numbers(classes, loaded)

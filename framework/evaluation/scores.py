@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from framework.checkpoint.durable import read_json, write_json
+from framework.checkpoint.layout import EVALUATION
 from framework.checkpoint.retention import record_score
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.protocol import Record
 
-NAME = "evaluation.json"
 FORMAT = 1
 
 
@@ -31,7 +31,7 @@ def read_records(checkpoint: Path) -> dict[str, Record]:
     Raises:
         EvaluationError: the file is of another format or was changed. CheckpointError: it is damaged.
     """
-    path = checkpoint / NAME
+    path = checkpoint / EVALUATION
     if not path.exists():
         return {}
     data = read_json(path)
@@ -50,7 +50,7 @@ def write_records(checkpoint: Path, records: Iterable[Record]) -> None:
         return
     known = read_records(checkpoint) | {key_of(record): record for record in found}
     document = {key: record.to_json() for key, record in sorted(known.items())}
-    write_json(checkpoint / NAME, {"format": FORMAT, "records": document})
+    write_json(checkpoint / EVALUATION, {"format": FORMAT, "records": document})
     for record in found:
         assert record.value is not None
         record_score(checkpoint, key_of(record), record.value)

@@ -60,12 +60,12 @@ def load_generator(
     classes: Mapping[str, type[nn.Module]] | None = None,
     tracking_uri: str | None = None,
 ) -> LoadedGenerator:
-    """Load the generator of a checkpoint folder, a run folder (its newest valid checkpoint) or `runs:/<MLflow run id>`.
+    """Load the generator of a checkpoint folder, a run folder (its newest valid checkpoint) or an MLflow URI.
 
     Args:
         averaged: the moving average of the weights (EMA) instead of the last ones.
         classes: network classes from outside this package that may be built, by dotted name.
-        tracking_uri: MLflow store in which `runs:/...` is looked up.
+        tracking_uri: MLflow store in which `runs:/...` and `models:/...` are looked up.
 
     Raises:
         CheckpointError: nothing valid there. FrameworkError: the network class is unknown.
@@ -102,7 +102,7 @@ def _fill(network: nn.Module, checkpoint: Checkpoint, weights: str, buffers: str
 
 def _local(source: str | Path, tracking_uri: str | None) -> Path:
     text = str(source)
-    if text.startswith("runs:/"):
+    if text.startswith(("runs:/", "models:/")):
         from framework.tracking.artifacts import download_checkpoint  # imports mlflow
 
         return download_checkpoint(text, tracking_uri=tracking_uri)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from framework import Network
+from framework.checkpoint.layout import EVALUATION
 from framework.checkpoint.retention import read_scores
 from framework.errors import FrameworkError
 from framework.evaluation import offline
@@ -20,7 +21,7 @@ from framework.evaluation.figure import sweep_svg
 from framework.evaluation.metrics import Settings, parse_metrics
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.protocol import Record
-from framework.evaluation.scores import NAME, key_of, read_records
+from framework.evaluation.scores import key_of, read_records
 from framework.evaluation.sweep import Sweep, write_figure
 from framework.interop.folder import write_folder
 from framework.interop.load import Loaded
@@ -116,12 +117,12 @@ def test_a_run_in_training_gets_its_records_later(run: Path, real: str) -> None:
 def test_missing_is_not_kept(run: Path) -> None:
     records, _ = measure(run, None, "fd50")
     assert "real images" in str(records[0].missing)
-    assert not (run / "checkpoints" / "0" / NAME).exists()
+    assert not (run / "checkpoints" / "0" / EVALUATION).exists()
 
 
 def test_changed_records_are_refused(run: Path, real: str) -> None:
     measure(run, real, "fd50")
-    path = run / "checkpoints" / "0" / NAME
+    path = run / "checkpoints" / "0" / EVALUATION
     path.write_text(path.read_text().replace('"count": 50', '"count": 60'))
     with pytest.raises(EvaluationError, match="was changed"):
         measure(run, real, "fd50")
