@@ -27,7 +27,13 @@ def python(tmp_path: Path) -> Path:
 def start(python: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     kept = {"PATH": os.environ["PATH"], "PYTHON": str(python)}
     return subprocess.Popen(
-        [str(SCRIPT), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=kept | variables
+        [str(SCRIPT), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=kept | variables,
+        # The tests may run under nohup, and a shell cannot trap what was ignored when it began.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
 
