@@ -13,6 +13,7 @@ import pytest
 from tests.helpers.launch import ROOT
 
 SCRIPT = ROOT / "launch/torchrun/node.sh"
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 @pytest.fixture
@@ -32,9 +33,14 @@ def start(python: Path, *arguments: str, **variables: str) -> subprocess.Popen[s
         stderr=subprocess.STDOUT,
         text=True,
         env=kept | variables,
-        # The tests may run under nohup, and a shell cannot trap what was ignored when it began.
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        preexec_fn=_hear,
     )
+
+
+def _hear() -> None:
+    """The tests may run under nohup or in the background: a shell cannot trap what was ignored when it began."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def node(python: Path, *arguments: str, **variables: str) -> tuple[int, str]:
@@ -114,7 +120,7 @@ def test_statuses(python: Path, tmp_path: Path) -> None:
         assert "the same command continues" in text
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+@pytest.mark.parametrize("number", STOPS)
 def test_the_children_of_the_launcher_are_asked_to_stop(python: Path, tmp_path: Path, number: signal.Signals) -> None:
     """The launcher is not: it ends after them, with a status of its own."""
     # A launcher that restarts what has ended is asked itself: see below.
