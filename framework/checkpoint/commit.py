@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import threading
 import time
@@ -23,10 +22,10 @@ from framework.checkpoint.errors import CheckpointError
 from framework.checkpoint.layout import (
     ABORTED,
     MANIFEST,
+    failed_file,
     index_files,
     part_file,
     replaced_folder,
-    reserve_file,
     temporary_folder,
 )
 from framework.checkpoint.manifest import Manifest, parse_manifest
@@ -34,7 +33,6 @@ from framework.checkpoint.manifest import Manifest, parse_manifest
 _SHORTEST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 0.5
 _PATIENCE_AFTER_FAILURE_SECONDS = 30.0
-_RESERVED_BYTES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +70,6 @@ def open_folder(attempt: Attempt) -> None:
     attempt.temporary.mkdir(exist_ok=True)
     attempt.at("folder")
     _raise_if_aborted(attempt, os.listdir(attempt.temporary))
-    if attempt.rank != 0:
-        (attempt.temporary / reserve_file(attempt.rank)).write_bytes(b" " * _RESERVED_BYTES)
 
 
 def deliver(attempt: Attempt, part: Manifest) -> None:
@@ -92,6 +88,8 @@ def collect(attempt: Attempt, manifest: Manifest) -> None:
     for _ in _polls(attempt, timeout_seconds=attempt.timeout_seconds):
         visible = set(os.listdir(attempt.temporary))
         for rank in sorted(missing):
+            if failed_file(rank) in visible:
+                raise CheckpointError(f"checkpoint {attempt.images}: rank {rank} failed; its own log says why")
             part = _read_part(attempt, rank) if part_file(rank) in visible else None
             if part is not None:
                 manifest.add(part, source=f"rank {rank}")
@@ -120,7 +118,6 @@ def publish(attempt: Attempt, manifest: Manifest) -> None:
     attempt.at("manifest")
     for rank in range(1, attempt.world):
         (temporary / part_file(rank)).unlink()
-        (temporary / reserve_file(rank)).unlink(missing_ok=True)
     sync_folder(temporary)
     if attempt.final.exists():
         aside = replaced_folder(attempt.folder, images=attempt.images, token=attempt.token, sequence=attempt.sequence)
@@ -172,18 +169,11 @@ def abandon(attempt: Attempt, reason: str) -> None:
 
 
 def _confess(attempt: Attempt, reason: str) -> None:
-    """Tell rank 0 of the failure in space set aside before: what was freed here, another rank may have filled again."""
-    reserved, part = (attempt.temporary / name(attempt.rank) for name in (reserve_file, part_file))
-    if not reserved.exists():
-        write_json(part, {"error": reason})
-        return
-    while len(text := json.dumps({"error": reason}).encode()) > _RESERVED_BYTES:
-        reason = f"{reason[: len(reason) // 2]}..."
-    with open(reserved, "r+b") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(reserved, part)
+    """Tell rank 0 of the failure. What was freed here another rank may have filled; an empty file needs no room."""
+    try:
+        write_json(attempt.temporary / part_file(attempt.rank), {"error": reason})
+    except OSError:
+        (attempt.temporary / failed_file(attempt.rank)).touch()
 
 
 def aborted(attempt: Attempt) -> bool:

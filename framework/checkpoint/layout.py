@@ -104,9 +104,9 @@ def part_file(rank: int) -> str:
     return f"part-{rank:05d}.json"
 
 
-def reserve_file(rank: int) -> str:
-    """Name of the space that a rank sets aside in order to say that it failed, on a disk that has become full."""
-    return f".{part_file(rank)}.reserved"
+def failed_file(rank: int) -> str:
+    """Name of the empty file by which a rank says that it failed where the disk has no room for a reason."""
+    return f"failed-{rank:05d}"
 
 
 def check_document(name: str) -> None:

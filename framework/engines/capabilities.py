@@ -1,8 +1,8 @@
 """What the engines do and what they refuse, as data: the one place that `choose.check` looks at.
 
-Every combination of an engine, a penalty, a normalisation and a precision below trains on several processes as it does
-on one, except what `REFUSALS` names. `tests/parity/test_engine_capabilities.py` plays a covering part of the product,
-`python -m benchmarks.engine_matrix --capabilities` all of it, and prints it as a table.
+Every penalty and every normalisation below trains on every engine as on one process, except what `REFUSALS` names. The
+test `tests/parity/test_engine_capabilities.py` plays games that have each of them once; every penalty with every
+normalisation is a long run, `python -m benchmarks.engine_matrix --capabilities`, which prints tables.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ def checkpoints(out: Path) -> list[int]:
     return list_checkpoints(out / "checkpoints")
 
 
+@long
 def test_a_full_disk(small_disk: Path, undisturbed: Path, tmp_path: Path) -> None:
     """Full for one save: nothing is lost. Full for two: stopped with the reason, and the same command continues."""
     out = small_disk / "run"
