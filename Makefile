@@ -8,6 +8,9 @@ ARGS ?=
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 CONFIG ?= launch/accelerate/$(if $(filter 0,$(GPUS)),cpu_2,$(if $(filter 1,$(GPUS)),one_gpu,one_node)).yaml
 
+# It measures how long training waits for a server, so nothing else may run beside it.
+ALONE := tests/faults/test_tracking_faults.py
+
 .DEFAULT_GOAL := help
 .PHONY: help env dev train review test lint clean
 
@@ -39,8 +42,8 @@ review: env  ## open MLflow on the run
 test: dev  ## run the tests
 ifeq ($(ARGS),)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/golden
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/unit --ignore tests/golden
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/golden $(ALONE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/unit --ignore tests/golden --ignore $(ALONE)
 else
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 endif

@@ -2,9 +2,14 @@
 
 import asyncio
 import contextlib
-import socket
+import itertools
+import os
 import threading
 from types import TracebackType
+
+from framework.tracking.server import free_port
+
+_numbers = itertools.count()
 
 CHUNK_BYTES = 1 << 16
 
@@ -27,9 +32,8 @@ class FaultProxy:
         self._mode = mode
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        # Below the ports that the system gives to connections: it stays ours while nothing listens on it.
+        self.port = free_port(20_000 + (os.getpid() + 50 * next(_numbers)) % 10_000)
         self.url = f"http://127.0.0.1:{self.port}"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
