@@ -11,12 +11,13 @@ import hashlib
 import importlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from framework.errors import FrameworkError
+from framework.leaves import leaves
 from framework.recipe import Network, Recipe
 
 Json = Any
@@ -53,19 +54,6 @@ def differences(old: Json, new: Json) -> list[str]:
     before, after = dict(leaves(old)), dict(leaves(new))
     changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
     return [f"{path}: {before.get(path, '(absent)')} -> {after.get(path, '(absent)')}" for path in sorted(changed)]
-
-
-def leaves(document: Json, prefix: str = "") -> Iterator[tuple[str, Json]]:
-    """The scalar leaves of a JSON document as (dotted path, value)."""
-    if isinstance(document, Mapping):
-        items: list[tuple[str, Json]] = list(document.items())
-    elif isinstance(document, list):
-        items = [(str(index), value) for index, value in enumerate(document)]
-    else:
-        yield prefix, document
-        return
-    for key, value in items:
-        yield from leaves(value, f"{prefix}.{key}" if prefix else key)
 
 
 def network_from(description: Mapping[str, Json], *, classes: Mapping[str, type[nn.Module]] | None = None) -> nn.Module:

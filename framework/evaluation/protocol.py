@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import PIL
 import torch
 
 from framework.evaluation.errors import EvaluationError
+from framework.leaves import leaves
 
 FORMAT = 1
 """Of our own definitions: raised whenever one of them changes a number."""
@@ -84,7 +85,7 @@ class Protocol:
     def compared(self) -> dict[str, Any]:
         """What must be equal, flat: `extractor.input` -> value."""
         plain = json.loads(json.dumps(dataclasses.asdict(self)))
-        return {path: value for path, value in _leaves(plain) if path not in _NOT_COMPARED}
+        return {path: value for path, value in leaves(plain, lists=False) if path not in _NOT_COMPARED}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,11 +170,3 @@ def versions() -> dict[str, Any]:
         "numpy": np.__version__,
         "pillow": PIL.__version__,
     }
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from framework.leaves import leaves
 from framework.quantities import format_bytes
 from framework.review.facts import swatch, utc
 from framework.review.markup import Html, join, tag
@@ -12,8 +13,8 @@ from framework.review.panels import all_scores
 from framework.review.pictures import Strip
 from framework.review.run import Run
 from framework.tracking.kept import Score, best_of
+from framework.tracking.records import HEALTH_STATES
 
-_SEVERITY = {"ok": 0, "warn": 1, "failing": 2}
 _NONE = "–"
 
 
@@ -151,7 +152,7 @@ def recipe(runs: list[Run]) -> Html:
         for i, run in enumerate(runs)
         if "framework.command" in run.tags
     ]
-    found = [dict(leaves(run.recipe)) for run in runs]
+    found = [dict(_texts(run.recipe)) for run in runs]
     paths = sorted({path for one in found for path in one})
     differing = [path for path in paths if len({one.get(path, _NONE) for one in found}) > 1]
     whole = _leaf_table(runs, found, paths, marked=set(differing))
@@ -166,12 +167,10 @@ def recipe(runs: list[Run]) -> Html:
     return section("recipe", "Recipe", *commands, top, all_of_them)
 
 
-def leaves(document: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """(dotted path, text) of every scalar in a JSON document."""
-    if isinstance(document, dict | list) and document:
-        items = document.items() if isinstance(document, dict) else enumerate(document)
-        return [leaf for key, value in items for leaf in leaves(value, f"{prefix}.{key}" if prefix else str(key))]
-    return [(prefix, document if isinstance(document, str) else json.dumps(document))]
+def _texts(document: Any) -> list[tuple[str, str]]:
+    """(dotted path, text) of every value in a JSON document."""
+    found = leaves(document, empty=True)
+    return [(path, value if isinstance(value, str) else json.dumps(value)) for path, value in found]
 
 
 def _run_heads(runs: list[Run]) -> list[Html]:
@@ -196,7 +195,7 @@ def _score_cells(run: Run, chart: str, best: tuple[int, Score] | None, *, alone:
 def _protocol(score: Score) -> Html:
     if score.protocol is None:
         return tag("span", "not recorded", class_="none")
-    pairs = [tag("tr", tag("th", path, scope="row"), tag("td", text)) for path, text in leaves(dict(score.protocol))]
+    pairs = [tag("tr", tag("th", path, scope="row"), tag("td", text)) for path, text in _texts(score.protocol)]
     return tag("details", tag("summary", tag("code", score.protocol_id)), tag("table", *pairs, class_="leaves"))
 
 
@@ -212,7 +211,7 @@ def _health_of(number: int, run: Run, *, several: bool) -> Html:
         words = [f"{key.removeprefix('health/').replace('_', ' ')}: {value:g}" for key, value in counted.items()]
         text = f"No sentinel has reported. Counters: {', '.join(words)}." if words else "No sentinel has reported."
         return join(name, tag("p", text, class_="none"))
-    ordered = sorted(last.values(), key=lambda event: (-_SEVERITY[event.state], event.sentinel))
+    ordered = sorted(last.values(), key=lambda event: (-HEALTH_STATES.index(event.state), event.sentinel))
     cards = [
         tag("li", tag("span", event.state, class_=f"state {event.state}"), tag("b", event.sentinel),
             tag("span", f"at {event.images:,}", class_="aside"), tag("p", event.reason) if event.reason else None,

@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Mapping
 
+from framework.leaves import leaves
 from framework.tracking.records import JournalState, Record
 from framework.tracking.uri import redact
 
@@ -29,15 +30,12 @@ def start_fields(state: JournalState, *, experiment: str, run_name: str, uri: st
     }
 
 
-def flat_params(values: Mapping[str, object], *, prefix: str = "") -> dict[str, str]:
+def flat_params(values: Mapping[str, object]) -> dict[str, str]:
     """Return nested parameters under dotted names, as text."""
     flat: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flat_params(value, prefix=f"{prefix}{name}.")
-        else:
-            text = json.dumps(value, default=str) if isinstance(value, (list, tuple)) else str(value)
-            flat[prefix + name] = text[:MAX_PARAM_LENGTH]
+    for name, value in leaves(values, lists=False):
+        text = json.dumps(value, default=str) if isinstance(value, (list, tuple)) else str(value)
+        flat[name] = text[:MAX_PARAM_LENGTH]
     return flat
 
 

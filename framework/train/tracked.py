@@ -14,8 +14,9 @@ from torch import distributed
 
 from framework.checkpoint import Checkpoint
 from framework.data.stream import Stream
-from framework.describe import describe, leaves, science_hash
+from framework.describe import describe, science_hash
 from framework.errors import FrameworkError
+from framework.leaves import leaves
 from framework.recipe import Recipe
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.load import load_generator
