@@ -6,12 +6,9 @@ number of runs may write and read at once. Safetensors: nothing is unpickled. A 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from framework.atomic import replacing
 from framework.evaluation.collective import from_main
 from framework.evaluation.extract import Extract, Needs, extract
 from framework.evaluation.extractors.base import Extractor
@@ -67,22 +65,12 @@ def read(path: Path) -> dict[str, Tensor] | None:
 
 def write(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
     """Write atomically. A full disk costs the cache and not the evaluation: it is said and passed over."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    contiguous = {name: value.contiguous() for name, value in tensors.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: value.contiguous() for name, value in tensors.items()},
-            temporary,
-            metadata={"about": json.dumps(about)},
-        )
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(contiguous, temporary, metadata={"about": json.dumps(about)})
     except (OSError, SafetensorError) as error:
         log.warning("%s could not be written (%s): the statistics will be computed again next time", path, error)
-    finally:
-        with contextlib.suppress(OSError):  # the folder itself may not be there
-            temporary.unlink(missing_ok=True)
 
 
 def _identity(images: ImageSet, extractor: Extractor) -> dict[str, Any]:

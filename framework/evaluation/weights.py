@@ -5,15 +5,14 @@ A downloaded file must have the checksum in its published name. Whatever the for
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from framework.atomic import replacing
+from framework.data import sources
 from framework.data.fetch import FetchOptions, fetch
 from framework.data.manifest import file_sha256
 from framework.errors import FrameworkError
@@ -37,8 +36,8 @@ class Weights:
 
 
 def default_cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/framework/evaluation`, or the same under `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "framework" / "evaluation"
+    """`$XDG_CACHE_HOME/framework/evaluation`, or the same under `~/.cache`: beside the shards."""
+    return sources.default_cache_folder().with_name("evaluation")
 
 
 def load_weights(path: Path, *, containing: str) -> Weights:
@@ -106,18 +105,12 @@ def downloaded(url: str, *, folder: Path, options: FetchOptions = _PATIENCE) -> 
             return None
         return f"{num_bytes} bytes with sha256 {sha256[:16]}..., it must begin with {promised}"
 
-    temporary = folder / f".{name}.{secrets.token_hex(6)}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(target) as temporary, temporary.open("wb") as file:
             fetch(url, file, options=options, check=check)
-        os.replace(temporary, target)
     except (FrameworkError, OSError) as error:
         raise MissingError(
             f"the Inception weights are not here and could not be fetched ({error}); fetch {url} where there is a "
             "network and pass the file with --extractor-weights"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):  # the folder itself may not be there
-            temporary.unlink(missing_ok=True)
     return target

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from framework.atomic import replacing
 from framework.errors import FrameworkError
 from framework.review import sections
 from framework.review.facts import header, title
@@ -29,11 +29,9 @@ def write_report(path: Path, runs: Sequence[Run]) -> Path:
         FrameworkError: more runs than can be told apart, or the file cannot be written.
     """
     text = render(list(runs))
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise FrameworkError(f"--out {path}: cannot be written: {error.strerror}") from None
     return path
