@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.distributed as dist
@@ -44,12 +45,18 @@ def from_main(session: Session, tensors: Mapping[str, Tensor] | None) -> dict[st
     return received
 
 
-def agree(session: Session, error: FrameworkError | OSError | None, *, doing: str) -> None:
-    """Raise on every rank when one of them has failed: the others would wait for it in a collective for ever.
+@contextlib.contextmanager
+def together(session: Session, *, doing: str) -> Iterator[None]:
+    """Fail on every rank when the block fails on one: the others would wait for it in a collective for ever.
 
     Raises:
         FrameworkError, OSError: this rank's own error. EvaluationError: another rank's.
     """
+    error: FrameworkError | OSError | None = None
+    try:
+        yield
+    except (FrameworkError, OSError) as problem:
+        error = problem
     failed = session.sum_over_ranks(float(error is not None))
     if error is not None:
         raise error

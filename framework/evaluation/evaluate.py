@@ -18,6 +18,7 @@ from torch import Tensor
 from framework.evaluation.collective import summed
 from framework.evaluation.errors import MissingError
 from framework.evaluation.extract import Extract, Needs, extract
+from framework.evaluation.extractors.base import lent
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import ImageSet
 from framework.evaluation.inception_score import inception_score
@@ -204,13 +205,11 @@ class _Work:
     def perceptual(self, metric: Metric) -> Measured:
         lpips, count = self.question.tools.lpips, self.question.count(metric)
         assert lpips is not None
-        network, images = lpips.network.to(self.session.device), self.question.images
-        try:
+        network, images = lpips.network, self.question.images
+        with lent(network, self.session.device):
             if metric.kind == "ppl":
                 epsilon = self.question.settings.path_epsilon
                 mean, std = path_length(images, network, count=count, epsilon=epsilon, session=self.session)
             else:
                 mean, std = diversity(images, network, count=count, session=self.session)
-        finally:  # the device's memory is training's
-            network.to("cpu")
         return Measured(value=mean, details={"std": std})

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from framework.errors import FrameworkError
-from framework.evaluation.collective import agree, summed
+from framework.evaluation.collective import summed, together
 from framework.evaluation.errors import MissingError
-from framework.evaluation.extractors.base import Extractor
+from framework.evaluation.extractors.base import Extractor, lent
 from framework.evaluation.images import ImageSet
 from framework.evaluation.moments import Moments
 from framework.runtime.session import Session
@@ -68,17 +67,13 @@ def extract(images: ImageSet, extractor: Extractor, needs: Needs, *, session: Se
     Raises:
         FrameworkError: an image cannot be read, on any rank.
     """
-    found, error = _Shares(extractor, needs, images.classes, session), None
+    found = _Shares(extractor, needs, images.classes, session)
     if needs.count == 0:
         return Extract()
-    try:
-        with extractor.on(session.device):
-            for part in images.parts(count=needs.count, rank=session.rank, world=session.world):
-                features, logits = extractor(part.images.to(session.device))
-                found.add(part.start, features, logits, part.labels)
-    except (FrameworkError, OSError) as problem:
-        error = problem
-    agree(session, error, doing="to read their images")
+    with together(session, doing="to read their images"), lent(extractor.network, session.device):
+        for part in images.parts(count=needs.count, rank=session.rank, world=session.world):
+            features, logits = extractor(part.images.to(session.device))
+            found.add(part.start, features, logits, part.labels)
     return found.over_ranks()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from framework.evaluation.images import BATCH_SIZE, Part, batch_ranges
+from framework.evaluation.images import BATCH_SIZE, Part, even_batch_ranges
 from framework.networks import latent_size
 from framework.runtime.seeding import Draws, derive
 from framework.sampling.generate import generate
@@ -67,13 +67,10 @@ class GeneratedImages:
         return replace(self, count=count, pairs=True)
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """See `ImageSet`. Every rank runs the network equally often: sharded engines communicate in their forward."""
-        mine = list(batch_ranges(count, rank=rank, world=world))
-        rounds = len(list(batch_ranges(count, rank=0, world=world)))
-        for turn in range(rounds):
-            positions = mine[turn] if turn < len(mine) else range(1)
+        """See `ImageSet`."""
+        for positions, mine in even_batch_ranges(count, rank=rank, world=world):
             images = self.draw(self.latents(positions), self.labels(positions))
-            if turn < len(mine):
+            if mine:
                 yield Part(positions.start, images, self.labels_or_zero(positions))
 
     def draw(self, z: Tensor, labels: Tensor | None) -> Tensor:

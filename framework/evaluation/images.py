@@ -67,6 +67,17 @@ def batch_ranges(count: int, *, rank: int, world: int, batch_size: int = BATCH_S
         yield range(start, min(start + batch_size, count))
 
 
+def even_batch_ranges(count: int, *, rank: int, world: int) -> Iterator[tuple[range, bool]]:
+    """As `batch_ranges`, and equally many on every rank: (positions, whether they are this rank's to keep).
+
+    For generators: sharded engines communicate in their forward, so every rank must run the network equally often.
+    """
+    mine = batch_ranges(count, rank=rank, world=world)
+    for _ in batch_ranges(count, rank=0, world=world):
+        positions = next(mine, None)
+        yield positions or range(1), positions is not None
+
+
 def open_images(location: str | Path, *, resolution: int | None = None, classes: int | None = None) -> ImageSet:
     """The images at a location: a folder of pictures, an `.npz` of `framework sample --npz`, or shards.
 
@@ -160,7 +171,10 @@ class ShardImages:
 
     endless = False
 
-    def __init__(self, location: str, *, resolution: int | None = None, classes: int | None = None) -> None:
+    def __init__(
+        self, location: str, *, resolution: int | None = None, classes: int | None = None, **cache: Any
+    ) -> None:
+        """Open it; `cache` holds `open_stream`'s arguments about remote shards."""
         if resolution is None or classes is None:
             largest = max(report_on(location, num_keys=0), key=lambda report: report["resolution"])
             resolution = resolution or int(largest["resolution"])
@@ -173,6 +187,7 @@ class ShardImages:
             seed=_ORDER_SEED,
             workers=1,
             worker_kind="thread",
+            **cache,
         )
         self._resolution, self.classes, self.count = resolution, classes, self._stream.count
 

@@ -16,9 +16,6 @@ from framework.tracking.journal import Journal
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.records import JOURNAL_NAME, last_start, read_journal
 
-EVALUATION = "evaluation"
-"""Kind of the journal record that holds whole records; their values are in a `metrics` record beside it."""
-
 
 def run_of(path: Path) -> Path | None:
     """The run folder of a checkpoint, or of a run; None when there is no journal."""
@@ -61,7 +58,7 @@ def write_to_run(checkpoint: Path, records: Sequence[Record], *, images: int) ->
     journal = Journal(run)
     try:
         journal.write("metrics", {"images": images, "values": {name: record.value for name, record in new.items()}})
-        journal.write(EVALUATION, {"images": images, "records": {r.name: r.to_json() for r in new.values()}})
+        journal.write("evaluation", {"images": images, "records": {r.name: r.to_json() for r in new.values()}})
         tags = {f"framework.protocol.{key_of(r)}": json.dumps(r.protocol.to_json()) for r in new.values()}
         journal.write("tags", {"values": tags})
         journal.sync()

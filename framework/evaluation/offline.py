@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from framework.errors import FrameworkError
-from framework.evaluation.collective import agree
+from framework.evaluation.collective import together
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import ImageSet, ShardImages, open_images
@@ -64,14 +63,9 @@ def evaluate_checkpoint(
     Raises:
         FrameworkError: the checkpoint or the data cannot be read, on any rank.
     """
-    loaded, error = None, None
-    try:
+    with together(session, doing=f"to load {checkpoint}"):
         device = str(session.device)
         loaded = load_generator(checkpoint, device=device, averaged=sampling.averaged, tracking_uri=tracking_uri)
-    except (FrameworkError, OSError) as problem:
-        error = problem
-    agree(session, error, doing=f"to load {checkpoint}")
-    assert loaded is not None
     images = generated(loaded, sampling)
     reference = None if real is None else _reference(real, images)
     if isinstance(reference, ShardImages) and len(reference.label_counts) == images.classes:
@@ -96,26 +90,20 @@ def evaluate_checkpoint(
     if todo:
         measured = evaluate(images, reference, metrics=todo, cache_folder=cache_folder, subject=subject, **common)
     records = [r for metric in metrics for r in done.get(metric) or _of(metric, measured, planned)]
-    note, error = None, None
-    try:
+    note = None
+    with together(session, doing="to keep the records"):
         if record and session.is_main:
             write_records(loaded.path, measured)
             note = write_to_run(loaded.path, records, images=loaded.images)
-    except (FrameworkError, OSError) as problem:
-        error = problem
-    agree(session, error, doing="to keep the records")
     return records, [note] if note else []
 
 
 def _known(checkpoint: Path, session: Session) -> dict[str, Record]:
     """The records beside a checkpoint as rank 0 sees them: the ranks must agree on what is left to do."""
-    error, text = None, ""
-    try:
+    text = ""
+    with together(session, doing=f"to read the records of {checkpoint}"):
         if session.is_main:
             text = json.dumps({key: [r.name, r.to_json()] for key, r in read_records(checkpoint).items()})
-    except FrameworkError as problem:
-        error = problem
-    agree(session, error, doing=f"to read the records of {checkpoint}")
     told = json.loads(session.broadcast_text(text))
     return {key: Record.from_json(name, data) for key, (name, data) in told.items()}
 

@@ -12,7 +12,7 @@ from framework.evaluation.errors import MissingError
 from framework.evaluation.extractors.base import plain_float32
 from framework.evaluation.extractors.lpips import Lpips
 from framework.evaluation.generated import GeneratedImages
-from framework.evaluation.images import ImageSet, batch_ranges
+from framework.evaluation.images import ImageSet, even_batch_ranges
 from framework.runtime.session import Session
 
 PATH_SIDE = 64
@@ -30,15 +30,13 @@ def path_length(images: ImageSet, lpips: Lpips, *, count: int, epsilon: float, s
     if not isinstance(images, GeneratedImages):
         raise MissingError("a path length walks through a generator's latents: give a checkpoint")
     distances = torch.zeros(count, dtype=torch.float64)
-    ranges = list(batch_ranges(count, rank=session.rank, world=session.world))
-    for turn in range(len(list(batch_ranges(count, rank=0, world=session.world)))):
-        positions = ranges[turn] if turn < len(ranges) else range(1)  # sharded generators draw together
+    for positions, mine in even_batch_ranges(count, rank=session.rank, world=session.world):
         start, towards = (images.latents(positions, purpose=f"evaluation/path/{end}") for end in (0, 1))
         labels = images.labels(positions)
         both = images.draw(
             torch.cat([start, torch.lerp(start, towards, epsilon)]), None if labels is None else labels.repeat(2)
         )
-        if turn < len(ranges):
+        if mine:
             a, b = _resized(both, session, side=PATH_SIDE).chunk(2)
             distances[positions.start : positions.stop] = (_distances(lpips, a, b) / epsilon**2).double().cpu()
     kept = summed(session, distances).numpy()

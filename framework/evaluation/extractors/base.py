@@ -47,20 +47,21 @@ class Extractor:
         """Whether its Frechet distance may be called FID."""
         return self.identity.name == INCEPTION
 
-    @contextlib.contextmanager
-    def on(self, device: torch.device) -> Iterator[Extractor]:
-        """On a device for a while; afterwards back on the host, so that training has the device's memory."""
-        self.network.to(device)
-        try:
-            yield self
-        finally:
-            self.network.to("cpu")
-
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features and logits of uint8 images (N, 3, H, W), on the network's device."""
         with plain_float32(images.device):
             return self.network(images)
+
+
+@contextlib.contextmanager
+def lent(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """The network on a device for a while; afterwards back on the host, so that training has the device's memory."""
+    network.to(device)
+    try:
+        yield
+    finally:
+        network.to("cpu")
 
 
 @contextlib.contextmanager
