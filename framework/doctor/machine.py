@@ -18,7 +18,6 @@ from framework.quantities import format_bytes
 
 SHOWN = ("torch", "accelerate", "deepspeed", "webdataset", "safetensors", "mlflow")
 _OLDEST_PYTHON = (3, 11)
-_ROOT = Path("/")
 GIB = 1 << 30
 
 

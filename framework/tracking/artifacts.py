@@ -20,7 +20,6 @@ from framework.tracking.uri import move_credentials, redact
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SCHEMES = ("runs:/", "models:/")
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 
 
