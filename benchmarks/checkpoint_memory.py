@@ -10,18 +10,16 @@ share of the state, in CPU memory while it is written, and one tensor, when aver
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.report import command_line, show
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.engines.averaging import Average
 from framework.engines.choose import build_engine
@@ -96,21 +94,16 @@ def measure(engine: EngineName, folder: str) -> dict[str, Any]:
 
 def main() -> None:
     """Print the table, or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
     rows = []
-    as_json = parser.parse_args().json
+    as_json = command_line(__doc__).parse_args().json
     for engine in ENGINES:
         with tempfile.TemporaryDirectory() as folder:
             rows.append(measure(engine, folder))
-    if as_json:
-        print(json.dumps({"checkpoint_memory": rows}, indent=1))
-        return
     table = Table("engine", "whole state", "share of a rank", "first save", "second save", "load", "largest tensor")
     for row in rows:
         names = ("whole_state", "share", "save_1", "save_2", "load", "largest_tensor")
         table.add_row(row["engine"], *(format_bytes(row[name]) for name in names))
-    Console().print(table)
+    show({"checkpoint_memory": rows}, table, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Medians of `REPEATS` on the slower process; what counts is the ratio of two time
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import statistics
@@ -20,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from benchmarks.report import command_line
 from framework.checkpoint.snapshot import Staging, take_snapshot
 from framework.networks import sagan
 from framework.recipe import Network
@@ -70,9 +70,7 @@ def _median(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
-    as_json = parser.parse_args().json
+    as_json = command_line(__doc__).parse_args().json
     results = run_ranks(measure, 2, timeout_seconds=600.0)
     check, snapshot = (max(float(found["seconds"][place]) for found in results) for place in (0, 1))
     figures = {

@@ -14,19 +14,15 @@ and images of both generators.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.report import command_line, quiet_stdout, show
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.recipe import Recipe
 from tests.helpers.families import FAMILIES
@@ -206,34 +202,15 @@ def tail(results: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: v[-rows(v) :] if k.startswith("scores/") else v for k, v in results.items()}
 
 
-@contextlib.contextmanager
-def quiet_stdout() -> Iterator[None]:
-    """What DeepSpeed prints in the processes started here goes to stderr, so that stdout holds the report alone."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
+    parser = command_line(__doc__)
     parser.add_argument("--steps", type=int, help="of the comparison with one process, and nothing else")
     parser.add_argument("--capabilities", action="store_true", help="every penalty and normalisation, and nothing else")
     arguments = parser.parse_args()
     with quiet_stdout():
         report = _report(arguments)
-    if arguments.json:
-        print(json.dumps(report, indent=1))
-        return
-    console = Console(width=150)
-    for table in _tables(report):
-        console.print(table)
+    show(report, *_tables(report), as_json=arguments.json, width=150)
 
 
 def _report(arguments: argparse.Namespace) -> dict[str, Any]:

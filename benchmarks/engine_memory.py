@@ -10,17 +10,14 @@ the most of each kind at any layer of a step. In units of what one process holds
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.engine_matrix import quiet_stdout
+from benchmarks.report import command_line, quiet_stdout, show
 from framework import R1, Adam, Alternating, Averaging, Network, NonSaturating, PathLength, Player, Recipe, Shards
 from framework.networks import stylegan2
 from tests.helpers.held import Peak, gradient_bytes, held, peak_resident_bytes, unexplained
@@ -146,15 +143,11 @@ def table(*, world: int = 2, small: bool = False) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
+    parser = command_line(__doc__)
     parser.add_argument("--world", type=int, default=2, help="processes")
     arguments = parser.parse_args()
     with quiet_stdout():
         rows = table(world=arguments.world)
-    if arguments.json:
-        print(json.dumps(rows, indent=1))
-        return
     shown = Table(
         "", *ENGINES, title=f"MiB per process, and units of one process (promised), {arguments.world} processes"
     )
@@ -162,7 +155,7 @@ def main() -> None:
         shown.add_row(
             f"{kind}, {moment}", *(_cell(row) for row in rows if (row["moment"], row["kind"]) == (moment, kind))
         )
-    Console(width=150).print(shown)
+    show(rows, shown, as_json=arguments.json, width=150)
 
 
 def _cell(row: dict[str, Any]) -> str:

@@ -11,18 +11,15 @@ augmentation ask for; they are the same on every engine.
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import replace
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.engine_matrix import quiet_stdout
 from benchmarks.engine_memory import ENGINES, large, num_parameters
+from benchmarks.report import command_line, quiet_stdout, show
 from framework import R1, Alternating, Hinge, Network, Recipe
 from framework.networks import sagan, stylegan2
 from tests.helpers.play import small_recipe, start, synthetic
@@ -139,15 +136,11 @@ def table(*, world: int = 2) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
+    parser = command_line(__doc__)
     parser.add_argument("--world", type=int, default=2, help="processes")
     arguments = parser.parse_args()
     with quiet_stdout():
         rows = table(world=arguments.world)
-    if arguments.json:
-        print(json.dumps(rows, indent=1))
-        return
     titles = (
         "game",
         "engine",
@@ -168,7 +161,7 @@ def main() -> None:
         ratio = f"{row['of_least']:.3f}" if "of_least" in row else ""
         names = [row[name] for name in ("game", "engine", "step", "turn")]
         shown.add_row(*names, *cells, ratio, f"{statistics / 1000:.1f}", str(row["calls"]))
-    Console(width=150).print(shown)
+    show(rows, shown, as_json=arguments.json, width=150)
 
 
 if __name__ == "__main__":

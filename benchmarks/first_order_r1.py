@@ -12,17 +12,15 @@ out as far as it does and bias remains.
 
 from __future__ import annotations
 
-import argparse
-import json
 from itertools import pairwise
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.report import command_line, show
 from framework.networks import stylegan2
 from framework.objectives.first_order import first_order_r1
 from framework.objectives.penalties import r1
@@ -132,13 +130,8 @@ def rows() -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__).parse_args()
     report = rows()
-    if arguments.json:
-        print(json.dumps(report, indent=1))
-        return
     titles = (
         "network",
         "sigma",
@@ -154,7 +147,7 @@ def main() -> None:
     for row in report:
         names = ("value_mean", "value_std", "cosine", "length", "cosine_of_mean", "length_of_mean")
         table.add_row(row["network"], str(row["sigma"]), str(row["num_draws"]), *(f"{row[name]:.3f}" for name in names))
-    Console(width=120).print(table)
+    show(report, table, as_json=arguments.json, width=120)
 
 
 if __name__ == "__main__":
