@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from framework.checkpoint import Checkpoint, list_checkpoints
-from framework.data.pack import pack
 from framework.quantities import format_count, parse_count
 from framework.train.audit import consumed, keys_hash
 from tests.helpers.cluster import ClusterLaunch, elastic
-from tests.helpers.launch import ROOT, environment, run, tensors
+from tests.helpers.launch import ROOT, environment, largest_difference, run
 from tests.helpers.nodes import Nodes, missing, nodes
 
 pytestmark = [
@@ -38,14 +37,6 @@ ROUNDING = 1e-5
 """Between worlds, fp32 players without kinks, some tens of steps: see docs/decisions/006-worlds-and-rounding.md."""
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The vendored images at 8 x 8."""
-    out = tmp_path_factory.mktemp("data") / "fashion8"
-    pack(ROOT / "recipes/data/fashion_mnist", out, resolution=8, resize_filter="box", progress=False)
-    return out
-
-
 @pytest.fixture
 def two() -> Iterator[Nodes]:
     with nodes(2) as made:
@@ -53,19 +44,9 @@ def two() -> Iterator[Nodes]:
 
 
 def flags(data: Path, out: Path, *, images: int) -> list[str]:
-    every = ["--save-every-images", str(SAVE_EVERY), "--log-every-images", str(BATCH), "--keep-last", "100"]
-    return [
-        "--data",
-        str(data),
-        "--images",
-        str(images),
-        *every,
-        "--record-keys",
-        "--tracking",
-        "none",
-        "--out",
-        str(out),
-    ]
+    where = ["--data", str(data), "--out", str(out), "--record-keys", "--tracking", "none", "--keep-last", "100"]
+    every = ["--save-every-images", str(SAVE_EVERY), "--log-every-images", str(BATCH)]
+    return [*where, "--images", str(images), *every]
 
 
 def clock(pattern: str, text: str) -> int:
@@ -81,15 +62,14 @@ def compare(expected: Path, found: Path, *, images: int) -> float:
     )
     assert audits[0] == audits[1]
     assert sorted(audits[1]) == list(range(images))
-    left, right = (tensors(out / "checkpoints" / str(images)) for out in (expected, found))
-    return max(float((left[key].double() - right[key].double()).abs().max()) for key in left)
+    return largest_difference(*(out / "checkpoints" / str(images) for out in (expected, found)))
 
 
-def test_a_lost_node_is_done_without_and_taken_back(two: Nodes, data: Path, tmp_path: Path) -> None:
+def test_a_lost_node_is_done_without_and_taken_back(two: Nodes, tiny_data: Path, tmp_path: Path) -> None:
     images = 9_600
     straight, out = tmp_path / "straight", tmp_path / "run"
-    run(UNNORMALISED, *flags(data, straight, images=images), log=tmp_path / "straight.log")
-    program = [str(UNNORMALISED), *flags(data, out, images=images)]
+    run(UNNORMALISED, *flags(tiny_data, straight, images=images), log=tmp_path / "straight.log")
+    program = [str(UNNORMALISED), *flags(tiny_data, out, images=images)]
     everywhere = dict.fromkeys((0, 1), PACE)
     with ClusterLaunch(two, elastic, program, folder=tmp_path / "logs", extra=everywhere) as launch:
         launch.until("720/9,600")
@@ -123,12 +103,12 @@ def test_a_lost_node_is_done_without_and_taken_back(two: Nodes, data: Path, tmp_
         assert last.record["cut"] == {"world": 2, "micro_batches": 1}
 
 
-def test_a_node_that_does_not_say_goodbye(two: Nodes, data: Path, tmp_path: Path) -> None:
+def test_a_node_that_does_not_say_goodbye(two: Nodes, tiny_data: Path, tmp_path: Path) -> None:
     """Its power goes: no connection is closed, so nothing but the watchdog (`--stall-seconds`) notices."""
     images, stall_seconds = 1_600, 15
     straight, out = tmp_path / "straight", tmp_path / "run"
-    run(UNNORMALISED, *flags(data, straight, images=images), log=tmp_path / "straight.log")
-    program = [str(UNNORMALISED), *flags(data, out, images=images), "--stall-seconds", str(stall_seconds)]
+    run(UNNORMALISED, *flags(tiny_data, straight, images=images), log=tmp_path / "straight.log")
+    program = [str(UNNORMALISED), *flags(tiny_data, out, images=images), "--stall-seconds", str(stall_seconds)]
     slow = {"FRAMEWORK_TEST_STEP_SECONDS": "0.1"}
     with ClusterLaunch(two, elastic, program, folder=tmp_path / "logs", extra=dict.fromkeys((0, 1), slow)) as launch:
         launch.until("720/1,600")
@@ -147,12 +127,12 @@ def test_a_node_that_does_not_say_goodbye(two: Nodes, data: Path, tmp_path: Path
     assert difference <= ROUNDING
 
 
-def test_batch_statistics_are_not_cut_to_save_memory(two: Nodes, data: Path, tmp_path: Path) -> None:
+def test_batch_statistics_are_not_cut_to_save_memory(two: Nodes, tiny_data: Path, tmp_path: Path) -> None:
     """A batch norm normalises over a global micro-batch: the survivor takes the whole batch at once, and says so."""
     images = 480
     straight, out = tmp_path / "straight", tmp_path / "run"
-    run(PACED_SMOOTH, *flags(data, straight, images=images), log=tmp_path / "straight.log")
-    program = [str(PACED_SMOOTH), *flags(data, out, images=images)]
+    run(PACED_SMOOTH, *flags(tiny_data, straight, images=images), log=tmp_path / "straight.log")
+    program = [str(PACED_SMOOTH), *flags(tiny_data, out, images=images)]
     slow = {"FRAMEWORK_TEST_STEP_SECONDS": "0.3"}
     with ClusterLaunch(two, elastic, program, folder=tmp_path / "logs", extra=dict.fromkeys((0, 1), slow)) as launch:
         launch.until("224/480")
@@ -167,13 +147,13 @@ def test_batch_statistics_are_not_cut_to_save_memory(two: Nodes, data: Path, tmp
 
 
 def test_without_the_node_that_the_others_meet_at_the_same_command_continues(
-    two: Nodes, data: Path, tmp_path: Path
+    two: Nodes, tiny_data: Path, tmp_path: Path
 ) -> None:
     """Node 0 keeps the list of who is there; the others end, and start anew with another first node."""
     images = 1_600
     straight, out = tmp_path / "straight", tmp_path / "run"
-    run(UNNORMALISED, *flags(data, straight, images=images), log=tmp_path / "straight.log")
-    program = [str(UNNORMALISED), *flags(data, out, images=images)]
+    run(UNNORMALISED, *flags(tiny_data, straight, images=images), log=tmp_path / "straight.log")
+    program = [str(UNNORMALISED), *flags(tiny_data, out, images=images)]
     with ClusterLaunch(two, elastic, program, folder=tmp_path / "logs", extra=dict.fromkeys((0, 1), PACE)) as launch:
         launch.until("checkpoint at 480 images")
         launch.kill(0)

@@ -14,23 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from framework.data.pack import pack
 from tests.helpers.cluster import ClusterLaunch, torchrun
-from tests.helpers.launch import ROOT, SMOOTH, Launch
+from tests.helpers.launch import SMOOTH, Launch
 from tests.helpers.nodes import missing, nodes
 
 pytestmark = [pytest.mark.distributed, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 FLAGS = ("--images", "1M", "--save-every-images", "1M", "--sample-every-images", "1M", "--tracking", "none")
 BUSY = "import os\nos.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
 PROGRAMS = 4
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The vendored images at 8 x 8."""
-    out = tmp_path_factory.mktemp("data") / "fashion8"
-    pack(ROOT / "recipes/data/fashion_mnist", out, resolution=8, resize_filter="box", progress=False)
-    return out
 
 
 @contextlib.contextmanager
@@ -62,12 +53,12 @@ def slowdowns(out: Path) -> list[tuple[float, int]]:
 
 
 @pytest.mark.skipif("FRAMEWORK_TEST_NODES" not in os.environ, reason="1 minute; set FRAMEWORK_TEST_NODES=1")
-def test_a_slowed_process_is_named_and_a_balanced_run_is_left_in_peace(shards: Path, tmp_path: Path) -> None:
+def test_a_slowed_process_is_named_and_a_balanced_run_is_left_in_peace(tiny_data: Path, tmp_path: Path) -> None:
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     if load > 2 * cores:
         pytest.skip(f"{load:.0f} programs want {cores} cores: every process is slowed, so none stands out")
     out = tmp_path / "run"
-    flags = (*FLAGS, "--log-every-images", "160", "--data", str(shards), "--out", str(out))
+    flags = (*FLAGS, "--log-every-images", "160", "--data", str(tiny_data), "--out", str(out))
     with Launch(SMOOTH, *flags, log=tmp_path / "log") as launch:
         launch.until(lambda: len(slowdowns(out)) >= 2)
         assert "warning: rank" not in launch.text(), "balanced"
@@ -88,8 +79,9 @@ def test_a_slowed_process_is_named_and_a_balanced_run_is_left_in_peace(shards: P
 
 @pytest.mark.skipif("FRAMEWORK_TEST_NODES" not in os.environ, reason="1 minute; set FRAMEWORK_TEST_NODES=1")
 @pytest.mark.skipif(bool(missing()), reason=missing() or "-")
-def test_a_node_that_is_far_away_is_named(shards: Path, tmp_path: Path) -> None:
-    program = [str(SMOOTH), *FLAGS, "--log-every-images", "96", "--data", str(shards), "--out", str(tmp_path / "run")]
+def test_a_node_that_is_far_away_is_named(tiny_data: Path, tmp_path: Path) -> None:
+    where = ["--data", str(tiny_data), "--out", str(tmp_path / "run")]
+    program = [str(SMOOTH), *FLAGS, "--log-every-images", "96", *where]
     with nodes(3) as three:
         three.delay(2, 0)
         with ClusterLaunch(three, torchrun, program, folder=tmp_path / "logs") as launch:

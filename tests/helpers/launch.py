@@ -114,6 +114,13 @@ def tensors(checkpoint: Path) -> dict[str, Tensor]:
         return {key: opened.full(key).clone() for key in opened.keys()}  # noqa: SIM118
 
 
+def largest_difference(a: Path, b: Path) -> float:
+    """Of any number of any tensor in two checkpoints."""
+    left, right = tensors(a), tensors(b)
+    assert left.keys() == right.keys()
+    return max(float((left[key].double() - right[key].double()).abs().max()) for key in left)
+
+
 def unequal(a: Path, b: Path) -> list[str]:
     """Keys whose tensors are not the same bits."""
     left, right = tensors(a), tensors(b)

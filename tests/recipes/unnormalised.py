@@ -5,6 +5,7 @@ FRAMEWORK_TEST_STEP_SECONDS makes every step last at least so long, so that faul
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework import R1, Adam, Alternating, Averaging, Hinge, Network, Player, Recipe, Shards, launch
+from framework import Network, launch
 from framework.networks.blocks.spectral import spectral_norm
-from tests.helpers import smooth
+from tests.recipes.smooth import RECIPE as SMOOTH
 
 STEP_SECONDS = float(os.environ.get("FRAMEWORK_TEST_STEP_SECONDS", "0"))
 
@@ -38,17 +39,8 @@ class Generator(nn.Module):
         return torch.tanh(self.to_image(functional.silu(self.conv(x))))
 
 
-RECIPE = Recipe(
-    name="unnormalised",
-    paper="none: a test",
-    data=Shards(location="given by --data", resolution=8, channels=1, classes=10, flip=True, window=500),
-    generator=Player(network=Network(Generator), optimizer=Adam(lr=1e-3), clip_norm=5.0),
-    discriminator=Player(network=Network(smooth.Discriminator), optimizer=Adam(lr=2e-3)),
-    game=Alternating(loss=Hinge(), discriminator_terms=(R1(weight=0.1, every=4),)),
-    averaging=Averaging(half_life_images=500),
-    batch_size=16,
-    images=480,
-)
+GENERATOR = dataclasses.replace(SMOOTH.generator, network=Network(Generator))
+RECIPE = dataclasses.replace(SMOOTH, name="unnormalised", generator=GENERATOR)
 
 if __name__ == "__main__":
     launch(RECIPE)

@@ -1,0 +1,18 @@
+"""Data for launches: shards that are small and there without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The vendored images at 8 x 8, as shards."""
+    from framework.data.pack import pack  # a test that needs no data need not wait for torch
+
+    out = tmp_path_factory.mktemp("data") / "fashion8"
+    source = Path(__file__).parents[1] / "recipes/data/fashion_mnist"
+    pack(source, out, resolution=8, resize_filter="box", progress=False)
+    return out
