@@ -19,9 +19,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from framework.atomic import write_atomically
 from framework.data.errors import DataError, ShardError
 from framework.data.fetch import FetchOptions, fetch
-from framework.data.index import SampleIndex, format_index, write_atomically
+from framework.data.index import SampleIndex, format_index
 
 _RESERVE_STEP_BYTES = 64 << 20  # for sources that do not say how much will come
 _LOCK_POLL_SECONDS = 0.05

@@ -9,7 +9,6 @@ name.
 from __future__ import annotations
 
 import os
-import secrets
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
+from framework.atomic import write_atomically
 from framework.data.errors import ManifestError, ShardError
 
 BLOCK_BYTES = 512
@@ -201,17 +201,3 @@ def read_index(path: str | os.PathLike[str]) -> IndexLines:
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
     return IndexLines(text, origin=path)
-
-
-def write_atomically(path: Path, text: str) -> Path:
-    """Write a text file under a temporary name, flush it to disk, rename it: readers see all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")  # threads of one process meet here, too
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

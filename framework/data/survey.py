@@ -18,9 +18,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from framework.atomic import write_atomically
 from framework.data.decode import picture_header
 from framework.data.errors import DataError, ShardError
-from framework.data.index import IMAGE_EXTENSIONS, SampleIndex, index_shard, write_atomically, write_index
+from framework.data.index import IMAGE_EXTENSIONS, SampleIndex, index_shard, write_index
 from framework.data.manifest import Manifest, ShardEntry, file_sha256, index_name
 
 _LOG = logging.getLogger(__name__)

@@ -54,7 +54,6 @@ class Case:
     engine: EngineName
     precision: Precision
     world: int
-    device_type: str
     device_has_bf16: bool = True
     frozen: tuple[str, ...] = ()
     """Beginnings of the names of parameters that are not trained."""

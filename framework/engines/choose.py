@@ -39,7 +39,6 @@ def check(
         engine=name,
         precision=precision,
         world=world,
-        device_type=device.type,
         device_has_bf16=device.type != "cuda" or torch.cuda.is_bf16_supported(),
         frozen=player.frozen,
         scalars=tuple(n for n, p in network.named_parameters() if p.dim() == 0) if network is not None else (),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.data.index import write_atomically
+from framework.atomic import write_atomically
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.figure import sweep_svg
 from framework.evaluation.metrics import Metric

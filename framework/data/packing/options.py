@@ -11,7 +11,6 @@ from framework.data.errors import DataError
 Encoding = Literal["png", "webp", "jpg", "keep"]
 Crop = Literal["center", "wide", "none"]
 Filter = Literal["lanczos", "box", "bilinear", "bicubic", "hamming", "nearest"]
-_KEYS = 10**9  # keys have nine digits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

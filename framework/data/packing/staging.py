@@ -18,8 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
+from framework.atomic import write_atomically
 from framework.data.errors import DataError
-from framework.data.index import BLOCK_BYTES, Member, SampleIndex, write_atomically, write_index
+from framework.data.index import BLOCK_BYTES, Member, SampleIndex, write_index
 from framework.data.manifest import MANIFEST_NAME, ShardEntry, index_name
 
 END_MARK = bytes(2 * BLOCK_BYTES)

@@ -67,7 +67,7 @@ def test_the_table_knows_every_engine_and_refuses_with_an_alternative() -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_nothing_else_is_refused(engine: Any, precision: Any) -> None:
-    assert refusal(Case(engine=engine, precision=precision, world=2, device_type="cpu")) is None
+    assert refusal(Case(engine=engine, precision=precision, world=2)) is None
 
 
 def test_a_parameter_without_axes_is_refused_by_fsdp2_alone() -> None:
@@ -85,7 +85,7 @@ def test_a_parameter_without_axes_is_refused_by_fsdp2_alone() -> None:
 
 
 def test_frozen_parameters_are_named() -> None:
-    case = Case(engine="zero3", precision="fp32", world=2, device_type="cpu", frozen=("a", "b"))
+    case = Case(engine="zero3", precision="fp32", world=2, frozen=("a", "b"))
     assert "(frozen=a, b); use --engine zero2 or ddp" in str(refusal(case))
     assert refusal(replace(case, engine="zero2")) is None
 
