@@ -3,7 +3,7 @@
     python -m benchmarks.engine_matrix                   # tables; some minutes on two cores
     python -m benchmarks.engine_matrix --json            # {"parity": [...], "resume": [...], "worlds": [...]}
     python -m benchmarks.engine_matrix --steps 100       # the comparison with one process alone, over 100 steps
-    python -m benchmarks.engine_matrix --capabilities    # every penalty and normalisation instead; an hour
+    python -m benchmarks.engine_matrix --capabilities    # every penalty with every normalisation instead; 15 min
 
 Real gloo process groups on this machine; small games with everything on: spectral norm, conditional batch norm over all
 processes, lazy R1, clipping, a schedule and averaging, the same accumulated over 2 micro-batches; StyleGAN2 with R1,

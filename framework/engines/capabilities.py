@@ -1,8 +1,9 @@
 """What the engines do and what they refuse, as data: the one place that `choose.check` looks at.
 
-Every penalty and every normalisation below trains on every engine as on one process, except what `REFUSALS` names. The
-test `tests/parity/test_engine_capabilities.py` plays games that have each of them once; every penalty with every
-normalisation is a long run, `python -m benchmarks.engine_matrix --capabilities`, which prints tables.
+Every penalty with every normalisation trains on every engine, in every precision, as on one process, except what
+`REFUSALS` names. `tests/parity/test_engine_capabilities.py` plays games that have each of them once; the whole product,
+1440 games, takes a quarter of an hour: `python -m benchmarks.engine_matrix --capabilities`, whose output is in
+`benchmarks/results`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every penalty and every normalisation on every engine, 2 processes against one.
 
-Here each penalty meets one normalisation. The whole product in all precisions takes an hour: FRAMEWORK_TEST_ENGINES=1,
-or `python -m benchmarks.engine_matrix --capabilities`, which prints it as tables.
+Here each penalty meets one normalisation. The whole product in all precisions takes a quarter of an hour:
+FRAMEWORK_TEST_ENGINES=1, or `python -m benchmarks.engine_matrix --capabilities`, which prints it as tables.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def test_every_penalty_and_normalisation_trains_on_every_engine_as_on_one_proces
 
 @pytest.mark.timeout(4 * 3600)
 @pytest.mark.skipif(
-    os.environ.get("FRAMEWORK_TEST_ENGINES") != "1", reason="an hour of small games; set FRAMEWORK_TEST_ENGINES=1"
+    os.environ.get("FRAMEWORK_TEST_ENGINES") != "1",
+    reason="a quarter of an hour of small games; set FRAMEWORK_TEST_ENGINES=1",
 )
 def test_the_whole_product() -> None:
     report = rows(everything())
