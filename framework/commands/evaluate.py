@@ -21,6 +21,7 @@ from framework.evaluation.protocol import Record
 from framework.evaluation.sweep import Sweep, write_figure
 from framework.evaluation.tools import open_tools
 from framework.runtime.session import Session, open_session
+from framework.tracking.records import FIGURES
 
 _SOME_FAILED = 1
 
@@ -72,7 +73,7 @@ def evaluate(
         psi: Style-based generators: truncation; several values make a sweep.
         truncation: Redraw latent entries larger than this; several values make a sweep.
         standing_statistics: Recompute batch-norm statistics over so many batches first.
-        figure: With a sweep of one checkpoint: write the curve as .svg.
+        figure: With a sweep of one checkpoint: write the curve as .svg here, too (a run's own are in its figures/).
         reference_count: Use the first so many real images; default all.
         kid_subsets: Subsets that KID is averaged over.
         kid_subset_size: Images in each; smaller sets are used whole.
@@ -156,10 +157,11 @@ def _checkpoints(
     failed: list[str] = []
     session: Session = common["session"]
     for checkpoint in checkpoints:
+        measured: dict[str, list[Record]] = {}
         for place in sweep.places:
             title = f"{checkpoint} {place.title}".strip() if len(checkpoints) > 1 else place.title
             try:
-                found[title], notes = evaluate_checkpoint(
+                measured[place.title], notes = evaluate_checkpoint(
                     checkpoint,
                     real,
                     sampling=sampling.at(place.psi, place.truncation),
@@ -172,12 +174,27 @@ def _checkpoints(
                     raise
                 failed.append(f"{checkpoint}: {error}")
                 break
+            found[title] = measured[place.title]
             for note in notes if session.is_main else ():
                 print(note, file=sys.stderr)
-        if record and upload and session.is_main:
-            _upload(checkpoint)
+        if record and session.is_main:
+            if len(measured) == len(sweep.places) and sweep.is_drawable(common["metrics"]):
+                _draw_in_run(measured, sweep)
+            if upload:
+                _upload(checkpoint)
         session.barrier()
     return found, failed
+
+
+def _draw_in_run(measured: dict[str, list[Record]], sweep: Sweep) -> None:
+    """The figure of a sweep belongs to the run, as its grids do."""
+    from framework.evaluation.journal import run_of, show_in_run
+
+    subject = measured[sweep.places[0].title][0].subject
+    run = run_of(Path(subject["checkpoint"]))
+    if run is not None:
+        path = run / FIGURES / f"{sweep.axis}-{subject['images_seen']:09d}.svg"
+        show_in_run(write_figure(path, measured, sweep=sweep))
 
 
 def _upload(checkpoint: str) -> None:

@@ -67,6 +67,22 @@ def write_to_run(checkpoint: Path, records: Sequence[Record], *, images: int) ->
     return None
 
 
+def show_in_run(figure: Path) -> None:
+    """Show a figure inside a run folder to readers of the run: MLflow, and the report.
+
+    While the run is in training its journal is not written to; the same command, run after it, draws the figure again.
+    """
+    run = run_of(figure.parent)
+    if run is None or writer_is_alive(run / WRITER_LOCK_NAME):
+        return
+    journal = Journal(run)
+    try:
+        journal.write("artifact", {"file": figure.relative_to(run).as_posix(), "folder": figure.parent.name})
+        journal.sync()
+    finally:
+        journal.close()
+
+
 def _known(path: Path, images: int) -> set[str]:
     found: set[str] = set()
     for _, record in read_journal(path):

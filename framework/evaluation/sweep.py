@@ -68,8 +68,13 @@ class Sweep:
             raise EvaluationError(f"--figure {figure}: the name must end in .svg")
         if not self.axis or num_checkpoints != 1:
             raise EvaluationError("--figure shows a sweep of one checkpoint: give --psi or --truncation several values")
-        if not {output for metric in metrics for output in metric.definition.outputs} & {*_FRECHET, *_SHARES}:
+        if not self.is_drawable(metrics):
             raise EvaluationError("--figure shows precision, recall and distances: ask for fid,pr")
+
+    def is_drawable(self, metrics: Sequence[Metric]) -> bool:
+        """Whether there is a curve to draw of these metrics."""
+        outputs = {output for metric in metrics for output in metric.definition.outputs}
+        return bool(self.axis) and not outputs.isdisjoint((*_FRECHET, *_SHARES))
 
 
 def write_figure(path: Path, found: Mapping[str, Sequence[Record]], *, sweep: Sweep) -> Path:

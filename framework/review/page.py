@@ -50,9 +50,6 @@ def render(runs: list[Run]) -> str:
     drawn = charts(runs)
     reals = _reals(runs)
     num_bytes = sum(len(source) for one in strips for source in one.sources) + sum(len(source) for _, source in reals)
-    notes = [
-        tag("p", f"{run.name}: {note}" if len(runs) > 1 else note, class_="note") for run in runs for note in run.notes
-    ]
     shown = [
         sections.samples(figures, strips, reals, num_bytes=num_bytes * 3 // 4),
         sections.evaluation(runs),
@@ -60,6 +57,9 @@ def render(runs: list[Run]) -> str:
         sections.curves(drawn),
         sections.checkpoints(runs),
         sections.recipe(runs),
+    ]
+    notes = [
+        tag("p", f"{run.name}: {note}" if len(runs) > 1 else note, class_="note") for run in runs for note in run.notes
     ]
     body = tag(
         "body",

@@ -25,7 +25,7 @@ from framework.tracking.kept import (
     scores_from,
 )
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
-from framework.tracking.records import JOURNAL_NAME, Record, read_journal
+from framework.tracking.records import FIGURES, HEALTH_STATES, JOURNAL_NAME, Record, read_journal
 
 RECIPE_NAME = "recipe.json"
 STATES = {"FINISHED": "finished", "KILLED": "stopped", "FAILED": "failed"}
@@ -79,6 +79,8 @@ class Run:
     series: dict[str, Series] = field(default_factory=lambda: defaultdict(Series))
     grids: dict[str, dict[int, Path]] = field(default_factory=lambda: defaultdict(dict))
     """Image key (`samples/ema`) -> images seen -> file."""
+    figures: dict[str, Path] = field(default_factory=dict)
+    """Truncation sweeps by file name."""
     health: list[Health] = field(default_factory=list)
     checkpoints: list[KeptCheckpoint] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
@@ -161,6 +163,8 @@ def _observe(run: Run, record: Record) -> None:
         _observe_metrics(run, record)
     elif kind == "image":
         _observe_image(run, record)
+    elif kind == "artifact" and record["folder"] == FIGURES:
+        _observe_figure(run, record)
     elif kind in ("params", "tags"):
         values = {str(name): str(value) for name, value in record["values"].items()}
         (run.params if kind == "params" else run.tags).update(values)
@@ -168,6 +172,12 @@ def _observe(run: Run, record: Record) -> None:
             run.deleted.append(int(images))
     elif kind == "resumed":
         run.launches[-1].from_images = int(record["images"])
+    elif kind == "rollback":
+        run.notes.append(
+            f"A collapse was seen at {int(record['from_images']):,} images; training went back to the checkpoint at "
+            f"{int(record['images']):,} with a lower learning rate and other data. Curves up to there show what came "
+            "first."
+        )
     elif kind == "evaluation":
         _add_scores(run, int(record["images"]), scores_from(record["records"]))
         run.missing |= {(int(record["images"]), name): why for name, why in missing_from(record["records"]).items()}
@@ -208,18 +218,29 @@ def _add_scores(run: Run, images: int, scores: Iterable[Score]) -> None:
 
 
 def _observe_image(run: Run, record: Record) -> None:
+    if path := _inside(run, record):
+        run.grids[str(record["key"])][int(record["images"])] = path
+        run.last_images = max(run.last_images, int(record["images"]))
+
+
+def _observe_figure(run: Run, record: Record) -> None:
+    path = _inside(run, record)
+    if path and path.suffix == ".svg":
+        run.figures[path.name] = path
+
+
+def _inside(run: Run, record: Record) -> Path | None:
+    """A record's file: a journal from elsewhere must not make the page show other files of this machine."""
     path = (run.folder / str(record["file"])).resolve()
-    # A journal from elsewhere must not make the page show other files of this machine.
-    if not path.is_relative_to(run.folder):
-        run.notes.append(f"The image {record['file']!r} lies outside the run folder and is not shown.")
-        return
-    run.grids[str(record["key"])][int(record["images"])] = path
-    run.last_images = max(run.last_images, int(record["images"]))
+    if path.is_relative_to(run.folder):
+        return path
+    run.notes.append(f"The image {record['file']!r} lies outside the run folder and is not shown.")
+    return None
 
 
 def _health(record: Record) -> Health:
     state = str(record["state"])
-    if state not in ("ok", "warn", "failing"):
+    if state not in HEALTH_STATES:
         raise ValueError(f"{state!r} is no state of health")
     texts = {name: str(record.get(name, "")) for name in ("reason", "remedy")}
     return Health(images=int(record["images"]), sentinel=str(record["sentinel"]), state=state, **texts)

@@ -10,7 +10,7 @@ from framework.quantities import format_bytes
 from framework.review.facts import swatch, utc
 from framework.review.markup import Html, join, tag
 from framework.review.panels import all_scores
-from framework.review.pictures import Strip
+from framework.review.pictures import Strip, data_uri
 from framework.review.run import Run
 from framework.tracking.kept import Score, best_of
 from framework.tracking.records import HEALTH_STATES
@@ -102,7 +102,24 @@ def evaluation(runs: list[Run]) -> Html:
         tag("p", warning, class_="note") if several else None,
         tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), class_="scroll") if rows else None,
         *missing,
+        _sweeps(runs),
     )
+
+
+def _sweeps(runs: list[Run]) -> Html | None:
+    """The last drawing of each run's truncation sweeps."""
+    shown = []
+    for number, run in enumerate(runs):
+        for axis in sorted({name.partition("-")[0] for name in run.figures}):
+            path = run.figures[max(name for name in run.figures if name.startswith(f"{axis}-"))]
+            try:
+                source = data_uri("image/svg+xml", path.read_bytes())
+            except OSError as error:
+                run.notes.append(f"The figure {path.name} cannot be shown: {error.strerror}.")
+                continue
+            caption = tag("figcaption", swatch(number), f"{run.name}: sweep of {axis}")
+            shown.append(tag("figure", caption, tag("img", src=source, alt=f"sweep of {axis}", class_="grid")))
+    return tag("div", *shown, class_="figures") if shown else None
 
 
 def health(runs: list[Run]) -> Html:

@@ -9,8 +9,10 @@
     artifact   file (relative to the run folder), folder (in MLflow)
     dataset    name, digest, location, profile {count, classes, ...}
     evaluation images, records {name: {"value", "protocol", ...}}; the values are in a `metrics` record beside it
-    health     images, sentinel, state (ok, warn or failing), reason, remedy, overall (the worst state of all sentinels)
+    health     images, sentinel, state (ok, warn or failing), before (the state it had, if any), reason, remedy,
+               overall (the worst state of all sentinels)
     resumed    images (clock of the checkpoint that training continues from)
+    rollback   images, from_images (where training went back to after a collapse, and from where)
     dropped    count, total (records given up while the disk was full: just now, since the run began)
     end        status (FINISHED, FAILED or KILLED)
 
@@ -31,6 +33,8 @@ from framework.tracking.kept import chart_of
 Record = dict[str, Any]
 
 JOURNAL_NAME = "journal.jsonl"
+# Folder of drawings that belong to a run, and of artifacts in MLflow.
+FIGURES = "figures"
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 # From good to bad.
 HEALTH_STATES = ("ok", "warn", "failing")
@@ -100,7 +104,7 @@ class JournalState:
     high_water_images: dict[str, int] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    resumed_at: list[int] = field(default_factory=list)
+    lineage: list[str] = field(default_factory=list)
     health: dict[str, str] = field(default_factory=dict)
     dataset: Record = field(default_factory=dict)
 
@@ -127,7 +131,9 @@ class JournalState:
         elif kind == "dropped":
             self.num_dropped = record["total"]
         elif kind == "resumed":
-            self.resumed_at.append(record["images"])
+            self.lineage.append(f"resumed at {record['images']:,}")
+        elif kind == "rollback":
+            self.lineage.append(f"back from {record['from_images']:,} to {record['images']:,}")
         elif kind == "health":
             self.health[record["sentinel"]] = record["state"]
         elif kind == "dataset":

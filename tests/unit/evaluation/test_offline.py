@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 from framework import Network
 from framework.checkpoint.layout import EVALUATION
 from framework.checkpoint.retention import read_scores
+from framework.commands.evaluate import evaluate
 from framework.errors import FrameworkError
 from framework.evaluation import offline
 from framework.evaluation.errors import EvaluationError
@@ -26,6 +28,8 @@ from framework.evaluation.sweep import Sweep, write_figure
 from framework.interop.folder import write_folder
 from framework.interop.load import Loaded
 from framework.networks import sagan
+from framework.review.page import render
+from framework.review.run import read_run
 from framework.tracking import Tracker
 from framework.tracking.records import JOURNAL_NAME, read_journal
 from tests.helpers.judged import ALONE, pictures, small_tools
@@ -137,6 +141,19 @@ def test_live_weights_and_truncation_are_part_of_the_protocol(run: Path, real: s
     assert (ema.protocol.generated["weights"], live.protocol.generated["weights"]) == ("ema", "live")
     assert trimmed.protocol.generated["truncation"] == 0.5
     assert len({ema.series, live.series, trimmed.series}) == 3
+
+
+def test_the_figure_of_a_sweep_belongs_to_the_run(run: Path, real: str) -> None:
+    asked = {"metrics": "fd50,pr50", "data": real, "extractor": "fashion_classifier", "truncation": (0.3, 1.0)}
+    assert evaluate((str(run),), **asked) == 0
+    figure = run / "figures" / "truncation-000000000.svg"
+    ElementTree.parse(figure)
+    artifacts = [record for _, record in read_journal(run / JOURNAL_NAME) if record["kind"] == "artifact"]
+    assert [(one["file"], one["folder"]) for one in artifacts] == [(f"figures/{figure.name}", "figures")]
+    page = render([read_run(run)])
+    assert base64.b64encode(figure.read_bytes()).decode() in page
+    figure.unlink()
+    assert "The figure truncation-000000000.svg cannot be shown" in render([read_run(run)])
 
 
 def test_a_sweep_and_its_figure(run: Path, real: str, tmp_path: Path) -> None:
