@@ -34,6 +34,8 @@ class Retention:
     """The so many with the best score."""
     score: str = "fid"
     """Name of that score, as given to `record_score`."""
+    former_scores: tuple[str, ...] = ()
+    """Names of scores under earlier protocols, not comparable with it: the best of each stay, too."""
     lower_is_better: bool = True
 
     def __post_init__(self) -> None:
@@ -102,14 +104,14 @@ def read_scores(path: Path) -> dict[str, float]:
 def apply_retention(folder: Path, policy: Retention, *, token: str) -> list[int]:
     """Delete what the policy does not keep; returns what was deleted, in images."""
     folders = checkpoint_folders(folder)
-    scores: dict[int, float] = {}
-    if policy.best:
-        found = {images: read_scores(path) for images, path in folders.items()}
-        scores = {images: values[policy.score] for images, values in found.items() if policy.score in values}
-    doomed = to_delete(folders, scores, policy)
-    for images in doomed:
+    found = {images: read_scores(path) for images, path in folders.items()} if policy.best else {}
+    doomed = set(folders)
+    for name in (policy.score, *policy.former_scores):
+        scores = {images: values[name] for images, values in found.items() if name in values}
+        doomed &= set(to_delete(folders, scores, policy))
+    for images in sorted(doomed):
         discard(folders[images], token=token)
-    return doomed
+    return sorted(doomed)
 
 
 def set_aside_later(folder: Path, *, images: int, token: str) -> None:

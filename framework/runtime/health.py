@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from framework.errors import FrameworkError
 
+OnCollapse = Literal["warn", "rollback", "stop"]
+"""What a run does when it has collapsed."""
 
-class TrainingDiverged(FrameworkError):
+
+class Collapse(FrameworkError):
+    """Training has come to where going on makes no sense.
+
+    Attributes:
+        images: the clock when this was seen.
+        onset_images: the clock when all was well for the last time; checkpoints up to it are sound.
+    """
+
+    def __init__(self, message: str, *, images: int, onset_images: int) -> None:
+        super().__init__(message)
+        self.images, self.onset_images = images, onset_images
+
+
+class TrainingDiverged(Collapse):
     """Too many steps in a row had a non-finite loss or gradient."""
 
 
 class FiniteGuard:
     """Counts skipped steps; every process sees the same verdicts, because engines vote on them."""
 
-    def __init__(self, *, most_in_a_row: int, skipped_steps: int = 0) -> None:
+    def __init__(self, *, most_in_a_row: int) -> None:
         self.most_in_a_row = most_in_a_row
+        self.begin(images=0, skipped_steps=0)
+
+    def begin(self, *, images: int, skipped_steps: int) -> None:
+        """Go on from a checkpoint: its clock, and the steps skipped before it."""
         self.skipped_steps = skipped_steps
-        self.in_a_row = 0
+        self.in_a_row, self._finite_images = 0, images
 
     def observe(self, *, finite: bool, images: int) -> None:
         """Note one step.
@@ -24,7 +46,7 @@ class FiniteGuard:
             TrainingDiverged: `most_in_a_row` steps in a row were skipped.
         """
         if finite:
-            self.in_a_row = 0
+            self.in_a_row, self._finite_images = 0, images
             return
         self.skipped_steps += 1
         self.in_a_row += 1
@@ -32,5 +54,7 @@ class FiniteGuard:
             raise TrainingDiverged(
                 f"{self.in_a_row} steps in a row had a non-finite loss or gradient (at {images:,} images); their "
                 "updates were not applied. Resume from the last checkpoint with a lower learning rate or "
-                "--precision fp32, and look at grad_norm/* in the journal to see where it began."
+                "--precision fp32, and look at grad_norm/* in the journal to see where it began.",
+                images=images,
+                onset_images=self._finite_images,
             )

@@ -27,7 +27,8 @@ class Baselines:
         """`value` relative to the median of the first `BASELINE_TICKS`; None while they are being collected."""
         first = self._first.setdefault(name, [])
         if len(first) < BASELINE_TICKS:
-            first.append(value)
+            if math.isfinite(value):  # what is not would make every later value look small
+                first.append(value)
             return None
         return value / max(statistics.median(first), _TINY)
 

@@ -11,7 +11,7 @@ from framework.sentinels.table import Health, Sentinel
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A sentinel that changed its mind."""
+    """What a sentinel thinks of its signal."""
 
     sentinel: Sentinel
     health: Health
@@ -21,12 +21,23 @@ class Verdict:
     onset_images: int
     """The last observation before the trouble began; a checkpoint no later than this is sound. Healed: `images`."""
 
+    @property
+    def reason(self) -> str:
+        """In words, with the number."""
+        if self.health is Health.ok:
+            return f"within its bounds ({self.value:.3g})"
+        return self.sentinel.reason.format(value=self.value)
+
+    @property
+    def remedy(self) -> str:
+        """What usually helps; nothing where all is well."""
+        return "" if self.health is Health.ok else self.sentinel.remedy
+
     def __str__(self) -> str:
         if self.health < self.was:
             return f"health: {self.sentinel.signal} is {self.health.name} again ({self.value:.3g})"
-        reason = self.sentinel.reason.format(value=self.value)
-        return f"health: {self.health.name} since {self.onset_images:,} images: {reason}. Usual remedy: " + (
-            self.sentinel.remedy
+        return (
+            f"health: {self.health.name} since {self.onset_images:,} images: {self.reason}. Usual remedy: {self.remedy}"
         )
 
 
@@ -35,8 +46,6 @@ class _Memory:
     """What is known of one signal. Plain numbers, because they go into checkpoints."""
 
     health: int = 0
-    armed: bool = False
-    """Whether it has been in order once."""
     run_level: int = 0
     """Level of the observations in a row that differ from `health`; its mildest when it becomes worse."""
     run_length: int = 0
@@ -51,10 +60,11 @@ class Watch:
     Args:
         sentinels: the table.
         total_images: length of the run.
+        step_images: images of a step.
     """
 
-    def __init__(self, sentinels: Iterable[Sentinel], *, total_images: int) -> None:
-        self._sentinels, self._total_images = tuple(sentinels), total_images
+    def __init__(self, sentinels: Iterable[Sentinel], *, total_images: int, step_images: int) -> None:
+        self._sentinels, self._total_images, self._step_images = tuple(sentinels), total_images, step_images
         self._memory = {sentinel.signal: _Memory() for sentinel in self._sentinels}
 
     @property
@@ -77,12 +87,20 @@ class Watch:
                     changed.append(verdict)
         return changed
 
+    def standing(self, images: int, values: Mapping[str, float]) -> list[Verdict]:
+        """The present verdicts on these values, changed or not; call `observe` with them first."""
+        found = []
+        for sentinel in self._sentinels:
+            if sentinel.signal in values:
+                memory, value = self._memory[sentinel.signal], values[sentinel.signal]
+                found.append(_verdict(sentinel, memory, was=Health(memory.health), value=value, images=images))
+        return found
+
     def _judge(self, sentinel: Sentinel, value: float, images: int) -> Verdict | None:
         memory = self._memory[sentinel.signal]
         level, before = sentinel.level(value), memory.last_images
         memory.last_images = images
-        memory.armed = memory.armed or level is Health.ok
-        if not memory.armed and images < sentinel.after * self._total_images:
+        if images < max(sentinel.after_steps * self._step_images, sentinel.after_share * self._total_images):
             return None
         if level == memory.health:
             memory.run_length = 0
@@ -99,14 +117,7 @@ class Watch:
         was, memory.health, memory.run_length = Health(memory.health), memory.run_level, 0
         if was is Health.ok:
             memory.onset = memory.run_onset
-        return Verdict(
-            sentinel=sentinel,
-            health=Health(memory.health),
-            was=was,
-            value=value,
-            images=images,
-            onset_images=memory.onset if memory.health else images,
-        )
+        return _verdict(sentinel, memory, was=was, value=value, images=images)
 
     def state(self) -> dict[str, Any]:
         """For checkpoints, as JSON."""
@@ -117,3 +128,14 @@ class Watch:
         for signal, values in state.items():
             if signal in self._memory:
                 self._memory[signal] = _Memory(**values)
+
+
+def _verdict(sentinel: Sentinel, memory: _Memory, *, was: Health, value: float, images: int) -> Verdict:
+    return Verdict(
+        sentinel=sentinel,
+        health=Health(memory.health),
+        was=was,
+        value=value,
+        images=images,
+        onset_images=memory.onset if memory.health else images,
+    )

@@ -30,7 +30,7 @@ _HASH = re.compile(r"[0-9a-f]{8}")
 _KEY = re.compile(r"(?P<name>.+)-(?P<hash>[0-9a-f]{8})")
 _COMPLETE = re.compile(r"0|[1-9][0-9]*")
 # Everything else that evaluation measures is a distance: less is better.
-_HIGHER_IS_BETTER = re.compile(r"precision|recall|density|coverage|inception_score|(^|_)isc?($|_)|lpips|diversity")
+_HIGHER_IS_BETTER = re.compile(r"precision|recall|density|coverage|inception_score|(^|_)isc?($|_|\d)|lpips|diversity")
 
 
 class DamagedError(ValueError):

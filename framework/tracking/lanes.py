@@ -68,8 +68,10 @@ class _Batch:
             self.datasets.append(record)
         elif kind == "health":
             sentinel, state = record["sentinel"], record["state"]
-            told = f"{state} at {record['images']:,}: {record['reason']}"
-            return self._add_tags({"framework.health": record["overall"], f"framework.health.{sentinel}": told})
+            tags = {"framework.health": record["overall"]}
+            if state != "ok" or "before" in record:  # what was always in order needs no tag of its own
+                tags[f"framework.health.{sentinel}"] = f"{state} at {record['images']:,}: {record['reason']}"
+            return self._add_tags(tags)
         elif kind == "dropped":
             self.tags = [tag for tag in self.tags if tag.key != DROPPED_TAG]
             self.tags.append(RunTag(DROPPED_TAG, str(record["total"])))

@@ -40,6 +40,9 @@ class NullTracker:
     def resumed(self, *, images: int) -> None:
         """Do nothing."""
 
+    def rolled_back(self, *, images: int, from_images: int) -> None:
+        """Do nothing."""
+
     def flush(self, *, wait_seconds: float = 10.0) -> None:
         """Do nothing."""
 

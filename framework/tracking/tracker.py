@@ -203,9 +203,11 @@ class Tracker:
         if state not in HEALTH_STATES:
             raise FrameworkError(f"{state!r} is no state of health: use one of {', '.join(HEALTH_STATES)}")
         known = self.journal.state.health
-        if known.get(check_name(sentinel)) != state:
+        before = known.get(check_name(sentinel))
+        if before != state:
             overall = max({**known, sentinel: state}.values(), key=HEALTH_STATES.index)
             fields = {"sentinel": sentinel, "state": state, "reason": reason, "remedy": remedy, "overall": overall}
+            fields |= {"before": before} if before else {}
             self._write("health", {"images": images, **fields})
 
     def dataset(self, name: str, *, digest: str, location: str, profile: Mapping[str, Any]) -> None:
@@ -216,9 +218,19 @@ class Tracker:
 
     def resumed(self, *, images: int) -> None:
         """Say that training goes on from the checkpoint at `images` seen (see the module's text on repeated steps)."""
-        self._write("resumed", {"images": images})
-        lineage = ["new", *(f"resumed at {at:,}" for at in self.journal.state.resumed_at)]
-        self.tags({"framework.resumed_at": images, "framework.lineage": " > ".join(lineage[-20:])})
+        self._goes_on("resumed", {"images": images})
+
+    def rolled_back(self, *, images: int, from_images: int) -> None:
+        """Say that training returned from `from_images` to the checkpoint at `images`, to take another course.
+
+        Metrics and images up to the high-water mark stay those of the first course.
+        """
+        self._goes_on("rollback", {"images": images, "from_images": from_images})
+
+    def _goes_on(self, kind: str, fields: dict[str, int]) -> None:
+        self._write(kind, fields)
+        lineage = ["new", *self.journal.state.lineage]
+        self.tags({"framework.resumed_at": fields["images"], "framework.lineage": " > ".join(lineage[-20:])})
 
     def flush(self, *, wait_seconds: float = 10.0) -> None:
         """Bring everything so far to the disk, images included; useful right before a checkpoint is declared done."""

@@ -14,9 +14,13 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from framework.engines.base import Precision
 from framework.errors import FrameworkError
+from framework.evaluation.extractors.base import INCEPTION
+from framework.evaluation.metrics import PERCEPTUAL, Metric, parse_metrics
 from framework.quantities import parse_count
 from framework.recipe import EngineName
+from framework.runtime.health import OnCollapse
 from framework.tracking.uri import check_uri
+from framework.train.standing import is_distance
 
 
 def _count(arguments: list[str]) -> int:
@@ -82,8 +86,23 @@ class RunConfig:
     """Newest checkpoints kept."""
     keep_every_images: OptionalCount = None
     """Also keep the checkpoints at multiples of this."""
+    keep_best: int = 0
+    """Also keep so many checkpoints with the lowest first distance of --eval-metrics."""
+    eval_every_images: OptionalCount = None
+    """Measure the averaged generator against the training data, and save; also at the end. Default: never."""
+    eval_metrics: str | None = None
+    """As in `framework evaluate`: fid10k,kid10k,pr10k. Default: fid10k; with another extractor fd10k."""
+    eval_extractor: str = INCEPTION
+    """inception-v3-compat (FID), fashion_classifier (light), or one of torch-fidelity's."""
+    eval_extractor_weights: Path | None = None
+    """File of its weights (.safetensors, .pth). Default: downloaded once; if that fails, the metrics are missing."""
     most_skipped_steps: int = 20
     """Stop after so many steps in a row with a non-finite loss or gradient."""
+    on_collapse: OnCollapse = "warn"
+    """When a sentinel is failing: say so, go back to a sound checkpoint with other data and half the learning rate, or
+    stop."""
+    most_rollbacks: int = 3
+    """Rollbacks before the run stops after all."""
     stall_seconds: float = 600.0
     """After so long without progress, name the process at fault and exit for a restart; longer than any step."""
     tracking: str = "default"
@@ -101,6 +120,18 @@ class RunConfig:
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH=VALUE")] = field(default=())
     """Change one leaf of the recipe, e.g. generator.optimizer.lr=2e-4; may be repeated."""
 
+    def metrics(self) -> list[Metric]:
+        """What --eval-metrics names.
+
+        Raises:
+            FrameworkError: an unknown name.
+        """
+        default = "fid10k" if self.eval_extractor == INCEPTION else "fd10k"
+        try:
+            return parse_metrics(default if self.eval_metrics is None else self.eval_metrics)
+        except FrameworkError as error:
+            raise FrameworkError(str(error).replace("--metrics", "--eval-metrics")) from None
+
     def check(self) -> None:
         """Refuse values that could not work, before any process waits for another.
 
@@ -108,11 +139,13 @@ class RunConfig:
             FrameworkError: naming the flag.
         """
         smallest = {"micro_batches": 1, "workers": 0, "keep_last": 1, "keep_every_images": 1, "most_skipped_steps": 1}
-        smallest |= {"stall_seconds": 1}
+        smallest |= {"keep_best": 0, "eval_every_images": 1}
+        smallest |= {"stall_seconds": 1, "most_rollbacks": 1}
         for name, least in smallest.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise FrameworkError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+        self._check_evaluation()
         if self.json and not self.dry_run:
             raise FrameworkError("--json belongs to --dry-run")
         if self.out is not None and self.out == Path():
@@ -124,3 +157,22 @@ class RunConfig:
                 check_uri(self.tracking)
             except ValueError as error:
                 raise FrameworkError(f"--tracking {self.tracking}: {error}") from None
+
+    def _check_evaluation(self) -> None:
+        inception = self.eval_extractor == INCEPTION
+        if self.eval_every_images is None:
+            given = {name: getattr(self, name) for name in ("eval_metrics", "eval_extractor_weights", "keep_best")}
+            given |= {"eval_extractor": not inception}
+            for name in (name for name, value in given.items() if value):
+                raise FrameworkError(f"--{name.replace('_', '-')} belongs to --eval-every-images COUNT: give that, too")
+            return
+        metrics = self.metrics()
+        for metric in metrics:
+            if metric.definition.inception not in (None, inception):
+                why = "FID's Inception calls it fid, kid" if inception else "only FID's Inception has fid, kid and is"
+                raise FrameworkError(f"--eval-metrics {metric.kind} with --eval-extractor {self.eval_extractor}: {why}")
+        perceptual = [metric.kind for metric in metrics if metric.kind in PERCEPTUAL]
+        if perceptual:
+            raise FrameworkError(f"--eval-metrics {perceptual[0]}: only for saved checkpoints, by `framework evaluate`")
+        if self.keep_best and not any(is_distance(name) for metric in metrics for name in metric.names(None).values()):
+            raise FrameworkError(f"--keep-best {self.keep_best}: --eval-metrics names no distance, such as fid10k")

@@ -72,7 +72,8 @@ class Status:
         now = time.monotonic()
         elapsed, seen = now - self._mark[0], images - self._mark[1]
         if seen > 0 and elapsed > 0:
-            self._speed, self._mark = seen / elapsed, (now, images)
+            self._speed = seen / elapsed
+        self._mark = (now, images)  # also after the clock was set back
         self._losses = "  ".join(f"{name} {scores[name]:.3f}" for name in ("loss/D", "loss/G") if name in scores)
         if self._live:
             self.advance(images, phase=phase)

@@ -1,23 +1,17 @@
-"""The periodic work of a run: status and metrics, sample grids, checkpoints."""
+"""The periodic work of a run: status, metrics and health, sample grids, checkpoints."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
-from framework.checkpoint import CheckpointError, Writer
+from framework.checkpoint import Checkpoint, CheckpointError, Writer
 from framework.describe import describe, science, science_hash
-from framework.engines.averaging import Average
 from framework.growth import segment_at
-from framework.networks import latent_size
-from framework.networks.blocks.spectral import power_iteration
 from framework.quantities import format_bytes, format_count
 from framework.recipe import Recipe
 from framework.runtime.health import FiniteGuard
@@ -25,22 +19,20 @@ from framework.runtime.memory import used_bytes
 from framework.runtime.session import Session
 from framework.runtime.straggling import Lap, Stragglers, enough
 from framework.runtime.watchdog import Watchdog
-from framework.sampling.generate import POWER_ITERATIONS, generate
-from framework.sampling.latents import grid_labels, latents
 from framework.tracking import NullTracker, Tracker
-from framework.tracking.grids import image_grid
 from framework.tracking.system import SystemSampler
 from framework.train.console import Status, short
 from framework.train.drift import check_drift
+from framework.train.evaluating import Evaluator
 from framework.train.fitting import Cut
 from framework.train.loop import Duty, Window
+from framework.train.rollback import Course
+from framework.train.samples import SampleGrids
+from framework.train.sentry import Sentry
 from framework.train.state import TrainingState
 from framework.train.tracked import log_generator
 
 log = logging.getLogger("framework")
-
-GRID_ROWS = 5  # with ten columns MLflow's small card shows the whole grid
-GRID_COLUMNS = 10
 
 
 class Stream(Protocol):
@@ -62,7 +54,6 @@ class Duties:
     session: Session
     recipe: Recipe
     state: TrainingState
-    average: Average
     stream: Stream
     window: Window
     guard: FiniteGuard
@@ -73,23 +64,34 @@ class Duties:
     system: SystemSampler
     watchdog: Watchdog
     stragglers: Stragglers
+    sentry: Sentry
+    grids: SampleGrids
+    evaluator: Evaluator | None = None
     phase: str = "train"
     """What the status line calls this part of the run."""
     cut: Cut | None = None
     """How batches were cut when the processes were most; goes into checkpoints."""
+    course: Course = field(default_factory=Course)
+    """What rollbacks have changed; goes into checkpoints."""
     save_seconds: float = 0.0
     sampled_at: int = -1
     saved_at: int = -1
+    on_disk: bool | None = True
+    """Whether the last save succeeded; None while it is not known."""
     failed_saves: int = 0
     """So far in this launch."""
     skipped_samples: float = 0.0
 
-    def table(self, *, log_every_images: int, sample_every_images: int, save_every_images: int) -> tuple[Duty, ...]:
+    def table(
+        self, *, log_every_images: int, sample_every_images: int, save_every_images: int, eval_every_images: int | None
+    ) -> tuple[Duty, ...]:
         """The periodic work in the order in which it is done."""
         return (
             Duty(name="report", every_images=log_every_images, run=self.report),
+            Duty(name="judge", every_images=log_every_images, run=self.sentry.judge),
             Duty(name="sample", every_images=sample_every_images, run=self.sample),
             Duty(name="save", every_images=save_every_images, run=self.save),
+            Duty(name="evaluate", every_images=eval_every_images, run=self.evaluate),
         )
 
     def report(self, images: int) -> None:
@@ -99,12 +101,20 @@ class Duties:
         seen = images - self.window.first_image
         laps = self._laps(wait_share=self.window.wait_seconds / seconds)
         self.skipped_samples += self.session.sum_over_ranks(self.window.skipped_samples)
+        health, changed = self.sentry.observe(
+            images,
+            scores,
+            steps=self.window.steps,
+            skipped_steps=self.guard.skipped_steps,
+            distance_growth=self.evaluator.take_distance_growth() if self.evaluator else None,
+        )
         if self.session.is_main:
             by_rank, warnings = self.stragglers.observe(laps)
             self.tracker.metrics(
                 scores
                 | self._learning_rates(images)
                 | by_rank
+                | health
                 | {
                     "perf/images_per_second": seen / seconds,
                     "perf/seconds_per_kimg": 1000.0 * seconds / seen,
@@ -119,8 +129,11 @@ class Duties:
                 images=images,
             )
             self.status.report(images, scores, phase=self.phase)
-            for warning in warnings:
-                self.status.say(warning)
+            for said in (*warnings, *changed):
+                self.status.say(str(said))
+            for verdict in self.sentry.standing:  # the journal keeps what changes
+                name, state = verdict.sentinel.signal, verdict.health.name
+                self.tracker.health(name, state, images=images, reason=verdict.reason, remedy=verdict.remedy)
         self.save_seconds = 0.0
         self.window.reset(images=images)
 
@@ -141,52 +154,14 @@ class Duties:
 
     def _learning_rates(self, images: int) -> dict[str, float]:
         players = {"D": self.recipe.discriminator, "G": self.recipe.generator}
-        factor = segment_at(self.recipe.segments(), images).lr_factor
+        factor = self.course.slowed(segment_at(self.recipe.segments(), images)).lr_factor
         return {f"lr/{letter}": p.optimizer.lr * p.schedule.at(images) * factor for letter, p in players.items()}
 
     def sample(self, images: int) -> None:
         """The grid of fixed latents from the averaged generator, one class per column."""
-        if self.sampled_at == images:
-            return
-        self.sampled_at = images
-        everyone = self.state.players["generator"].collective_forward
-        if not (everyone or self.session.is_main):
-            return
-        columns = sample_columns(self.recipe)
-        labels = grid_labels(rows=GRID_ROWS, columns=columns, classes=self.recipe.data.classes)
-        with self.average.swapped_in() as network:
-            power_iteration(network, steps=POWER_ITERATIONS)
-            z_dim = latent_size(network)
-            z = latents(seed=self.recipe.seed, count=GRID_ROWS * columns, z_dim=z_dim)
-            pixels = generate(network, z, labels)
-        if self.session.is_main:
-            scale = self._scale() * (self.recipe.data.resolution // pixels.shape[-1])  # a growing generator is smaller
-            names = self._column_names(labels, columns)
-            grid = image_grid(pixels.numpy(), columns=columns, labels=names, scale=scale)
-            self.tracker.image("samples/ema", grid, images=images)
-
-    def show_reals(self, images: Tensor, labels: Tensor) -> None:
-        """A grid of real images in the layout of the sample grids, for comparison."""
-        columns = sample_columns(self.recipe)
-        wanted = grid_labels(rows=GRID_ROWS, columns=columns, classes=self.recipe.data.classes)
-        chosen = images[: GRID_ROWS * columns]
-        if self.recipe.data.classes > columns:
-            wanted = None  # more classes than a few hundred images can show in columns
-        if wanted is not None:
-            chosen = _arrange(images, labels, wanted)
-        grid = image_grid(
-            chosen.numpy(), columns=columns, labels=self._column_names(wanted, columns), scale=self._scale()
-        )
-        self.tracker.image("samples/real", grid, images=0)
-
-    def _column_names(self, labels: Tensor | None, columns: int) -> list[str] | None:
-        if labels is None:
-            return None
-        names = self.stream.class_names
-        return [names[c] if c < len(names) else str(c) for c in labels[:columns].tolist()]
-
-    def _scale(self) -> int:
-        return max(1, 64 // self.recipe.data.resolution)
+        if self.sampled_at != images:
+            self.sampled_at = images
+            self.grids.show_samples(images)
 
     def save(self, images: int) -> None:
         """Snapshot the state; files are written in the background.
@@ -196,16 +171,19 @@ class Duties:
         Raises:
             CheckpointError: the second save in a row failed; earlier checkpoints are untouched.
         """
-        if self.saved_at == images:
+        if self.saved_at == images and self.on_disk is not False:
             return
         begun = time.monotonic()
-        again = not self._former_save_succeeded()
+        again = not self.settle()
         record = {
             "players": self.state.record(),
             "skipped_steps": self.guard.skipped_steps,
             "science_hash": science_hash(self.recipe),
             "data": {"fingerprint": self.stream.fingerprint, "count": self.stream.count},
             "cut": asdict(self.cut) if self.cut else None,
+            "health": self.sentry.state(),
+            "rollbacks": self.course.state(),
+            "evaluation": self.evaluator.state() if self.evaluator else None,
         }
         check_drift(self.state, record, session=self.session, images=images)
         documents: dict[str, Any] = {
@@ -218,17 +196,27 @@ class Duties:
         if again:
             self.writer.wait()
         self.save_seconds += time.monotonic() - begun
-        self.saved_at = images
+        self.saved_at, self.on_disk = images, None
 
-    def _former_save_succeeded(self) -> bool:
-        """Wait for it, with the same answer on every process; say that it is on disk, or that training goes on."""
+    def evaluate(self, images: int) -> None:
+        """The metrics of the averaged generator. A state that is measured is saved too, or it could not be the best."""
+        if self.evaluator is not None:
+            self.save(images)
+            self.evaluator.evaluate(images, checkpoint=self.checkpoints / str(images), settle=self.settle)
+
+    def settle(self) -> bool:
+        """Wait for the former save; whether it succeeded, the same on every process, is also told, once."""
+        if self.on_disk is not None:
+            return self.on_disk
         try:
             self.writer.wait()
         except CheckpointError as error:
             self.failed_saves += 1
+            self.on_disk = False
             if self.session.is_main:
                 log.warning("%s; training went on without it, and saves again now", error)
             return False
+        self.on_disk = True
         self._announce()
         return True
 
@@ -238,6 +226,30 @@ class Duties:
             location = self.checkpoints / str(self.saved_at)
             self.tracker.tags({"framework.checkpoint": str(location), "framework.checkpoint_images": self.saved_at})
             self.status.say(f"checkpoint at {format_count(self.saved_at)} images: {short(location)}")
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take up what a checkpoint says besides tensors."""
+        record = checkpoint.record
+        self.guard.begin(images=checkpoint.images, skipped_steps=record["skipped_steps"])
+        self.cut = Cut(**record["cut"]) if record.get("cut") else None
+        self.course = Course.restored(record.get("rollbacks", ()))
+        if self.evaluator is not None:
+            self.evaluator.restore(checkpoint)
+        if "health" in record:
+            self.sentry.load_state(record["health"], skipped_steps=record["skipped_steps"])
+
+    def go_back(self, checkpoint: Checkpoint, course: Course) -> None:
+        """Take up a checkpoint that the run returns to on another course, and save the course there."""
+        self.restore(checkpoint)
+        self.course = course
+        images, last = checkpoint.images, course.rollbacks[-1]
+        self.status.say(f"back to {format_count(images)} images: {last.reason}")
+        self.status.say(f"rollback {len(course.rollbacks)}: learning rates times {course.lr_factor:g}, data goes on")
+        self.tracker.rolled_back(images=images, from_images=last.from_images)
+        self.sampled_at = self.saved_at = -1
+        self.save(images)
+        if self.evaluator is not None:
+            self.evaluator.keep_again(self.checkpoints / str(images), settle=self.settle)
 
     def finish_phase(self, images: int) -> None:
         """Between two segments of a growing run: a checkpoint at the boundary, and what memory is still held."""
@@ -256,25 +268,13 @@ class Duties:
         if self.window.steps:
             self.report(images)
         self.sample(images)
+        if images >= self.recipe.images:
+            self.evaluate(images)
         self.save(images)
         self.writer.wait()
         self.session.barrier()
-        self._announce()
+        if self.on_disk is None:
+            self._announce()
         if self.session.is_main:
             log_generator(self.tracker, self.checkpoints / str(images))
         self.tracker.flush()
-
-
-def sample_columns(recipe: Recipe) -> int:
-    """Columns of a sample grid."""
-    return min(recipe.data.classes, GRID_COLUMNS) or GRID_COLUMNS
-
-
-def _arrange(images: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
-    """Images (len(wanted), C, H, W) whose labels are `wanted`; white where a class has too few."""
-    chosen = torch.full((len(wanted), *images.shape[1:]), 255, dtype=torch.uint8)
-    for label in wanted.unique().tolist():
-        places = (wanted == label).nonzero().flatten()
-        found = (labels == label).nonzero().flatten()[: len(places)]
-        chosen[places[: len(found)]] = images[found]
-    return chosen

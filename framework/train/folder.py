@@ -86,14 +86,17 @@ class RunFolder:
                 "the folder"
             )
 
-    def newest_checkpoint(self, session: Session) -> Checkpoint | None:
+    def newest_checkpoint(self, session: Session, *, before: int | None = None) -> Checkpoint | None:
         """The newest checkpoint that passes its hashes, the same on every process; refused ones are logged.
+
+        Args:
+            before: of fewer images than this.
 
         Raises:
             ResumeError: checkpoints exist, but none of them is intact.
         """
         if session.is_main:
-            found, rejected = newest_valid(self.checkpoints)
+            found, rejected = newest_valid(self.checkpoints, before=before)
             for one in rejected:
                 log.warning("checkpoint refused: %s (%s)", one.path, one.why)
             answer = str(found.images) if found else ("damaged" if rejected else "")

@@ -6,14 +6,11 @@ import socket
 import sys
 import uuid
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from framework.checkpoint import Checkpoint, Retention, Writer
-from framework.data.stream import Stream, open_stream
-from framework.engines.base import forget_moments
+from framework.data.stream import Stream
 from framework.engines.choose import check
-from framework.growth import Segment, remaining
 from framework.quantities import format_count
 from framework.recipe import SIDES, Recipe
 from framework.runtime.health import FiniteGuard
@@ -23,33 +20,23 @@ from framework.runtime.straggling import Pace, Stragglers
 from framework.runtime.watchdog import Watchdog
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.system import SystemSampler
-from framework.train.audit import recorded
+from framework.train.asked import Run
 from framework.train.config import RunConfig
 from framework.train.console import Status, short
 from framework.train.duties import Duties
-from framework.train.fitting import Cut, fitting_micro_batches, kept_micro_batches
+from framework.train.evaluating import open_evaluator
 from framework.train.folder import RunFolder, check_data, check_science
 from framework.train.initial import initialise_from
-from framework.train.loop import Outcome, Window, train
-from framework.train.seating import Seats, grow_to, release, seat
+from framework.train.loop import Outcome, Window
+from framework.train.playing import play
+from framework.train.samples import SampleGrids
+from framework.train.seating import Seats, grow_to, seat
+from framework.train.sentry import Sentry
 from framework.train.tracked import introduce, journal_is_closed, log_generator, open_tracker
-from framework.train.watching import awaited, watching
+from framework.train.watching import watching
 
-NUM_REALS_SHOWN_FROM = 600
-MOST_SKIPPED_SAMPLES = 1_000  # by one process in one epoch, with --on-bad-sample skip
+NUM_REALS_LOOKED_AT = 600
 RESUMES = "; the same command resumes"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What one launch was asked for."""
-
-    recipe: Recipe
-    config: RunConfig
-    session: Session
-    folder: RunFolder
-    data: str
-    """Location of the shards on this machine."""
 
 
 def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Outcome:
@@ -104,7 +91,7 @@ def _train(
     recipe, config, session = this.recipe, this.config, this.session
     stacks = this.folder.path / "stalls"
     watchdog = stack.enter_context(watching(session, stall_seconds=config.stall_seconds, folder=stacks))
-    stream = _open_stream(this, recipe.data.resolution)
+    stream = this.stream(recipe.data.resolution)
     if session.is_main:
         this.folder.prepare(recipe)
     seats = seat(recipe, config, session=session, stack=stack)
@@ -112,72 +99,21 @@ def _train(
     if checkpoint:
         check_data(stream, checkpoint, allow_change=config.allow_change)
         seats.state.restore(checkpoint)
-        start, guard.skipped_steps = checkpoint.images, checkpoint.record["skipped_steps"]
+        start = checkpoint.images
     elif config.init_from is not None:
         initialise_from(config.init_from, seats.state)
-    duties = _duties(this, stream, seats, guard, tracker, watchdog, start, stack)
-    if checkpoint and checkpoint.record.get("cut"):
-        duties.cut = Cut(**checkpoint.record["cut"])
+    duties = _duties(this, stream, seats, guard, tracker, watchdog, checkpoint, stack)
+    if checkpoint:
+        duties.restore(checkpoint)
     _begin(this, duties, stream, seats, start)
     stop = stack.enter_context(StopVote(world=session.world).listening())
-    outcome: Outcome = "finished"
-    images = start
-    for segment, end in remaining(recipe.segments(), start=start, end=recipe.images):
-        outcome, images = _play(this, segment, seats, duties, stop, images=images, end=end)
-        if outcome == "stopped":
-            break
+    outcome, images = play(this, seats, duties, stop, images=start)
     stop.close()
     watchdog.progress.beat("the end of the run", long=True)
     duties.finish(images)
     if session.is_main and outcome == "stopped":
         this.folder.mark_preempted(images)
     return outcome, images, duties.status
-
-
-def _play(
-    this: Run, segment: Segment, seats: Seats, duties: Duties, stop: StopVote, *, images: int, end: int
-) -> tuple[Outcome, int]:
-    """Train on one segment of the clock, from `images` to `end`."""
-    recipe, config, session = this.recipe, this.config, this.session
-    growth = recipe.growth
-    if growth and growth.reset_optimizer and images == segment.start > 0:
-        for player in seats.players.values():
-            forget_moments(player)
-    if config.auto_micro_batch:
-        micro_batches = fitting_micro_batches(recipe, segment, config, session=session)
-    else:
-        micro_batches, why = kept_micro_batches(recipe, segment, config, world=session.world, before=duties.cut)
-        if why:
-            duties.status.say(why)
-    if duties.cut is None or session.world >= duties.cut.world:
-        duties.cut = Cut(world=session.world, micro_batches=micro_batches)
-    share = {"micro_batches": micro_batches, "rank": session.rank, "world": session.world}
-    with ExitStack() as stack:
-        stream = _open_stream(this, segment.resolution)
-        batches = stack.enter_context(stream.batches(images, batch_size=segment.batch_size, **share))
-        keys, progress = this.folder.path / "keys", duties.watchdog.progress
-        progress.details = awaited(stream, progress, batch_size=segment.batch_size, **share)
-        duties.phase = str(segment) if growth else "train"
-        outcome, images = train(
-            seats.game(segment, **share),
-            recorded(batches, folder=keys, rank=session.rank) if config.record_keys else batches,
-            images=images,
-            total_images=end,
-            seed=recipe.seed,
-            duties=duties.table(
-                log_every_images=config.log_every_images,
-                sample_every_images=config.sample_every_images,
-                save_every_images=config.save_every_images,
-            ),
-            window=duties.window,
-            guard=duties.guard,
-            stop=stop,
-            progress=progress,
-        )
-    if growth:
-        release(session.device)
-        duties.finish_phase(images)
-    return outcome, images
 
 
 def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
@@ -191,26 +127,6 @@ def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
     print(_where(this, checkpoint.images))
 
 
-def _open_stream(this: Run, resolution: int) -> Stream:
-    data, config = this.recipe.data, this.config
-    return open_stream(
-        this.data,
-        resolution=resolution,
-        channels=data.channels,
-        classes=data.classes,
-        seed=this.recipe.seed,
-        flip=data.flip,
-        window=data.window,
-        cache_folder=config.cache_folder,
-        cache_bytes=int(config.cache_gb * 1e9),
-        on_bad_sample=config.on_bad_sample,
-        max_skipped=MOST_SKIPPED_SAMPLES,
-        workers=config.workers,
-        pin_memory=this.session.device.type == "cuda",
-        channels_last=True,
-    )
-
-
 def _duties(
     this: Run,
     stream: Stream,
@@ -218,24 +134,38 @@ def _duties(
     guard: FiniteGuard,
     tracker: Tracker | NullTracker,
     watchdog: Watchdog,
-    start: int,
+    checkpoint: Checkpoint | None,
     stack: ExitStack,
 ) -> Duties:
     recipe, config, session, folder = this.recipe, this.config, this.session, this.folder
+    start = checkpoint.images if checkpoint else 0
+    status = Status(name=recipe.name, images=start, total=recipe.images, quiet=not session.is_main)
+    evaluator = open_evaluator(
+        this,
+        network=seats.players["generator"].network,
+        average=seats.average,
+        checkpoint=checkpoint,
+        tracker=tracker,
+        status=status,
+        progress=watchdog.progress,
+    )
     writer = Writer(
         folder.checkpoints,
         rank=session.rank,
         world=session.world,
         token=session.broadcast_text(uuid.uuid4().hex[:12]),
-        retention=Retention(last=config.keep_last, every_images=config.keep_every_images),
+        retention=Retention(
+            last=config.keep_last,
+            every_images=config.keep_every_images,
+            best=config.keep_best,
+            **(evaluator.scores() if evaluator else {}),
+        ),
     )
     stack.enter_context(writer)
-    status = Status(name=recipe.name, images=start, total=recipe.images, quiet=not session.is_main)
     return Duties(
         session=session,
         recipe=recipe,
         state=seats.state,
-        average=seats.average,
         stream=stream,
         window=Window(pace=Pace(session.device)),
         guard=guard,
@@ -246,6 +176,18 @@ def _duties(
         system=SystemSampler(folder.path),
         watchdog=watchdog,
         stragglers=Stragglers(session.gather_names(socket.gethostname())),
+        sentry=Sentry(
+            recipe, state=seats.state, average=seats.average, session=session, on_collapse=config.on_collapse
+        ),
+        grids=SampleGrids(
+            recipe=recipe,
+            average=seats.average,
+            session=session,
+            tracker=tracker,
+            class_names=stream.class_names,
+            everyone=seats.players["generator"].collective_forward,
+        ),
+        evaluator=evaluator,
     )
 
 
@@ -265,12 +207,17 @@ def _begin(this: Run, duties: Duties, stream: Stream, seats: Seats, start: int) 
         duties.tracker.resumed(images=start)
         return
     say("new run")
+    reals, labels = None, None
     if session.is_main:
-        count = min(stream.count, NUM_REALS_SHOWN_FROM)
+        count = min(stream.count, NUM_REALS_LOOKED_AT)
         with stream.batches(0, batch_size=count, stop=count) as batches:
             batch = next(batches)
-        duties.show_reals(batch.images, batch.labels)
+        reals, labels = batch.images, batch.labels
+        duties.grids.show_reals(reals, labels)
+    duties.sentry.meet(reals, labels)
     duties.sample(0)  # MLflow's image slider opens at the first step
+    if config.on_collapse == "rollback":
+        duties.save(0)  # there is always something to go back to
 
 
 def _where(this: Run, images: int) -> str:

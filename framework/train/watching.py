@@ -66,13 +66,24 @@ def _connect() -> dist.Store | None:
 
 
 def awaited(
-    stream: Stream, progress: Progress, *, batch_size: int, micro_batches: int, rank: int, world: int
+    stream: Stream,
+    progress: Progress,
+    *,
+    shift_images: int,
+    batch_size: int,
+    micro_batches: int,
+    rank: int,
+    world: int,
 ) -> Callable[[], str]:
-    """What a process that waits for data waits for: the batch after the clock, and the shards it comes from."""
+    """What a process that waits for data waits for: the batch after the clock, and the shards it comes from.
+
+    Args:
+        shift_images: how far the position in the data is ahead of the clock.
+    """
 
     def details() -> str:
         share = {"batch_size": batch_size, "micro_batches": micro_batches, "rank": rank, "world": world}
-        micros = rank_positions(progress.images, **share)
+        micros = rank_positions(progress.images + shift_images, **share)
         places = [stream.order.locate(position) for micro in micros for position in micro]
         shards = list(dict.fromkeys(stream.manifest.shards[place.shard].name for place in places))
         more = f" and {len(shards) - _SHOWN} more" if len(shards) > _SHOWN else ""

@@ -76,6 +76,15 @@ def test_best_checkpoints_stay(folder, state, save):
     Checkpoint.open(folder / "200").verify("hash")  # a score is no part of what was saved
 
 
+def test_the_best_by_a_former_score_stay_too(folder, state, save):
+    policy = Retention(last=1, best=1, score="fid-new", former_scores=("fid-old",))
+    for count, name, value in ((100, "old", 3.0), (200, "old", 1.0), (300, "new", 50.0), (400, "new", 60.0)):
+        save(state, count, retention=policy)
+        record_score(folder / str(count), f"fid-{name}", value)
+    save(state, 500, retention=policy)
+    assert list_checkpoints(folder) == [200, 300, 500], "one of each: 1.0 and 50.0 cannot be compared"
+
+
 def test_scores_that_cannot_be_compared_or_read(folder, state, save, caplog):
     save(state, 100)
     with pytest.raises(CheckpointError, match="not a finite number"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -10,11 +11,13 @@ from framework.errors import FrameworkError
 from framework.sentinels import SENTINELS, Health, Sentinel, Watch
 
 LOUD = Sentinel(signal="loud", warn=10, failing=100, ticks=3, reason="it is {value:.0f}", remedy="turn it down")
-QUIET = Sentinel(signal="quiet", warn=0.5, failing=0.25, ticks=2, after=0.5, reason="only {value:.0%}", remedy="wait")
+QUIET = Sentinel(
+    signal="quiet", warn=0.5, failing=0.25, ticks=2, after_share=0.5, reason="only {value:.0%}", remedy="wait"
+)
 
 
 def watch(*sentinels: Sentinel) -> Watch:
-    return Watch(sentinels or (LOUD, QUIET), total_images=1000)
+    return Watch(sentinels or (LOUD, QUIET), total_images=1000, step_images=4)
 
 
 def feed(watched: Watch, signal: str, values: list[float], start: int = 10) -> list[tuple[int, Health]]:
@@ -51,12 +54,13 @@ def test_health_returns_after_as_many_good_observations() -> None:
     assert watched.onset_images is None
 
 
-def test_what_was_never_in_order_counts_only_after_its_share_of_the_run() -> None:
+def test_the_beginning_is_not_judged() -> None:
     watched = watch()
-    assert feed(watched, "quiet", [0.0] * 48) == []  # 10 ... 480 images
+    assert feed(watched, "quiet", [0.9, 0.0] * 24) == []  # 10 ... 480 images, of 1000 the first half
     assert feed(watched, "quiet", [0.0] * 4, start=490) == [(510, Health.failing)]
-    collapsed = watch()
-    assert feed(collapsed, "quiet", [0.0, 0.9, 0.1, 0.1]) == [(40, Health.failing)], "it had been in order"
+    assert watched.onset_images == 490
+    by_steps = watch(dataclasses.replace(QUIET, after_steps=150))
+    assert feed(by_steps, "quiet", [0.0] * 12, start=500) == [(610, Health.failing)], "150 steps of 4 images"
 
 
 def test_the_worst_sentinel_speaks_for_the_run_and_says_why() -> None:

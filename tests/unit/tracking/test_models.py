@@ -32,6 +32,7 @@ def run(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> 
     """A run folder whose journal names the store, but without an upload process of its own."""
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     tracker = write_run(tmp_path / "r", name="my/run", status=None, checkpoints=(), steps=(160, 320, 640))
+    tracker.health("diversity", "ok", images=320, reason="within its bounds")
     tracker.health("sign_saturation", "warn", images=320, reason="0.9 of real images", remedy="more data")
     tracker.evaluation({"kid": {"value": 0.5, "protocol": FID}}, images=320)
     tracker.resumed(images=320)
@@ -152,6 +153,7 @@ def test_what_the_page_of_a_run_says(run: Path, database: Database) -> None:
     cursor = upload(run, database)
     tags = dict(database.query("SELECT key, value FROM tags WHERE run_uuid = ?", cursor.run_id))
     assert tags["framework.health"] == "warn"
+    assert "framework.health.diversity" not in tags, "what was always in order needs no tag of its own"
     assert tags["framework.health.sign_saturation"] == "warn at 320: 0.9 of real images"
     assert tags["framework.lineage"] == "new > resumed at 320"
     rows = database.query("SELECT name, digest, dataset_source, dataset_profile FROM datasets")

@@ -195,7 +195,7 @@ def test_journal_reaches_the_disk_while_training(tmp_path: Path, monkeypatch: py
 def test_the_null_tracker_takes_the_same_calls(tmp_path: Path) -> None:
     public = {name for name in vars(NullTracker) if not name.startswith("_")}
     told = {"metrics", "params", "tags", "note", "artifact", "image", "dataset", "evaluation", "health", "resumed"}
-    assert public == told | {"flush", "finish"}
+    assert public == told | {"rolled_back", "flush", "finish"}
     assert public <= set(vars(Tracker))
     tracker = NullTracker()
     tracker.metrics({"D(x)": math.nan}, images=1)

@@ -1,0 +1,106 @@
+"""False alarms and real ones: the sentinels on healthy runs of the quick start, and on runs made to collapse.
+
+    python -m benchmarks.sentinels --runs /tmp/sentinels             # 5 seeds and the provoked failures: half an hour
+    python -m benchmarks.sentinels --runs /tmp/sentinels --json      # the same runs again are only read
+
+One process each. A row tells the range of every signal that is compared with a threshold, and when each sentinel first
+left its bounds (images, of how many). Signals are those that the runs wrote down; they are judged here, by the present
+thresholds, which do not change a run that only warns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from framework.sentinels import SENTINELS, Health, Watch
+from framework.tracking.records import JOURNAL_NAME, read_journal
+
+ROOT = Path(__file__).parents[1]
+QUICK_START = ROOT / "recipes" / "sagan_fashion.py"
+POISONED = ROOT / "tests" / "recipes" / "poisoned.py"
+SEEDS = range(5)
+TICKS = ("--tracking", "none", "--sample-every-images", "1M", "--save-every-images", "6k", "--log-every-images")
+
+FROZEN = ("--set", "discriminator.optimizer.lr=1e-9", "--set", "generator.optimizer.lr=5e-3")
+STRONG = (
+    *("--set", "discriminator.network.spectral=false", "--set", "generator.network.spectral=false"),
+    *("--set", "discriminator.optimizer.lr=2e-3", "--set", "generator.optimizer.lr=1e-6"),
+)
+RUNS: dict[str, tuple[Path, tuple[str, ...]]] = {
+    **{f"healthy, seed {seed}": (QUICK_START, (*TICKS, "500", "--seed", str(seed))) for seed in SEEDS},
+    "discriminator too strong": (QUICK_START, (*TICKS, "500", *STRONG, "--images", "6k")),
+    "mode collapse": (QUICK_START, (*TICKS, "500", *FROZEN, "--images", "12k")),
+    "NaN in a weight after 480 images": (POISONED, (*TICKS, "64", "--images", "640", "--most-skipped-steps", "1000")),
+}
+
+
+def play(name: str, folder: Path) -> Path:
+    """Bring a run to its end, if it is not there yet."""
+    recipe, flags = RUNS[name]
+    out = folder / name.replace(" ", "-").replace(",", "")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FRAMEWORK_TEST_POISONED_AT": "61"}
+    command = [sys.executable, str(recipe), "--out", str(out), *flags]
+    subprocess.run(command, env=environment, check=True, stdout=sys.stderr)
+    return out
+
+
+def row(name: str, out: Path) -> dict[str, Any]:
+    """What the sentinels make of a run."""
+    ticks: dict[int, dict[str, float]] = {}
+    for _, record in read_journal(out / JOURNAL_NAME):
+        if record["kind"] == "metrics":
+            told = {key.removeprefix("health/"): value for key, value in record["values"].items()}
+            ticks.setdefault(record["images"], {}).update(
+                {s.signal: told[s.signal] for s in SENTINELS if s.signal in told}
+            )
+    recipe = json.loads((out / "recipe.json").read_text())
+    watch = Watch(SENTINELS, total_images=recipe["images"], step_images=recipe["batch_size"])
+    troubles: dict[str, dict[str, int]] = {}
+    for images, values in ticks.items():
+        for verdict in watch.observe(images, values):
+            if verdict.health is not Health.ok:
+                troubles.setdefault(verdict.sentinel.signal, {}).setdefault(verdict.health.name, images)
+    signals = {signal for values in ticks.values() for signal in values}
+    seen = {signal: [values[signal] for values in ticks.values() if signal in values] for signal in sorted(signals)}
+    ranges = {signal: [min(values), max(values)] for signal, values in seen.items()}
+    return {"run": name, "images": max(ticks), "ranges": ranges, "troubles": troubles}
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """One row per run."""
+    shown = Table("run", "images", "sentinels that left their bounds, at images", title="Sentinels")
+    for one in rows:
+        told = [
+            f"{sentinel}: " + ", ".join(f"{state} at {images:,}" for state, images in states.items())
+            for sentinel, states in one["troubles"].items()
+        ]
+        shown.add_row(one["run"], f"{one['images']:,}", "\n".join(told) or "none")
+    return shown
+
+
+def main() -> None:
+    """Play and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--only", help="runs whose name contains this")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    names = [name for name in RUNS if (arguments.only or "") in name]
+    rows = [row(name, play(name, arguments.runs)) for name in names]
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        Console(width=150).print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

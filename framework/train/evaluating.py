@@ -1,0 +1,295 @@
+"""Metrics inside a run: every so many images the averaged generator is measured against the training data.
+
+What is measured, and by which protocol, is what `framework evaluate` measures of the checkpoint of the same clock: both
+write one line, and the records stand beside that checkpoint. Training computes afterwards what it would have computed
+without. What cannot be measured is marked missing and said once; it never ends a run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from framework.checkpoint import Checkpoint
+from framework.engines.averaging import Average
+from framework.errors import FrameworkError
+from framework.evaluation.collective import together
+from framework.evaluation.evaluate import evaluate
+from framework.evaluation.images import ShardImages
+from framework.evaluation.metrics import Metric, Settings
+from framework.evaluation.protocol import Record
+from framework.evaluation.question import Question
+from framework.evaluation.scores import key_of, read_records, write_records
+from framework.evaluation.tools import Tools, open_tools
+from framework.evaluation.undisturbed import undisturbed
+from framework.networks.blocks.spectral import power_iteration
+from framework.quantities import format_count
+from framework.runtime.memory import release_unused
+from framework.runtime.session import Session
+from framework.runtime.watchdog import Progress
+from framework.sampling.generate import POWER_ITERATIONS
+from framework.tracking import NullTracker, Tracker
+from framework.train.asked import Run
+from framework.train.console import Status
+from framework.train.standing import Standing, is_distance
+from framework.train.watched import WatchedGenerator, WatchedShards, watched_generator
+
+log = logging.getLogger("framework")
+
+
+class Evaluator:
+    """Measures a run; the same on every process. See `open_evaluator`.
+
+    Args:
+        metrics: what is measured.
+        tools: by what means; what is not there makes metrics missing.
+        average: of the generator.
+        real: the training data at a resolution.
+        classes: of generator and data; 0 for none.
+    """
+
+    def __init__(
+        self,
+        *,
+        metrics: Sequence[Metric],
+        tools: Tools,
+        average: Average,
+        real: Callable[[int], ShardImages],
+        classes: int,
+        session: Session,
+        tracker: Tracker | NullTracker,
+        status: Status,
+        progress: Progress,
+    ) -> None:
+        self._metrics, self._tools, self._average = tuple(metrics), tools, average
+        self._real, self._classes, self._session = real, classes, session
+        self._tracker, self._status, self._progress = tracker, status, progress
+        self._standing, self._distance, self._scores = Standing(), "", list[str]()
+        self._own: list[Record] = []
+        self._told: set[str] = set()
+        self._evaluated_at, self._news = -1, False
+        self._begun, self._seconds = time.monotonic(), 0.0
+
+    def begin(self, network: nn.Module, *, resolution: int) -> None:
+        """Choose by which score checkpoints are compared, and say what will be missing (a collective).
+
+        The score is the first distance by the protocol of the finished generator: at its resolution.
+        """
+        with together(self._session, doing="to open the real images"):
+            real = self._real(resolution)
+        question = Question(
+            images=self._generated(network, resolution=resolution, real=real),
+            reference=real,
+            metrics=self._metrics,
+            tools=self._tools,
+            settings=Settings(),
+        )
+        keys = {
+            name: key
+            for metric in self._metrics
+            for name, key in zip(question.names(metric).values(), question.keys(metric), strict=True)
+        }
+        self._distance = next(filter(is_distance, keys), "")
+        if key := keys.get(self._distance):
+            self._scores = [*(former for former in self._scores if former != key), key]
+        obstacles = {metric: question.obstacle(metric) for metric in self._metrics}
+        self._tell_missing(
+            {n: why for metric, why in obstacles.items() if why for n in question.names(metric).values()}
+        )
+
+    def scores(self) -> dict[str, Any]:
+        """For `Retention`: by what checkpoints are compared, and by what earlier launches compared them."""
+        return {"score": self._scores[-1], "former_scores": tuple(self._scores[:-1])} if self._scores else {}
+
+    def evaluate(self, images: int, *, checkpoint: Path, settle: Callable[[], bool]) -> None:
+        """Measure, once for a clock, and keep the records beside its checkpoint (a collective).
+
+        Args:
+            checkpoint: its folder, being written.
+            settle: waits for it and says whether it is there, the same on every process.
+        """
+        if self._evaluated_at == images:
+            return
+        self._evaluated_at, self._news = images, True
+        begun, records, missing = time.monotonic(), list[Record](), dict[str, str]()
+        try:
+            records = self._measure({"checkpoint": str(checkpoint), "images_seen": images})
+        except (FrameworkError, OSError) as error:  # on every process at once, see `together`
+            missing = dict.fromkeys(self._names(), _in_flags_of_a_run(str(error)))
+            if not self._session.is_main and str(error) not in self._told:  # rank 0 may only know that another failed
+                log.warning("rank %d: no evaluation at %d images: %s", self._session.rank, images, error)
+                self._told.add(str(error))
+        release_unused(self._session.device)
+        self._progress.beat("waiting for the checkpoint that was evaluated", long=True)
+        saved = settle()
+        self._standing.take(images, {record.series: record.value for record in records if record.value is not None})
+        self._seconds += time.monotonic() - begun
+        if self._session.is_main:
+            if saved:
+                self._keep(checkpoint, records)
+            self._journal(images, records, missing)
+            self._tell(records)
+            self._tell_missing(missing | {record.name: record.missing for record in records if record.missing})
+
+    def _measure(self, subject: Mapping[str, Any]) -> list[Record]:
+        with undisturbed(), self._average.swapped_in() as network:
+            power_iteration(network, steps=POWER_ITERATIONS)
+            one = self._generated(network)
+            side = one.draw(one.latents(range(1)), one.labels(range(1))).shape[-1]  # a growing generator's present one
+            with together(self._session, doing="to open the real images"):
+                real = self._real(side)
+            return evaluate(
+                self._generated(network, resolution=side, real=real),
+                real,
+                metrics=self._metrics,
+                tools=self._tools,
+                session=self._session,
+                subject=subject,
+            )
+
+    def _generated(self, network: nn.Module, **known: Any) -> WatchedGenerator:
+        return watched_generator(network, classes=self._classes, beat=self.beat, **known)
+
+    def beat(self) -> None:
+        """Tell the watchdog that an evaluation has come a step further."""
+        self._progress.beat("evaluating", long=True)
+
+    def take_distance_growth(self) -> float | None:
+        """The first distance of --eval-metrics relative to its best, see `Standing.growth`; once per evaluation."""
+        news, self._news = self._news, False
+        return self._standing.growth(self._distance) if news else None
+
+    def _names(self) -> list[str]:
+        extractor = self._tools.extractor
+        other = extractor.identity.name.rpartition("/")[2] if extractor and not extractor.is_inception else None
+        return [name for metric in self._metrics for name in metric.names(other).values()]
+
+    def _keep(self, checkpoint: Path, records: Sequence[Record]) -> None:
+        try:
+            write_records(checkpoint, records)
+        except (FrameworkError, OSError) as error:
+            log.warning("the records of %s are in the journal only: %s", checkpoint, error)
+
+    def _journal(self, images: int, records: Sequence[Record], missing: Mapping[str, str]) -> None:
+        told: dict[str, Any] = {record.name: record.to_json() for record in records}
+        told |= {name: {"value": None, "missing": why} for name, why in missing.items()}
+        self._tracker.evaluation(told, images=images)
+        protocols = {key_of(record): record.protocol for record in records if record.value is not None}
+        self._tracker.tags({f"framework.protocol.{key}": json.dumps(p.to_json()) for key, p in protocols.items()})
+        self._tracker.metrics({"perf/eval_share": self._share()}, images=images)
+
+    def _share(self) -> float:
+        """Of the time since this launch began."""
+        return self._seconds / (time.monotonic() - self._begun)
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        told = []
+        for record in records:
+            if record.value is not None:
+                at, best = self._standing.best[record.series]
+                improved = self._standing.latest[record.series][0] == at
+                what = "best so far, at" if improved else f"best {best:.4g} at"
+                told.append(f"{record.name} {record.value:.4g} ({what} {format_count(at)} images)")
+        if told:
+            self._status.say(f"evaluated: {', '.join(told)}; evaluations took {self._share():.1%} of the time so far")
+
+    def _tell_missing(self, reasons: Mapping[str, str]) -> None:
+        """Say every reason once."""
+        for why in dict.fromkeys(reasons.values()):
+            if why not in self._told:
+                names = ", ".join(name for name, reason in reasons.items() if reason == why)
+                self._status.say(f"missing: {names}: {why}; training goes on")
+                self._told.add(why)
+
+    def state(self) -> dict[str, Any]:
+        """For checkpoints, as JSON: what is known before the checkpoint's own evaluation."""
+        return {"scores": self._scores} | self._standing.state()
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Know what was known at a checkpoint, its own records included (a collective)."""
+        state, self._own, self._evaluated_at = checkpoint.record.get("evaluation") or {}, [], -1
+        if self._session.is_main:
+            try:
+                self._own = list(read_records(checkpoint.path).values())
+            except FrameworkError as error:
+                log.warning("evaluations of this checkpoint are forgotten: %s", error)
+        values = json.dumps({record.series: record.value for record in self._own})
+        self._standing.load_state(state)
+        self._standing.take(checkpoint.images, json.loads(self._session.broadcast_text(values)))
+        self._scores = [*dict.fromkeys((*state.get("scores", ()), *self._scores))]
+        self._news = bool(self._own)  # its evaluation came after what the checkpoint holds
+
+    def keep_again(self, checkpoint: Path, *, settle: Callable[[], bool]) -> None:
+        """Put the records of the checkpoint last restored beside the same state, saved anew (a collective)."""
+        if settle() and self._session.is_main:
+            self._keep(checkpoint, self._own)
+
+
+def open_evaluator(
+    this: Run,
+    *,
+    network: nn.Module,
+    average: Average,
+    checkpoint: Checkpoint | None,
+    tracker: Tracker | NullTracker,
+    status: Status,
+    progress: Progress,
+) -> Evaluator | None:
+    """The evaluator of a run; None when none is wanted. A collective.
+
+    Args:
+        network: the generator's.
+        average: of it.
+        checkpoint: from which the run goes on.
+
+    Raises:
+        FrameworkError: a file of weights cannot be used, or the data cannot be read for evaluations.
+    """
+    config, session = this.config, this.session
+    if config.eval_every_images is None:
+        return None
+    progress.beat("opening what metrics need", long=True)
+    try:
+        tools = open_tools(
+            config.metrics(),
+            session=session,
+            extractor=config.eval_extractor,
+            weights=config.eval_extractor_weights,
+        )
+    except FrameworkError as error:
+        raise FrameworkError(_in_flags_of_a_run(str(error))) from None
+    evaluator = Evaluator(
+        metrics=config.metrics(),
+        tools=replace(tools, missing={tool: _in_flags_of_a_run(why) for tool, why in tools.missing.items()}),
+        average=average,
+        real=lambda resolution: WatchedShards(
+            this.data,
+            resolution=resolution,
+            classes=this.recipe.data.classes,
+            beat=evaluator.beat,
+            cache_folder=config.cache_folder,
+            cache_bytes=int(config.cache_gb * 1e9),
+        ),
+        classes=this.recipe.data.classes,
+        session=session,
+        tracker=tracker,
+        status=status,
+        progress=progress,
+    )
+    if checkpoint is not None:
+        evaluator.restore(checkpoint)
+    evaluator.begin(network, resolution=this.recipe.segments()[-1].resolution)
+    return evaluator
+
+
+def _in_flags_of_a_run(text: str) -> str:
+    """The evaluation room speaks of `framework evaluate`'s flags; a run's begin with `--eval-`."""
+    return re.sub(r"--(?=(metrics|extractor)\b)", "--eval-", text)

@@ -1,0 +1,92 @@
+"""Going back after a collapse: to the last sound checkpoint, with other data next and a lower learning rate.
+
+Repeating the same steps exactly would collapse again exactly. So training goes on from the sound checkpoint with the
+data that would have come after the collapse, and with a learning rate that every rollback halves. What was done is
+written into the checkpoint it went back to, before the first new step: a crash cannot undo it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from framework.checkpoint import Checkpoint
+from framework.growth import Segment
+from framework.runtime.health import Collapse, OnCollapse
+from framework.runtime.session import Session
+from framework.train.folder import RunFolder
+
+LR_FACTOR = 0.5
+"""Of both players, for every rollback."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollback:
+    """One return to an earlier checkpoint."""
+
+    from_images: int
+    to_images: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What the rollbacks so far mean for the rest of the run; the same on every process, part of checkpoints."""
+
+    rollbacks: tuple[Rollback, ...] = ()
+
+    @property
+    def lr_factor(self) -> float:
+        """On the recipe's learning rates."""
+        return LR_FACTOR ** len(self.rollbacks)
+
+    @property
+    def shift_images(self) -> int:
+        """How far the position in the data is ahead of the clock: no image is repeated because of a rollback."""
+        return sum(rollback.from_images - rollback.to_images for rollback in self.rollbacks)
+
+    def slowed(self, segment: Segment) -> Segment:
+        """A segment of the clock with this course's learning rates."""
+        return dataclasses.replace(segment, lr_factor=segment.lr_factor * self.lr_factor)
+
+    def state(self) -> list[dict[str, Any]]:
+        """For checkpoints, as JSON."""
+        return [dataclasses.asdict(rollback) for rollback in self.rollbacks]
+
+    @classmethod
+    def restored(cls, state: Iterable[Mapping[str, Any]]) -> Course:
+        """From what `state` returned."""
+        return cls(rollbacks=tuple(Rollback(**one) for one in state))
+
+
+def answer(
+    collapse: Collapse, course: Course, *, on_collapse: OnCollapse, most: int, folder: RunFolder, session: Session
+) -> tuple[Checkpoint, Course]:
+    """What to go back to, and the course from there; the same on every process (a collective).
+
+    Raises:
+        Collapse: the run was told to stop, has gone back often enough, or has no sound checkpoint left.
+    """
+    sound = folder.newest_checkpoint(session, before=collapse.onset_images + 1)
+    where = f"the newest checkpoint from before the trouble is {sound.path}" if sound else "no checkpoint is that old"
+    if on_collapse != "rollback":
+        raise _ended(collapse, f"{where}; to go on from it, move the later ones away, or use --on-collapse rollback")
+    if len(course.rollbacks) >= most:
+        raise _ended(collapse, f"{most} rollbacks (--most-rollbacks) did not help; {where}")
+    if sound is None:
+        raise _ended(
+            collapse, f"nothing to go back to at or before {collapse.onset_images:,} images: raise --keep-last"
+        )
+    rollback = Rollback(from_images=collapse.images, to_images=sound.images, reason=str(collapse))
+    return sound, Course(rollbacks=(*course.rollbacks, rollback))
+
+
+def _ended(collapse: Collapse, why: str) -> Collapse:
+    text = str(collapse).rstrip(".")
+    return Collapse(
+        f"{text}. Training ends at {collapse.images:,} images: {why}",
+        images=collapse.images,
+        onset_images=collapse.onset_images,
+    )

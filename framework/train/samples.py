@@ -1,0 +1,87 @@
+"""The sample grids of a run: fixed latents, one class per column, and real images in the same layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from framework.engines.averaging import Average
+from framework.networks import latent_size
+from framework.networks.blocks.spectral import power_iteration
+from framework.recipe import Recipe
+from framework.runtime.session import Session
+from framework.sampling.generate import POWER_ITERATIONS, generate
+from framework.sampling.latents import grid_labels, latents
+from framework.tracking import NullTracker, Tracker
+from framework.tracking.grids import image_grid
+
+ROWS = 5  # with ten columns MLflow's small card shows the whole grid
+COLUMNS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleGrids:
+    """Draws grids into the tracker; `everyone`: the average can only be sampled by all processes together."""
+
+    recipe: Recipe
+    average: Average
+    session: Session
+    tracker: Tracker | NullTracker
+    class_names: Sequence[str]
+    everyone: bool
+
+    @property
+    def columns(self) -> int:
+        """Of a grid."""
+        return min(self.recipe.data.classes, COLUMNS) or COLUMNS
+
+    def show_samples(self, images: int) -> None:
+        """The grid of fixed latents from the averaged generator."""
+        if not (self.everyone or self.session.is_main):
+            return
+        labels = grid_labels(rows=ROWS, columns=self.columns, classes=self.recipe.data.classes)
+        with self.average.swapped_in() as network:
+            power_iteration(network, steps=POWER_ITERATIONS)
+            z = latents(seed=self.recipe.seed, count=ROWS * self.columns, z_dim=latent_size(network))
+            pixels = generate(network, z, labels)
+        if self.session.is_main:
+            smaller = self.recipe.data.resolution // pixels.shape[-1]  # a growing generator's images are
+            self._draw("samples/ema", pixels, labels, scale=self._scale() * smaller, images=images)
+
+    def show_reals(self, images: Tensor, labels: Tensor) -> None:
+        """A grid of real images in the layout of the sample grids, for comparison."""
+        wanted = grid_labels(rows=ROWS, columns=self.columns, classes=self.recipe.data.classes)
+        chosen = images[: ROWS * self.columns]
+        if self.recipe.data.classes > self.columns:
+            wanted = None  # more classes than a few hundred images can show in columns
+        if wanted is not None:
+            chosen = _arrange(images, labels, wanted)
+        self._draw("samples/real", chosen, wanted, scale=self._scale(), images=0)
+
+    def _draw(self, key: str, pixels: Tensor, labels: Tensor | None, *, scale: int, images: int) -> None:
+        names = self._column_names(labels)
+        self.tracker.image(
+            key, image_grid(pixels.numpy(), columns=self.columns, labels=names, scale=scale), images=images
+        )
+
+    def _column_names(self, labels: Tensor | None) -> list[str] | None:
+        if labels is None:
+            return None
+        names = self.class_names
+        return [names[c] if c < len(names) else str(c) for c in labels[: self.columns].tolist()]
+
+    def _scale(self) -> int:
+        return max(1, 64 // self.recipe.data.resolution)
+
+
+def _arrange(images: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
+    """Images (len(wanted), C, H, W) whose labels are `wanted`; white where a class has too few."""
+    chosen = torch.full((len(wanted), *images.shape[1:]), 255, dtype=torch.uint8)
+    for label in wanted.unique().tolist():
+        places = (wanted == label).nonzero().flatten()
+        found = (labels == label).nonzero().flatten()[: len(places)]
+        chosen[places[: len(found)]] = images[found]
+    return chosen

@@ -1,0 +1,60 @@
+"""Where a run stands by its evaluations: the latest and the best value of every series, one series per protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from framework.tracking.kept import Score
+
+
+class Standing:
+    """Values by series (`metrics/fid10k-1a2b3c4d`), each with the clock at which it was measured.
+
+    Attributes:
+        best: of each series; the earliest of equals.
+        latest: of each series.
+    """
+
+    def __init__(self) -> None:
+        self.best: dict[str, tuple[int, float]] = {}
+        self.latest: dict[str, tuple[int, float]] = {}
+
+    def take(self, images: int, values: Mapping[str, float]) -> None:
+        """Take the values of one evaluation into account."""
+        for series, value in values.items():
+            best, sign = self.best.get(series), 1 if is_distance(_name_of(series)) else -1
+            if best is None or sign * value < sign * best[1]:
+                self.best[series] = (images, value)
+            self.latest[series] = (images, value)
+
+    def growth(self, name: str) -> float | None:
+        """The latest value of a metric over its best under the same protocol: 1 while it improves.
+
+        None before the first evaluation, and where the best is not positive (KID may be below zero).
+        """
+        clocks = {series: at for series, (at, _) in self.latest.items() if _name_of(series) == name}
+        if not clocks:
+            return None
+        series = max(clocks, key=lambda one: clocks[one])
+        best, latest = self.best[series][1], self.latest[series][1]
+        return latest / best if best > 0 else None
+
+    def state(self) -> dict[str, Any]:
+        """For checkpoints, as JSON."""
+        return {"best": dict(self.best), "latest": dict(self.latest)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned; after an empty mapping nothing is known."""
+        self.best = {series: (at, value) for series, (at, value) in state.get("best", {}).items()}
+        self.latest = {series: (at, value) for series, (at, value) in state.get("latest", {}).items()}
+
+
+def is_distance(name: str) -> bool:
+    """Whether less is better."""
+    return Score(name=name, value=0.0).lower_is_better
+
+
+def _name_of(series: str) -> str:
+    """`fid10k`."""
+    return series.partition("/")[2].rpartition("-")[0]

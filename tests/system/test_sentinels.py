@@ -1,0 +1,119 @@
+"""Runs that collapse for real: noticed, named, and answered as `--on-collapse` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from framework.checkpoint import Checkpoint
+from framework.tracking.records import JOURNAL_NAME, read_journal
+from tests.helpers.launch import ROOT, TINY, Launch, run, unequal
+
+pytestmark = pytest.mark.distributed
+
+POISONED = ROOT / "tests" / "recipes" / "poisoned.py"
+FLAGS = ("--log-every-images", "64", "--save-every-images", "160", "--sample-every-images", "10k", "--tracking", "none")
+FROZEN_CRITIC = (
+    *("--set", "discriminator.optimizer.lr=1e-9", "--set", "generator.optimizer.lr=5e-3"),
+    *("--batch-size", "8"),  # diversity is judged after 150 steps
+)
+"""The generator finds the one image that a discriminator which never learns likes best: mode collapse."""
+STRONG_CRITIC = (
+    *("--set", "discriminator.network.spectral=false", "--set", "generator.network.spectral=false"),
+    *("--set", "discriminator.optimizer.lr=2e-3", "--set", "generator.optimizer.lr=1e-6"),
+)
+
+
+def records(out: Path, kind: str) -> list[dict[str, Any]]:
+    return [record for _, record in read_journal(out / JOURNAL_NAME) if record["kind"] == kind]
+
+
+def troubles(out: Path) -> dict[str, dict[str, Any]]:
+    """The first record of every sentinel that was not in order."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records(out, "health"):
+        if record["state"] != "ok":
+            found.setdefault(record["sentinel"], record)
+    return found
+
+
+def metric(out: Path, name: str) -> dict[int, float]:
+    return {r["images"]: r["values"][name] for r in records(out, "metrics") if name in r["values"]}
+
+
+def ended(*flags: str, log: Path) -> str:
+    """What a launch that must stop by itself says."""
+    with Launch(TINY, *flags, world=1, log=log) as launch:
+        assert launch.wait() == 2, launch.text()
+        return launch.text()
+
+
+def test_a_broken_weight_costs_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    """NaN in a weight on both processes after step 30; a rollback survives a stop, and resumes to the same bits."""
+    common = (*FLAGS, "--on-collapse", "rollback", "--most-skipped-steps", "4", "--record-keys", "--keep-last", "9")
+    fault = {"FRAMEWORK_TEST_POISONED_AT": "61"}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    text = run(POISONED, *common, "--out", str(whole), "--images", "960", log=tmp_path / "w.log", extra=fault)
+    seen, back = records(whole, "health")[-2]["images"], records(whole, "rollback")
+    print(f"\nNaN after 480 images: noticed at {seen:,}, back to {back[0]['images']:,}")
+    assert [(record["from_images"], record["images"]) for record in back] == [(512, 320)]
+    assert "back to 320 images: health: failing since 448 images: 50% of the steps" in text
+    assert troubles(whole)["skipped_share"]["state"] == "failing"
+    assert records(whole, "health")[-1]["overall"] == "ok"
+    rates = metric(whole, "lr/G")
+    assert rates[512] == pytest.approx(1e-3), "of the first course: a step is journalled once"
+    assert rates[960] == pytest.approx(5e-4)
+    record = Checkpoint.open(whole / "checkpoints" / "960").record["rollbacks"]
+    assert [(one["from_images"], one["to_images"]) for one in record] == [(512, 320)]
+    assert (whole / "checkpoints" / "480.superseded").is_dir()
+    keys = [int(line.split()[0]) for path in (whole / "keys").glob("*") for line in path.read_text().splitlines()]
+    assert sorted(keys) == list(range(960 + 512 - 320)), (
+        "data goes on after the collapse: nothing twice, nothing left out"
+    )
+
+    run(POISONED, *common, "--out", str(parts), "--images", "640", log=tmp_path / "p1.log", extra=fault)
+    run(POISONED, *common, "--out", str(parts), "--images", "960", log=tmp_path / "p2.log")
+    assert unequal(whole / "checkpoints" / "960", parts / "checkpoints" / "960") == []
+
+
+def test_mode_collapse_that_a_rollback_does_not_mend_ends_the_run(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    flags = (*FLAGS, *FROZEN_CRITIC, "--images", "2400", "--on-collapse", "rollback", "--most-rollbacks", "1")
+    text = ended(*flags, "--out", str(out), log=tmp_path / "log")
+    seen, back = troubles(out)["diversity"], records(out, "rollback")
+    print(f"\nmode collapse from the start: {seen['state']} at {seen['images']:,} of 2,400: {seen['reason']}")
+    assert "mode collapse" in seen["reason"]
+    assert len(back) == 1
+    assert "1 rollbacks (--most-rollbacks) did not help" in text
+    assert records(out, "end")[-1]["status"] == "FAILED"
+
+
+def test_a_discriminator_that_wins_every_time_stops_the_run(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    flags = (*FLAGS, *STRONG_CRITIC, "--images", "4800", "--on-collapse", "stop")
+    text = ended(*flags, "--out", str(out), log=tmp_path / "log")
+    found = troubles(out)
+    failing = next(record for record in records(out, "health") if record["state"] == "failing")
+    told = {name: (record["state"], record["images"]) for name, record in found.items()}
+    print(f"\ndiscriminator too strong from the start: {told}; {failing['sentinel']} ends it at {failing['images']:,}")
+    assert failing["sentinel"] in ("sign_real", "discriminator_loss_share")
+    assert f"Training ends at {failing['images']:,} images" in text
+    assert "Usual remedy" in text
+
+
+def test_by_default_a_collapse_is_told_and_training_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    text = run(TINY, *FLAGS, *FROZEN_CRITIC, "--images", "1600", "--out", str(out), world=1, log=tmp_path / "log")
+    assert "health: failing since" in text
+    assert "finished at 1.6k images" in text
+    assert metric(out, "health/state")[1600] == 2.0
+
+
+def test_looking_does_not_change_what_is_trained(tmp_path: Path) -> None:
+    for name, every in (("often", "32"), ("seldom", "320")):
+        flags = ("--images", "320", "--log-every-images", every, "--tracking", "none", "--out", str(tmp_path / name))
+        run(TINY, *flags, world=1, log=tmp_path / f"{name}.log")
+    assert len(metric(tmp_path / "often", "health/diversity")) == 10
+    assert unequal(tmp_path / "often" / "checkpoints" / "320", tmp_path / "seldom" / "checkpoints" / "320") == []
