@@ -124,10 +124,11 @@ class Watch:
         return {signal: dict(vars(memory)) for signal, memory in self._memory.items()}
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
-        """Restore what `state` returned; sentinels that it does not know begin anew."""
+        """Restore what `state` returned, also in another version: what it does not know begins anew."""
         for signal, values in state.items():
             if signal in self._memory:
-                self._memory[signal] = _Memory(**values)
+                known = vars(_Memory())
+                self._memory[signal] = _Memory(**{name: value for name, value in values.items() if name in known})
 
 
 def _verdict(sentinel: Sentinel, memory: _Memory, *, was: Health, value: float, images: int) -> Verdict:

@@ -81,7 +81,7 @@ def test_a_checkpoint_in_the_middle_of_a_row_changes_nothing() -> None:
     for cut in range(len(values)):
         first = feed(before := watch(), "loud", values[:cut])
         after = watch()
-        after.load_state(json.loads(json.dumps(before.state())) | {"a former sentinel": {}})
+        after.load_state(json.loads(json.dumps(before.state())) | {"a former sentinel": {"armed": True}})
         assert first + feed(after, "loud", values[cut:], start=10 + 10 * cut) == expected, cut
 
 

@@ -1,0 +1,76 @@
+"""What a sentry measures, what it makes of it, and what of it a checkpoint keeps."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from framework.runtime.health import Collapse, OnCollapse
+from framework.runtime.session import Session
+from framework.sentinels import Health
+from framework.train.sentry import Sentry
+from tests.helpers.play import Played, smooth_recipe, start
+
+ALONE = Session(rank=0, world=1, local_rank=0, device=torch.device("cpu"))
+WINNING = {"sign/real": 1.0, "loss/D": 1.0}
+"""Scores of a discriminator that is never in doubt."""
+
+
+@pytest.fixture(scope="module")
+def played() -> Played:
+    return start(smooth_recipe())
+
+
+def sentry(played: Played, on_collapse: OnCollapse) -> Sentry:
+    average = played.state.averages["generator"]
+    made = Sentry(played.recipe, state=played.state, average=average, session=ALONE, on_collapse=on_collapse)
+    data = played.recipe.data
+    shape = (200, data.channels, data.resolution, data.resolution)
+    generator = torch.Generator().manual_seed(0)
+    made.meet(torch.randint(256, shape, dtype=torch.uint8, generator=generator), torch.arange(200) % data.classes)
+    return made
+
+
+def watch(made: Sentry, *, images: list[int]) -> list[str]:
+    """What is said while the discriminator wins."""
+    return [str(one) for at in images for one in made.observe(at, WINNING, steps=4, skipped_steps=0)[1]]
+
+
+def test_only_a_run_that_was_told_to_ends(played: Played) -> None:
+    said = watch(warned := sentry(played, "warn"), images=[100, 200, 300])
+    assert [text.partition(":")[0] for text in said] == ["health"]
+    assert "failing since 0 images: the discriminator is right about real images 100% more often" in said[0]
+    warned.judge(300)
+    watch(told := sentry(played, "stop"), images=[100, 200])
+    told.judge(200)
+    watch(told, images=[300])
+    with pytest.raises(Collapse, match="Usual remedy: augment") as collapse:
+        told.judge(300)
+    assert (collapse.value.images, collapse.value.onset_images) == (300, 0)
+    watch(told, images=[400])
+    with pytest.raises(Collapse):  # also later, and after a resume with another flag
+        told.judge(400)
+
+
+def test_signals_are_metrics_and_cost_no_draw(played: Played) -> None:
+    before = torch.get_rng_state()
+    buffers = {name: b.clone() for name, b in played.state.players["generator"].network.named_buffers()}
+    metrics, _ = sentry(played, "warn").observe(100, WINNING, steps=4, skipped_steps=1, distance_growth=1.5)
+    assert metrics["health/skipped_share"] == 0.25
+    assert metrics["health/distance_growth"] == 1.5
+    assert metrics["health/state"] == Health.warn, "one skipped step in four"
+    assert 0.0 < metrics["health/diversity_of_worst_class"] < metrics["health/diversity"] < 1.0
+    assert torch.equal(torch.get_rng_state(), before)
+    after = dict(played.state.players["generator"].network.named_buffers())
+    assert all(torch.equal(buffers[name], after[name]) for name in buffers)
+
+
+def test_a_restored_sentry_goes_on_where_it_was(played: Played) -> None:
+    straight, first, second = (sentry(played, "warn") for _ in range(3))
+    expected = watch(straight, images=[100, 200, 300])
+    assert watch(first, images=[100, 200]) == []
+    second.load_state(json.loads(json.dumps(first.state(), allow_nan=False)), skipped_steps=0)
+    assert watch(second, images=[300]) == expected
+    assert second.state() == straight.state()
