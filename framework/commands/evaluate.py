@@ -192,9 +192,15 @@ def _draw_in_run(measured: dict[str, list[Record]], sweep: Sweep) -> None:
 
     subject = measured[sweep.places[0].title][0].subject
     run = run_of(Path(subject["checkpoint"]))
-    if run is not None:
-        path = run / FIGURES / f"{sweep.axis}-{subject['images_seen']:09d}.svg"
-        show_in_run(write_figure(path, measured, sweep=sweep))
+    if run is None:
+        return
+    path = run / FIGURES / f"{sweep.axis}-{subject['images_seen']:09d}.svg"
+    try:
+        before = path.read_bytes() if path.exists() else None
+        if write_figure(path, measured, sweep=sweep).read_bytes() != before:
+            show_in_run(path)
+    except (FrameworkError, OSError) as error:  # what was measured is kept and printed all the same
+        print(f"{path} is not drawn: {error}", file=sys.stderr)
 
 
 def _upload(checkpoint: str) -> None:

@@ -78,7 +78,11 @@ class Sweep:
 
 
 def write_figure(path: Path, found: Mapping[str, Sequence[Record]], *, sweep: Sweep) -> Path:
-    """Draw the records of a sweep, by the title of their place, as an SVG file."""
+    """Draw the records of a sweep, by the title of their place, as an SVG file.
+
+    Raises:
+        EvaluationError: nothing of it was measured.
+    """
     values = [getattr(place, sweep.axis) for place in sweep.places]
     curves: dict[str, list[float | None]] = {}
     on_right: list[str] = []
@@ -89,7 +93,10 @@ def write_figure(path: Path, found: Mapping[str, Sequence[Record]], *, sweep: Sw
                 curves.setdefault(record.name, [None] * len(values))[index] = record.value
                 if output in _FRECHET and record.name not in on_right:
                     on_right.append(record.name)
-    some = found[sweep.places[0].title][0]
+    drawn = [r for records in found.values() for r in records if r.name in curves and r.value is not None]
+    if not drawn:
+        raise EvaluationError("no figure of the sweep: everything that it would show is missing")
+    some = drawn[0]
     made = some.protocol.generated
     note = f"{some.protocol.extractor['name']}, {made['count']:,} images, seed {made['seed']}"
     clock = some.subject.get("images_seen")

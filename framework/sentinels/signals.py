@@ -80,7 +80,9 @@ def signals(
         for name, value in (sigmas or {}).items()
         if (growth := baselines.growth(f"sigma/{name}", value)) is not None
     ]
-    return found | ({"singular_value_growth": max(growths)} if growths else {})
+    if growths:  # NaN is the largest of all; `max` alone would find it only in the first place
+        found["singular_value_growth"] = max(growths, key=lambda growth: math.inf if math.isnan(growth) else growth)
+    return found
 
 
 def undecided_loss(loss: AdversarialLoss) -> float:

@@ -1,7 +1,7 @@
 """The table of sentinels: which signal, which thresholds, what they mean and what usually helps.
 
 Thresholds are wide on purpose: a sentinel that cries wolf is switched off. Where they come from stands beside each; the
-runs they were compared with are in `docs/sentinels.md`.
+runs they were compared with are in `benchmarks/results`.
 """
 
 from __future__ import annotations

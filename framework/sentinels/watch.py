@@ -19,7 +19,7 @@ class Verdict:
     value: float
     images: int
     onset_images: int
-    """The last observation before the trouble began; a checkpoint no later than this is sound. Healed: `images`."""
+    """The last observation before it came to this; a checkpoint no later than this was better. Healed: `images`."""
 
     @property
     def reason(self) -> str:
@@ -101,6 +101,8 @@ class Watch:
         level, before = sentinel.level(value), memory.last_images
         memory.last_images = images
         if images < max(sentinel.after_steps * self._step_images, sentinel.after_share * self._total_images):
+            if level is not Health.ok:
+                memory.last_images = before  # not judged yet, but nothing to go back to either
             return None
         if level == memory.health:
             memory.run_length = 0
@@ -115,7 +117,7 @@ class Watch:
         if memory.run_length < sentinel.ticks:
             return None
         was, memory.health, memory.run_length = Health(memory.health), memory.run_level, 0
-        if was is Health.ok:
+        if worse:
             memory.onset = memory.run_onset
         return _verdict(sentinel, memory, was=was, value=value, images=images)
 

@@ -134,6 +134,9 @@ class JournalState:
             self.lineage.append(f"resumed at {record['images']:,}")
         elif kind == "rollback":
             self.lineage.append(f"back from {record['from_images']:,} to {record['images']:,}")
+            for key, mark in self.high_water_images.items():
+                if key.startswith(("evaluation:", "metrics/")):  # these are measured anew, of other weights
+                    self.high_water_images[key] = min(mark, record["images"])
         elif kind == "health":
             self.health[record["sentinel"]] = record["state"]
         elif kind == "dataset":

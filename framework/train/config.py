@@ -97,7 +97,7 @@ class RunConfig:
     eval_extractor_weights: Path | None = None
     """File of its weights (.safetensors, .pth). Default: downloaded once; if that fails, the metrics are missing."""
     most_skipped_steps: int = 20
-    """Stop after so many steps in a row with a non-finite loss or gradient."""
+    """So many steps in a row with a non-finite loss or gradient are a collapse, and with `warn` the end, too."""
     on_collapse: OnCollapse = "warn"
     """When a sentinel is failing: say so, go back to a sound checkpoint with other data and half the learning rate, or
     stop."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from framework.runtime.memory import used_bytes
 from framework.runtime.session import Session
 from framework.runtime.straggling import Lap, Stragglers, enough
 from framework.runtime.watchdog import Watchdog
+from framework.sentinels import Verdict
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.system import SystemSampler
 from framework.train.console import Status, short
@@ -26,7 +27,7 @@ from framework.train.drift import check_drift
 from framework.train.evaluating import Evaluator
 from framework.train.fitting import Cut
 from framework.train.loop import Duty, Window
-from framework.train.rollback import Course
+from framework.train.rollback import Course, put_beside, records_beside
 from framework.train.samples import SampleGrids
 from framework.train.sentry import Sentry
 from framework.train.state import TrainingState
@@ -94,20 +95,18 @@ class Duties:
             Duty(name="evaluate", every_images=eval_every_images, run=self.evaluate),
         )
 
-    def report(self, images: int) -> None:
-        """Average the scores over processes (a collective), log them and start a new window."""
+    def report(self, images: int, *, look: bool = True) -> None:
+        """Average the scores over processes (a collective), log them and start a new window.
+
+        Args:
+            look: False where an undisturbed run would have no tick: its health is then judged at the next one.
+        """
         scores = self.window.scores.means(device=self.session.device)
         seconds = time.monotonic() - self.window.begun
         seen = images - self.window.first_image
         laps = self._laps(wait_share=self.window.wait_seconds / seconds)
         self.skipped_samples += self.session.sum_over_ranks(self.window.skipped_samples)
-        health, changed = self.sentry.observe(
-            images,
-            scores,
-            steps=self.window.steps,
-            skipped_steps=self.guard.skipped_steps,
-            distance_growth=self.evaluator.take_distance_growth() if self.evaluator else None,
-        )
+        health, changed = self._health(images, scores, look=look)
         if self.session.is_main:
             by_rank, warnings = self.stragglers.observe(laps)
             self.tracker.metrics(
@@ -136,6 +135,18 @@ class Duties:
                 self.tracker.health(name, state, images=images, reason=verdict.reason, remedy=verdict.remedy)
         self.save_seconds = 0.0
         self.window.reset(images=images)
+
+    def _health(
+        self, images: int, scores: Mapping[str, float], *, look: bool
+    ) -> tuple[dict[str, float], list[Verdict]]:
+        """The sentry's metrics, and the verdicts that changed (a collective)."""
+        growth = self.evaluator.take_distance_growth() if self.evaluator else None
+        steps = self.window.steps
+        if look:
+            skipped = self.guard.skipped_steps
+            return self.sentry.observe(images, scores, steps=steps, skipped_steps=skipped, distance_growth=growth)
+        self.sentry.take(scores, steps=steps, distance_growth=growth)
+        return {}, []
 
     def _laps(self, *, wait_share: float) -> list[Lap]:
         """What every process did since the last report, by rank (a collective)."""
@@ -214,7 +225,7 @@ class Duties:
             self.failed_saves += 1
             self.on_disk = False
             if self.session.is_main:
-                log.warning("%s; training went on without it, and saves again now", error)
+                log.warning("%s; training goes on without it", error)
             return False
         self.on_disk = True
         self._announce()
@@ -235,12 +246,16 @@ class Duties:
         self.course = Course.restored(record.get("rollbacks", ()))
         if self.evaluator is not None:
             self.evaluator.restore(checkpoint)
-        if "health" in record:
-            self.sentry.load_state(record["health"], skipped_steps=record["skipped_steps"])
+        self.sentry.load_state(record.get("health", {}), skipped_steps=record["skipped_steps"])
 
     def go_back(self, checkpoint: Checkpoint, course: Course) -> None:
-        """Take up a checkpoint that the run returns to on another course, and save the course there."""
+        """Take up a checkpoint that the run returns to on another course, and save the course there.
+
+        Raises:
+            CheckpointError: the course cannot be saved, twice; the checkpoint is untouched.
+        """
         self.restore(checkpoint)
+        measured = records_beside(checkpoint.path) if self.session.is_main else {}
         self.course = course
         images, last = checkpoint.images, course.rollbacks[-1]
         self.status.say(f"back to {format_count(images)} images: {last.reason}")
@@ -248,8 +263,10 @@ class Duties:
         self.tracker.rolled_back(images=images, from_images=last.from_images)
         self.sampled_at = self.saved_at = -1
         self.save(images)
-        if self.evaluator is not None:
-            self.evaluator.keep_again(self.checkpoints / str(images), settle=self.settle)
+        if not self.settle():
+            self.save(images)
+            self.settle()
+        put_beside(self.checkpoints / str(images), measured)
 
     def finish_phase(self, images: int) -> None:
         """Between two segments of a growing run: a checkpoint at the boundary, and what memory is still held."""
@@ -266,7 +283,7 @@ class Duties:
     def finish(self, images: int) -> None:
         """The last tick: whatever is pending is logged, drawn and saved, and the checkpoint is on disk."""
         if self.window.steps:
-            self.report(images)
+            self.report(images, look=images >= self.recipe.images)
         self.sample(images)
         if images >= self.recipe.images:
             self.evaluate(images)

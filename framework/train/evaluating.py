@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from framework.checkpoint import Checkpoint
@@ -73,7 +74,6 @@ class Evaluator:
         self._real, self._classes, self._session = real, classes, session
         self._tracker, self._status, self._progress = tracker, status, progress
         self._standing, self._distance, self._scores = Standing(), "", list[str]()
-        self._own: list[Record] = []
         self._told: set[str] = set()
         self._evaluated_at, self._news = -1, False
         self._begun, self._seconds = time.monotonic(), 0.0
@@ -118,11 +118,12 @@ class Evaluator:
         """
         if self._evaluated_at == images:
             return
-        self._evaluated_at, self._news = images, True
+        self._evaluated_at, self._news = images, False
         begun, records, missing = time.monotonic(), list[Record](), dict[str, str]()
         try:
             records = self._measure({"checkpoint": str(checkpoint), "images_seen": images})
-        except (FrameworkError, OSError) as error:  # on every process at once, see `together`
+        except (FrameworkError, OSError, torch.OutOfMemoryError) as error:
+            # The first two come on every process at once, see `together`; memory mostly does.
             missing = dict.fromkeys(self._names(), _in_flags_of_a_run(str(error)))
             if not self._session.is_main and str(error) not in self._told:  # rank 0 may only know that another failed
                 log.warning("rank %d: no evaluation at %d images: %s", self._session.rank, images, error)
@@ -131,6 +132,7 @@ class Evaluator:
         self._progress.beat("waiting for the checkpoint that was evaluated", long=True)
         saved = settle()
         self._standing.take(images, {record.series: record.value for record in records if record.value is not None})
+        self._news = self._is_measured(records)
         self._seconds += time.monotonic() - begun
         if self._session.is_main:
             if saved:
@@ -166,6 +168,9 @@ class Evaluator:
         """The first distance of --eval-metrics relative to its best, see `Standing.growth`; once per evaluation."""
         news, self._news = self._news, False
         return self._standing.growth(self._distance) if news else None
+
+    def _is_measured(self, records: Sequence[Record]) -> bool:
+        return any(record.name == self._distance and record.value is not None for record in records)
 
     def _names(self) -> list[str]:
         extractor = self._tools.extractor
@@ -215,22 +220,17 @@ class Evaluator:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Know what was known at a checkpoint, its own records included (a collective)."""
-        state, self._own, self._evaluated_at = checkpoint.record.get("evaluation") or {}, [], -1
+        state, own, self._evaluated_at = checkpoint.record.get("evaluation") or {}, list[Record](), -1
         if self._session.is_main:
             try:
-                self._own = list(read_records(checkpoint.path).values())
+                own = list(read_records(checkpoint.path).values())
             except FrameworkError as error:
                 log.warning("evaluations of this checkpoint are forgotten: %s", error)
-        values = json.dumps({record.series: record.value for record in self._own})
+        values = json.dumps({record.series: record.value for record in own})
         self._standing.load_state(state)
         self._standing.take(checkpoint.images, json.loads(self._session.broadcast_text(values)))
         self._scores = [*dict.fromkeys((*state.get("scores", ()), *self._scores))]
-        self._news = bool(self._own)  # its evaluation came after what the checkpoint holds
-
-    def keep_again(self, checkpoint: Path, *, settle: Callable[[], bool]) -> None:
-        """Put the records of the checkpoint last restored beside the same state, saved anew (a collective)."""
-        if settle() and self._session.is_main:
-            self._keep(checkpoint, self._own)
+        self._news = self._is_measured(own)  # its evaluation came after what the checkpoint holds
 
 
 def open_evaluator(

@@ -90,7 +90,7 @@ class RunFolder:
         """The newest checkpoint that passes its hashes, the same on every process; refused ones are logged.
 
         Args:
-            before: of fewer images than this.
+            before: of fewer images than this; then none is no error.
 
         Raises:
             ResumeError: checkpoints exist, but none of them is intact.
@@ -99,7 +99,7 @@ class RunFolder:
             found, rejected = newest_valid(self.checkpoints, before=before)
             for one in rejected:
                 log.warning("checkpoint refused: %s (%s)", one.path, one.why)
-            answer = str(found.images) if found else ("damaged" if rejected else "")
+            answer = str(found.images) if found else ("damaged" if rejected and before is None else "")
         else:
             answer = None
         answer = session.broadcast_text(answer)

@@ -42,6 +42,7 @@ def _segments(this: Run, seats: Seats, duties: Duties, stop: StopVote, *, images
 
 def _go_back(this: Run, seats: Seats, duties: Duties, collapse: Collapse) -> int:
     """To the newest checkpoint from before the trouble; returns the clock there (a collective)."""
+    duties.watchdog.progress.beat("going back to a sound checkpoint", long=True)
     duties.settle()
     checkpoint, course = answer(
         collapse,

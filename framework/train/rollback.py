@@ -10,9 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from framework.atomic import replacing
 from framework.checkpoint import Checkpoint
+from framework.checkpoint.layout import EVALUATION, SCORES
 from framework.growth import Segment
 from framework.runtime.health import Collapse, OnCollapse
 from framework.runtime.session import Session
@@ -59,6 +62,18 @@ class Course:
     def restored(cls, state: Iterable[Mapping[str, Any]]) -> Course:
         """From what `state` returned."""
         return cls(rollbacks=tuple(Rollback(**one) for one in state))
+
+
+def records_beside(checkpoint: Path) -> dict[str, bytes]:
+    """What evaluation has put into the folder of a checkpoint, by file name."""
+    return {name: (checkpoint / name).read_bytes() for name in (SCORES, EVALUATION) if (checkpoint / name).exists()}
+
+
+def put_beside(checkpoint: Path, records: Mapping[str, bytes]) -> None:
+    """Put them beside the same state, saved anew."""
+    for name, content in records.items():
+        with replacing(checkpoint / name) as temporary:
+            temporary.write_bytes(content)
 
 
 def answer(

@@ -105,7 +105,7 @@ def _train(
     duties = _duties(this, stream, seats, guard, tracker, watchdog, checkpoint, stack)
     if checkpoint:
         duties.restore(checkpoint)
-    _begin(this, duties, stream, seats, start)
+    _begin(this, duties, stream, seats, checkpoint)
     stop = stack.enter_context(StopVote(world=session.world).listening())
     outcome, images = play(this, seats, duties, stop, images=start)
     stop.close()
@@ -191,7 +191,8 @@ def _duties(
     )
 
 
-def _begin(this: Run, duties: Duties, stream: Stream, seats: Seats, start: int) -> None:
+def _begin(this: Run, duties: Duties, stream: Stream, seats: Seats, checkpoint: Checkpoint | None) -> None:
+    start = checkpoint.images if checkpoint else 0
     session, config, say = this.session, this.config, duties.status.say
     if isinstance(duties.tracker, Tracker):
         introduce(duties.tracker, this.recipe, config, this.folder, stream)
@@ -202,22 +203,25 @@ def _begin(this: Run, duties: Duties, stream: Stream, seats: Seats, start: int) 
         f"{config.precision}, global batch {this.recipe.batch_size}"
     )
     grow_to(seats.players, this.recipe.segments(), images=start)
-    if start:
+    if checkpoint:
         say(f"resumed at {format_count(start)} images")
         duties.tracker.resumed(images=start)
+    else:
+        say("new run")
+    if not duties.sentry.knows_the_data:
+        reals, labels = None, None
+        if session.is_main:
+            count = min(stream.count, NUM_REALS_LOOKED_AT)
+            with stream.batches(0, batch_size=count, stop=count) as batches:
+                batch = next(batches)
+            reals, labels = batch.images, batch.labels
+            duties.grids.show_reals(reals, labels)
+        duties.sentry.meet(reals, labels)
+    if checkpoint:
         return
-    say("new run")
-    reals, labels = None, None
-    if session.is_main:
-        count = min(stream.count, NUM_REALS_LOOKED_AT)
-        with stream.batches(0, batch_size=count, stop=count) as batches:
-            batch = next(batches)
-        reals, labels = batch.images, batch.labels
-        duties.grids.show_reals(reals, labels)
-    duties.sentry.meet(reals, labels)
     duties.sample(0)  # MLflow's image slider opens at the first step
     if config.on_collapse == "rollback":
-        duties.save(0)  # there is always something to go back to
+        duties.save(0)  # in the beginning there is nothing else to go back to
 
 
 def _where(this: Run, images: int) -> str:

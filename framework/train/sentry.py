@@ -7,6 +7,7 @@ not touched: samples come from the average, whose buffers are put back, and thei
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ from framework.sentinels.diversity import SIDE, shrunk
 from framework.sentinels.signals import singular_values
 from framework.train.state import TrainingState
 
+LEAST_STEPS = 20
+"""Between two looks: with large batches a tick may be a single step, which says nothing."""
 MOST_CLASSES = 10
 PER_CLASS = 8
 """Samples of a class; its spread is then known to about a tenth."""
@@ -55,12 +58,21 @@ class Sentry:
         self._real: dict[int, dict[int, float]] = {}
         """Spread of real images by resolution and class."""
         self._skipped_steps = 0
+        self._steps, self._sums = 0, dict[str, tuple[float, int]]()
+        """Since the last look: steps, and of every score the sum over steps and their number."""
+        self._growth: float | None = None
+        """Of an evaluated distance since then."""
         self._standing: list[Verdict] = []
 
     @property
     def standing(self) -> list[Verdict]:
-        """The last tick's verdicts, changed or not."""
+        """The last look's verdicts, changed or not."""
         return self._standing
+
+    @property
+    def knows_the_data(self) -> bool:
+        """Whether `meet` was called, in this launch or before the checkpoint."""
+        return bool(self._real)
 
     def meet(self, images: Tensor | None, labels: Tensor | None) -> None:
         """Learn how diverse the data is, from some of its images on rank 0 (a collective).
@@ -73,7 +85,7 @@ class Sentry:
         if self._session.is_main:
             assert images is not None
             chosen = labels if self._recipe.data.classes else None
-            if not set(_classes(self._recipe)) <= spread(images, chosen).keys():
+            if len(spread(images, chosen).keys() & set(_classes(self._recipe))) < 2:
                 chosen = None  # too many classes for so few images: all samples are compared with all images instead
             for side in {min(SIDE, segment.resolution) for segment in self._recipe.segments()}:
                 real[side] = spread(shrunk(images, side), chosen)
@@ -88,32 +100,48 @@ class Sentry:
         skipped_steps: int,
         distance_growth: float | None = None,
     ) -> tuple[dict[str, float], list[Verdict]]:
-        """This tick's signals as metrics, and the verdicts they change; the same on every process (a collective).
+        """What has become of the signals as metrics, and the verdicts they change (a collective).
+
+        The same on every process; nothing while there were fewer than `LEAST_STEPS` since the last look.
 
         Args:
             scores: means since the last tick.
             steps: since the last tick.
             skipped_steps: of the whole run.
-            distance_growth: of an evaluation since the last tick, relative to the best.
+            distance_growth: of an evaluation since the last look, relative to the best.
         """
+        self.take(scores, steps=steps, distance_growth=distance_growth)
+        if self._steps < LEAST_STEPS:
+            return {}, []
         assert isinstance(self._recipe.game, Alternating)
-        evaluated = {} if distance_growth is None else {"distance_growth": distance_growth}
-        seen = [dict(scores), self._sigmas(), self._diversity() if steps else {}, evaluated]
-        scores, sigmas, diverse, evaluated = json.loads(self._session.broadcast_text(json.dumps(seen)))
+        evaluated = {} if self._growth is None else {"distance_growth": self._growth}
+        means = {name: total / count for name, (total, count) in self._sums.items()}
+        seen = [means, self._sigmas(), self._diversity(), evaluated]
+        means, sigmas, diverse, evaluated = json.loads(self._session.broadcast_text(json.dumps(seen)))
         found = signals(
-            scores,
+            means,
             loss=self._recipe.game.loss,
             baselines=self._baselines,
-            steps=steps,
+            steps=self._steps,
             skipped_steps=skipped_steps - self._skipped_steps,
             sigmas=sigmas,
         )
         found |= diverse | evaluated
-        self._skipped_steps = skipped_steps
+        self._skipped_steps, self._steps, self._sums, self._growth = skipped_steps, 0, {}, None
         changed = self._watch.observe(images, found)
         self._standing = self._watch.standing(images, found)
         metrics = {f"health/{name}": value for name, value in found.items()}
         return metrics | {"health/state": float(self._watch.health)}, changed
+
+    def take(self, scores: Mapping[str, float], *, steps: int, distance_growth: float | None = None) -> None:
+        """Keep what `observe` would look at for the next look (a collective)."""
+        told: dict[str, float] = json.loads(self._session.broadcast_text(json.dumps(dict(scores))))
+        for name, value in told.items():
+            if math.isfinite(value):
+                total, count = self._sums.get(name, (0.0, 0))
+                self._sums[name] = (total + value * steps, count + steps)
+        self._steps += steps
+        self._growth = self._growth if distance_growth is None else distance_growth
 
     def judge(self, images: int) -> None:
         """Whether training may go on.
@@ -149,13 +177,31 @@ class Sentry:
 
     def state(self) -> dict[str, Any]:
         """For checkpoints, as JSON."""
-        return {"watch": self._watch.state(), "baselines": self._baselines.state(), "real": _with_names(self._real)}
+        return {
+            "watch": self._watch.state(),
+            "baselines": self._baselines.state(),
+            "real": _with_names(self._real),
+            "since_last_look": {
+                "steps": self._steps,
+                "skipped_before": self._skipped_steps,
+                "sums": self._sums,
+                "distance_growth": self._growth,
+            },
+        }
 
     def load_state(self, state: Mapping[str, Any], *, skipped_steps: int) -> None:
-        """Restore what `state` returned."""
-        self._watch.load_state(state["watch"])
-        self._baselines.load_state(state["baselines"])
-        self._real, self._standing, self._skipped_steps = _with_numbers(state["real"]), [], skipped_steps
+        """Restore what `state` returned; from an empty one, begin anew.
+
+        Args:
+            skipped_steps: of the whole run so far.
+        """
+        self._watch.load_state(state.get("watch", {}))
+        self._baselines.load_state(state.get("baselines", {}))
+        self._real, self._standing = _with_numbers(state.get("real", {})), []
+        since = state.get("since_last_look", {})
+        self._steps, self._skipped_steps = since.get("steps", 0), since.get("skipped_before", skipped_steps)
+        self._sums = {name: (total, count) for name, (total, count) in since.get("sums", {}).items()}
+        self._growth = since.get("distance_growth")
 
 
 def _classes(recipe: Recipe) -> list[int]:

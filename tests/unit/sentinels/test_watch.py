@@ -43,7 +43,7 @@ def test_the_mildest_of_the_observations_decides() -> None:
     assert feed(watch(), "loud", [500, 500, 500]) == [(30, Health.failing)]
     watched = watch()
     assert feed(watched, "loud", [20, 20, 20, 500, 500, 500]) == [(30, Health.warn), (60, Health.failing)]
-    assert watched.onset_images == 0, "failing began where the warning did"
+    assert watched.onset_images == 30, "failing began after the warning; a slow decline must not cost all of the run"
 
 
 def test_health_returns_after_as_many_good_observations() -> None:
@@ -58,7 +58,10 @@ def test_the_beginning_is_not_judged() -> None:
     watched = watch()
     assert feed(watched, "quiet", [0.9, 0.0] * 24) == []  # 10 ... 480 images, of 1000 the first half
     assert feed(watched, "quiet", [0.0] * 4, start=490) == [(510, Health.failing)]
-    assert watched.onset_images == 490
+    assert watched.onset_images == 470, "the last one in order"
+    never = watch()
+    feed(never, "quiet", [0.0] * 60)
+    assert never.onset_images == 0, "a collapse from the start has no sound checkpoint but the first"
     by_steps = watch(dataclasses.replace(QUIET, after_steps=150))
     assert feed(by_steps, "quiet", [0.0] * 12, start=500) == [(610, Health.failing)], "150 steps of 4 images"
 

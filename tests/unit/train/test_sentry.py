@@ -10,7 +10,7 @@ import torch
 from framework.runtime.health import Collapse, OnCollapse
 from framework.runtime.session import Session
 from framework.sentinels import Health
-from framework.train.sentry import Sentry
+from framework.train.sentry import LEAST_STEPS, Sentry
 from tests.helpers.play import Played, smooth_recipe, start
 
 ALONE = Session(rank=0, world=1, local_rank=0, device=torch.device("cpu"))
@@ -35,7 +35,7 @@ def sentry(played: Played, on_collapse: OnCollapse) -> Sentry:
 
 def watch(made: Sentry, *, images: list[int]) -> list[str]:
     """What is said while the discriminator wins."""
-    return [str(one) for at in images for one in made.observe(at, WINNING, steps=4, skipped_steps=0)[1]]
+    return [str(one) for at in images for one in made.observe(at, WINNING, steps=LEAST_STEPS, skipped_steps=0)[1]]
 
 
 def test_only_a_run_that_was_told_to_ends(played: Played) -> None:
@@ -57,7 +57,7 @@ def test_only_a_run_that_was_told_to_ends(played: Played) -> None:
 def test_signals_are_metrics_and_cost_no_draw(played: Played) -> None:
     before = torch.get_rng_state()
     buffers = {name: b.clone() for name, b in played.state.players["generator"].network.named_buffers()}
-    metrics, _ = sentry(played, "warn").observe(100, WINNING, steps=4, skipped_steps=1, distance_growth=1.5)
+    metrics, _ = sentry(played, "warn").observe(100, WINNING, steps=20, skipped_steps=5, distance_growth=1.5)
     assert metrics["health/skipped_share"] == 0.25
     assert metrics["health/distance_growth"] == 1.5
     assert metrics["health/state"] == Health.warn, "one skipped step in four"
@@ -74,3 +74,32 @@ def test_a_restored_sentry_goes_on_where_it_was(played: Played) -> None:
     second.load_state(json.loads(json.dumps(first.state(), allow_nan=False)), skipped_steps=0)
     assert watch(second, images=[300]) == expected
     assert second.state() == straight.state()
+
+
+def test_short_ticks_are_put_together(played: Played) -> None:
+    """A tick of one step says nothing: with 19 of 20 steps fine, one skipped step is no collapse."""
+    by_parts, whole = sentry(played, "stop"), sentry(played, "stop")
+    parts = [by_parts.observe(at, {"sign/real": at / 20}, steps=1, skipped_steps=1) for at in range(1, LEAST_STEPS + 1)]
+    assert [metrics for metrics, _ in parts[:-1]] == [{}] * (LEAST_STEPS - 1)
+    mean = sum(range(1, 21)) / 400
+    metrics, _ = whole.observe(20, {"sign/real": mean}, steps=20, skipped_steps=1)
+    assert parts[-1][0] == pytest.approx(metrics)
+    assert metrics["health/skipped_share"] == 0.05
+
+
+def test_a_part_of_a_tick_waits_for_the_next_look_also_over_a_stop(played: Played) -> None:
+    straight, stopped, resumed = (sentry(played, "warn") for _ in range(3))
+    expected = straight.observe(200, {"sign/real": 0.5}, steps=40, skipped_steps=4, distance_growth=1.5)
+    stopped.take({"sign/real": 0.25}, steps=20, distance_growth=1.5)
+    resumed.load_state(json.loads(json.dumps(stopped.state(), allow_nan=False)), skipped_steps=2)
+    found = resumed.observe(200, {"sign/real": 0.75}, steps=20, skipped_steps=4)
+    assert found[0] == pytest.approx(expected[0])
+
+
+def test_a_checkpoint_from_before_there_were_sentries(played: Played) -> None:
+    made = sentry(played, "stop")
+    made.load_state({}, skipped_steps=40)
+    assert not made.knows_the_data
+    metrics, said = made.observe(100, WINNING, steps=20, skipped_steps=40)
+    assert metrics["health/skipped_share"] == 0.0
+    assert said == []
