@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 70, 56, 52
 _COLOURS = ("#1b6ca8", "#c8553d", "#2f7d4f", "#7a5195")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
+_LEGEND_LINE, _LETTER = 32, 7.0  # pixels, at a font size of 12; letters are mostly narrower
 
 
 def sweep_svg(
@@ -40,7 +41,7 @@ def sweep_svg(
     body = [*_frame(places, axis, title, note), *_ticks(top_right if on_right else None)]
     for index, (name, values) in enumerate(curves.items()):
         body += _curve(places, values, top=tops[name], index=index)
-        body.append(_legend(name, index, right=name in on_right, count=len(curves)))
+    body += _legend([f"{name} (right)" if name in on_right else name for name in curves])
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         f'font-family="sans-serif" font-size="12" role="img" aria-label="{escape(title)}">'
@@ -58,8 +59,8 @@ def _y(share: float) -> float:
     return HEIGHT - _BOTTOM - min(1.0, max(0.0, share)) * (HEIGHT - _TOP - _BOTTOM)
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "middle", size: int = 12, rest: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"{rest}>{escape(text)}</text>'
+def _text(x: float, y: float, text: str, *, anchor: str = "middle", size: float = 12, rest: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size:g}"{rest}>{escape(text)}</text>'
 
 
 def _frame(places: Sequence[float], axis: str, title: str, note: str) -> list[str]:
@@ -95,12 +96,18 @@ def _curve(places: Sequence[float], values: Sequence[float | None], *, top: floa
     return [line, *dots]
 
 
-def _legend(name: str, index: int, *, right: bool, count: int) -> str:
-    x = _LEFT + index * (WIDTH - _LEFT - _RIGHT) / max(1, count)
-    colour, dash = _COLOURS[index % 4], _DASHES[index % 4]
-    stroke = f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"'
-    line = f'<line x1="{x:.1f}" x2="{x + 26:.1f}" y1="40" y2="40" {stroke}/>'
-    return line + _text(x + 32, 44, f"{name} (right)" if right else name, anchor="start")
+def _legend(names: Sequence[str]) -> list[str]:
+    """One row; long names make it smaller, so that they do not run into each other."""
+    widths = [_LEGEND_LINE + _LETTER * len(name) + 16 for name in names]
+    scale = min(1.0, (WIDTH - 8 - _LEFT) / sum(widths))
+    parts, x = [], float(_LEFT)
+    for index, (name, width) in enumerate(zip(names, widths, strict=True)):
+        stroke = f'stroke="{_COLOURS[index % 4]}" stroke-width="2" stroke-dasharray="{_DASHES[index % 4]}"'
+        end = x + scale * (_LEGEND_LINE - 6)
+        parts.append(f'<line x1="{x:.1f}" x2="{end:.1f}" y1="40" y2="40" {stroke}/>')
+        parts.append(_text(x + scale * _LEGEND_LINE, 44, name, anchor="start", size=12 * scale))
+        x += scale * width
+    return parts
 
 
 def _round_up(value: float) -> float:
