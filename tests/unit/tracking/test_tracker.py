@@ -12,7 +12,7 @@ from PIL import Image
 
 from framework.errors import FrameworkError
 from framework.tracking import NullTracker, Tracker
-from framework.tracking.records import read_journal
+from framework.tracking.records import JOURNAL_NAME, read_journal, scan_journal
 
 
 def open_tracker(folder: Path) -> Tracker:
@@ -201,3 +201,19 @@ def test_the_null_tracker_takes_the_same_calls(tmp_path: Path) -> None:
     tracker.metrics({"D(x)": math.nan}, images=1)
     assert tracker.finish("FINISHED") is None
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == "[]"
+
+
+def test_after_a_rollback_evaluations_are_journalled_anew_and_curves_are_not(tmp_path: Path) -> None:
+    tracker = Tracker.open(tmp_path, uri=None, experiment="e", run_name="r")
+    record = {"fid": {"value": 9.0, "protocol": {"hash": "0123abcd"}}}
+    for course in (1, 2):
+        tracker.metrics({"loss/G": course}, images=100)
+        tracker.evaluation({"fid": record["fid"] | {"value": 9.0 + course}}, images=100)
+        if course == 1:
+            tracker.rolled_back(images=50, from_images=120)
+    tracker.finish("FINISHED")
+    found = [one for _, one in read_journal(tmp_path / JOURNAL_NAME)]
+    points = [point for one in found if one["kind"] == "metrics" for point in one["values"].items()]
+    assert points == [("loss/G", 1.0), ("metrics/fid-0123abcd", 10.0), ("metrics/fid-0123abcd", 11.0)]
+    assert [one["records"]["fid"]["value"] for one in found if one["kind"] == "evaluation"] == [10.0, 11.0]
+    assert scan_journal(tmp_path / JOURNAL_NAME).tags["framework.lineage"] == "new > back from 120 to 50"

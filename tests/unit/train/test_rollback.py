@@ -60,6 +60,14 @@ def test_without_a_sound_checkpoint_the_run_ends(tmp_path: Path) -> None:
         answer(collapse(350, 200), Course(), on_collapse="rollback", most=3, folder=folder, session=ALONE)
 
 
+def test_a_damaged_old_checkpoint_does_not_hide_the_collapse(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, 100, 300)
+    for file in (folder.checkpoints / "100").glob("*.safetensors"):
+        file.write_bytes(b"")
+    with pytest.raises(Collapse, match=r"it is broken\. Training ends at 350 images: nothing to go back to"):
+        answer(collapse(350, 200), Course(), on_collapse="rollback", most=3, folder=folder, session=ALONE)
+
+
 def test_a_row_of_skipped_steps_began_after_the_last_finite_one() -> None:
     guard = FiniteGuard(most_in_a_row=2)
     guard.begin(images=100, skipped_steps=5)
