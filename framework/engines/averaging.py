@@ -31,6 +31,11 @@ class Average:
         self.weights: dict[tuple[str, int], Tensor] = {(f.name, f.start): f.values.clone() for f in weights}
         self.buffers: dict[str, Tensor] = {n: b.detach().clone() for n, b in engine.network.named_buffers()}
 
+    @property
+    def collective(self) -> bool:
+        """Whether `swapped_in` communicates: every process must enter."""
+        return self._engine.collective_forward
+
     @torch.no_grad()
     def update(self, *, kept_share: float) -> None:
         """average <- kept_share * average + (1 - kept_share) * network."""

@@ -31,15 +31,14 @@ from framework.evaluation.question import Question
 from framework.evaluation.scores import key_of, read_records, write_records
 from framework.evaluation.tools import Tools, open_tools
 from framework.evaluation.undisturbed import undisturbed
-from framework.networks.blocks.spectral import power_iteration
 from framework.quantities import format_count
 from framework.runtime.memory import release_unused
 from framework.runtime.session import Session
 from framework.runtime.watchdog import Progress
-from framework.sampling.generate import POWER_ITERATIONS
 from framework.tracking import NullTracker, Tracker
 from framework.train.asked import Run
 from framework.train.console import Status
+from framework.train.samples import averaged
 from framework.train.standing import Standing, is_distance
 from framework.train.watched import WatchedGenerator, WatchedShards, watched_generator
 
@@ -142,8 +141,7 @@ class Evaluator:
             self._tell_missing(missing | {record.name: record.missing for record in records if record.missing})
 
     def _measure(self, subject: Mapping[str, Any]) -> list[Record]:
-        with undisturbed(), self._average.swapped_in() as network:
-            power_iteration(network, steps=POWER_ITERATIONS)
+        with undisturbed(), averaged(self._average) as network:
             one = self._generated(network)
             side = one.draw(one.latents(range(1)), one.labels(range(1))).shape[-1]  # a growing generator's present one
             with together(self._session, doing="to open the real images"):

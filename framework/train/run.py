@@ -185,7 +185,6 @@ def _duties(
             session=session,
             tracker=tracker,
             class_names=stream.class_names,
-            everyone=seats.players["generator"].collective_forward,
         ),
         evaluator=evaluator,
     )

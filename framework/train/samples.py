@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from framework.engines.averaging import Average
 from framework.networks import latent_size
@@ -22,16 +23,23 @@ ROWS = 5  # with ten columns MLflow's small card shows the whole grid
 COLUMNS = 10
 
 
+@contextlib.contextmanager
+def averaged(average: Average) -> Iterator[nn.Module]:
+    """The generator with its averaged weights, ready to draw from; see `Average.swapped_in`."""
+    with average.swapped_in() as network:
+        power_iteration(network, steps=POWER_ITERATIONS)
+        yield network
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleGrids:
-    """Draws grids into the tracker; `everyone`: the average can only be sampled by all processes together."""
+    """Draws grids into the tracker."""
 
     recipe: Recipe
     average: Average
     session: Session
     tracker: Tracker | NullTracker
     class_names: Sequence[str]
-    everyone: bool
 
     @property
     def columns(self) -> int:
@@ -40,11 +48,10 @@ class SampleGrids:
 
     def show_samples(self, images: int) -> None:
         """The grid of fixed latents from the averaged generator."""
-        if not (self.everyone or self.session.is_main):
+        if not (self.average.collective or self.session.is_main):
             return
         labels = grid_labels(rows=ROWS, columns=self.columns, classes=self.recipe.data.classes)
-        with self.average.swapped_in() as network:
-            power_iteration(network, steps=POWER_ITERATIONS)
+        with averaged(self.average) as network:
             z = latents(seed=self.recipe.seed, count=ROWS * self.columns, z_dim=latent_size(network))
             pixels = generate(network, z, labels)
         if self.session.is_main:

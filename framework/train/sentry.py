@@ -17,15 +17,15 @@ from torch import Tensor
 from framework.engines.averaging import Average
 from framework.games.rules import Alternating
 from framework.networks import latent_size
-from framework.networks.blocks.spectral import power_iteration
 from framework.recipe import Recipe
 from framework.runtime.health import Collapse, OnCollapse
 from framework.runtime.session import Session
-from framework.sampling.generate import POWER_ITERATIONS, generate
+from framework.sampling.generate import generate
 from framework.sampling.latents import grid_labels, latents
 from framework.sentinels import SENTINELS, Baselines, Health, Verdict, Watch, diversity, signals, spread
 from framework.sentinels.diversity import SIDE, shrunk
 from framework.sentinels.signals import singular_values
+from framework.train.samples import averaged
 from framework.train.state import TrainingState
 
 LEAST_STEPS = 20
@@ -163,13 +163,12 @@ class Sentry:
 
     def _diversity(self) -> dict[str, float]:
         """Of samples from the average; measured on rank 0, with the others' help where the average is sharded."""
-        if not (self._session.is_main or self._state.players["generator"].collective_forward):
+        if not (self._average.collective or self._session.is_main):
             return {}
         classes = _classes(self._recipe)
         labels = torch.tensor(classes).repeat(PER_CLASS) if classes else None
         count = len(labels) if labels is not None else WITHOUT_CLASSES
-        with self._average.swapped_in() as network:
-            power_iteration(network, steps=POWER_ITERATIONS)
+        with averaged(self._average) as network:
             z = latents(seed=self._recipe.seed, count=count, z_dim=latent_size(network), purpose="diversity")
             small = shrunk(generate(network, z, labels), SIDE)
         real = self._real.get(small.shape[-1], {})
