@@ -89,7 +89,7 @@ class Sentry:
                 chosen = None  # too many classes for so few images: all samples are compared with all images instead
             for side in {min(SIDE, segment.resolution) for segment in self._recipe.segments()}:
                 real[side] = spread(shrunk(images, side), chosen)
-        self._real = _with_numbers(json.loads(self._session.broadcast_text(json.dumps(real))))
+        self._real = _with_numbers(self._told(_with_names(real)))
 
     def observe(
         self,
@@ -114,19 +114,16 @@ class Sentry:
         if self._steps < LEAST_STEPS:
             return {}, []
         assert isinstance(self._recipe.game, Alternating)
-        evaluated = {} if self._growth is None else {"distance_growth": self._growth}
-        means = {name: total / count for name, (total, count) in self._sums.items()}
-        seen = [means, self._sigmas(), self._diversity(), evaluated]
-        means, sigmas, diverse, evaluated = json.loads(self._session.broadcast_text(json.dumps(seen)))
+        sigmas, diverse = self._told([self._sigmas(), self._diversity()])
         found = signals(
-            means,
+            {name: total / count for name, (total, count) in self._sums.items()},
             loss=self._recipe.game.loss,
             baselines=self._baselines,
             steps=self._steps,
             skipped_steps=skipped_steps - self._skipped_steps,
             sigmas=sigmas,
         )
-        found |= diverse | evaluated
+        found |= diverse | ({} if self._growth is None else {"distance_growth": self._growth})
         self._skipped_steps, self._steps, self._sums, self._growth = skipped_steps, 0, {}, None
         changed = self._watch.observe(images, found)
         self._standing = self._watch.standing(images, found)
@@ -135,13 +132,17 @@ class Sentry:
 
     def take(self, scores: Mapping[str, float], *, steps: int, distance_growth: float | None = None) -> None:
         """Keep what `observe` would look at for the next look (a collective)."""
-        told: dict[str, float] = json.loads(self._session.broadcast_text(json.dumps(dict(scores))))
+        told, growth = self._told([dict(scores), distance_growth])
         for name, value in told.items():
             if math.isfinite(value):
                 total, count = self._sums.get(name, (0.0, 0))
                 self._sums[name] = (total + value * steps, count + steps)
         self._steps += steps
-        self._growth = self._growth if distance_growth is None else distance_growth
+        self._growth = self._growth if growth is None else growth
+
+    def _told(self, values: Any) -> Any:
+        """What rank 0 has to say, as JSON carries it."""
+        return json.loads(self._session.broadcast_text(json.dumps(values)))
 
     def judge(self, images: int) -> None:
         """Whether training may go on.
