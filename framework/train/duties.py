@@ -239,13 +239,11 @@ class Duties:
             self.status.say(f"checkpoint at {format_count(self.saved_at)} images: {short(location)}")
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take up what a checkpoint says besides tensors."""
+        """Take up what a checkpoint says besides tensors; what was evaluated, the evaluator was opened with."""
         record = checkpoint.record
         self.guard.begin(images=checkpoint.images, skipped_steps=record["skipped_steps"])
         self.cut = Cut(**record["cut"]) if record.get("cut") else None
         self.course = Course.restored(record.get("rollbacks", ()))
-        if self.evaluator is not None:
-            self.evaluator.restore(checkpoint)
         self.sentry.load_state(record.get("health", {}), skipped_steps=record["skipped_steps"])
 
     def go_back(self, checkpoint: Checkpoint, course: Course) -> None:
@@ -255,6 +253,8 @@ class Duties:
             CheckpointError: the course cannot be saved, twice; the checkpoint is untouched.
         """
         self.restore(checkpoint)
+        if self.evaluator is not None:
+            self.evaluator.restore(checkpoint)
         measured = records_beside(checkpoint.path) if self.session.is_main else {}
         self.course = course
         images, last = checkpoint.images, course.rollbacks[-1]
