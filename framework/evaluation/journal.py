@@ -6,8 +6,9 @@ again later, finds them there and brings them in without measuring anything.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from framework.evaluation.protocol import Record
@@ -55,16 +56,16 @@ def write_to_run(checkpoint: Path, records: Sequence[Record], *, images: int) ->
     new = {name: record for name, record in values.items() if name not in known}
     if not new:
         return None
-    journal = Journal(run)
-    try:
+    with _appending(run) as journal:
         journal.write("metrics", {"images": images, "values": {name: record.value for name, record in new.items()}})
         journal.write("evaluation", {"images": images, "records": {r.name: r.to_json() for r in new.values()}})
-        tags = {f"framework.protocol.{key_of(r)}": json.dumps(r.protocol.to_json()) for r in new.values()}
-        journal.write("tags", {"values": tags})
-        journal.sync()
-    finally:
-        journal.close()
+        journal.write("tags", {"values": protocol_tags(new.values())})
     return None
+
+
+def protocol_tags(records: Iterable[Record]) -> dict[str, str]:
+    """The protocols of values, as tags of their run."""
+    return {f"framework.protocol.{key_of(record)}": json.dumps(record.protocol.to_json()) for record in records}
 
 
 def show_in_run(figure: Path) -> None:
@@ -75,9 +76,16 @@ def show_in_run(figure: Path) -> None:
     run = run_of(figure.parent)
     if run is None or writer_is_alive(run / WRITER_LOCK_NAME):
         return
+    with _appending(run) as journal:
+        journal.write("artifact", {"file": figure.relative_to(run).as_posix(), "folder": figure.parent.name})
+
+
+@contextlib.contextmanager
+def _appending(run: Path) -> Iterator[Journal]:
+    """The journal of a run that is not in training; what was written is on disk afterwards."""
     journal = Journal(run)
     try:
-        journal.write("artifact", {"file": figure.relative_to(run).as_posix(), "folder": figure.parent.name})
+        yield journal
         journal.sync()
     finally:
         journal.close()

@@ -25,10 +25,11 @@ from framework.errors import FrameworkError
 from framework.evaluation.collective import together
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.images import ShardImages
+from framework.evaluation.journal import protocol_tags
 from framework.evaluation.metrics import Metric, Settings
 from framework.evaluation.protocol import Record
 from framework.evaluation.question import Question
-from framework.evaluation.scores import key_of, read_records, write_records
+from framework.evaluation.scores import read_records, write_records
 from framework.evaluation.tools import Tools, open_tools
 from framework.evaluation.undisturbed import undisturbed
 from framework.quantities import format_count
@@ -185,8 +186,7 @@ class Evaluator:
         told: dict[str, Any] = {record.name: record.to_json() for record in records}
         told |= {name: {"value": None, "missing": why} for name, why in missing.items()}
         self._tracker.evaluation(told, images=images)
-        protocols = {key_of(record): record.protocol for record in records if record.value is not None}
-        self._tracker.tags({f"framework.protocol.{key}": json.dumps(p.to_json()) for key, p in protocols.items()})
+        self._tracker.tags(protocol_tags(record for record in records if record.value is not None))
         self._tracker.metrics({"perf/eval_share": self._share()}, images=images)
 
     def _share(self) -> float:
