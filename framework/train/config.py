@@ -139,8 +139,7 @@ class RunConfig:
             FrameworkError: naming the flag.
         """
         smallest = {"micro_batches": 1, "workers": 0, "keep_last": 1, "keep_every_images": 1, "most_skipped_steps": 1}
-        smallest |= {"keep_best": 0, "eval_every_images": 1}
-        smallest |= {"stall_seconds": 1, "most_rollbacks": 1}
+        smallest |= {"keep_best": 0, "eval_every_images": 1, "stall_seconds": 1, "most_rollbacks": 1}
         for name, least in smallest.items():
             value = getattr(self, name)
             if value is not None and value < least:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from framework.atomic import write_atomically
 from framework.checkpoint import Checkpoint, CheckpointError, newest_valid
 from framework.describe import describe, differences, dumps, science, science_hash
 from framework.errors import FrameworkError
@@ -55,10 +56,7 @@ class RunFolder:
             FrameworkError: it cannot be written.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            temporary = self.recipe.with_suffix(".part")
-            temporary.write_text(dumps(describe(recipe) | {"science_hash": science_hash(recipe)}))
-            temporary.replace(self.recipe)
+            write_atomically(self.recipe, dumps(describe(recipe) | {"science_hash": science_hash(recipe)}))
         except OSError as error:
             raise FrameworkError(
                 f"the run folder {self.path} cannot be written: {error.strerror}; choose another --out"
