@@ -13,10 +13,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from framework.runtime.session import Session
-from framework.tracking.records import read_journal
 from framework.train.config import RunConfig
 from framework.train.run import run
 from tests.helpers.damage import damaged_copy
+from tests.helpers.journals import evaluations
 from tests.helpers.launch import tensors, unequal
 from tests.helpers.spawn import run_ranks
 from tests.recipes.smooth import RECIPE
@@ -52,11 +52,6 @@ def worker(folder: str, good: str, damaged: str) -> dict[str, Tensor]:
     return {}
 
 
-def values(out: Path) -> dict[int, Any]:
-    records = [record for _, record in read_journal(out / "journal.jsonl")]
-    return {r["images"]: r["records"] for r in records if r["kind"] == "evaluation"}
-
-
 def test_runs_with_evaluations_are_the_runs_without(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,14 +60,14 @@ def test_runs_with_evaluations_are_the_runs_without(
     run_ranks(worker, 2, str(tmp_path), str(tiny_data), str(damaged))
     final = f"checkpoints/{IMAGES}"
     train(tmp_path / "alone", str(tiny_data))
-    alone = values(tmp_path / "alone")
+    alone = dict(evaluations(tmp_path / "alone"))
     assert sorted(alone) == [48, 96, 128]
     for engine in ENGINES:
         plain, judged = (tmp_path / f"{engine}-{kind}" for kind in ("plain", "judged"))
         differing, count = unequal(plain / final, judged / final), len(tensors(plain / final))
         print(f"{engine}, 2 processes, 3 evaluations: {count - len(differing)} of {count} tensors equal to the bit")
         assert differing == []
-        found = values(judged)
+        found = dict(evaluations(judged))
         assert sorted(found) == sorted(alone)
         difference = max(abs(found[at][NAME]["value"] / alone[at][NAME]["value"] - 1) for at in alone)
         hashes = {found[at][NAME]["protocol"]["hash"] for at in found}
@@ -82,10 +77,10 @@ def test_runs_with_evaluations_are_the_runs_without(
         assert difference < 1e-3
         assert hashes == {alone[48][NAME]["protocol"]["hash"]}
     assert unequal(tmp_path / "resumed" / final, tmp_path / "fsdp2-judged" / final) == []
-    resumed = values(tmp_path / "resumed")
+    resumed = dict(evaluations(tmp_path / "resumed"))
     assert [(at, one[NAME]["value"]) for at, one in resumed.items()] == [
-        (at, one[NAME]["value"]) for at, one in values(tmp_path / "fsdp2-judged").items()
+        (at, one[NAME]["value"]) for at, one in dict(evaluations(tmp_path / "fsdp2-judged")).items()
     ]
     assert unequal(tmp_path / "damaged" / final, tmp_path / "fsdp2-plain" / final) == []
-    missing = {one[NAME]["missing"] for one in values(tmp_path / "damaged").values()}
+    missing = {one[NAME]["missing"] for one in dict(evaluations(tmp_path / "damaged")).values()}
     assert missing == {"rank 0: 1 other rank(s) failed to read their images; their message says why"}

@@ -8,27 +8,14 @@ from typing import Any
 import pytest
 
 from framework.checkpoint import Checkpoint
-from framework.tracking.records import JOURNAL_NAME, read_journal
+from tests.helpers.collapse import FROZEN_CRITIC, STRONG_CRITIC
+from tests.helpers.journals import points, records
 from tests.helpers.launch import ROOT, TINY, Launch, run, unequal
 
 pytestmark = pytest.mark.distributed
 
 POISONED = ROOT / "tests" / "recipes" / "poisoned.py"
 FLAGS = ("--log-every-images", "64", "--save-every-images", "160", "--sample-every-images", "10k", "--tracking", "none")
-FROZEN_CRITIC = (
-    *("--set", "discriminator.optimizer.lr=1e-9", "--set", "generator.optimizer.lr=5e-3"),
-    *("--batch-size", "4"),  # diversity is judged after 600 steps
-)
-"""The generator finds the one image that a discriminator which never learns likes best: mode collapse."""
-STRONG_CRITIC = (
-    *("--set", "discriminator.network.spectral=false", "--set", "generator.network.spectral=false"),
-    *("--set", "discriminator.optimizer.lr=2e-3", "--set", "generator.optimizer.lr=1e-6"),
-    *("--batch-size", "8"),
-)
-
-
-def records(out: Path, kind: str) -> list[dict[str, Any]]:
-    return [record for _, record in read_journal(out / JOURNAL_NAME) if record["kind"] == kind]
 
 
 def troubles(out: Path) -> dict[str, dict[str, Any]]:
@@ -38,10 +25,6 @@ def troubles(out: Path) -> dict[str, dict[str, Any]]:
         if record["state"] != "ok":
             found.setdefault(record["sentinel"], record)
     return found
-
-
-def metric(out: Path, name: str) -> dict[int, float]:
-    return {r["images"]: r["values"][name] for r in records(out, "metrics") if name in r["values"]}
 
 
 def ended(*flags: str, log: Path) -> str:
@@ -61,7 +44,7 @@ def test_a_broken_weight_costs_what_came_after_the_checkpoint(tmp_path: Path) ->
     print(f"\nNaN in step 31, after 480 images: noticed at {back[0]['from_images']:,}, back to {back[0]['images']:,}")
     assert [(record["from_images"], record["images"]) for record in back] == [(544, 480)]
     assert "back to 480 images: 4 steps in a row had a non-finite loss or gradient (at 544 images)" in text
-    rates = metric(whole, "lr/G")
+    rates = dict(points(whole, "lr/G"))
     assert rates[512] == pytest.approx(1e-3), "of the first course: a step is journalled once"
     assert rates[960] == pytest.approx(5e-4)
     record = Checkpoint.open(whole / "checkpoints" / "960").record["rollbacks"]
@@ -78,7 +61,8 @@ def test_a_broken_weight_costs_what_came_after_the_checkpoint(tmp_path: Path) ->
 
 def test_mode_collapse_from_the_start_leaves_nothing_to_go_back_to(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    flags = (*FLAGS, *FROZEN_CRITIC, "--images", "3200", "--on-collapse", "rollback")
+    steps = ("--batch-size", "4", "--images", "3200")  # diversity is judged after 600 of them
+    flags = (*FLAGS, *FROZEN_CRITIC, *steps, "--on-collapse", "rollback")
     text = ended(*flags, "--out", str(out), log=tmp_path / "log")
     seen = troubles(out)["diversity"]
     print(f"\nmode collapse from the start: {seen['state']} at {seen['images']:,} of 3,200: {seen['reason']}")
@@ -91,7 +75,7 @@ def test_mode_collapse_from_the_start_leaves_nothing_to_go_back_to(tmp_path: Pat
 
 def test_a_discriminator_that_wins_every_time_stops_the_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    flags = (*FLAGS, *STRONG_CRITIC, "--images", "4800", "--on-collapse", "stop")
+    flags = (*FLAGS, *STRONG_CRITIC, "--batch-size", "8", "--images", "4800", "--on-collapse", "stop")
     text = ended(*flags, "--out", str(out), log=tmp_path / "log")
     found = troubles(out)
     failing = next(record for record in records(out, "health") if record["state"] == "failing")
@@ -106,5 +90,5 @@ def test_looking_does_not_change_what_is_trained(tmp_path: Path) -> None:
     for name, every in (("often", "32"), ("seldom", "640")):
         flags = ("--images", "640", "--log-every-images", every, "--tracking", "none", "--out", str(tmp_path / name))
         run(TINY, *flags, world=1, log=tmp_path / f"{name}.log")
-    assert len(metric(tmp_path / "often", "health/diversity")) == 2  # every 20 steps at most
+    assert len(points(tmp_path / "often", "health/diversity")) == 2  # every 20 steps at most
     assert unequal(tmp_path / "often" / "checkpoints" / "640", tmp_path / "seldom" / "checkpoints" / "640") == []

@@ -31,7 +31,7 @@ from framework.networks import sagan
 from framework.review.page import render
 from framework.review.run import read_run
 from framework.tracking import Tracker
-from framework.tracking.records import JOURNAL_NAME, read_journal
+from tests.helpers.journals import records
 from tests.helpers.judged import ALONE, pictures, small_tools
 
 OPTIONS = {"resolution": 32, "channels": 3, "classes": 0, "width": 4, "z_dim": 8, "attention_at": 16}
@@ -69,22 +69,18 @@ def measure(checkpoint: Path, real: str | None, text: str, **changes: object) ->
     )
 
 
-def journal(run: Path, kind: str) -> list[dict]:
-    return [record for _, record in read_journal(run / JOURNAL_NAME) if record["kind"] == kind]
-
-
 def test_records_are_kept_and_not_computed_again(run: Path, real: str, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = run / "checkpoints" / "0"
     first, notes = measure(run, real, "fd60,pr60")
     assert notes == []
     assert read_records(checkpoint) == {key_of(record): record for record in first}
     assert read_scores(checkpoint) == {key_of(record): record.value for record in first}
-    (metrics,) = [r for r in journal(run, "metrics") if "loss/G" not in r["values"]]
+    (metrics,) = [r for r in records(run, "metrics") if "loss/G" not in r["values"]]
     assert metrics["values"] == {record.series: record.value for record in first}
     assert metrics["images"] == 0
-    (whole,) = journal(run, "evaluation")
+    (whole,) = records(run, "evaluation")
     assert whole["records"]["fd_small_60"]["protocol"]["hash"] == first[0].protocol.hash
-    tags = {name: value for record in journal(run, "tags") for name, value in record["values"].items()}
+    tags = {name: value for record in records(run, "tags") for name, value in record["values"].items()}
     assert json.loads(tags[f"framework.protocol.{key_of(first[0])}"])["reference"]["count"] == 60
 
     asked = []
@@ -95,7 +91,7 @@ def test_records_are_kept_and_not_computed_again(run: Path, real: str, monkeypat
     again, _ = measure(run, real, "fd60,pr60")
     assert asked == []
     assert again == first
-    assert len(journal(run, "evaluation")) == 1
+    assert len(records(run, "evaluation")) == 1
     more, _ = measure(run, real, "fd60,kd60,pr60")  # only what is new
     assert asked == ["kd"]
     assert [record.name for record in more] == ["fd_small_60", "kd_small_60", "precision_small_60", "recall_small_60"]
@@ -112,10 +108,10 @@ def test_a_run_in_training_gets_its_records_later(run: Path, real: str) -> None:
     finally:
         tracker.finish("FINISHED")
     assert "is in training" in notes[0]
-    assert journal(run, "evaluation") == []
+    assert records(run, "evaluation") == []
     _, notes = measure(run, real, "fd50")
     assert notes == []
-    assert len(journal(run, "evaluation")) == 1
+    assert len(records(run, "evaluation")) == 1
 
 
 def test_missing_is_not_kept(run: Path) -> None:
@@ -148,7 +144,7 @@ def test_the_figure_of_a_sweep_belongs_to_the_run(run: Path, real: str) -> None:
     assert evaluate((str(run),), **asked) == 0
     figure = run / "figures" / "truncation-000000000.svg"
     ElementTree.parse(figure)
-    artifacts = [record for _, record in read_journal(run / JOURNAL_NAME) if record["kind"] == "artifact"]
+    artifacts = records(run, "artifact")
     assert [(one["file"], one["folder"]) for one in artifacts] == [(f"figures/{figure.name}", "figures")]
     page = render([read_run(run)])
     assert base64.b64encode(figure.read_bytes()).decode() in page

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,18 +12,11 @@ from PIL import Image
 from framework.errors import FrameworkError
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.records import JOURNAL_NAME, read_journal, scan_journal
+from tests.helpers.journals import points, records
 
 
 def open_tracker(folder: Path) -> Tracker:
     return Tracker.open(folder, uri=None, experiment="unit", run_name="run")
-
-
-def records(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [record for _, record in read_journal(folder / "journal.jsonl") if record["kind"] == kind]
-
-
-def points(folder: Path, name: str) -> list[tuple[int, float]]:
-    return [(r["images"], r["values"][name]) for r in records(folder, "metrics") if name in r["values"]]
 
 
 def test_the_trainer_imports_neither_mlflow_nor_pandas_nor_torch() -> None:

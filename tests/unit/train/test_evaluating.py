@@ -20,12 +20,12 @@ from framework.errors import FrameworkError
 from framework.evaluation import Settings, open_tools, parse_metrics, weights
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.scores import read_records
-from framework.tracking.records import read_journal
 from framework.train.config import RunConfig
 from framework.train.evaluating import Evaluator
 from framework.train.run import run
 from tests.helpers import smooth as players
 from tests.helpers.damage import damaged_copy
+from tests.helpers.journals import evaluations, points
 from tests.helpers.judged import ALONE
 from tests.helpers.launch import ROOT, tensors, unequal
 from tests.recipes import smooth, tiny_progan, tiny_sagan
@@ -50,12 +50,6 @@ def train(out: Path, *, data: Path, recipe: Any = smooth.RECIPE, **flags: Any) -
     config.check()
     run(replace(recipe, images=config.images), config, session=ALONE, data=str(data))
     return out
-
-
-def evaluations(out: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The journal's records of evaluations."""
-    records = [record for _, record in read_journal(out / "journal.jsonl")]
-    return [(record["images"], record["records"]) for record in records if record["kind"] == "evaluation"]
 
 
 def values(out: Path, name: str = NAME) -> dict[int, float]:
@@ -91,8 +85,7 @@ def test_the_weights_are_those_of_a_run_without_evaluations(
 
 
 def test_the_cost_is_told(judged: Path) -> None:
-    metrics = [record for _, record in read_journal(judged / "journal.jsonl") if record["kind"] == "metrics"]
-    shares = {r["images"]: r["values"]["perf/eval_share"] for r in metrics if "perf/eval_share" in r["values"]}
+    shares = dict(points(judged, "perf/eval_share"))
     print(f"evaluations of 60 images took {shares[IMAGES]:.1%} of the run's time")
     assert sorted(shares) == [80, 160, 240, 320]
     assert all(0 < share < 1 for share in shares.values())
