@@ -10,7 +10,6 @@ thresholds, which do not change a run that only warns.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -19,11 +18,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.report import command_line, show
 from framework.sentinels import SENTINELS, Health, Watch
 from framework.tracking.records import JOURNAL_NAME, read_journal
+from tests.helpers.collapse import FROZEN_CRITIC, STRONG_CRITIC
 
 ROOT = Path(__file__).parents[1]
 QUICK_START = ROOT / "recipes" / "sagan_fashion.py"
@@ -32,18 +32,13 @@ SEEDS, UNSEEN_SEEDS = range(5), (5, 6)
 """The thresholds of diversity were chosen when the former had been seen."""
 TICKS = ("--tracking", "none", "--sample-every-images", "1M", "--save-every-images", "6k", "--log-every-images")
 
-FROZEN = ("--set", "discriminator.optimizer.lr=1e-9", "--set", "generator.optimizer.lr=5e-3")
-STRONG = (
-    *("--set", "discriminator.network.spectral=false", "--set", "generator.network.spectral=false"),
-    *("--set", "discriminator.optimizer.lr=2e-3", "--set", "generator.optimizer.lr=1e-6"),
-)
 LATE, LATE_FOLLOWS = "mode collapse after 18,000 images in order", "healthy, seed 0"
 RUNS: dict[str, tuple[Path, tuple[str, ...]]] = {
     **{f"healthy, seed {seed}": (QUICK_START, (*TICKS, "500", "--seed", str(seed))) for seed in SEEDS},
     **{f"healthy, unseen seed {s}": (QUICK_START, (*TICKS, "500", "--seed", str(s))) for s in UNSEEN_SEEDS},
-    "discriminator too strong": (QUICK_START, (*TICKS, "500", *STRONG, "--images", "6k")),
-    "mode collapse": (QUICK_START, (*TICKS, "500", *FROZEN, "--images", "12k")),
-    LATE: (QUICK_START, (*TICKS, "500", *FROZEN, "--images", "24k", "--allow-change")),
+    "discriminator too strong": (QUICK_START, (*TICKS, "500", *STRONG_CRITIC, "--images", "6k")),
+    "mode collapse": (QUICK_START, (*TICKS, "500", *FROZEN_CRITIC, "--images", "12k")),
+    LATE: (QUICK_START, (*TICKS, "500", *FROZEN_CRITIC, "--images", "24k", "--allow-change")),
     "NaN in a weight after 480 images": (POISONED, (*TICKS, "64", "--images", "640", "--most-skipped-steps", "1000")),
 }
 
@@ -101,17 +96,13 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def main() -> None:
     """Play and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--only", help="runs whose name contains this")
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     names = [name for name in RUNS if (arguments.only or "") in name]
     rows = [row(name, play(name, arguments.runs)) for name in names]
-    if arguments.json:
-        print(json.dumps(rows, indent=1))
-    else:
-        Console(width=150).print(table(rows))
+    show(rows, table(rows), as_json=arguments.json, width=150)
 
 
 if __name__ == "__main__":
