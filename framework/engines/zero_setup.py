@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -42,6 +43,9 @@ PRIVATE = {
     ),
 }
 """Attributes of DeepSpeed's optimisers that the engine uses."""
+
+DEPRECATED = ("all_gather_into_tensor", "reduce_scatter_tensor")
+"""Collectives of torch that DeepSpeed's stage 3 calls under their old names."""
 
 
 def assert_known_inside(zero: Any, *, name: str, stage: int) -> None:
@@ -107,6 +111,14 @@ def prepared_deepspeed(device: torch.device) -> Any:
             "version in constraints.txt, or use --engine fsdp2"
         )
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    for name in DEPRECATED:
+        # Torch says so in every call, 16 lines a step, and only DeepSpeed can use the new names. They compute the same.
+        warnings.filterwarnings(
+            "ignore",
+            rf"`torch\.distributed\.{name}` is deprecated",
+            category=FutureWarning,
+            module=r"torch\.distributed\.c10d_logger",
+        )
     # Otherwise the first process group on a CPU compiles this operator, which only inference uses, and a process that
     # is killed meanwhile leaves a lock on which every later run waits for ever.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -5,6 +5,8 @@ Reading a value stops a GPU's queue, so games only add tensors here; `means` rea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -28,6 +30,18 @@ class Scores:
         for name, total in other._sums.items():
             self._sums[name] = self._sums[name] + total if name in self._sums else total
             self._weights[name] = self._weights.get(name, 0.0) + other._weights[name]
+
+    def sums(self) -> dict[str, tuple[float, float]]:
+        """By name, in their order: this process's weighted sum, and the sum of the weights."""
+        return {name: (float(self._sums[name]), self._weights[name]) for name in sorted(self._sums)}
+
+    @classmethod
+    def restored(cls, sums: Mapping[str, tuple[float, float]]) -> Scores:
+        """The board of which `sums` told."""
+        board = cls()
+        for name, (total, weight) in sums.items():
+            board._sums[name], board._weights[name] = torch.tensor(total, dtype=torch.float64), weight
+        return board
 
     def means(self, *, device: torch.device) -> dict[str, float]:
         """The means over all processes, by name. A collective: call it on every process."""

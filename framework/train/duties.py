@@ -26,12 +26,13 @@ from framework.train.console import Status, short
 from framework.train.drift import check_drift
 from framework.train.evaluating import Evaluator
 from framework.train.fitting import Cut
-from framework.train.loop import Duty, Window
+from framework.train.loop import Duty
 from framework.train.rollback import Course, put_beside, records_beside
 from framework.train.samples import SampleGrids
 from framework.train.sentry import Sentry
 from framework.train.state import TrainingState
 from framework.train.tracked import log_generator
+from framework.train.window import Window
 
 log = logging.getLogger("framework")
 
@@ -88,25 +89,21 @@ class Duties:
     ) -> tuple[Duty, ...]:
         """The periodic work in the order in which it is done."""
         return (
-            Duty(name="report", every_images=log_every_images, run=self.report),
+            Duty(name="report", every_images=log_every_images, run=self.report, at_end=True),
             Duty(name="judge", every_images=log_every_images, run=self.sentry.judge),
             Duty(name="sample", every_images=sample_every_images, run=self.sample),
             Duty(name="save", every_images=save_every_images, run=self.save),
             Duty(name="evaluate", every_images=eval_every_images, run=self.evaluate),
         )
 
-    def report(self, images: int, *, look: bool = True) -> None:
-        """Average the scores over processes (a collective), log them and start a new window.
-
-        Args:
-            look: False where an undisturbed run would have no tick: its health is then judged at the next one.
-        """
+    def report(self, images: int) -> None:
+        """Average the scores over processes (a collective), log them and start a new window."""
         scores = self.window.scores.means(device=self.session.device)
         seconds = time.monotonic() - self.window.begun
         seen = images - self.window.first_image
         laps = self._laps(wait_share=self.window.wait_seconds / seconds)
         self.skipped_samples += self.session.sum_over_ranks(self.window.skipped_samples)
-        health, changed = self._health(images, scores, look=look)
+        health, changed = self._health(images, scores)
         if self.session.is_main:
             by_rank, warnings = self.stragglers.observe(laps)
             self.tracker.metrics(
@@ -136,17 +133,13 @@ class Duties:
         self.save_seconds = 0.0
         self.window.reset(images=images)
 
-    def _health(
-        self, images: int, scores: Mapping[str, float], *, look: bool
-    ) -> tuple[dict[str, float], list[Verdict]]:
+    def _health(self, images: int, scores: Mapping[str, float]) -> tuple[dict[str, float], list[Verdict]]:
         """The sentry's metrics, and the verdicts that changed (a collective)."""
         growth = self.evaluator.take_distance_growth() if self.evaluator else None
-        steps = self.window.steps
-        if look:
-            skipped = self.guard.skipped_steps
-            return self.sentry.observe(images, scores, steps=steps, skipped_steps=skipped, distance_growth=growth)
-        self.sentry.take(scores, steps=steps, distance_growth=growth)
-        return {}, []
+        skipped = self.guard.skipped_steps
+        return self.sentry.observe(
+            images, scores, steps=self.window.steps, skipped_steps=skipped, distance_growth=growth
+        )
 
     def _laps(self, *, wait_share: float) -> list[Lap]:
         """What every process did since the last report, by rank (a collective)."""
@@ -189,6 +182,8 @@ class Duties:
         record = {
             "players": self.state.record(),
             "skipped_steps": self.guard.skipped_steps,
+            "skipped_samples": self.skipped_samples + self.session.sum_over_ranks(self.window.skipped_samples),
+            "window": self.window.state(self.session),
             "science_hash": science_hash(self.recipe),
             "data": {"fingerprint": self.stream.fingerprint, "count": self.stream.count},
             "cut": asdict(self.cut) if self.cut else None,
@@ -245,6 +240,9 @@ class Duties:
         self.cut = Cut(**record["cut"]) if record.get("cut") else None
         self.course = Course.restored(record.get("rollbacks", ()))
         self.sentry.load_state(record.get("health", {}), skipped_steps=record["skipped_steps"])
+        # What follows is newer than the format: an older checkpoint begins a new window.
+        self.skipped_samples = record.get("skipped_samples", 0.0)
+        self.window.restore(record.get("window", {}), rank=self.session.rank, world=self.session.world)
 
     def go_back(self, checkpoint: Checkpoint, course: Course) -> None:
         """Take up a checkpoint that the run returns to on another course, and save the course there.
@@ -270,8 +268,6 @@ class Duties:
 
     def finish_phase(self, images: int) -> None:
         """Between two segments of a growing run: a checkpoint at the boundary, and what memory is still held."""
-        if self.window.steps:
-            self.report(images)
         self.save(images)
         memory = used_bytes(self.session.device)
         if self.session.is_main:
@@ -281,9 +277,10 @@ class Duties:
             )
 
     def finish(self, images: int) -> None:
-        """The last tick: whatever is pending is logged, drawn and saved, and the checkpoint is on disk."""
-        if self.window.steps:
-            self.report(images, look=images >= self.recipe.images)
+        """The end of a launch: whatever is pending is drawn and saved, and the checkpoint is on disk.
+
+        A launch that was stopped between two points of its log leaves its scores to the next, in the checkpoint.
+        """
         self.sample(images)
         if images >= self.recipe.images:
             self.evaluate(images)

@@ -13,9 +13,9 @@ from framework.runtime.health import FiniteGuard
 from framework.runtime.seeding import seed_torch
 from framework.runtime.signals import StopVote
 from framework.runtime.stalls import DATA, STEP
-from framework.runtime.straggling import Pace
 from framework.runtime.watchdog import Progress
 from framework.train.clock import crossed
+from framework.train.window import Window
 
 Outcome = Literal["finished", "stopped"]
 
@@ -27,27 +27,8 @@ class Duty:
     name: str
     every_images: int | None
     run: Callable[[int], None]
-
-
-class Window:
-    """What happened since the last tick."""
-
-    def __init__(self, *, pace: Pace) -> None:
-        self.pace = pace
-        self.reset(images=0)
-
-    def reset(self, *, images: int) -> None:
-        """Begin a new window."""
-        self.scores, self.begun, self.first_image = Scores(), time.monotonic(), images
-        self.wait_seconds, self.skipped_samples, self.steps = 0.0, 0, 0
-
-    def add(self, scores: Scores, *, wait_seconds: float, skipped_samples: int) -> None:
-        """Add one step."""
-        self.scores.merge(scores)
-        self.wait_seconds += wait_seconds
-        self.skipped_samples += skipped_samples
-        self.steps += 1
-        self.pace.probe()
+    at_end: bool = False
+    """Also after the last step; not after one that a signal makes the last of this launch."""
 
 
 class Waiting:
@@ -88,7 +69,7 @@ def train(
         TrainingDiverged: too many steps in a row were not finite.
     """
     source = Waiting(batches, progress)
-    window.reset(images=images)
+    window.begin(images=images)
     progress.begin(images=images)
     while images < total_images:
         seed_torch(seed, images, game.generator.rank)  # dropout and the like; everything else draws by position
@@ -103,7 +84,7 @@ def train(
         progress.stepped(images=images)
         guard.observe(finite=finite, images=images)
         for duty in duties:
-            if crossed(duty.every_images, before=before, after=images):
+            if crossed(duty.every_images, before=before, after=images) or (duty.at_end and images >= total_images):
                 progress.beat(f"the duty `{duty.name}`", long=True)
                 duty.run(images)
         progress.beat(STEP)

@@ -99,7 +99,7 @@ def _segment(
             stop=stop,
             progress=progress,
         )
-    if growth:
+    if growth and outcome == "finished":
         release(session.device)
         duties.finish_phase(images)
     return outcome, images

@@ -27,13 +27,14 @@ from framework.train.duties import Duties
 from framework.train.evaluating import open_evaluator
 from framework.train.folder import RunFolder, check_data, check_science
 from framework.train.initial import initialise_from
-from framework.train.loop import Outcome, Window
+from framework.train.loop import Outcome
 from framework.train.playing import play
 from framework.train.samples import SampleGrids
 from framework.train.seating import Seats, grow_to, seat
 from framework.train.sentry import Sentry
 from framework.train.tracked import introduce, journal_is_closed, log_generator, open_tracker
 from framework.train.watching import watching
+from framework.train.window import Window
 
 NUM_REALS_LOOKED_AT = 600
 RESUMES = "; the same command resumes"

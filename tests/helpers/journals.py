@@ -18,6 +18,16 @@ def points(run: Path, name: str) -> list[tuple[int, float]]:
     return [(r["images"], r["values"][name]) for r in records(run, "metrics") if name in r["values"]]
 
 
+def science(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """(images, value) of every metric but those of the machine, by name."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for record in records(run, "metrics"):
+        for name, value in record["values"].items():
+            if not name.startswith(("perf/", "system/", "health/failed_saves")):
+                found.setdefault(name, []).append((record["images"], value))
+    return found
+
+
 def evaluations(run: Path) -> list[tuple[int, dict[str, Any]]]:
     """(images, records of metrics by name) of every evaluation, in order."""
     return [(record["images"], record["records"]) for record in records(run, "evaluation")]

@@ -12,11 +12,14 @@ import pytest
 
 from framework.checkpoint import Checkpoint, list_checkpoints
 from framework.train.audit import consumed, keys_hash
+from tests.helpers.journals import science
 from tests.helpers.launch import SMOOTH, TINY, Launch, largest_difference, run, tensors, unequal
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(600)]
 STEPS, BATCH = 40, 16
-FLAGS = ("--images", str(STEPS * BATCH), "--workers", "2", "--log-every-images", "160", "--tracking", "none")
+LOGGED = [208, 400, 608, 640]
+"""Points of the log: the step that crosses a multiple of 200, and the last; no checkpoint below lies on one."""
+FLAGS = ("--images", str(STEPS * BATCH), "--workers", "2", "--log-every-images", "200", "--tracking", "none")
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,16 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("straight")
     run(TINY, *FLAGS, "--save-every-images", "320", "--out", str(folder / "run"), log=folder / "log")
     return folder / "run"
+
+
+def assert_same_points(straight: Path, run: Path) -> None:
+    """Losses, gradient norms, logits and health: the same clocks, the same bits."""
+    undisturbed, points = science(straight), science(run)
+    assert [images for images, _ in undisturbed["loss/D"]] == LOGGED
+    assert {"loss/G", "grad_norm/D", "logits/real", "penalty/R1", "health/state"} <= undisturbed.keys()
+    print(f"{len(undisturbed)} metrics with {sum(map(len, undisturbed.values()))} points")
+    assert {name: values for name, values in points.items() if values != undisturbed.get(name)} == {}
+    assert points.keys() == undisturbed.keys()
 
 
 def test_killed_and_started_again_gives_the_same_bits(straight: Path, tmp_path: Path) -> None:
@@ -41,6 +54,7 @@ def test_killed_and_started_again_gives_the_same_bits(straight: Path, tmp_path: 
     count = len(tensors(out / "checkpoints" / final))
     print(f"{STEPS} steps against 20 + SIGKILL + 20, 2 processes: {count - len(differing)} of {count} tensors equal")
     assert differing == []
+    assert_same_points(straight, out)
 
 
 def test_the_same_command_again_says_it_is_finished(straight: Path, tmp_path: Path) -> None:
@@ -56,19 +70,20 @@ def test_a_signal_saves_marks_and_the_next_launch_continues_exactly(
     out = tmp_path / "run"
     flags = (*FLAGS, "--save-every-images", "100k", "--out", str(out))
     with Launch(TINY, *flags, log=tmp_path / "stopped.log") as stopped:
-        stopped.until(lambda: "160/640" in stopped.text())
+        stopped.until(lambda: "208/640" in stopped.text())
         os.kill(stopped.workers()[0], number)  # one process only: the others must learn of it
         begun = time.monotonic()
         assert stopped.wait() == 0, stopped.text()
         print(f"{number.name}: checkpoint and end after {time.monotonic() - begun:.1f} s")
     saved = list_checkpoints(out / "checkpoints")
     assert len(saved) == 1
-    assert 160 <= saved[0] < 640
+    assert 208 < saved[0] < 640
     assert (out / "PREEMPTED").exists()
     assert "the same command resumes" in stopped.text()
     run(TINY, *flags, log=tmp_path / "again.log")
     assert not (out / "PREEMPTED").exists()
     assert unequal(straight / "checkpoints" / "640", out / "checkpoints" / "640") == []
+    assert_same_points(straight, out)
 
 
 def test_two_processes_then_one_then_two(tiny_data: Path, tmp_path: Path) -> None:
