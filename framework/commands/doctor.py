@@ -11,7 +11,7 @@ def doctor(
     *,
     out: Path = Path("runs/any"),
     data: str | None = None,
-    tracking: str = "default",
+    tracking: str | None = None,
     port: int = 29500,
     timeout_seconds: float = 60.0,
     quick: bool = False,
@@ -26,7 +26,7 @@ def doctor(
     Args:
         out: What the training command's --out will be; it need not exist yet.
         data: What --data will be, to see that it can be opened and is the same everywhere.
-        tracking: What --tracking will be: a URI, default or none.
+        tracking: What --tracking will be: a URI, default or none. MLflow's variables count as in training.
         port: Where processes meet (torchrun's and accelerate's default).
         timeout_seconds: How long processes wait for one another.
         quick: Leave out the two processes that all-reduce on this machine.

@@ -15,6 +15,7 @@ from framework.commands.sync import upload_now
 from framework.errors import FrameworkError
 from framework.review import read_run, write_report
 from framework.tracking.cursor import Cursor
+from framework.tracking.environment import reachable
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.records import JOURNAL_NAME, last_start
 from framework.tracking.server import free_port, mlflow_server
@@ -154,7 +155,7 @@ def _uri_of(run_folder: Path) -> str | None:
 def _register(console: Console, runs: list[_Run], *, name: str, by: str) -> None:
     if len(runs) != 1:
         raise FrameworkError(f"--register takes the best checkpoint of one run, these are {len(runs)}: give one")
-    from framework.tracking.registry import reachable, register_best  # imports mlflow
+    from framework.tracking.registry import register_best  # imports mlflow
 
     run = _Run(folder=runs[0].folder, uri=reachable(runs[0].uri))
     _catch_up(console, [run])

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from framework.errors import FrameworkError
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
+from framework.tracking.environment import reachable
 from framework.tracking.process import BUSY, COMPLETE, upload_command, upload_environment
 from framework.tracking.records import JOURNAL_NAME, last_start
-from framework.tracking.uri import check_uri, embedded_uri, is_redacted
+from framework.tracking.uri import check_uri, embedded_uri
 
 
 def sync(
@@ -28,7 +29,8 @@ def sync(
 
     Args:
         run: The run's folder (what --out was).
-        uri: MLflow tracking URI; by default the one the run was last trained with.
+        uri: MLflow tracking URI; by default the one the run was last trained with (its password: from
+            MLFLOW_TRACKING_URI).
         rebuild: Send everything again from the first record (another or emptied store, a run deleted by mistake).
         patience_seconds: How long to go on trying against a store that fails.
     """
@@ -78,6 +80,4 @@ def _recorded_uri(run: Path) -> str:
         raise FrameworkError(
             f"{run} was trained without MLflow: say where it shall go, for example --uri {embedded_uri(run.parent)}"
         )
-    if is_redacted(uri):
-        raise FrameworkError(f"the password of {uri} is not kept in the run: give the whole URI with --uri")
-    return uri
+    return check_uri(reachable(uri))

@@ -14,7 +14,7 @@ from framework.doctor.services import meeting_port, mlflow
 
 
 def run(
-    *, out: Path, data: str | None, tracking: str, port: int, timeout_seconds: float, json: bool, quick: bool
+    *, out: Path, data: str | None, tracking: str | None, port: int, timeout_seconds: float, json: bool, quick: bool
 ) -> int:
     """Examine, print, and return the exit status: 1 if something will not work."""
     begun = time.monotonic()
@@ -44,7 +44,7 @@ def run(
     return _cluster(findings, out=out, data=data, timeout_seconds=timeout_seconds, json=json, begun=begun)
 
 
-def _alone(*, out: Path, data: str | None, tracking: str, port: int, quick: bool) -> list[Finding]:
+def _alone(*, out: Path, data: str | None, tracking: str | None, port: int, quick: bool) -> list[Finding]:
     from framework.doctor.pair import all_reduce_here
     from framework.doctor.sameness import data_here
 

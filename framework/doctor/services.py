@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from framework.doctor.finding import Finding, fail, ok, warn
 from framework.doctor.folder import existing
 from framework.errors import FrameworkError
-from framework.tracking.uri import check_uri, embedded_uri, redact, sqlite_path
+from framework.tracking.environment import store_uri, wishes
+from framework.tracking.uri import redact, sqlite_path
 
 TIMEOUT_SECONDS = 5.0
 DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -44,20 +45,19 @@ def meeting_port(port: int) -> Finding:
     return warn("port", f"{port} is taken", advice)
 
 
-def mlflow(tracking: str, *, out: Path) -> Finding:
+def mlflow(tracking: str | None, *, out: Path) -> Finding:
     """Whether metrics will arrive.
 
     Args:
-        tracking: what `--tracking` will be: a URI, `default` or `none`.
+        tracking: what `--tracking` will be: a URI, `default`, `none`, or None where it will not be given.
         out: what `--out` will be.
     """
-    if tracking == "none":
-        return ok("MLflow", "not used; the journal stays in the run folder")
-    uri = embedded_uri(out.resolve().parent) if tracking == "default" else tracking
     try:
-        uri = check_uri(uri)
-    except (FrameworkError, ValueError) as error:
-        return fail("MLflow", redact(uri), str(error))
+        uri = store_uri(wishes(tracking=tracking).tracking, run_folder=out.resolve())
+    except FrameworkError as error:
+        return fail("MLflow", "not used", str(error))
+    if uri is None:
+        return ok("MLflow", "not used; the journal stays in the run folder")
     database = sqlite_path(uri)
     if database is not None:
         return _sqlite(database)

@@ -7,22 +7,25 @@ import socket
 import sys
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 
 from framework.leaves import leaves
 from framework.tracking.records import JournalState, Record
-from framework.tracking.uri import redact
+from framework.tracking.uri import portable_uri
 
 MAX_PARAM_LENGTH = 6000  # MLflow cuts longer ones silently
 
 
-def start_fields(state: JournalState, *, experiment: str, run_name: str, uri: str | None) -> Record:
-    """Return the fields of a `start` record; the uid is the run's own from its first launch on."""
+def start_fields(
+    state: JournalState, *, experiment: str, run_name: str, uri: str | None, run_folder: Path
+) -> Record:
+    """Return the fields of a `start` record; uid, experiment and name are the run's own from its first launch on."""
     return {
         "uid": state.start.get("uid") or uuid.uuid4().hex,
         "attempt": state.num_attempts + 1,
-        "experiment": experiment,
-        "run_name": run_name,
-        "uri": redact(uri) if uri else None,
+        "experiment": state.start.get("experiment", experiment),
+        "run_name": state.start.get("run_name", run_name),
+        "uri": portable_uri(uri, run_folder=run_folder) if uri else None,
         "host": socket.gethostname(),
         "user": _user(),
         "pid": os.getpid(),

@@ -1,7 +1,8 @@
 """The journal's records: one JSON object per line, `kind` and `time_ms` (milliseconds since 1970) first.
 
     kind       further fields
-    start      uid, attempt, experiment, run_name, uri, host, user, pid, command    one per launch of the run
+    start      uid, attempt, experiment, run_name, uri, host, user, pid, command    one per launch of the run; `uri` is
+               null without MLflow, and sqlite:///../mlflow.db for the database beside the run folder, wherever that is
     metrics    images, values {name: float}, nonfinite {name: "nan" | "inf" | "-inf"} (only when there are any)
     params     values {name: str}
     tags       values {name: str}
@@ -29,6 +30,7 @@ from typing import Any
 
 from framework.errors import FrameworkError
 from framework.tracking.kept import chart_of
+from framework.tracking.uri import resolved_uri
 
 Record = dict[str, Any]
 
@@ -167,13 +169,21 @@ def scan_journal(path: Path) -> JournalState:
     return state
 
 
-def last_start(path: Path) -> Record:
+def last_start(path: Path, *, missing_ok: bool = False) -> Record:
     """Return the latest `start` record under the first one's `uid` and time (`born_ms`); other lines are not parsed.
+
+    Its `uri` is the store as it is found from where the run folder stands now.
+
+    Args:
+        path: of the journal.
+        missing_ok: return an empty record where there is none.
 
     Raises:
         FrameworkError: the folder holds no journal, or one without a start record.
     """
     if not path.exists():
+        if missing_ok:
+            return {}
         raise FrameworkError(f"{path.parent} holds no {path.name}: give the folder of a run (the one of `--out`)")
     state = JournalState()
     with path.open("rb") as file:
@@ -182,6 +192,7 @@ def last_start(path: Path) -> Record:
                 record = _decode(line)
                 if record["kind"] == "start":
                     state.observe(record)
-    if not state.start:
+    if not state.start and not missing_ok:
         raise FrameworkError(f"{path} has no start record: it was not written by a training run")
-    return state.start
+    kept = state.start.get("uri")
+    return state.start | {"uri": resolved_uri(kept, run_folder=path.parent)} if kept else state.start

@@ -30,10 +30,9 @@ from framework.tracking.kept import (
     scores_from,
 )
 from framework.tracking.process import mlflow_environment
-from framework.tracking.uri import is_redacted, move_credentials, redact
+from framework.tracking.uri import move_credentials, redact
 
 BEST_ALIAS = "best"
-_URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +42,6 @@ class Version:
     number: int
     images: int
     score: Score
-
-
-def reachable(uri: str) -> str:
-    """The URI to connect to: the recorded one, or with its password from MLFLOW_TRACKING_URI.
-
-    Raises:
-        FrameworkError: the password is needed and nowhere to be found.
-    """
-    if not is_redacted(uri):
-        return uri
-    given = os.environ.get(_URI_VARIABLE, "")
-    if redact(given) == uri:
-        return given
-    raise FrameworkError(f"the password of {uri} is not kept in the run: give the whole URI in {_URI_VARIABLE}")
 
 
 def register_best(run_folder: Path, *, uri: str, name: str, by: str) -> Version:

@@ -69,8 +69,8 @@ class Tracker:
         Args:
             run_folder: made when absent. An existing journal is continued: same run in MLflow.
             uri: MLflow tracking URI (`sqlite:////abs/mlflow.db`, `http://host:5000`); None writes the journal only.
-            experiment: MLflow experiment; made when absent.
-            run_name: what MLflow's run list shows.
+            experiment: MLflow experiment; made when absent. A resumed run stays in its own.
+            run_name: what MLflow's run list shows. A resumed run keeps its own.
             start_upload: False leaves the upload to `framework sync`.
 
         Raises:
@@ -79,7 +79,8 @@ class Tracker:
         run_folder = Path(run_folder).resolve()
         uri = check_uri(uri) if uri else None
         journal = Journal(run_folder)
-        journal.write("start", start_fields(journal.state, experiment=experiment, run_name=run_name, uri=uri))
+        told = {"experiment": experiment, "run_name": run_name, "uri": uri}
+        journal.write("start", start_fields(journal.state, run_folder=run_folder, **told))
         upload = UploadProcess(run_folder, uri=uri) if uri and start_upload else None
         return cls(journal, run_folder=run_folder, upload=upload)
 

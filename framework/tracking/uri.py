@@ -8,6 +8,9 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from framework.errors import FrameworkError
 
 SQLITE = "sqlite:///"
+EMBEDDED_NAME = "mlflow.db"
+PORTABLE = f"{SQLITE}../{EMBEDDED_NAME}"
+"""In a journal: the database beside the run folder."""
 
 SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
@@ -15,7 +18,24 @@ _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databric
 
 def embedded_uri(folder: Path | str) -> str:
     """Return the URI of the SQLite file that serves all runs below `folder`: `sqlite:////abs/folder/mlflow.db`."""
-    return f"{SQLITE}{Path(folder).resolve() / 'mlflow.db'}"
+    return f"{SQLITE}{Path(folder).resolve() / EMBEDDED_NAME}"
+
+
+def portable_uri(uri: str, *, run_folder: Path) -> str:
+    """Return the URI as a run keeps it: its own folder's database relative to the run, so that both can be moved."""
+    return PORTABLE if uri == embedded_uri(run_folder.parent) else redact(uri)
+
+
+def resolved_uri(kept: str, *, run_folder: Path) -> str:
+    """Return the URI that a run kept, as it is where the run folder stands now.
+
+    Runs of an older version kept the absolute path of their folder's database: where that is gone, and there is one
+    beside the run, both have been moved.
+    """
+    here, database = run_folder.resolve().parent / EMBEDDED_NAME, sqlite_path(kept)
+    named_so = database is not None and database.name == EMBEDDED_NAME
+    moved = named_so and here.exists() and not Path(str(database)).exists()
+    return embedded_uri(here.parent) if kept == PORTABLE or moved else kept
 
 
 def check_uri(uri: str) -> str:
@@ -27,7 +47,7 @@ def check_uri(uri: str) -> str:
     scheme = "databricks" if uri == "databricks" else urlsplit(uri).scheme.split("+")[0]
     if scheme not in _SCHEMES:
         raise FrameworkError(
-            f"{uri!r} is no MLflow tracking URI this framework can use: give http(s)://host:port, a database "
+            f"{redact_text(uri)!r} is no MLflow tracking URI this framework can use: give http(s)://host:port, a database "
             f"(postgresql://...), or a local file as {SQLITE}/absolute/path/mlflow.db (MLflow's plain folders are "
             "retired)"
         )

@@ -19,7 +19,7 @@ from framework.evaluation.metrics import PERCEPTUAL, Metric, parse_metrics
 from framework.quantities import parse_count
 from framework.recipe import EngineName
 from framework.runtime.health import OnCollapse
-from framework.tracking.uri import check_uri
+from framework.tracking.environment import Wishes, wishes
 from framework.train.standing import is_distance
 
 
@@ -105,12 +105,13 @@ class RunConfig:
     """Rollbacks before the run stops after all."""
     stall_seconds: float = 600.0
     """After so long without progress, name the process at fault and exit for a restart; longer than any step."""
-    tracking: str = "default"
-    """MLflow tracking URI; `default`: a database beside the run folder; `none`: no MLflow (the journal stays)."""
+    tracking: str | None = None
+    """MLflow tracking URI; `default`: a database beside the run folder; `none`: no MLflow (the journal stays). Default:
+    MLFLOW_TRACKING_URI, else the run's own from its last launch, else `default`."""
     experiment: str | None = None
-    """MLflow experiment. Default: the recipe's name."""
+    """MLflow experiment of a new run. Default: MLFLOW_EXPERIMENT_NAME, else the recipe's name."""
     run_name: str | None = None
-    """MLflow run name. Default: the run folder's name."""
+    """MLflow run name of a new run. Default: MLFLOW_RUN_NAME, else the run folder's name."""
     allow_change: bool = False
     """Resume although the recipe's science differs from the checkpoint's."""
     dry_run: bool = False
@@ -132,6 +133,14 @@ class RunConfig:
         except FrameworkError as error:
             raise FrameworkError(str(error).replace("--metrics", "--eval-metrics")) from None
 
+    def wishes(self) -> Wishes:
+        """Where the run shall be tracked and under which names.
+
+        Raises:
+            FrameworkError: naming the flag or the variable of MLflow.
+        """
+        return wishes(tracking=self.tracking, experiment=self.experiment, run_name=self.run_name)
+
     def check(self) -> None:
         """Refuse values that could not work, before any process waits for another.
 
@@ -151,11 +160,7 @@ class RunConfig:
             raise FrameworkError("--out: give a folder for the run, for example runs/a")
         if self.data == "":
             raise FrameworkError("--data: give a folder, a list of shards, http(s)://... or pipe:...")
-        if self.tracking not in ("default", "none"):
-            try:
-                check_uri(self.tracking)
-            except ValueError as error:
-                raise FrameworkError(f"--tracking {self.tracking}: {error}") from None
+        self.wishes()
 
     def _check_evaluation(self) -> None:
         inception = self.eval_extractor == INCEPTION

@@ -19,6 +19,7 @@ from framework.runtime.signals import StopVote
 from framework.runtime.straggling import Pace, Stragglers
 from framework.runtime.watchdog import Watchdog
 from framework.tracking import NullTracker, Tracker
+from framework.tracking.records import JOURNAL_NAME, last_start
 from framework.tracking.system import SystemSampler
 from framework.train.asked import Run
 from framework.train.config import RunConfig
@@ -231,6 +232,6 @@ def _where(this: Run, images: int) -> str:
         "samples": short(grids[-1]) if grids else "none yet",
         "checkpoint": short(folder.checkpoints / str(images)),
     }
-    if this.config.tracking != "none":
+    if last_start(this.folder.path / JOURNAL_NAME, missing_ok=True).get("uri"):
         lines["review in MLflow"] = f"{short(Path(sys.executable).parent / 'framework')} review {short(folder.path)}"
     return "\n".join(f"  {name}: {text}" for name, text in lines.items())

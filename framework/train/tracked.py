@@ -20,7 +20,8 @@ from framework.leaves import leaves
 from framework.recipe import Recipe
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.load import load_generator
-from framework.tracking import NullTracker, Tracker, embedded_uri
+from framework.tracking import NullTracker, Tracker
+from framework.tracking.environment import store_uri
 from framework.tracking.grids import image_grid
 from framework.tracking.records import JOURNAL_NAME, read_journal
 from framework.tracking.system import git_revision
@@ -39,14 +40,25 @@ def open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder) -> Tracke
     It holds the run folder's lock: from here on, a second launch into the same folder is refused.
 
     Raises:
-        FrameworkError: the folder cannot be written, or another process trains in it.
+        FrameworkError: the folder cannot be written, another process trains in it, or its store's password is missing.
     """
-    return Tracker.open(
+    wished = config.wishes()
+    for sentence in wished.unused:
+        log.warning("%s", sentence)
+    tracker = Tracker.open(
         folder.path,
-        uri=tracking_uri(config, folder),
-        experiment=config.experiment or recipe.name,
-        run_name=config.run_name or folder.path.name,
+        uri=store_uri(wished.tracking, run_folder=folder.path),
+        experiment=wished.experiment or recipe.name,
+        run_name=wished.run_name or folder.path.name,
     )
+    start = tracker.journal.state.start
+    for what, name, kept in (
+        ("experiment", wished.experiment, start["experiment"]),
+        ("run name", wished.run_name, start["run_name"]),
+    ):
+        if name not in (None, kept):
+            log.warning("the %s stays %r, as when the run began; %r is for a new run", what, kept, name)
+    return tracker
 
 
 def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFolder, stream: Stream) -> None:
@@ -111,13 +123,6 @@ def journal_is_closed(folder: RunFolder) -> bool:
     path = folder.path / JOURNAL_NAME
     kinds = [record["kind"] for _, record in read_journal(path)] if path.exists() else []
     return "start" not in kinds or "end" in kinds[len(kinds) - 1 - kinds[::-1].index("start") :]
-
-
-def tracking_uri(config: RunConfig, folder: RunFolder) -> str | None:
-    """The MLflow URI of a run: as told, none, or an SQLite database beside the run folder."""
-    if config.tracking == "none":
-        return None
-    return embedded_uri(folder.path.parent) if config.tracking == "default" else config.tracking
 
 
 HEADLINE = (

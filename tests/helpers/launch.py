@@ -32,9 +32,9 @@ def command(recipe: Path, *flags: str, world: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without what an outer launcher may have set."""
+    """This process's environment without what an outer launcher or a user of MLflow may have set."""
     outer = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    kept = {k: v for k, v in os.environ.items() if k not in outer}
+    kept = {k: v for k, v in os.environ.items() if k not in outer and not k.startswith("MLFLOW_")}
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 

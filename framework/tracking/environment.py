@@ -1,0 +1,125 @@
+"""Where a run is tracked, and under which names: flags, else MLflow's own variables, else what the run has had so far.
+
+A run keeps the experiment and the name of its first launch, because MLflow finds it there by its identity. Its store
+may change (everything is sent to the new one), but only by a flag or the variable: without them a resume goes on with
+the store of the launch before.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from framework.errors import FrameworkError
+from framework.tracking.records import JOURNAL_NAME, last_start
+from framework.tracking.uri import check_uri, embedded_uri, is_redacted, redact
+
+URI, EXPERIMENT, RUN_NAME = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_NAME"
+UNUSED = {
+    "MLFLOW_EXPERIMENT_ID": f"a run goes to an experiment by its name: --experiment or {EXPERIMENT}",
+    "MLFLOW_RUN_ID": "the run folder (--out) says which run is continued",
+}
+"""Variables that MLflow's own client would follow and training does not -> what to use instead."""
+
+DEFAULT, NONE = "default", "none"
+MAX_NAME_LENGTH = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What flags and variables say; None where both are silent.
+
+    Attributes:
+        tracking: a checked URI, `default` (the database beside the run folder) or `none`.
+        experiment: MLflow experiment.
+        run_name: what MLflow's list of runs shows.
+        unused: a sentence for each variable that is set and not followed.
+    """
+
+    tracking: str | None = None
+    experiment: str | None = None
+    run_name: str | None = None
+    unused: tuple[str, ...] = ()
+
+
+def wishes(
+    *,
+    tracking: str | None = None,
+    experiment: str | None = None,
+    run_name: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Wishes:
+    """What is wished for. An empty variable counts as not set.
+
+    Args:
+        tracking: what `--tracking` says; `experiment` and `run_name`: the flags of these names.
+        environment: of this process.
+
+    Raises:
+        FrameworkError: a value that MLflow could not take, naming its flag or variable.
+    """
+    told = os.environ if environment is None else environment
+    unused = tuple(f"{name} is not used: {instead}" for name, instead in UNUSED.items() if told.get(name))
+    return Wishes(
+        tracking=_store("--tracking", tracking) if tracking is not None else _store(URI, told.get(URI) or None),
+        experiment=_name("--experiment", experiment) or _name(EXPERIMENT, told.get(EXPERIMENT) or None),
+        run_name=_name("--run-name", run_name) or _name(RUN_NAME, told.get(RUN_NAME) or None),
+        unused=unused,
+    )
+
+
+def store_uri(wished: str | None, *, run_folder: Path) -> str | None:
+    """The URI of a launch's store; None without one.
+
+    Args:
+        wished: `Wishes.tracking`.
+        run_folder: of a new or resumed run.
+
+    Raises:
+        FrameworkError: nothing is wished for, and of the store of the launch before the password is not known.
+    """
+    if wished == NONE:
+        return None
+    if wished is not None and wished != DEFAULT:
+        return wished
+    journal = run_folder / JOURNAL_NAME
+    before = last_start(journal, missing_ok=True).get("uri") if wished is None else None
+    if before is None:
+        return embedded_uri(run_folder.parent)
+    if is_redacted(before):
+        raise FrameworkError(
+            f"this run is tracked at {before}, whose password is not kept in the run: give the whole URI in {URI} (or "
+            "with --tracking), or go on with the journal alone (--tracking none)"
+        )
+    return check_uri(before)
+
+
+def reachable(uri: str) -> str:
+    """The URI to connect to: the recorded one, or with its password from MLFLOW_TRACKING_URI.
+
+    Raises:
+        FrameworkError: the password is needed and nowhere to be found.
+    """
+    if not is_redacted(uri):
+        return uri
+    given = os.environ.get(URI, "")
+    if redact(given) == uri:
+        return given
+    raise FrameworkError(f"the password of {uri} is not kept in the run: give the whole URI in {URI}, or with --uri where there is that")
+
+
+def _store(source: str, value: str | None) -> str | None:
+    if value is None or (source != URI and value in (DEFAULT, NONE)):
+        return value
+    try:
+        return check_uri(value)
+    except ValueError as error:
+        raise FrameworkError(f"{source}: {error}") from None
+
+
+def _name(source: str, value: str | None) -> str | None:
+    if value is not None and (not value.strip() or len(value) > MAX_NAME_LENGTH or not value.isprintable()):
+        raise FrameworkError(
+            f"{source} {value[:40]!r}: MLflow takes names of 1 to {MAX_NAME_LENGTH} printable characters"
+        )
+    return value
