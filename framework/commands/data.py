@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from json import dumps
-from pathlib import Path
 from typing import Any
 
 import tyro
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from framework.data.inspection import find_faults, index_foreign, report_on
+from framework.flags import OptionalLocalPath
 
 _MAX_FAULTS_SHOWN = 100
 _MAX_CLASSES_SHOWN = 40
@@ -24,7 +24,7 @@ def verify(
     location: tyro.conf.Positional[str],
     *,
     sample: int | None = None,
-    cache_folder: Path | None = None,
+    cache_folder: OptionalLocalPath = None,
     json: bool = False,
 ) -> int:
     """Check a data set: sizes, SHA-256, header chains, indexes, labels, pictures. Exit status 1 if anything is wrong.
@@ -92,7 +92,7 @@ def inspect(
     location: tyro.conf.Positional[str],
     *,
     keys: int = 5,
-    cache_folder: Path | None = None,
+    cache_folder: OptionalLocalPath = None,
     json: bool = False,
 ) -> int:
     """Show what a data set holds: counts, classes, sizes, a few keys.

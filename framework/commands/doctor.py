@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from framework.doctor.command import run
+from framework.flags import LocalPath
 
 
 def doctor(
     *,
-    out: Path = Path("runs/any"),
+    out: LocalPath = Path("runs/any"),
     data: str | None = None,
     tracking: str | None = None,
     port: int = 29500,

@@ -20,6 +20,7 @@ from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.protocol import Record
 from framework.evaluation.sweep import Sweep, write_figure
 from framework.evaluation.tools import open_tools
+from framework.flags import OptionalLocalPath
 from framework.runtime.session import Session, open_session
 from framework.tracking.records import FIGURES
 
@@ -34,19 +35,19 @@ def evaluate(
     images: str | None = None,
     reference: str | None = None,
     extractor: str = INCEPTION,
-    extractor_weights: Path | None = None,
-    lpips_weights: Path | None = None,
+    extractor_weights: OptionalLocalPath = None,
+    lpips_weights: OptionalLocalPath = None,
     weights: Literal["ema", "raw"] = "ema",
     seed: int = 0,
     psi: tuple[float, ...] = (),
     truncation: tuple[float, ...] = (),
     standing_statistics: int = 0,
-    figure: Path | None = None,
+    figure: OptionalLocalPath = None,
     reference_count: int | None = None,
     kid_subsets: int = 100,
     kid_subset_size: int = 1000,
     held: int = 50_000,
-    cache_folder: Path | None = None,
+    cache_folder: OptionalLocalPath = None,
     record: bool = True,
     upload: bool = True,
     tracking_uri: str | None = None,

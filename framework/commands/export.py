@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import nn
 from framework.checkpoint import Checkpoint, resolve
 from framework.describe import network_from
 from framework.errors import FrameworkError
+from framework.flags import LocalPath
 from framework.interop.export import export as state_of
 from framework.interop.huggingface import write_folder
 from framework.interop.load import Side
@@ -23,10 +23,10 @@ SUFFIXES = (".safetensors", ".npz")
 
 
 def export(
-    checkpoint: Annotated[Path, tyro.conf.Positional],
+    checkpoint: Annotated[LocalPath, tyro.conf.Positional],
     *,
     to: Literal["huggingface", "nvlabs-stylegan2"],
-    out: Path,
+    out: LocalPath,
     side: Side = "generator",
     weights: Literal["ema", "raw"] = "ema",
     max_file_gb: float = 5.0,

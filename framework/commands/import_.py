@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from framework.errors import FrameworkError
+from framework.flags import LocalPath, OptionalLocalPath
 from framework.interop.files import ForeignFile, read_file
 from framework.interop.folder import write_folder
 from framework.interop.load import KINDS, Loaded, Side, kind_of, translated_options, understand
@@ -18,12 +18,12 @@ from framework.suggest import nearest
 
 
 def import_(
-    file: Annotated[Path, tyro.conf.Positional],
+    file: Annotated[LocalPath, tyro.conf.Positional],
     *,
     kind: Annotated[str, tyro.conf.arg(name="from")],
-    out: Path,
-    average: Path | None = None,
-    discriminator: Path | None = None,
+    out: LocalPath,
+    average: OptionalLocalPath = None,
+    discriminator: OptionalLocalPath = None,
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
 ) -> None:
     """Read weights of a public implementation, without running its code, into a folder that `framework sample` takes.

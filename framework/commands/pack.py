@@ -11,14 +11,15 @@ from rich.console import Console
 from framework.data.pack import PackOptions
 from framework.data.pack import pack as pack_pictures
 from framework.errors import FrameworkError
+from framework.flags import LocalPath, OptionalLocalPath
 
 
 def pack(
     source: tyro.conf.Positional[str],
-    out: tyro.conf.Positional[Path],
+    out: tyro.conf.Positional[LocalPath],
     options: Annotated[PackOptions, tyro.conf.arg(name="")],
     *,
-    notice: Path | None = None,
+    notice: OptionalLocalPath = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: bool = True,

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from framework.commands.sync import upload_now
 from framework.errors import FrameworkError
+from framework.flags import LocalPaths, OptionalLocalPath
 from framework.review import read_run, write_report
 from framework.tracking.cursor import Cursor
 from framework.tracking.environment import reachable
@@ -32,9 +33,9 @@ class _Run:
 
 
 def review(
-    targets: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),),
+    targets: Annotated[LocalPaths, tyro.conf.Positional] = (Path("runs"),),
     *,
-    out: Path | None = None,
+    out: OptionalLocalPath = None,
     open_: Annotated[bool, tyro.conf.arg(name="open")] = False,
     register: str | None = None,
     by: str = "fid",

@@ -11,6 +11,7 @@ import tyro
 from torch import Tensor
 
 from framework.errors import FrameworkError
+from framework.flags import LocalPath, OptionalLocalPath
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.generate import settle_statistics, style_options
 from framework.sampling.latents import grid_labels, latents
@@ -23,7 +24,7 @@ MOST_CELLS = 10_000
 def sample(
     checkpoint: Annotated[str, tyro.conf.Positional],
     *,
-    out: Path = Path("samples.png"),
+    out: LocalPath = Path("samples.png"),
     grid: str = "8x8",
     classes: tuple[str, ...] = (),
     truncation: float | None = None,
@@ -33,7 +34,7 @@ def sample(
     seed: int = 0,
     interpolate: bool = False,
     frames: int = 60,
-    npz: Path | None = None,
+    npz: OptionalLocalPath = None,
     count: int | None = None,
     weights: Literal["ema", "raw"] = "ema",
     standing_statistics: int = 0,

@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 
 from framework.errors import FrameworkError
+from framework.flags import LocalPath
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.environment import reachable
 from framework.tracking.process import BUSY, COMPLETE, upload_command, upload_environment
@@ -16,7 +17,7 @@ from framework.tracking.uri import check_uri, embedded_uri
 
 
 def sync(
-    run: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[LocalPath, tyro.conf.Positional],
     *,
     uri: str | None = None,
     rebuild: bool = False,

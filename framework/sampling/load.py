@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from framework.checkpoint import Checkpoint, resolve
 from framework.describe import network_from
 from framework.errors import FrameworkError
+from framework.flags import local_path
 from framework.growth import segment_at, segments_from
 from framework.networks import grow, latent_size
 from framework.networks.blocks.spectral import power_iteration
@@ -106,7 +107,7 @@ def _local(source: str | Path, tracking_uri: str | None) -> Path:
         from framework.tracking.artifacts import download_checkpoint  # imports mlflow
 
         return download_checkpoint(text, tracking_uri=tracking_uri)
-    path = Path(text)
+    path = local_path(text)
     if not path.exists():
         raise FrameworkError(f"{text}: no such checkpoint or run folder")
     return path

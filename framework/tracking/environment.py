@@ -105,7 +105,7 @@ def reachable(uri: str) -> str:
     given = os.environ.get(URI, "")
     if redact(given) == uri:
         return given
-    raise FrameworkError(f"the password of {uri} is not kept in the run: give the whole URI in {URI}, or with --uri where there is that")
+    raise FrameworkError(f"the password of {uri} is not kept in the run: give the whole URI in {URI}, or with --uri")
 
 
 def _store(source: str, value: str | None) -> str | None:

@@ -16,9 +16,7 @@ from framework.tracking.uri import portable_uri
 MAX_PARAM_LENGTH = 6000  # MLflow cuts longer ones silently
 
 
-def start_fields(
-    state: JournalState, *, experiment: str, run_name: str, uri: str | None, run_folder: Path
-) -> Record:
+def start_fields(state: JournalState, *, experiment: str, run_name: str, uri: str | None, run_folder: Path) -> Record:
     """Return the fields of a `start` record; uid, experiment and name are the run's own from its first launch on."""
     return {
         "uid": state.start.get("uid") or uuid.uuid4().hex,

@@ -79,8 +79,8 @@ class Tracker:
         run_folder = Path(run_folder).resolve()
         uri = check_uri(uri) if uri else None
         journal = Journal(run_folder)
-        told = {"experiment": experiment, "run_name": run_name, "uri": uri}
-        journal.write("start", start_fields(journal.state, run_folder=run_folder, **told))
+        told = start_fields(journal.state, experiment=experiment, run_name=run_name, uri=uri, run_folder=run_folder)
+        journal.write("start", told)
         upload = UploadProcess(run_folder, uri=uri) if uri and start_upload else None
         return cls(journal, run_folder=run_folder, upload=upload)
 

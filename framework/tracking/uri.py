@@ -47,9 +47,9 @@ def check_uri(uri: str) -> str:
     scheme = "databricks" if uri == "databricks" else urlsplit(uri).scheme.split("+")[0]
     if scheme not in _SCHEMES:
         raise FrameworkError(
-            f"{redact_text(uri)!r} is no MLflow tracking URI this framework can use: give http(s)://host:port, a database "
-            f"(postgresql://...), or a local file as {SQLITE}/absolute/path/mlflow.db (MLflow's plain folders are "
-            "retired)"
+            f"{redact_text(uri)!r} is no MLflow tracking URI this framework can use: give http(s)://host:port, a "
+            f"database (postgresql://...), or a local file as {SQLITE}/absolute/path/mlflow.db (MLflow's plain folders "
+            "are retired)"
         )
     database = sqlite_path(uri)
     return f"{SQLITE}{database}" if database else uri

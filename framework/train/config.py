@@ -16,6 +16,7 @@ from framework.engines.base import Precision
 from framework.errors import FrameworkError
 from framework.evaluation.extractors.base import INCEPTION
 from framework.evaluation.metrics import PERCEPTUAL, Metric, parse_metrics
+from framework.flags import OptionalLocalPath
 from framework.quantities import parse_count
 from framework.recipe import EngineName
 from framework.runtime.health import OnCollapse
@@ -44,7 +45,7 @@ OptionalCount = Annotated[int | None, _COUNT]
 class RunConfig:
     """Operational flags. Counts may be written 20k or 1.5M."""
 
-    out: Path | None = None
+    out: OptionalLocalPath = None
     """Run folder; the same command again resumes from it. Default: runs/<recipe name>."""
     images: OptionalCount = None
     """Train until this many real images have been seen. Default: the recipe's."""
@@ -56,7 +57,7 @@ class RunConfig:
     """Gradient accumulation: cut each global batch into so many parts to save memory."""
     auto_micro_batch: bool = False
     """Choose --micro-batches per phase so that the estimated memory fits; never fewer than given."""
-    init_from: Path | None = None
+    init_from: OptionalLocalPath = None
     """Begin a new run with the networks of this checkpoint, run folder or import (transfer learning)."""
     engine: EngineName = "ddp"
     """How players are spread over processes."""
@@ -68,7 +69,7 @@ class RunConfig:
     """Where this machine keeps the recipe's data: folder, shard list, http(s):// or pipe:."""
     workers: int = 2
     """Decoding workers per process."""
-    cache_folder: Path | None = None
+    cache_folder: OptionalLocalPath = None
     """Where remote shards are kept, shared by the processes of a node. Default: a folder in the user's cache."""
     cache_gb: float = 50.0
     """Largest size of that cache in GB."""
@@ -94,7 +95,7 @@ class RunConfig:
     """As in `framework evaluate`: fid10k,kid10k,pr10k. Default: fid10k; with another extractor fd10k."""
     eval_extractor: str = INCEPTION
     """inception-v3-compat (FID), fashion_classifier (light), or one of torch-fidelity's."""
-    eval_extractor_weights: Path | None = None
+    eval_extractor_weights: OptionalLocalPath = None
     """File of its weights (.safetensors, .pth). Default: downloaded once; if that fails, the metrics are missing."""
     most_skipped_steps: int = 20
     """So many steps in a row with a non-finite loss or gradient are a collapse, and with `warn` the end, too."""

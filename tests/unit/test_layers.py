@@ -31,7 +31,7 @@ ORDER = [
     "networks",
 ]
 # Modules at the root of the package that every room may use.
-SHARED = {"errors", "suggest", "quantities", "schedules", "leaves", "atomic"}
+SHARED = {"errors", "suggest", "quantities", "schedules", "leaves", "atomic", "flags"}
 # The recipe and what is made of it: between games and the rest.
 RECIPE = {"recipe", "growth", "describe", "override"}
 USES_RECIPE = {"commands", "train", "sampling", "games", "interop", "engines"}
@@ -41,7 +41,7 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "deepspeed": {"engines"},
     "accelerate": {"engines", "runtime"},
-    "tyro": {"commands", "train", "data", "__main__"},
+    "tyro": {"commands", "train", "data", "flags", "__main__"},
 }
 
 

@@ -1,4 +1,4 @@
-"""MLflow's variables in training: a flag wins over them, they win over defaults, and a resumed run stays where it is."""
+"""MLflow's variables in training: flags win over them, they win over defaults, and a resumed run stays where it is."""
 
 from __future__ import annotations
 

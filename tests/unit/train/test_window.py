@@ -59,7 +59,10 @@ def test_an_older_checkpoint_begins_a_new_window() -> None:
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_on_any_number_of_processes_every_step_counts_alike(world: int) -> None:
     # Two processes had 3 and 1 of 4 images in each of 5 steps; their mean loss is (3 * 2 + 1 * 6) / 4.
-    told = {"steps": 5, "scores": {"loss/D": [[(5 * 1.5 * 2.0).hex(), 7.5.hex()], [(5 * 0.5 * 6.0).hex(), 2.5.hex()]]}}
+    told = {
+        "steps": 5,
+        "scores": {"loss/D": [[(5 * 1.5 * 2.0).hex(), (7.5).hex()], [(5 * 0.5 * 6.0).hex(), (2.5).hex()]]},
+    }
     total = weight = 0.0
     for rank in range(world):
         resumed = window()
