@@ -1,6 +1,7 @@
 """`framework review [RUN ...]`: runs in MLflow's pages, with a small server of our own, or as one HTML file."""
 
 import contextlib
+import shlex
 import signal
 import threading
 import webbrowser
@@ -81,7 +82,7 @@ def review(
     if not database.is_file():
         raise FrameworkError(
             f"{database} is not there (moved?): make it again from the journals with "
-            f"framework sync RUN --rebuild --uri {embedded_uri(runs[0].folder.parent)}"
+            f"{_sync('RUN', '--rebuild', '--uri', embedded_uri(runs[0].folder.parent))}"
         )
     chosen = free_port(port)
     if chosen != port:
@@ -127,10 +128,16 @@ def find_runs(*targets: Path) -> list[_Run]:
     runs = [_Run(folder=folder, uri=uri) for folder in folders if (uri := _uri_of(folder))]
     if not runs:
         raise FrameworkError(
-            f"{folders[0]} was trained without MLflow: upload it first with framework sync "
-            f"{folders[0]} --uri {embedded_uri(folders[0].parent)}, or write a page with --out report.html"
+            f"{folders[0]} was trained without MLflow: upload it first with "
+            f"{_sync(str(folders[0]), '--uri', embedded_uri(folders[0].parent))}, "
+            "or write a page with --out report.html"
         )
     return runs
+
+
+def _sync(*words: str) -> str:
+    """A command to paste into a shell."""
+    return shlex.join(["framework", "sync", *words])
 
 
 def links(run_folder: Path, *, uri: str, url: str) -> dict[str, str]:
@@ -163,7 +170,7 @@ def _register(console: Console, runs: list[_Run], *, name: str, by: str) -> None
     version = register_best(run.folder, uri=run.uri, name=name, by=by)
     console.print(
         f"{name} version {version.number}: checkpoint {version.images:,} images, {version.score.chart} = "
-        f"{version.score.value:g}\nframework sample models:/{name}/{version.number}"
+        f"{version.score.value:g}\n{shlex.join(['framework', 'sample', f'models:/{name}/{version.number}'])}"
     )
 
 

@@ -1,5 +1,6 @@
 """`framework sync RUN`: bring a run's journal into MLflow, now or again."""
 
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -79,6 +80,7 @@ def _recorded_uri(run: Path) -> str:
     uri = last_start(run / JOURNAL_NAME)["uri"]
     if uri is None:
         raise FrameworkError(
-            f"{run} was trained without MLflow: say where it shall go, for example --uri {embedded_uri(run.parent)}"
+            f"{run} was trained without MLflow: say where it shall go, for example "
+            f"{shlex.join(['--uri', embedded_uri(run.parent)])}"
         )
     return check_uri(reachable(uri))

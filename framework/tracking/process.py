@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -131,9 +132,10 @@ class UploadProcess:
     def _sentence(self, state: str) -> str:
         cursor = Cursor.load(self._run_folder, uri=self._uri)
         why = f" ({cursor.problem})" if cursor.problem else ""
+        later = shlex.join(["framework", "sync", str(self._run_folder)])
         return (
             f"Not everything is in MLflow at {cursor.uri} yet{why}; the upload process {state}. "
-            f"It is all in {self._run_folder / JOURNAL_NAME}; upload later with: framework sync {self._run_folder}"
+            f"It is all in {self._run_folder / JOURNAL_NAME}; upload later with: {later}"
         )
 
 

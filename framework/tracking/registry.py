@@ -7,6 +7,7 @@ version can be sampled on machines that do not see the run folder.
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ def register_best(run_folder: Path, *, uri: str, name: str, by: str) -> Version:
     cursor = Cursor.load(run_folder, uri=uri)
     entry = cursor.models.get(checkpoint.sha256)
     if entry is None:
-        raise FrameworkError(f"{checkpoint.path} is not in MLflow yet: framework sync {run_folder}")
+        later = shlex.join(["framework", "sync", str(run_folder)])
+        raise FrameworkError(f"{checkpoint.path} is not in MLflow yet: {later}")
     os.environ.update(mlflow_environment())
     import mlflow
     from mlflow.exceptions import MlflowException

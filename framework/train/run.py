@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import sys
 import uuid
@@ -233,5 +234,7 @@ def _where(this: Run, images: int) -> str:
         "checkpoint": short(folder.checkpoints / str(images)),
     }
     if last_start(this.folder.path / JOURNAL_NAME, missing_ok=True).get("uri"):
-        lines["review in MLflow"] = f"{short(Path(sys.executable).parent / 'framework')} review {short(folder.path)}"
+        lines["review in MLflow"] = shlex.join(
+            [short(Path(sys.executable).parent / "framework"), "review", short(folder.path)]
+        )
     return "\n".join(f"  {name}: {text}" for name, text in lines.items())
