@@ -2,7 +2,7 @@
 
     <sha256, 32 digits>.tar   .idx   a shard and its index; named by content, so equal base names cannot collide
     <digits>.part                    a fetch on its way; its size is the room reserved for it
-    <digits>.lock   cache.lock       locks (`filelock`: a bare `flock` survives in a forked child and is never freed)
+    <digits>.lock   cache.lock       locks (`filelock`, see `framework.locks`)
 
 A shard is fetched under its own lock, so one process fetches and the others wait. Room is reserved under `cache.lock`
 before bytes arrive; the least recently used shards go first. A `.part` whose lock is free belongs to a dead process.

@@ -46,7 +46,7 @@ class Journal:
         except OSError as error:
             raise FrameworkError(f"cannot write a journal into {run_folder}: {error}") from error
         try:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             self.state: JournalState = scan_journal(self.path)
             self.num_cut_bytes = os.fstat(self._fd).st_size - self.state.size_bytes
             if self.num_cut_bytes:

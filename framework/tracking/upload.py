@@ -21,8 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
+from framework.locks import ProcessLock
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.process import BUSY, COMPLETE, INCOMPLETE, LINGER_SECONDS, URI_VARIABLE, mlflow_environment
@@ -212,28 +211,21 @@ def _only_one(run_folder: Path, trainer: Trainer | None) -> Iterator[bool]:
     """Hold the run's upload lock; False when somebody else keeps it."""
     folder = run_folder / TRACKING_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "upload.lock", timeout=0)
+    lock = ProcessLock(folder / "upload.lock")
     give_up_at = time.monotonic() + (LOCK_WAIT_SECONDS if trainer is None else LINGER_SECONDS)
-    while not lock.is_locked:
-        try:
-            lock.acquire()
-        except Timeout:
-            if time.monotonic() > give_up_at:
-                yield False
-                return
-        except NotImplementedError:
-            print(f"{folder} has no file locks: nothing keeps two uploads of this run apart", flush=True)
-            break
-        if not lock.is_locked:
-            # The upload process of the attempt before this one may still be at work; it ends when that one's
-            # records are through, or as soon as a request of it fails.
-            if trainer and trainer.is_writing():
-                give_up_at = time.monotonic() + LINGER_SECONDS
-            (trainer.pause if trainer else time.sleep)(POLL_AT_END_SECONDS)
-    try:
+    while not lock.take():
+        if time.monotonic() > give_up_at:
+            yield False
+            return
+        # The upload process of the attempt before this one may still be at work; it ends when that one's records are
+        # through, or as soon as a request of it fails.
+        if trainer and trainer.is_writing():
+            give_up_at = time.monotonic() + LINGER_SECONDS
+        (trainer.pause if trainer else time.sleep)(POLL_AT_END_SECONDS)
+    if not lock.guards:
+        print(f"{folder} has no file locks: nothing keeps two uploads of this run apart", flush=True)
+    with lock:
         yield True
-    finally:
-        lock.release()
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -7,7 +7,6 @@ finished shard; another request clears it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,10 +21,11 @@ from framework.atomic import write_atomically
 from framework.data.errors import DataError
 from framework.data.index import BLOCK_BYTES, Member, SampleIndex, write_index
 from framework.data.manifest import MANIFEST_NAME, ShardEntry, index_name
+from framework.locks import ProcessLock
 
 END_MARK = bytes(2 * BLOCK_BYTES)
 NOTICE_NAME = "NOTICE"
-_PROGRESS_NAME = "progress.jsonl"
+_PROGRESS_NAME, _LOCK_NAME = "progress.jsonl", "packing.lock"
 
 
 def sample_bytes(members: Sequence[tuple[str, bytes]]) -> int:
@@ -93,14 +93,11 @@ class Staging:
     def __init__(self, out: Path, *, request: str) -> None:
         self.out, self.path = out, out.parent / f".{out.name}.part"
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by the system when the process dies
-        except OSError:
-            os.close(self._lock)
-            raise DataError(f"{out}: another process is packing to this folder") from None
+        self._lock = ProcessLock(self.path / _LOCK_NAME)
+        if not self._lock.take():
+            raise DataError(f"{out}: another process is packing to this folder")
         self.progress = _read_progress(self.path, request)
-        _clear(self.path, keep={file for entry in self.progress for file in entry["files"]})
+        _clear(self.path, keep={_LOCK_NAME, *(file for entry in self.progress for file in entry["files"])})
         lines = [{"request": request}, *self.progress]
         write_atomically(self.path / _PROGRESS_NAME, "".join(json.dumps(line) + "\n" for line in lines))
 
@@ -108,7 +105,7 @@ class Staging:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        os.close(self._lock)
+        self._lock.release()
 
     def record(self, *, shards: Sequence[tuple[Path, ShardEntry]], **state: Any) -> None:
         """State that a shard (one per resolution) is finished, with what is needed to go on after it."""
@@ -135,6 +132,7 @@ class Staging:
         if self.out.exists():
             os.rename(self.out, old)
         (self.path / _PROGRESS_NAME).unlink()
+        (self.path / _LOCK_NAME).unlink()
         os.rename(self.path, self.out)
         _sync_folder(self.out.parent)
         if old.exists():

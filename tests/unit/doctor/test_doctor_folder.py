@@ -74,7 +74,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refused(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("fcntl.lockf", refused)
+    monkeypatch.setattr("fcntl.flock", refused)
     unseen = folder.locks(tmp_path)
     assert unseen.level == "warn"
     assert "never start two launches" in unseen.advice
