@@ -53,6 +53,7 @@ def evaluate(
     tracking_uri: str | None = None,
     device: str = "auto",
     json: bool = False,
+    progress: bool = True,
 ) -> int:
     """Measure checkpoints against a real set, or one folder of images against another.
 
@@ -85,6 +86,7 @@ def evaluate(
         tracking_uri: MLflow store for runs:/... and models:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
         device: auto, cpu or cuda.
         json: Print JSON on stdout, and nothing else there.
+        progress: Show on standard error how far it is.
     """
     wanted = parse_metrics(metrics)
     real = _one_reference(data, reference, checkpoints=checkpoints, images=images, metrics=wanted)
@@ -102,7 +104,7 @@ def evaluate(
             cache_folder=cache_folder,
         )
         common = {"metrics": wanted, "tools": tools, "session": session, "settings": settings}
-        common |= {"reference_count": reference_count, "cache_folder": cache_folder}
+        common |= {"reference_count": reference_count, "cache_folder": cache_folder, "progress": progress}
         if images is not None:
             judged = open_images(images)
             against = None if real is None else _real(real, judged)

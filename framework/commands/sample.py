@@ -40,6 +40,7 @@ def sample(
     standing_statistics: int = 0,
     device: str = "cpu",
     tracking_uri: str | None = None,
+    progress: bool = True,
 ) -> None:
     """Draw images from a generator; the same seed gives the same bytes.
 
@@ -62,16 +63,20 @@ def sample(
         standing_statistics: Recompute batch-norm statistics over so many batches before sampling.
         device: cpu, cuda, cuda:1 ...
         tracking_uri: MLflow store for runs:/... and models:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
+        progress: Show on standard error how far it is.
     """
     columns, rows = parse_grid(grid)
     check(out, interpolate=interpolate, frames=frames, npz=npz, count=count, standing_statistics=standing_statistics)
     loaded = load_generator(checkpoint, device=device, averaged=weights == "ema", tracking_uri=tracking_uri)
-    loaded = replace(loaded, options=style_options(loaded.network, psi=psi, cutoff=cutoff, noise=noise))
+    options = style_options(loaded.network, psi=psi, cutoff=cutoff, noise=noise)
+    loaded = replace(loaded, options=options, progress=progress)
     chosen = class_numbers(classes, loaded)
     if chosen and not interpolate:
         columns = len(chosen)
     if standing_statistics:
-        settle_statistics(loaded.network, classes=loaded.classes, num_batches=standing_statistics, seed=seed)
+        settle_statistics(
+            loaded.network, classes=loaded.classes, num_batches=standing_statistics, seed=seed, progress=progress
+        )
     if interpolate:
         _interpolate(loaded, out, chosen or _spread(loaded, rows), columns, frames, truncation, seed)
     else:

@@ -24,9 +24,9 @@ from framework.data.packing.build import Build, write_manifests
 from framework.data.packing.images import encode, encoder_versions
 from framework.data.packing.options import PackOptions
 from framework.data.packing.planning import Plan, make_plan
-from framework.data.packing.progress import show_progress
 from framework.data.packing.staging import Staging, foreign_file, restore_interrupted
 from framework.data.readers import BadImageError, Source, open_source
+from framework.progress import show_progress
 
 __all__ = ["BadImagesError", "PackOptions", "pack"]
 
@@ -148,7 +148,7 @@ def _run(build: Build, pictures: Source, *, workers: int, progress: bool) -> Non
                 build.position += 1  # only looked at: the list of bad pictures is to be complete
             else:
                 build.add(result, None if plan.labels is None else int(plan.labels[index]))
-            advance()
+            advance(1)
         if not build.bad or build.options.skip_bad:
             build.finish_shard()
 

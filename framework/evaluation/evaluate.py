@@ -57,6 +57,7 @@ def evaluate(
     reference_count: int | None = None,
     cache_folder: Path | None = None,
     subject: Mapping[str, Any] | None = None,
+    progress: bool = False,
 ) -> list[Record]:
     """The records of the metrics, the same on every rank. A collective.
 
@@ -69,6 +70,7 @@ def evaluate(
         reference_count: use the first so many real images; default all.
         cache_folder: of the real set's statistics; default `~/.cache/framework/evaluation`.
         subject: what is judged, for the records: checkpoint, images seen.
+        progress: show on standard error how far it is.
 
     Raises:
         FrameworkError: images cannot be read. What only a metric lacks gives a missing record instead.
@@ -83,15 +85,15 @@ def evaluate(
     )
     networks = [images.network] if isinstance(images, GeneratedImages) else []
     with undisturbed(*networks):
-        work = _Work(question, session)
+        work = _Work(question, session, progress=progress)
         return work.records(cache_folder or default_cache_folder(), subject=question.subject | dict(subject or {}))
 
 
 class _Work:
     """One evaluation under way."""
 
-    def __init__(self, question: Question, session: Session) -> None:
-        self.question, self.session = question, session
+    def __init__(self, question: Question, session: Session, *, progress: bool) -> None:
+        self.question, self.session, self.progress = question, session, progress
         self.fake, self.real, self.seconds = Extract(), Extract(), 0.0
 
     def records(self, cache_folder: Path, *, subject: Mapping[str, Any]) -> list[Record]:
@@ -141,7 +143,12 @@ class _Work:
                 held=min(held, most(compared, real=True)),
             )
             self.real = real_statistics(
-                question.reference, extractor, needs, session=self.session, cache_folder=cache_folder
+                question.reference,
+                extractor,
+                needs,
+                session=self.session,
+                cache_folder=cache_folder,
+                shown_as="real images" if self.progress else "",
             )
         begun = time.monotonic()
         needs = Needs(
@@ -150,7 +157,8 @@ class _Work:
             held=min(held, most(compared)),
             logits=min(held, most(("is",))),
         )
-        self.fake = extract(question.images, extractor, needs, session=self.session)
+        shown_as = "judged images" if self.progress else ""
+        self.fake = extract(question.images, extractor, needs, session=self.session, shown_as=shown_as)
         self.seconds = time.monotonic() - begun
 
     def measure(self, metric: Metric) -> dict[str, Measured]:
@@ -206,10 +214,11 @@ class _Work:
         lpips, count = self.question.tools.lpips, self.question.count(metric)
         assert lpips is not None
         network, images = lpips.network, self.question.images
+        common: dict[str, Any] = {"session": self.session, "shown_as": metric.kind if self.progress else ""}
         with lent(network, self.session.device):
             if metric.kind == "ppl":
                 epsilon = self.question.settings.path_epsilon
-                mean, std = path_length(images, network, count=count, epsilon=epsilon, session=self.session)
+                mean, std = path_length(images, network, count=count, epsilon=epsilon, **common)
             else:
-                mean, std = diversity(images, network, count=count, session=self.session)
+                mean, std = diversity(images, network, count=count, **common)
         return Measured(value=mean, details={"std": std})

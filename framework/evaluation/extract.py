@@ -16,6 +16,7 @@ from framework.evaluation.errors import MissingError
 from framework.evaluation.extractors.base import Extractor, lent
 from framework.evaluation.images import ImageSet
 from framework.evaluation.moments import Moments
+from framework.progress import show_progress
 from framework.runtime.session import Session
 
 MOST_BYTES_BY_CLASS = 4 << 30
@@ -61,8 +62,14 @@ class Extract:
     logits: Tensor | None = None
 
 
-def extract(images: ImageSet, extractor: Extractor, needs: Needs, *, session: Session) -> Extract:
+def extract(images: ImageSet, extractor: Extractor, needs: Needs, *, session: Session, shown_as: str = "") -> Extract:
     """Look at the first `needs.count` images once, shared by the ranks. A collective.
+
+    Args:
+        images: the set.
+        extractor: of features.
+        needs: what is wanted of them.
+        shown_as: title under which rank 0 shows how far it is; empty shows nothing.
 
     Raises:
         FrameworkError: an image cannot be read, on any rank.
@@ -70,10 +77,12 @@ def extract(images: ImageSet, extractor: Extractor, needs: Needs, *, session: Se
     found = _Shares(extractor, needs, images.classes, session)
     if needs.count == 0:
         return Extract()
-    with together(session, doing="to read their images"), lent(extractor.network, session.device):
+    shown = show_progress(shown_as, total=needs.count, enabled=bool(shown_as) and session.is_main)
+    with together(session, doing="to read their images"), lent(extractor.network, session.device), shown as advance:
         for part in images.parts(count=needs.count, rank=session.rank, world=session.world):
             features, logits = extractor(part.images.to(session.device))
             found.add(part.start, features, logits, part.labels)
+            advance(len(part.images) * session.world)
     return found.over_ranks()
 
 

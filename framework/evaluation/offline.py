@@ -51,6 +51,7 @@ def evaluate_checkpoint(
     cache_folder: Path | None = None,
     tracking_uri: str | None = None,
     record: bool = True,
+    progress: bool = False,
 ) -> tuple[list[Record], list[str]]:
     """Records of a checkpoint, the same on every rank, and sentences for the user. A collective.
 
@@ -59,6 +60,7 @@ def evaluate_checkpoint(
         real: location of the real images.
         sampling: how images are drawn.
         record: read and write the records beside the checkpoint, and the run's journal.
+        progress: show on standard error how far it is.
 
     Raises:
         FrameworkError: the checkpoint or the data cannot be read, on any rank.
@@ -66,7 +68,7 @@ def evaluate_checkpoint(
     with together(session, doing=f"to load {checkpoint}"):
         device = str(session.device)
         loaded = load_generator(checkpoint, device=device, averaged=sampling.averaged, tracking_uri=tracking_uri)
-    images = generated(loaded, sampling)
+    images = generated(loaded, sampling, progress=progress and session.is_main)
     reference = None if real is None else _reference(real, images)
     if isinstance(reference, ShardImages) and len(reference.label_counts) == images.classes:
         images = replace(images, label_shares=tuple(map(float, reference.label_counts)))
@@ -88,7 +90,8 @@ def evaluate_checkpoint(
     todo = [metric for metric in metrics if metric not in done]
     measured: list[Record] = []
     if todo:
-        measured = evaluate(images, reference, metrics=todo, cache_folder=cache_folder, subject=subject, **common)
+        common |= {"cache_folder": cache_folder, "subject": subject, "progress": progress}
+        measured = evaluate(images, reference, metrics=todo, **common)
     records = [r for metric in metrics for r in done.get(metric) or _of(metric, measured, planned)]
     note = None
     with together(session, doing="to keep the records"):
@@ -108,12 +111,20 @@ def _known(checkpoint: Path, session: Session) -> dict[str, Record]:
     return {key: Record.from_json(name, data) for key, (name, data) in told.items()}
 
 
-def generated(loaded: LoadedGenerator, sampling: Sampling) -> GeneratedImages:
-    """The images of a loaded generator; classes in equal shares."""
+def generated(loaded: LoadedGenerator, sampling: Sampling, *, progress: bool = False) -> GeneratedImages:
+    """The images of a loaded generator; classes in equal shares.
+
+    Args:
+        progress: show on standard error how far standing statistics are.
+    """
     options = style_options(loaded.network, psi=sampling.psi)
     if sampling.standing_statistics:
         settle_statistics(
-            loaded.network, classes=loaded.classes, num_batches=sampling.standing_statistics, seed=sampling.seed
+            loaded.network,
+            classes=loaded.classes,
+            num_batches=sampling.standing_statistics,
+            seed=sampling.seed,
+            progress=progress,
         )
     images = GeneratedImages(
         network=loaded.network,

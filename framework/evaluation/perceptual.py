@@ -13,13 +13,16 @@ from framework.evaluation.extractors.base import plain_float32
 from framework.evaluation.extractors.lpips import Lpips
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import ImageSet, even_batch_ranges
+from framework.progress import show_progress
 from framework.runtime.session import Session
 
 PATH_SIDE = 64
 SMALLEST_SIDE = 64
 
 
-def path_length(images: ImageSet, lpips: Lpips, *, count: int, epsilon: float, session: Session) -> tuple[float, float]:
+def path_length(
+    images: ImageSet, lpips: Lpips, *, count: int, epsilon: float, session: Session, shown_as: str = ""
+) -> tuple[float, float]:
     """Mean and standard deviation of LPIPS(G(z), G(z + (z' - z) epsilon)) / epsilon^2 over `count` pairs of latents.
 
     As torch-fidelity computes it: linear in z, uint8 images, resized to 64 pixels, the outer percentiles left out.
@@ -30,22 +33,27 @@ def path_length(images: ImageSet, lpips: Lpips, *, count: int, epsilon: float, s
     if not isinstance(images, GeneratedImages):
         raise MissingError("a path length walks through a generator's latents: give a checkpoint")
     distances = torch.zeros(count, dtype=torch.float64)
-    for positions, mine in even_batch_ranges(count, rank=session.rank, world=session.world):
-        start, towards = (images.latents(positions, purpose=f"evaluation/path/{end}") for end in (0, 1))
-        labels = images.labels(positions)
-        both = images.draw(
-            torch.cat([start, torch.lerp(start, towards, epsilon)]), None if labels is None else labels.repeat(2)
-        )
-        if mine:
-            a, b = _resized(both, session, side=PATH_SIDE).chunk(2)
-            distances[positions.start : positions.stop] = (_distances(lpips, a, b) / epsilon**2).double().cpu()
+    shown = show_progress(shown_as, total=count, enabled=bool(shown_as) and session.is_main, unit="pairs")
+    with shown as advance:
+        for positions, mine in even_batch_ranges(count, rank=session.rank, world=session.world):
+            start, towards = (images.latents(positions, purpose=f"evaluation/path/{end}") for end in (0, 1))
+            labels = images.labels(positions)
+            both = images.draw(
+                torch.cat([start, torch.lerp(start, towards, epsilon)]), None if labels is None else labels.repeat(2)
+            )
+            if mine:
+                a, b = _resized(both, session, side=PATH_SIDE).chunk(2)
+                distances[positions.start : positions.stop] = (_distances(lpips, a, b) / epsilon**2).double().cpu()
+            advance(len(positions) * session.world)
     kept = summed(session, distances).numpy()
     low, high = np.percentile(kept, 1, method="lower"), np.percentile(kept, 99, method="higher")
     kept = kept[(low <= kept) & (kept <= high)]
     return float(kept.mean()), float(kept.std())
 
 
-def diversity(images: ImageSet, lpips: Lpips, *, count: int, session: Session) -> tuple[float, float]:
+def diversity(
+    images: ImageSet, lpips: Lpips, *, count: int, session: Session, shown_as: str = ""
+) -> tuple[float, float]:
     """Mean and standard deviation of LPIPS over the pairs (0, 1), (2, 3), ... of the first `count` images.
 
     A conditional generator draws both images of a pair from one class. 0 means that all images are one image. Images
@@ -60,11 +68,13 @@ def diversity(images: ImageSet, lpips: Lpips, *, count: int, session: Session) -
     if isinstance(images, GeneratedImages):
         images = images.in_pairs(count)
     distances = torch.zeros(count // 2, dtype=torch.float64)
-    for part in images.parts(count=count, rank=session.rank, world=session.world):
-        pixels = part.images
-        pixels = _resized(pixels, session, side=SMALLEST_SIDE if min(pixels.shape[-2:]) < SMALLEST_SIDE else None)
-        found = _distances(lpips, pixels[0::2], pixels[1::2])
-        distances[part.start // 2 : part.start // 2 + len(found)] = found.double().cpu()
+    with show_progress(shown_as, total=count, enabled=bool(shown_as) and session.is_main) as advance:
+        for part in images.parts(count=count, rank=session.rank, world=session.world):
+            pixels = part.images
+            pixels = _resized(pixels, session, side=SMALLEST_SIDE if min(pixels.shape[-2:]) < SMALLEST_SIDE else None)
+            found = _distances(lpips, pixels[0::2], pixels[1::2])
+            distances[part.start // 2 : part.start // 2 + len(found)] = found.double().cpu()
+            advance(len(pixels) * session.world)
     distances = summed(session, distances)
     return float(distances.mean()), float(distances.std(correction=0))
 

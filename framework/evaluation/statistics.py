@@ -31,14 +31,21 @@ log = logging.getLogger(__name__)
 
 
 def real_statistics(
-    images: ImageSet, extractor: Extractor, needs: Needs, *, session: Session, cache_folder: Path
+    images: ImageSet,
+    extractor: Extractor,
+    needs: Needs,
+    *,
+    session: Session,
+    cache_folder: Path,
+    shown_as: str = "",
 ) -> Extract:
     """As `extract`, but what the cache holds is not computed again. A collective; rank 0 alone touches the cache."""
     pieces = _pieces(needs)
     paths = {piece: cache_folder / f"{_key(images, extractor, piece)}.safetensors" for piece in pieces}
     cached = {piece: found for piece in pieces if session.is_main and (found := read(paths[piece])) is not None}
     known = json.loads(session.broadcast_text(json.dumps(sorted(cached))))
-    computed = extract(images, extractor, _needs({p: pieces[p] for p in pieces if p not in known}), session=session)
+    wanted = _needs({p: pieces[p] for p in pieces if p not in known})
+    computed = extract(images, extractor, wanted, session=session, shown_as=shown_as)
     result = Extract()
     for piece, count in pieces.items():
         if piece not in known:

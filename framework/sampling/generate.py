@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from framework.errors import FrameworkError
 from framework.networks import latent_size
 from framework.networks.blocks.norm import standing_statistics
+from framework.progress import show_progress
 from framework.runtime.seeding import Draws
 
 POWER_ITERATIONS = 15
@@ -26,6 +27,7 @@ def generate(
     *,
     batch_size: int = 32,
     options: Mapping[str, Any] | None = None,
+    progress: bool = False,
 ) -> Tensor:
     """Run a generator in batches.
 
@@ -33,16 +35,19 @@ def generate(
         network: called as `network(z, labels)`, returns images in [-1, 1]; put it in eval mode first.
         z: (N, z_dim); labels: (N,) or None.
         options: further arguments of the network's forward; see `style_options`.
+        progress: show on standard error how far it is.
 
     Returns:
         uint8 images (N, C, H, W) on the CPU.
     """
     parameter = next(network.parameters())
     parts = []
-    for start in range(0, len(z), batch_size):
-        part = slice(start, start + batch_size)
-        y = None if labels is None else labels[part].to(parameter.device)
-        parts.append(to_uint8(network(z[part].to(parameter), y, **(options or {}))))
+    with show_progress("drawing", total=len(z), enabled=progress) as advance:
+        for start in range(0, len(z), batch_size):
+            part = slice(start, start + batch_size)
+            y = None if labels is None else labels[part].to(parameter.device)
+            parts.append(to_uint8(network(z[part].to(parameter), y, **(options or {}))))
+            advance(len(parts[-1]))
     return torch.cat(parts)
 
 
@@ -75,12 +80,16 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def settle_statistics(network: nn.Module, *, classes: int, num_batches: int, seed: int, batch_size: int = 64) -> None:
+def settle_statistics(
+    network: nn.Module, *, classes: int, num_batches: int, seed: int, batch_size: int = 64, progress: bool = False
+) -> None:
     """Recompute batch-norm statistics from the network's own samples (standing statistics, arXiv:1809.11096, B)."""
     parameter = next(network.parameters())
-    with standing_statistics(network, statistics="local"):
+    shown = show_progress("standing statistics", total=num_batches, enabled=progress, unit="batches")
+    with standing_statistics(network, statistics="local"), shown as advance:
         for index in range(num_batches):
             draws = Draws(seed=seed, images=index)
             z = draws.normal("standing", batch_size, latent_size(network)).to(parameter)
             labels = draws.integers("standing/labels", classes, batch_size).to(parameter.device) if classes else None
             network(z, labels)
+            advance(1)

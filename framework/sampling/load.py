@@ -32,10 +32,12 @@ class LoadedGenerator:
     path: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of every forward; see `style_options`."""
+    progress: bool = False
+    """Show on standard error how far drawing is."""
 
     def draw(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """uint8 images (N, C, H, W) on the CPU for latents (N, z_dim) and labels (N,)."""
-        return generate(self.network, z, labels, options=self.options)
+        return generate(self.network, z, labels, options=self.options, progress=self.progress)
 
     @property
     def classes(self) -> int:
