@@ -22,7 +22,7 @@ from framework.runtime.launchers import adopt_environment, told_processes
 from framework.runtime.stopping import end_on_signals, tell_launcher
 from framework.train.config import Flags, RunConfig
 from framework.train.ending import end_stopped, end_with_error, end_without_peer, peer_is_gone
-from framework.train.folder import run_folder
+from framework.train.folder import RunFolder, run_folder
 from framework.train.launcher import as_launched, check_clipping
 
 LOCAL_RANK = re.compile(r"--local[-_]rank(=\d+)?")
@@ -146,14 +146,22 @@ def _dry_run(recipe: Recipe, config: RunConfig) -> None:
         show(report, as_json=config.json)
 
 
+def _leave_early(folder: RunFolder) -> None:
+    """What a signal before the first step leaves behind: the marker, and no process but the upload."""
+    from framework.runtime.watchdog import end_family
+
+    if os.environ.get("RANK", "0") == "0":
+        folder.mark_stopped_early()
+    end_family()
+
+
 def _train(recipe: Recipe, config: RunConfig) -> None:
     from framework.runtime.session import open_session
     from framework.runtime.watchdog import LONGER
     from framework.train.run import run
 
     data = data_location(recipe, config)
-    if os.environ.get("RANK", "0") == "0":
-        end_on_signals(leave=run_folder(recipe, config).mark_stopped_early)
+    end_on_signals(leave=lambda: _leave_early(run_folder(recipe, config)))
     with open_session(device=config.device, timeout_seconds=LONGER * config.stall_seconds) as session:
         who = f" rank {session.rank}" if session.world > 1 else ""
         logging.basicConfig(
