@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from framework.runtime.stopping import end_on_signals, is_program
+
 if TYPE_CHECKING:
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
@@ -82,3 +84,8 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'framework' has no attribute {name!r}")
+
+
+# A recipe takes seconds to import torch; told to stop meanwhile, it ends as it would later. Others are left alone.
+if is_program(calls="launch"):
+    end_on_signals()

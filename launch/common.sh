@@ -1,7 +1,8 @@
 # Shared by the scripts beside it; to be sourced.
 # shellcheck shell=bash
 
-# Exit status of a launch that a signal stopped before the end of training: the same command continues (EX_TEMPFAIL).
+# Exit status of a launch that a signal stopped before the end of training: the same command continues (EX_TEMPFAIL). The
+# training processes end with it, too (framework/runtime/stopping.py).
 # shellcheck disable=SC2034  # used by those who source this
 readonly STOPPED=75
 

@@ -22,8 +22,8 @@ def run(
     if importlib.util.find_spec("torch") is None or worst(findings) == "fail":
         return _report(findings, json=json, title="this machine (nothing else can be examined without the software)")
 
+    from framework.runtime.launchers import adopt_environment, told_processes
     from framework.runtime.network import adopt_interface
-    from framework.runtime.session import adopt_environment, told_processes
 
     adopt_environment()
     adopt_interface()

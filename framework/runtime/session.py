@@ -9,26 +9,20 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from framework.errors import FrameworkError
+from framework.runtime.launchers import LaunchError, adopt_environment, local_processes, told_processes
 from framework.runtime.network import adopt_interface
 
 # With these, Accelerate would open DeepSpeed's communication itself, compiling its operators (and hanging on CPUs). The
-# engines of a launch are the players'; `framework.train.launcher` refuses configurations that wish for another one.
+# engines of a launch are the players'; `framework.train.launcher` adopts what configurations wish for.
 ENGINES_OF_ACCELERATE = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP")
-
-
-class LaunchError(FrameworkError):
-    """The processes were started in a way that cannot train together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +118,7 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
             raise LaunchError(
                 f"the launcher was asked for {told} processes, but this one sees a world of {state.num_processes}: the "
                 "processes would train separately. Start with `accelerate launch --config_file launch/accelerate/"
-                "cpu_2.yaml ...` (`accelerate launch --cpu --num_processes N` starts only one process)."
+                "cpu_2.yaml ...`, or with launch/torchrun/node.sh."
             )
         yield Session(
             rank=state.process_index,
@@ -152,93 +146,3 @@ def _after_a_restart(timeout: datetime.timedelta) -> dict[str, Any]:
     kept = dist.TCPStore(*address, world, is_master=False, timeout=timeout)
     store = dist.PrefixStore(f"restart-{restarts}", kept)
     return {"store": store, "rank": int(os.environ["RANK"]), "world_size": world}
-
-
-def adopt_environment() -> None:
-    """Give the names torch expects to the variables that `mpirun` (Open MPI) and `srun` (Slurm) set.
-
-    Raises:
-        LaunchError: they start several processes, but nothing says where the first one listens.
-    """
-    if "RANK" in os.environ or "WORLD_SIZE" in os.environ:
-        return
-    launchers = {
-        "mpirun": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
-        "srun": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
-    }
-    for launcher, names in launchers.items():
-        # An interactive Slurm allocation has SLURM_NTASKS but no task of ours in it.
-        if not all(name in os.environ for name in names) or int(os.environ[names[1]]) == 1:
-            continue
-        if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
-            raise LaunchError(
-                f"{launcher} started {os.environ[names[1]]} processes, but MASTER_ADDR and MASTER_PORT are not set: "
-                "export the first node's name and a free port before it"
-            )
-        for ours, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
-            os.environ[ours] = os.environ[theirs]
-        if here := _tasks_here():
-            os.environ["LOCAL_WORLD_SIZE"] = str(here)
-        return
-
-
-def _tasks_here() -> int | None:
-    """Processes that `mpirun` or `srun` started on this machine; Slurm writes `8(x2),4` for 8, 8 and 4 by node."""
-    if "OMPI_COMM_WORLD_LOCAL_SIZE" in os.environ:
-        return int(os.environ["OMPI_COMM_WORLD_LOCAL_SIZE"])
-    counts: list[int] = []
-    for part in os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):
-        if found := re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part):
-            counts += [int(found[1])] * int(found[2] or 1)
-    node = int(os.environ.get("SLURM_NODEID", "0"))
-    return counts[node] if node < len(counts) else None
-
-
-def local_processes() -> int:
-    """Processes of this launch on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def told_processes() -> int:
-    """The number of processes the user asked the launcher for.
-
-    Raises:
-        LaunchError: WORLD_SIZE is not a number.
-    """
-    if "WORLD_SIZE" in os.environ:
-        if not os.environ["WORLD_SIZE"].isdigit():
-            raise LaunchError(f"WORLD_SIZE={os.environ['WORLD_SIZE']!r} is not a number of processes")
-        return int(os.environ["WORLD_SIZE"])
-    return _asked_on_command_line(_parent_command())
-
-
-def _parent_command() -> list[str]:
-    try:
-        raw = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
-    except OSError:  # no /proc on this system: the check is skipped, torch's own time-out remains
-        return []
-    return raw.decode(errors="replace").split("\0")
-
-
-def _asked_on_command_line(command: list[str]) -> int:
-    """`--num_processes` of an `accelerate launch` command line, from the flag or its config file."""
-    if "launch" not in command or not any("accelerate" in part for part in command):
-        return 1
-    script = next((i for i, part in enumerate(command) if part.endswith(".py")), len(command))
-    flags = dict(_flags(command[command.index("launch") + 1 : script]))
-    if "--num_processes" in flags:
-        return int(flags["--num_processes"])
-    if "--config_file" in flags:
-        import yaml
-
-        config = yaml.safe_load(Path(flags["--config_file"]).read_text()) or {}
-        return int(config.get("num_processes") or 1)
-    return 1
-
-
-def _flags(arguments: list[str]) -> Iterator[tuple[str, str]]:
-    for index, argument in enumerate(arguments):
-        if argument.startswith("--"):
-            name, equals, value = argument.partition("=")
-            following = arguments[index + 1] if index + 1 < len(arguments) else ""
-            yield name.replace("-", "_").replace("__", "--", 1), value if equals else following

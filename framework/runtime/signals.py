@@ -7,6 +7,8 @@ next, so the vote costs no waiting and every process still reads the same answer
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
@@ -14,14 +16,23 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+from framework.runtime.stopping import STOP_SIGNALS
+
+log = logging.getLogger("framework")
 
 
 class StopVote:
-    """Whether any process has been asked to stop."""
+    """Whether any process has been asked to stop.
 
-    def __init__(self, *, world: int) -> None:
+    Args:
+        world: number of processes.
+        launcher: process id of the launcher, where one started this process: when it has ended, this is a wish to
+            stop, too. Nobody would hand signals on any more, and the run would stay locked against the same command.
+    """
+
+    def __init__(self, *, world: int, launcher: int | None = None) -> None:
         self.received: signal.Signals | None = None
+        self._launcher = launcher
         # Votes travel over gloo even when gradients use NCCL: a CPU flag needs no device synchronisation.
         self._group = dist.new_group(backend="gloo") if world > 1 else None
         self._flag = torch.zeros(1, dtype=torch.int32)
@@ -44,6 +55,9 @@ class StopVote:
 
     def poll(self) -> bool:
         """Call once per step on every process: True on all of them in the same step, or on none."""
+        if self._launcher is not None and os.getppid() != self._launcher:
+            log.warning("the launcher (process %d) has ended: saving and stopping", self._launcher)
+            self._launcher, self.received = None, signal.SIGHUP
         if self._group is None:
             return self.received is not None
         stop = False

@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -242,10 +242,7 @@ class Watchdog:
         report.join(REPORT_SECONDS)
         if self._store is not None:
             time.sleep(4 * self._tick_seconds)
-        for process in [*psutil.Process().children(recursive=True), *self._frozen_siblings()]:
-            with contextlib.suppress(psutil.Error):
-                if UPLOAD not in process.cmdline():
-                    process.kill()
+        end_family(self._frozen_siblings())
         os._exit(STALLED)
 
     def _frozen_siblings(self) -> list[psutil.Process]:
@@ -264,6 +261,14 @@ class Watchdog:
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with (self._folder / f"rank-{self._rank:05d}.txt").open("a", encoding="utf-8", errors="replace") as file:
             file.write(f"{when}\n{text}\n")
+
+
+def end_family(others: Sequence[psutil.Process] = ()) -> None:
+    """End what this process has started, except for the upload, and `others`."""
+    for process in [*psutil.Process().children(recursive=True), *others]:
+        with contextlib.suppress(psutil.Error):
+            if UPLOAD not in process.cmdline():
+                process.kill()
 
 
 class AwakeClock:

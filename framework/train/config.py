@@ -42,7 +42,7 @@ OptionalCount = Annotated[int | None, _COUNT]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class Flags:
     """Operational flags. Counts may be written 20k or 1.5M."""
 
     out: OptionalLocalPath = None
@@ -53,16 +53,19 @@ class RunConfig:
     """Global batch size (science: changes the result). Default: the recipe's."""
     seed: int | None = None
     """Seed of initialisation, data order and latents (science). Default: the recipe's."""
-    micro_batches: int = 1
-    """Gradient accumulation: cut each global batch into so many parts to save memory."""
+    micro_batches: int | None = None
+    """Gradient accumulation: cut each global batch into so many parts to save memory. Default: as launched
+    (`accelerate launch --gradient_accumulation_steps`), else 1."""
     auto_micro_batch: bool = False
     """Choose --micro-batches per phase so that the estimated memory fits; never fewer than given."""
     init_from: OptionalLocalPath = None
     """Begin a new run with the networks of this checkpoint, run folder or import (transfer learning)."""
-    engine: EngineName = "ddp"
-    """How players are spread over processes."""
-    precision: Precision = "fp32"
-    """Precision of forward passes; parameters stay fp32."""
+    engine: EngineName | None = None
+    """How players are spread over processes. Default: as launched (`accelerate launch --use_fsdp`, `--use_deepspeed`),
+    else ddp."""
+    precision: Precision | None = None
+    """Precision of forward passes; parameters stay fp32. Default: as launched (`accelerate launch --mixed_precision`),
+    else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     data: str | None = None
@@ -181,3 +184,12 @@ class RunConfig:
             raise FrameworkError(f"--eval-metrics {perceptual[0]}: only for saved checkpoints, by `framework evaluate`")
         if self.keep_best and not any(is_distance(name) for metric in metrics for name in metric.names(None).values()):
             raise FrameworkError(f"--keep-best {self.keep_best}: --eval-metrics names no distance, such as fid10k")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Flags):
+    """The flags with the launcher's wishes adopted: every value is known."""
+
+    micro_batches: int = 1
+    engine: EngineName = "ddp"
+    precision: Precision = "fp32"

@@ -17,6 +17,7 @@ from framework.describe import describe, differences, dumps, science, science_ha
 from framework.errors import FrameworkError
 from framework.recipe import Recipe
 from framework.runtime.session import Session
+from framework.train.config import RunConfig
 
 log = logging.getLogger("framework")
 
@@ -69,6 +70,12 @@ class RunFolder:
         except OSError as error:
             log.warning("%s cannot be written: %s; the checkpoint is saved", self.preempted, error.strerror)
 
+    def mark_stopped_early(self) -> None:
+        """Leave the marker of a launch that a signal ended before its first step."""
+        with contextlib.suppress(OSError):  # the exit status still says it
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.preempted.write_text("stopped by a signal before the first step; the same command continues\n")
+
     def refuse_another_recipe(self, recipe: Recipe, session: Session) -> None:
         """Before the first checkpoint, too, a run folder belongs to one recipe: its journal does.
 
@@ -107,6 +114,11 @@ class RunFolder:
                 "start afresh, or restore one from a copy"
             )
         return _opened(self.checkpoints / answer) if answer else None
+
+
+def run_folder(recipe: Recipe, config: RunConfig) -> RunFolder:
+    """Where a run is kept: `--out`, or a folder named like the recipe."""
+    return RunFolder(path=(config.out or Path("runs") / recipe.name).resolve())
 
 
 def _opened(path: Path) -> Checkpoint:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import re
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,50 +18,66 @@ from framework.describe import describe
 from framework.errors import FrameworkError
 from framework.games.share import BatchShare
 from framework.recipe import SIDES, Recipe
-from framework.runtime.session import adopt_environment, told_processes
-from framework.train.config import RunConfig
-from framework.train.console import fail
-from framework.train.launcher import check_launcher
+from framework.runtime.launchers import adopt_environment, told_processes
+from framework.runtime.stopping import end_on_signals, tell_launcher
+from framework.train.config import Flags, RunConfig
+from framework.train.ending import end_stopped, end_with_error, end_without_peer, peer_is_gone
+from framework.train.folder import RunFolder, run_folder
+from framework.train.launcher import as_launched, check_clipping
 
-USER_ERROR, PEER_LOST = 2, 1
-STOPPED = 75  # EX_TEMPFAIL: the same command continues
+LOCAL_RANK = re.compile(r"--local[-_]rank(=\d+)?")
+"""DeepSpeed's launcher, and torch's old one, put this first; it is in LOCAL_RANK, too."""
 
 
 def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
-    """Train `recipe` as the command line says; exits with status 2 on an error the user can mend.
+    """Train `recipe` as the command line says.
+
+    Exits with status 2 on an error the user can mend, and 75 when a signal stopped the run: the same command continues.
 
     Args:
         arguments: the command line without the program; default: `sys.argv[1:]`.
     """
-    adopt_environment()
-    rank = os.environ.get("RANK", "0")
-    config = tyro.cli(
-        RunConfig,
-        args=arguments,
-        prog=Path(sys.argv[0]).name,
-        description=f"{recipe.name}: {recipe.paper}",
-        console_outputs=rank == "0",
-    )
+    end_on_signals()
     try:
+        adopt_environment()
+        config, adopted = as_launched(_parsed(recipe, sys.argv[1:] if arguments is None else arguments))
         recipe = checked(recipe, config)
-    except FrameworkError as error:  # the same on every process: one of them says it
-        if rank == "0":
-            fail(str(error))
-        sys.exit(USER_ERROR)
+    except FrameworkError as error:
+        end_with_error(str(error), alike=True)
+    rank = os.environ.get("RANK", "0")
+    if adopted and rank == "0":
+        print(adopted, file=sys.stderr if config.json else sys.stdout, flush=True)
     try:
         if config.dry_run:
             _dry_run(recipe, config)
         else:
             _train(recipe, config)
     except FrameworkError as error:
-        fail(str(error) if told_processes() == 1 else f"rank {rank}: {error}")
-        sys.exit(USER_ERROR)
+        end_with_error(str(error) if told_processes() == 1 else f"rank {rank}: {error}")
     except RuntimeError as error:
-        if not _peer_is_gone(error):
+        if not peer_is_gone(error):
             raise
-        time.sleep(3)  # let the process that failed be the first whose end the launcher sees
-        fail(f"rank {rank}: {_without_peers(error)}")
-        sys.exit(PEER_LOST)
+        end_without_peer(error, rank=rank)
+    except KeyboardInterrupt:
+        end_stopped("interrupted without saving; the same command continues from the last checkpoint")
+
+
+def _parsed(recipe: Recipe, arguments: Sequence[str]) -> Flags:
+    """The flags of a command line, without what launchers add to it."""
+    if arguments and LOCAL_RANK.fullmatch(arguments[0]):
+        arguments = arguments[1 if "=" in arguments[0] else 2 :]
+    try:
+        return tyro.cli(
+            Flags,
+            args=arguments,
+            prog=Path(sys.argv[0]).name,
+            description=f"{recipe.name}: {recipe.paper}",
+            console_outputs=os.environ.get("RANK", "0") == "0",
+        )
+    except SystemExit as end:
+        if end.code:  # rank 0 has printed what is wrong
+            tell_launcher("the command line is not understood: see above")
+        raise
 
 
 def checked(recipe: Recipe, config: RunConfig) -> Recipe:
@@ -74,7 +90,7 @@ def checked(recipe: Recipe, config: RunConfig) -> Recipe:
     """
     config.check()
     recipe = configured(recipe, config)
-    check_launcher(recipe, config)
+    check_clipping(recipe)
     describe(recipe)
     for segment in recipe.segments():
         BatchShare(batch_size=segment.batch_size, micro_batches=config.micro_batches, world=told_processes()).micros()
@@ -86,7 +102,7 @@ def checked(recipe: Recipe, config: RunConfig) -> Recipe:
     return recipe
 
 
-def configured(recipe: Recipe, config: RunConfig) -> Recipe:
+def configured(recipe: Recipe, config: Flags) -> Recipe:
     """The recipe with the command line's science applied.
 
     Raises:
@@ -130,12 +146,22 @@ def _dry_run(recipe: Recipe, config: RunConfig) -> None:
         show(report, as_json=config.json)
 
 
+def _leave_early(folder: RunFolder) -> None:
+    """What a signal before the first step leaves behind: the marker, and no process but the upload."""
+    from framework.runtime.watchdog import end_family
+
+    if os.environ.get("RANK", "0") == "0":
+        folder.mark_stopped_early()
+    end_family()
+
+
 def _train(recipe: Recipe, config: RunConfig) -> None:
     from framework.runtime.session import open_session
     from framework.runtime.watchdog import LONGER
     from framework.train.run import run
 
     data = data_location(recipe, config)
+    end_on_signals(leave=lambda: _leave_early(run_folder(recipe, config)))
     with open_session(device=config.device, timeout_seconds=LONGER * config.stall_seconds) as session:
         who = f" rank {session.rank}" if session.world > 1 else ""
         logging.basicConfig(
@@ -143,35 +169,7 @@ def _train(recipe: Recipe, config: RunConfig) -> None:
         )
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         outcome = run(recipe, config, session=session, data=data)
-        if outcome == "stopped" and _among_several_launchers():
+        if outcome == "stopped":
             session.barrier()  # the journal is closed: the first process to end takes its node's others with it
-    if outcome == "stopped" and _among_several_launchers():
-        # Only one of the launchers may have been told to stop. The others would take status 0 for the end of the run,
-        # and torchrun would then wait five minutes for the one that is gone.
-        sys.exit(STOPPED)
-
-
-def _among_several_launchers() -> bool:
-    return int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1
-
-
-def _without_peers(error: RuntimeError) -> str:
-    if "connectFullMesh" in str(error):  # how gloo says that the processes never met
-        through = os.environ.get("GLOO_SOCKET_IFNAME", "the interface of this machine's own name")
-        return (
-            f"no connection to the other processes of this launch (tried through {through}): a firewall, or the wrong "
-            "network; GLOO_SOCKET_IFNAME chooses another. `framework doctor` started like this launch says who reaches "
-            "whom"
-        )
-    if "imed out" in str(error):
-        return (
-            "another process of this launch did not come to a collective in time: the sentence of a watchdog, here or "
-            "on another process, names it. --stall-seconds must be longer than any step"
-        )
-    return "another process of this launch ended; its error is the one to look at"
-
-
-def _peer_is_gone(error: RuntimeError) -> bool:
-    """Whether a collective failed because another process of the launch has ended."""
-    lost = isinstance(error, torch.distributed.DistBackendError | torch.distributed.DistNetworkError)
-    return lost or "gloo" in str(error) or "Connection closed by peer" in str(error)
+    if outcome == "stopped":
+        end_stopped()

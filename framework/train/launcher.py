@@ -1,90 +1,217 @@
-"""What a launcher's configuration asks for besides processes: refused where this launch would do something else.
+"""What a launcher's configuration wishes for besides processes: adopted, or refused by name, never ignored.
 
-Accelerate's configurations can name an engine, a DeepSpeed file and a precision, which reach us as variables. Here,
-engine and precision are flags (`--engine`, `--precision`), so a configuration that says otherwise would be ignored in
-silence.
+`accelerate launch` says engine, precision and the like in variables, after merging its flags with its configuration
+file. They decide wherever this program's own flag was not given; a flag that says otherwise is an error.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeVar
 
-from framework.recipe import SIDES, Recipe
-from framework.runtime.session import LaunchError
-from framework.train.config import RunConfig
+from framework.engines.base import Precision
+from framework.recipe import SIDES, EngineName, Recipe
+from framework.runtime.accelerated import asked_of_accelerate
+from framework.runtime.launchers import LaunchError
+from framework.train.config import Flags, RunConfig
+from framework.train.deepspeed_file import DeepSpeedFile
 
-PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
+T = TypeVar("T")
+
+PRECISIONS: dict[str, Precision] = {"fp16": "fp16", "bf16": "bf16"}
+STAGES: dict[int, EngineName] = {0: "ddp", 1: "zero1", 2: "zero2", 3: "zero3"}
+ACCELERATE_S_STAGE = 2
+"""With `--use_deepspeed` and no stage."""
 
 
-def check_launcher(recipe: Recipe, config: RunConfig) -> None:
-    """Compare the launcher's wishes with this launch's flags.
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A variable whose other values cannot be honoured."""
+
+    variable: str
+    fine: tuple[str, ...]
+    name: str
+    """As Accelerate's flags and files call it."""
+    instead: str
+    only_with: str | None = None
+    """The variable means something only where this one is `true`."""
+
+
+FSDP, DEEPSPEED = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"
+NO, NONE = ("no", "false", "0"), ("none", "no", "")
+ALL_ON_THE_DEVICE = "parameters and optimisers stay on the device; use --engine zero3 or fsdp2 on more processes"
+REFUSED = (
+    Refused(variable="ACCELERATE_DYNAMO_BACKEND", fine=NO, name="dynamo_backend", instead="networks are not compiled"),
+    Refused(
+        variable="ACCELERATE_MIXED_PRECISION",
+        fine=("no", *PRECISIONS),
+        name="mixed_precision",
+        instead="use bf16, fp16 or no",
+    ),
+    Refused(
+        variable="ACCELERATE_USE_MEGATRON_LM",
+        fine=NO,
+        name="use_megatron_lm",
+        instead="use --use_fsdp --fsdp_version 2, or --use_deepspeed --zero_stage 3",
+    ),
+    Refused(
+        variable="ACCELERATE_USE_PARALLELISM_CONFIG",
+        fine=NO,
+        name="use_parallelism_config",
+        instead="networks are spread by --engine alone",
+    ),
+    Refused(variable="ACCELERATE_USE_IPEX", fine=NO, name="ipex", instead="leave it out"),
+    Refused(variable="ACCELERATE_USE_SAGEMAKER", fine=NO, name="SageMaker", instead="use launch/torchrun/node.sh"),
+    Refused(
+        variable="FSDP_VERSION",
+        fine=("2",),
+        name="fsdp_version",
+        instead="that is another engine; use --fsdp_version 2",
+        only_with=FSDP,
+    ),
+    Refused(
+        variable="FSDP_OFFLOAD_PARAMS", fine=NO, name="fsdp_offload_params", instead=ALL_ON_THE_DEVICE, only_with=FSDP
+    ),
+    Refused(
+        variable="FSDP_RESHARD_AFTER_FORWARD",
+        fine=("true",),
+        name="fsdp_reshard_after_forward",
+        instead="fsdp2 always gives gathered parameters back; use --engine zero2 to keep them",
+        only_with=FSDP,
+    ),
+    Refused(
+        variable="FSDP_ACTIVATION_CHECKPOINTING",
+        fine=NO,
+        name="fsdp_activation_checkpointing",
+        instead="use --gradient_accumulation_steps (--micro-batches) to save memory",
+        only_with=FSDP,
+    ),
+    Refused(
+        variable="ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE",
+        fine=NONE,
+        name="offload_optimizer_device",
+        instead=ALL_ON_THE_DEVICE,
+        only_with=DEEPSPEED,
+    ),
+    Refused(
+        variable="ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE",
+        fine=NONE,
+        name="offload_param_device",
+        instead=ALL_ON_THE_DEVICE,
+        only_with=DEEPSPEED,
+    ),
+    Refused(
+        variable="ACCELERATE_DEEPSPEED_MOE_LAYER_CLS_NAMES",
+        fine=NONE,
+        name="deepspeed_moe_layer_cls_names",
+        instead="there are no experts here; leave it out",
+        only_with=DEEPSPEED,
+    ),
+)
+
+
+def as_launched(flags: Flags) -> tuple[RunConfig, str]:
+    """The flags, and where they were not given what the launcher wishes for, or the defaults.
+
+    Returns:
+        The configuration, and a line that says what was adopted (empty if nothing was).
 
     Raises:
-        LaunchError: they differ; naming the flag.
+        LaunchError: a wish that cannot be honoured, or one that a flag or another wish contradicts; naming them.
     """
-    engines = {getattr(recipe, side).engine or config.engine for side in SIDES}
-    if _asked("ACCELERATE_USE_FSDP") and "fsdp2" not in engines:
-        raise LaunchError(f"the launcher's configuration asks for FSDP, {_but(engines)}: add --engine fsdp2, {_OR}")
-    if _asked("ACCELERATE_USE_DEEPSPEED"):
-        _check_deepspeed({engine for engine in engines if engine.startswith("zero")}, engines)
-    wished = PRECISIONS.get(os.environ.get("ACCELERATE_MIXED_PRECISION", "no"))
-    if wished != config.precision and wished != "fp32":
-        raise LaunchError(
-            f"the launcher's configuration asks for mixed_precision {wished}, but this launch has --precision "
-            f"{config.precision}: precision is a flag here, the configuration's must be 'no'"
-        )
+    for one in REFUSED:
+        _refuse(one)
+    file = DeepSpeedFile.open() if _is_true(DEEPSPEED) else None
+    engine = _settled("--engine", flags.engine, _engines(file))
+    precision = _settled("--precision", flags.precision, _precisions(file))
+    micro_batches = _settled("--micro-batches", flags.micro_batches, _accumulations(file))
+    on_cpu = {"the launcher's use_cpu": "cpu"} if _is_true("ACCELERATE_USE_CPU") else {}
+    device = _settled("--device", None if flags.device == "auto" else flags.device, on_cpu)
+    adopted = [
+        f"engine {engine}" if engine and flags.engine is None else "",
+        str(precision) if precision and flags.precision is None else "",
+        f"{micro_batches} micro-batches" if micro_batches and flags.micro_batches is None else "",
+        f"device {device}" if device and flags.device == "auto" else "",
+    ]
+    told = ", ".join(filter(None, adopted))
+    given = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
+    given |= {"engine": engine or "ddp", "precision": precision or "fp32", "micro_batches": micro_batches or 1}
+    return RunConfig(**given | {"device": device or "auto"}), f"{told}: as launched" if told else ""
 
 
-_OR = "or use a configuration without it (launch/accelerate/one_node.yaml)"
+def check_clipping(recipe: Recipe) -> None:
+    """Refuse a launcher's wish for a clipped gradient that is not the recipe's: the clipping of a player is science.
 
-
-def _asked(variable: str) -> bool:
-    return os.environ.get(variable, "false").lower() == "true"
-
-
-def _but(engines: set[str]) -> str:
-    return f"but this launch has --engine {' and '.join(sorted(engines))}"
-
-
-def _check_deepspeed(zero: set[str], engines: set[str]) -> None:
-    if not zero:
-        raise LaunchError(
-            f"the launcher's configuration asks for DeepSpeed, {_but(engines)}: add --engine zero1, zero2 or zero3, "
-            f"{_OR}"
-        )
-    from framework.engines.zero import configuration  # imports no DeepSpeed
-
-    file = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "None")
-    stages = {engine: int(engine[-1]) for engine in zero}
-    if file == "None":
-        wished = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "None")
-        if wished not in ("None", *map(str, stages.values())):
-            raise LaunchError(f"the launcher's configuration asks for ZeRO stage {wished}, {_but(engines)}")
+    Raises:
+        LaunchError: they differ.
+    """
+    wished = os.environ.get("ACCELERATE_GRADIENT_CLIPPING", "none")
+    if not _is_true(DEEPSPEED) or wished in ("none", "auto", "0.0", "0"):
         return
-    try:
-        written: dict[str, Any] = json.loads(Path(file).read_text())
-    except (OSError, ValueError) as error:
-        raise LaunchError(f"the launcher's DeepSpeed configuration {file} cannot be read: {error}") from None
-    differing = {engine: _differing(configuration(stage), written) for engine, stage in stages.items()}
-    if all(differing.values()):
-        engine, keys = min(differing.items(), key=lambda item: len(item[1]))
+    if any(getattr(recipe, side).clip_norm != float(wished) for side in SIDES):
         raise LaunchError(
-            f"{file} is not what --engine {engine} passes to DeepSpeed (differing: {', '.join(keys)}): each player has "
-            f"an engine of its own, built from its recipe; use launch/deepspeed/{engine}.json, and --set, --precision "
-            "and --micro-batches for what it leaves out"
+            f"the launcher's gradient_clipping {wished} is not the recipe's: leave it out, or add --set "
+            f"generator.clip_norm={wished} --set discriminator.clip_norm={wished}"
         )
 
 
-def _differing(ours: dict[str, Any], written: dict[str, Any], *, prefix: str = "") -> list[str]:
-    """Paths of the leaves that differ or that only one side has."""
-    found = []
-    for key in sorted({*ours, *written}):
-        a, b = ours.get(key), written.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differing(a, b, prefix=f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key}")
-    return found
+def _refuse(one: Refused) -> None:
+    value = os.environ.get(one.variable)
+    if value is None or value.lower() in one.fine or (one.only_with is not None and not _is_true(one.only_with)):
+        return
+    raise LaunchError(f"the launcher's {one.name} {value.lower()} cannot be honoured: {one.instead}")
+
+
+def _engines(file: DeepSpeedFile | None) -> dict[str, EngineName]:
+    wishes: dict[str, EngineName] = {}
+    if _is_true(FSDP):
+        wishes["the launcher's FSDP (fsdp2)"] = "fsdp2"
+    if _is_true(DEEPSPEED):
+        variable = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "none")
+        stages = {} if variable.lower() == "none" else {"the launcher's zero_stage": int(variable)}
+        if file is not None and file.stage is not None:
+            stages[f"{file.path}, zero_optimization.stage"] = file.stage
+        for source, stage in (stages or {"the launcher's DeepSpeed, stage": ACCELERATE_S_STAGE}).items():
+            if stage not in STAGES:
+                raise LaunchError(f"{source} {stage}: ZeRO has the stages 0, 1, 2 and 3")
+            wishes[f"{source} {stage} ({STAGES[stage]})"] = STAGES[stage]
+    return wishes
+
+
+def _precisions(file: DeepSpeedFile | None) -> dict[str, Precision]:
+    wished = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    wishes = {f"the launcher's mixed_precision {wished}": PRECISIONS[wished]} if wished in PRECISIONS else {}
+    if file is not None and file.precision is not None:
+        wishes[f"{file.path}, {file.precision}.enabled"] = file.precision
+    return wishes
+
+
+def _accumulations(file: DeepSpeedFile | None) -> dict[str, int]:
+    """More than one micro-batch, wherever that is said: one is every launcher's word for none."""
+    variable = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "")
+    asked = asked_of_accelerate()
+    found = {
+        "the launcher's gradient_accumulation_steps": int(variable)
+        if variable.isdigit()
+        else (asked.accumulation if asked is not None else 1)
+    }
+    if file is not None:
+        found[f"{file.path}, gradient_accumulation_steps"] = file.accumulation
+    return {f"{source} {steps}": steps for source, steps in found.items() if steps > 1}
+
+
+def _settled(flag: str, given: T | None, wishes: dict[str, T]) -> T | None:
+    """The one value that the flag and the wishes name; None if there is none."""
+    told = {f"{flag} {given}": given} if given is not None else {}
+    everything = [*told.items(), *wishes.items()]
+    for source, value in everything[1:]:
+        first, expected = everything[0]
+        if value != expected:
+            raise LaunchError(f"{first} contradicts {source}: leave one of them out")
+    return everything[0][1] if everything else None
+
+
+def _is_true(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() in ("true", "1", "yes")

@@ -44,6 +44,9 @@ def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device)
         "science_hash": science_hash(recipe),
         "parameters": {**counts, "total": sum(counts.values())},
         "processes": world,
+        "engine": config.engine,
+        "precision": config.precision,
+        "micro_batches": config.micro_batches,
         "images_per_micro_batch": local,
         "memory_bytes_per_process": _memory(networks, counts, recipe, local, config),
     }
@@ -120,7 +123,7 @@ def show(report: dict[str, Any], *, as_json: bool) -> None:
         memory.add_row(name, format_bytes(num_bytes))
     console.print(memory)
     console.print(
-        f"{format_count(recipe['images'])} images on {report['processes']} process(es); science hash "
-        f"{report['science_hash'][:12]}; nothing was written",
+        f"{format_count(recipe['images'])} images on {report['processes']} process(es), engine {report['engine']}, "
+        f"{report['precision']}; science hash {report['science_hash'][:12]}; nothing was written",
         highlight=False,
     )

@@ -20,8 +20,9 @@ from framework.errors import FrameworkError
 from framework.games.alternating import RealBatch
 from framework.growth import Segment
 from framework.recipe import Recipe
+from framework.runtime.launchers import local_processes
 from framework.runtime.memory import used_bytes
-from framework.runtime.session import Session, local_processes
+from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.fitting import fewest_micro_batches, usable_bytes
 from framework.train.preflight import largest_share

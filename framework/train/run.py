@@ -15,8 +15,10 @@ from framework.engines.choose import check
 from framework.quantities import format_count
 from framework.recipe import SIDES, Recipe
 from framework.runtime.health import FiniteGuard
+from framework.runtime.launchers import launcher_to_watch
 from framework.runtime.session import Session
 from framework.runtime.signals import StopVote
+from framework.runtime.stopping import end_on_signals
 from framework.runtime.straggling import Pace, Stragglers
 from framework.runtime.watchdog import Watchdog
 from framework.tracking import NullTracker, Tracker
@@ -27,7 +29,7 @@ from framework.train.config import RunConfig
 from framework.train.console import Status, short
 from framework.train.duties import Duties
 from framework.train.evaluating import open_evaluator
-from framework.train.folder import RunFolder, check_data, check_science
+from framework.train.folder import check_data, check_science, run_folder
 from framework.train.initial import initialise_from
 from framework.train.loop import Outcome
 from framework.train.playing import play
@@ -51,7 +53,7 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
     Raises:
         FrameworkError: something the user can mend; the newest checkpoint is intact.
     """
-    folder = RunFolder(path=(config.out or Path("runs") / recipe.name).resolve())
+    folder = run_folder(recipe, config)
     this = Run(recipe=recipe, config=config, session=session, folder=folder, data=data)
     for side in SIDES:
         player = getattr(recipe, side)
@@ -109,7 +111,8 @@ def _train(
     if checkpoint:
         duties.restore(checkpoint)
     _begin(this, duties, stream, seats, checkpoint)
-    stop = stack.enter_context(StopVote(world=session.world).listening())
+    end_on_signals()  # also after training: nothing is left to mark
+    stop = stack.enter_context(StopVote(world=session.world, launcher=launcher_to_watch()).listening())
     outcome, images = play(this, seats, duties, stop, images=start)
     stop.close()
     watchdog.progress.beat("the end of the run", long=True)

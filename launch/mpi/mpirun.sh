@@ -27,5 +27,5 @@ launcher=$!
 trap 'kill -USR1 "$launcher" 2>/dev/null || true' TERM INT HUP
 status=0
 wait_for "$launcher" || status=$?
-if was_stopped "$out"; then exit "$STOPPED"; fi
+if was_stopped "$out" || ((status == STOPPED)); then exit "$STOPPED"; fi
 exit "$status"

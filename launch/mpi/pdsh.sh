@@ -33,5 +33,5 @@ launcher=$!
 trap 'ssh -o BatchMode=yes -x "$first" "kill -TERM \$(cat $pid_file)" || true' TERM INT HUP
 status=0
 wait_for "$launcher" || status=$?
-if was_stopped "$out"; then exit "$STOPPED"; fi
+if was_stopped "$out" || ((status == STOPPED)); then exit "$STOPPED"; fi
 exit "$status"

@@ -12,7 +12,8 @@
 # go. LAST_CALL_SECONDS (30): how long a smaller number of machines waits for the others before it goes on without them.
 # LOCAL_ADDRESS: this machine's, where its own name does not lead the others to it (machines that may go, restarts).
 #
-# Exit status: 0 finished; 75 stopped by a signal, the same command continues; anything else is an error.
+# Exit status: 0 finished; 75 stopped by a signal, the same command continues; anything else is an error, with the status
+# of the process that failed first (2: something the user can mend).
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
@@ -90,7 +91,7 @@ rm -f "$out/PREEMPTED" # of an earlier start
 # end torchrun, so it is started deaf to it; the training processes install a handler of their own.
 (
     trap '' USR1
-    exec setsid "$python" -m torch.distributed.run "${arguments[@]}" "$@"
+    exec setsid "$python" -m framework.runtime.torchrun "${arguments[@]}" "$@"
 ) &
 launcher=$!
 if [[ -n $stop ]]; then stop_processes; fi # it came between the lines
@@ -99,7 +100,7 @@ if [[ -n ${NODE_PID_FILE:-} ]]; then echo $$ >"$NODE_PID_FILE"; fi
 status=0
 wait_for "$launcher" || status=$?
 if [[ -n ${NODE_PID_FILE:-} ]]; then rm -f "$NODE_PID_FILE"; fi
-if was_stopped "$out" || [[ -n $stop && $status -ne 0 ]]; then
+if was_stopped "$out" || ((status == STOPPED)) || [[ -n $stop && $status -ne 0 ]]; then
     echo "stopped before the end of training; the same command continues" >&2
     exit "$STOPPED"
 fi

@@ -73,7 +73,7 @@ def test_a_signal_saves_marks_and_the_next_launch_continues_exactly(
         stopped.until(lambda: "208/640" in stopped.text())
         os.kill(stopped.workers()[0], number)  # one process only: the others must learn of it
         begun = time.monotonic()
-        assert stopped.wait() == 0, stopped.text()
+        assert stopped.wait() == 1, stopped.text()  # torch's launcher makes that of every status (75, here)
         print(f"{number.name}: checkpoint and end after {time.monotonic() - begun:.1f} s")
     saved = list_checkpoints(out / "checkpoints")
     assert len(saved) == 1

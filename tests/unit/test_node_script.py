@@ -94,7 +94,7 @@ MEETING = "--rdzv_backend c10d --rdzv_endpoint first:29500 --rdzv_id training --
 def test_what_torchrun_is_told(python: Path, tmp_path: Path, variables: dict[str, str], expected: str) -> None:
     status, text = node(python, "x.py", "--out", str(tmp_path), **variables)
     assert status == 0, text
-    assert text.startswith("-m torch.distributed.run ")
+    assert text.startswith("-m framework.runtime.torchrun ")
     assert expected in text
     assert "RANK=none PET=none" in text, "a process would take its machine's rank for its own"
 
@@ -111,6 +111,9 @@ def test_what_is_missing_is_asked_for(python: Path, tmp_path: Path) -> None:
 
 def test_statuses(python: Path, tmp_path: Path) -> None:
     assert node(python, "x.py", f"--out={tmp_path}", DO="exit 3")[0] == 3
+    status, text = node(python, "x.py", f"--out={tmp_path}", DO="exit 75")  # stopped too early to leave a marker
+    assert status == 75
+    assert "the same command continues" in text
     marker = tmp_path / "PREEMPTED"
     marker.touch()  # of an earlier start
     assert node(python, "x.py", f"--out={tmp_path}")[0] == 0

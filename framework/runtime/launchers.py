@@ -1,0 +1,164 @@
+"""Who started this process, and with how many others: the variables of each launcher, under the names torch expects.
+
+Every launcher that starts N processes is recognised here, so that N processes never train as N worlds of one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from framework.errors import FrameworkError
+from framework.runtime.accelerated import TOLD, Asked, asked_of_accelerate
+from framework.runtime.stopping import STARTING_PARENT
+
+MPI = {
+    "mpirun (Open MPI)": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    "mpirun (MVAPICH)": ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK"),
+    "mpirun (MPICH or Intel MPI)": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+}
+SLURM = {"srun": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")}
+LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "LOCAL_SIZE")
+"""Processes on this machine; the last one is DeepSpeed's."""
+TORCH_ELASTIC = "TORCHELASTIC_RUN_ID"
+DEEPSPEED = "CROSS_RANK"
+
+
+class LaunchError(FrameworkError):
+    """The processes were started in a way that cannot train together."""
+
+
+def adopt_environment() -> None:
+    """Give the names torch expects to the variables of other launchers; start the processes that Accelerate did not.
+
+    Raises:
+        LaunchError: several processes were started, but nothing says where the first one listens or which one this is.
+    """
+    if "RANK" in os.environ or "WORLD_SIZE" in os.environ:
+        if "WORLD_SIZE" not in os.environ:
+            raise LaunchError(
+                f"RANK={os.environ['RANK']} is set and WORLD_SIZE is not: every process would train alone; unset RANK, "
+                "or start with `accelerate launch`, torchrun or launch/torchrun/node.sh"
+            )
+        if here := _tasks_here():  # DeepSpeed's launcher says it under another name
+            os.environ.setdefault("LOCAL_WORLD_SIZE", str(here))
+        return
+    for launcher, names in (MPI | SLURM).items():
+        # An interactive Slurm allocation has SLURM_NTASKS but no task of ours in it.
+        if not all(name in os.environ for name in names) or int(os.environ[names[1]]) == 1:
+            continue
+        if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+            raise LaunchError(
+                f"{launcher.split()[0]} started {os.environ[names[1]]} processes, but MASTER_ADDR and MASTER_PORT are "
+                "not set: export the first node's name and a free port before it"
+            )
+        for ours, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
+            os.environ[ours] = os.environ[theirs]
+        if here := _tasks_here():
+            os.environ["LOCAL_WORLD_SIZE"] = str(here)
+        return
+    _refuse_unknown_ranks()
+    asked = asked_of_accelerate()
+    if asked is not None and asked.processes > 1:
+        _start_the_others(asked)
+
+
+def _refuse_unknown_ranks() -> None:
+    """Some variable speaks of several processes, but not of all that is needed to join them."""
+    for names in MPI.values():
+        if int(os.environ.get(names[1], "1")) > 1:
+            missing = ", ".join(name for name in names if name not in os.environ)
+            raise LaunchError(
+                f"{names[1]}={os.environ[names[1]]}, but {missing} is not set: every process would train alone; set "
+                "RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, or use launch/torchrun/node.sh"
+            )
+
+
+def _start_the_others(asked: Asked) -> None:
+    """Become torchrun for the processes that `accelerate launch` was asked for.
+
+    With its CPU settings, or without a GPU, it starts one process only, which is this one.
+
+    Raises:
+        LaunchError: it is not known where the machines meet, or who they are.
+    """
+    if asked.mpirun:
+        raise LaunchError(
+            f"`accelerate launch` handed {asked.processes} processes to an mpirun whose variables are not known here; "
+            "use launch/mpi/mpirun.sh"
+        )
+    options = ["--nproc_per_node", str(asked.processes // asked.machines)]
+    if asked.machines == 1:
+        options.append("--standalone")  # takes a free port
+    elif asked.address is None or asked.processes % asked.machines:
+        raise LaunchError(
+            f"`accelerate launch` was asked for {asked.processes} processes on {asked.machines} machines: give "
+            "--main_process_ip, and a number of processes that the number of machines divides"
+        )
+    else:
+        options += ["--nnodes", str(asked.machines), "--node_rank", str(asked.machine_rank)]
+        options += ["--master_addr", asked.address, "--master_port", str(asked.port or 29500)]
+    _end_with_the_parent()
+    program = [sys.executable, "-P", str(Path(__file__).with_name("torchrun.py")), *options]
+    sys.stdout.flush()
+    os.execv(sys.executable, [*program, "--no-python", sys.executable, *sys.orig_argv[1:]])
+
+
+def _end_with_the_parent() -> None:
+    """When `accelerate launch` ends, torchrun is told to stop: with one process, Accelerate hands no signal on."""
+    if sys.platform == "linux":
+        import ctypes
+        import signal
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGTERM), 0, 0, 0)
+
+
+def _tasks_here() -> int | None:
+    """Processes that a launcher started on this machine; Slurm writes `8(x2),4` for 8, 8 and 4 by node."""
+    for name in LOCAL_SIZES:
+        if name in os.environ:
+            return int(os.environ[name])
+    counts: list[int] = []
+    for part in os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):
+        if found := re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part):
+            counts += [int(found[1])] * int(found[2] or 1)
+    node = int(os.environ.get("SLURM_NODEID", "0"))
+    return counts[node] if node < len(counts) else None
+
+
+def local_processes() -> int:
+    """Processes of this launch on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def told_processes() -> int:
+    """The number of processes the user asked the launcher for.
+
+    Raises:
+        LaunchError: WORLD_SIZE is not a number, or Accelerate started one of several processes and does not say of how
+            many.
+    """
+    if "WORLD_SIZE" in os.environ:
+        if not os.environ["WORLD_SIZE"].isdigit():
+            raise LaunchError(f"WORLD_SIZE={os.environ['WORLD_SIZE']!r} is not a number of processes")
+        return int(os.environ["WORLD_SIZE"])
+    asked = asked_of_accelerate()
+    if asked is None and TOLD in os.environ and {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        raise LaunchError(
+            "`accelerate launch` was asked for several processes and started one, and its command line cannot be read "
+            "here: every process would train alone; use launch/torchrun/node.sh, or a configuration with "
+            "distributed_type: MULTI_GPU such as launch/accelerate/cpu_2.yaml"
+        )
+    return asked.processes if asked is not None else 1
+
+
+def launcher_to_watch() -> int | None:
+    """Process id of the launcher that started this process; None where a person did, and it may outlive its shell."""
+    started = (TORCH_ELASTIC, TOLD, DEEPSPEED)
+    sizes = [names[1] for names in (MPI | SLURM).values() if all(name in os.environ for name in names)]
+    if any(name in os.environ for name in started) or any(int(os.environ[size]) > 1 for size in sizes):
+        return STARTING_PARENT
+    return None

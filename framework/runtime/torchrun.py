@@ -1,0 +1,37 @@
+"""torchrun that ends as its processes ended: with their status, and without a traceback of its own.
+
+`python -m framework.runtime.torchrun` takes torchrun's options. torchrun itself ends with status 1 whatever happened,
+and with 40 lines about a sentence that its processes have printed already. This file imports only torch, so that it can
+be started by its path, too.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import parse_args, run
+
+STOPPED = 75  # framework.runtime.stopping
+BY_SIGNAL = 128  # what shells add to the number of the signal that ended a process
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Start the processes, wait for them, and return the status of the one that failed first, or 0.
+
+    Args:
+        arguments: torchrun's; default: this process's.
+    """
+    try:
+        run(parse_args(arguments))
+    except ChildFailedError as error:
+        _, first = error.get_first_failure()
+        return first.exitcode if first.exitcode > 0 else BY_SIGNAL - first.exitcode
+    except SignalException:  # handed on, and the processes have ended
+        return STOPPED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
