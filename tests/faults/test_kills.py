@@ -12,7 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
+from benchmarks import kills as campaigns
 from framework.checkpoint import list_checkpoints
 from framework.quantities import parse_count
 from framework.train.audit import consumed, keys_hash
@@ -135,3 +137,27 @@ def test_ten_kills(tmp_path: Path) -> None:
         node_script(10), tmp_path / "run", steps=steps, save_every=save_every, kills=10, seed=2, log=tmp_path / "log"
     )
     compare(tmp_path / "straight", tmp_path / "run", steps=steps, kills=10)
+
+
+def test_a_short_campaign(tmp_path: Path) -> None:
+    """What `python -m benchmarks.kills` does a hundred times: a random victim at a random moment."""
+    console = Console(stderr=True)
+    figures = campaigns.campaign(tmp_path, kills=3, per_course=3, worlds=(2,), seed=1, console=console)
+    print(figures)
+    assert figures["kills"] == 3
+    assert figures["points_per_course"] > 0
+
+
+def test_a_campaign_sees_a_changed_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison is not blind."""
+    monkeypatch.setattr(campaigns, "last_checkpoint", lambda out: tmp_path)
+    monkeypatch.setattr(campaigns, "largest_difference", lambda a, b: 0.0)
+    monkeypatch.setattr(campaigns, "unequal", lambda a, b: [])
+    monkeypatch.setattr(campaigns, "consumed", lambda folder: {})
+    found = {tmp_path / "a": {"loss/D": [(80, 1.0)]}, tmp_path / "b" / "run": {"loss/D": [(80, 1.0 + 1e-9)]}}
+    monkeypatch.setattr(campaigns, "points", lambda out: found[out])
+    game = campaigns.Game(recipe=TINY, data=tmp_path, worlds=(2,))
+    course = campaigns.Course(folder=tmp_path / "b", game=game, seed=1, startup_seconds=1.0)
+    undisturbed = campaigns.Undisturbed(outs={2: tmp_path / "a"}, bound=0.0, startup_seconds=1.0)
+    with pytest.raises(AssertionError, match="other values"):
+        campaigns.judged(course, undisturbed)
