@@ -81,7 +81,7 @@ _AVERAGED: dict[str, Callable[[Tensor], Tensor]] = {
 
 def _global_mean(logits: Tensor) -> Tensor:
     """The mean over all processes, whose parts may differ in size; a differentiable scalar."""
-    count = logits.new_full((), len(logits))
+    count = logits.new_full((), logits.numel())
     total, number = sum_over_processes(torch.stack([logits.sum(), count])).unbind()
     return total / number
 
