@@ -11,6 +11,7 @@ from rich.console import Console
 from framework.data.pack import PackOptions
 from framework.data.pack import pack as pack_pictures
 from framework.errors import FrameworkError
+from framework.ranges import Range
 
 
 def pack(
@@ -20,7 +21,7 @@ def pack(
     *,
     notice: Path | None = None,
     overwrite: bool = False,
-    workers: int | None = None,
+    workers: Annotated[int | None, Range(least=1)] = None,
     progress: bool = True,
 ) -> None:
     """Pack pictures into WebDataset shards with an index each and a manifest.

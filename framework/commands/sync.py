@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 
 from framework.errors import FrameworkError
+from framework.ranges import Range
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.process import BUSY, COMPLETE, upload_command, upload_environment
 from framework.tracking.records import JOURNAL_NAME, last_start
@@ -19,7 +20,7 @@ def sync(
     *,
     uri: str | None = None,
     rebuild: bool = False,
-    patience_seconds: float = 60.0,
+    patience_seconds: Annotated[float, Range(least=0, most=1e7)] = 60.0,
 ) -> None:
     """Upload what is not in MLflow yet: after a killed job, a dead server, or training without one.
 

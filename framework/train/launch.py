@@ -74,6 +74,7 @@ def checked(recipe: Recipe, config: RunConfig) -> Recipe:
     """
     config.check()
     recipe = configured(recipe, config)
+    config.names(recipe.name)
     check_launcher(recipe, config)
     describe(recipe)
     for segment in recipe.segments():

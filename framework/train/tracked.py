@@ -41,12 +41,8 @@ def open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder) -> Tracke
     Raises:
         FrameworkError: the folder cannot be written, or another process trains in it.
     """
-    return Tracker.open(
-        folder.path,
-        uri=tracking_uri(config, folder),
-        experiment=config.experiment or recipe.name,
-        run_name=config.run_name or folder.path.name,
-    )
+    experiment, run_name = config.names(recipe.name)
+    return Tracker.open(folder.path, uri=tracking_uri(config, folder), experiment=experiment, run_name=run_name)
 
 
 def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFolder, stream: Stream) -> None:
