@@ -251,7 +251,7 @@ class Recipe:
     averaging: Averaging = field(default_factory=Averaging)
     growth: Growth | None = None
     """Progressive growing; None: everything is trained at the data's resolution from the start."""
-    batch_size: int
+    batch_size: Annotated[int, Range(most=1e9)]
     """Real images per discriminator turn over all processes."""
     images: int = field(metadata=OPERATIONAL)
     """Real images to train on; training may be extended later."""

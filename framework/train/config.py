@@ -50,7 +50,7 @@ class RunConfig:
     """Run folder; the same command again resumes from it. Default: runs/<recipe name>."""
     images: Annotated[OptionalCount, Range(least=1)] = None
     """Train until this many real images have been seen. Default: the recipe's."""
-    batch_size: Annotated[OptionalCount, Range(least=1)] = None
+    batch_size: Annotated[OptionalCount, Range(least=1, most=1e9)] = None
     """Global batch size (science: changes the result). Default: the recipe's."""
     seed: Annotated[int | None, Range()] = None
     """Seed of initialisation, data order and latents (science). Default: the recipe's."""
