@@ -36,7 +36,7 @@ class Augmenter:
         augmentation: Augmentation | None,
         memory: Memory,
         *,
-        undecided_logit: float | None = 0.0,
+        undecided_logit: float | None,
         blur: Ramp | None = None,
     ) -> None:
         self._augmentation, self._memory, self._blur = augmentation, memory, blur
