@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from framework.games.rules import Alternating
     from framework.growth import Growth, Phase
     from framework.objectives.adversarial import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
+    from framework.objectives.equilibrium import Equilibrium
     from framework.objectives.first_order import FirstOrderR1
     from framework.objectives.lecam import LeCam
     from framework.objectives.path_length import PathLength
@@ -35,6 +36,7 @@ _HOME = {
     "framework.objectives.adversarial": ("Hinge", "LeastSquares", "Minimax", "NonSaturating", "Wasserstein"),
     "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal"),
     "framework.growth": ("Growth", "Phase"),
+    "framework.objectives.equilibrium": ("Equilibrium",),
     "framework.objectives.first_order": ("FirstOrderR1",),
     "framework.objectives.lecam": ("LeCam",),
     "framework.objectives.path_length": ("PathLength",),
@@ -55,6 +57,7 @@ __all__ = [
     "Cosine",
     "DiffAugment",
     "Drift",
+    "Equilibrium",
     "FirstOrderR1",
     "GradientPenalty",
     "Growth",

@@ -86,10 +86,12 @@ def run(name: str, arguments: list[str]) -> int:
     """Call one command with its arguments; returns the exit status."""
     import tyro
 
+    from framework.ranges import with_checked_flags
+
     command = COMMANDS[name]
     function = getattr(importlib.import_module(f"framework.commands.{command.module}"), command.function)
     try:
-        status = tyro.cli(function, args=arguments, prog=f"framework {name}")
+        status = tyro.cli(with_checked_flags(function), args=arguments, prog=f"framework {name}")
     except (FrameworkError, OSError) as error:  # a file that cannot be read or written names itself
         from framework.train.console import fail
 

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import importlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import nn
 
 from framework.errors import FrameworkError
 from framework.leaves import leaves
+from framework.ranges import Range
 from framework.recipe import Network, Recipe
 
 Json = Any
@@ -87,29 +87,36 @@ def _own_class(name: str) -> type[nn.Module]:
     return cls
 
 
-def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool) -> Json:
+def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool, path: str = "") -> Json:
+    """The description of what stands at a dotted path of the recipe."""
+
+    def inner(part: Any, name: object) -> Json:
+        return _describe(part, derived, science_only=science_only, path=f"{path}.{name}" if path else str(name))
+
     if isinstance(value, Network):
         options = value.resolved(derived)
         return {
             "class": f"{value.cls.__module__}.{value.cls.__qualname__}",
-            "options": {name: _describe(v, derived, science_only=science_only) for name, v in options.items()},
+            "options": {name: inner(option, name) for name, option in options.items()},
         }
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         described: dict[str, Json] = {"type": type(value).__name__}
         for field in dataclasses.fields(value):
             if science_only and not field.metadata.get("science", True):
                 continue
-            described[field.name] = _describe(getattr(value, field.name), derived, science_only=science_only)
+            described[field.name] = inner(getattr(value, field.name), field.name)
         return described
     if isinstance(value, list | tuple):
-        return [_describe(v, derived, science_only=science_only) for v in value]
+        return [inner(part, index) for index, part in enumerate(value)]
     if isinstance(value, Mapping):
-        return {str(k): _describe(v, derived, science_only=science_only) for k, v in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        raise FrameworkError(f"a recipe may hold finite numbers only, not {value}")
+        return {str(name): inner(part, name) for name, part in value.items()}
+    if isinstance(value, int | float) and (reason := Range().refusal(value)):
+        raise FrameworkError(f"{path}={value} {reason}")
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise FrameworkError(f"a recipe may hold numbers, strings, tuples and dataclasses, not {type(value).__name__}")
+    raise FrameworkError(
+        f"{path}: a recipe may hold numbers, strings, tuples and dataclasses, not {type(value).__name__}"
+    )
 
 
 def _hash(document: Json) -> str:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from framework.errors import FrameworkError
+from framework.ranges import check_fields
 
 
 def _require(condition: bool, message: str) -> None:
@@ -34,6 +35,7 @@ class Phase:
     """Factor on both players' learning rates."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         name = f"Phase {self.resolution}px"
         _require(self.resolution > 0, f"Phase: resolution={self.resolution} must be positive")
         _require(self.stable_images >= 0, f"{name}: stable_images={self.stable_images} must not be negative")

@@ -28,14 +28,19 @@ def apply(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
     """The recipe with every `path=value` applied in order.
 
     Raises:
-        OverrideError: no such path, or a value that does not parse as the field's type.
-        RecipeError: the changed recipe cannot work.
+        OverrideError: no such path, a value that does not parse as the field's type, or one that cannot work.
     """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
             raise OverrideError(f"--set {assignment}: write it as path=value, for example generator.optimizer.lr=2e-4")
-        recipe = _replaced(recipe, path.strip().split("."), text.strip(), Context(root=recipe, path=path.strip()))
+        context = Context(root=recipe, path=path.strip())
+        try:
+            recipe = _replaced(recipe, context.path.split("."), text.strip(), context)
+        except OverrideError:
+            raise
+        except FrameworkError as error:  # of a dataclass that does not know where in the recipe it stands
+            raise OverrideError(f"--set {context.path}={text.strip()}: {error}") from None
     return recipe
 
 

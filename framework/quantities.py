@@ -11,7 +11,7 @@ def parse_count(text: str) -> int:
     """An integer with an optional suffix k, M or G (powers of ten).
 
     Raises:
-        ValueError: not a whole number.
+        ValueError: not a whole number, or one of more than 64 bits.
     """
     cleaned = text.strip().lower().replace("_", "").replace(",", "")
     factor = _SUFFIXES.get(cleaned[-1:], 1)
@@ -20,6 +20,8 @@ def parse_count(text: str) -> int:
         value = Decimal(digits) * factor
     except InvalidOperation:
         raise ValueError(f"{text!r} is not a count; write for example 20000, 20k or 1.5M") from None
+    if value.is_finite() and abs(value) >= 2**63:
+        raise ValueError(f"{text!r} is too large: counts are below 2^63")
     if not value.is_finite() or value != value.to_integral_value():
         raise ValueError(f"{text!r} is not a whole number")
     return int(value)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import nn
 
 from framework.errors import FrameworkError
 from framework.growth import Growth, Segment
+from framework.ranges import Range, check_fields
 from framework.schedules import Constant, Ramp, Schedule, value_at, values_of
 from framework.suggest import nearest
 
@@ -42,9 +43,9 @@ def _require(condition: bool, message: str) -> None:
 class Adam:
     """Adam (Kingma & Ba, arXiv:1412.6980). GANs commonly use `betas=(0.0, 0.9)`."""
 
-    lr: float
+    lr: Annotated[float, Range(above=0)]
     betas: tuple[float, float] = (0.0, 0.9)
-    eps: float = 1e-8
+    eps: Annotated[float, Range(least=0)] = 1e-8
     beta2: Ramp | None = None
     """Lets the second beta move with the clock (arXiv:2501.05441); None: it stays `betas[1]`."""
 
@@ -52,7 +53,7 @@ class Adam:
     """Names of the optimiser's per-parameter state, in checkpoints and in `torch.optim`."""
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, f"Adam: lr={self.lr} must be positive")
+        check_fields(self)
         betas = (*self.betas, *(values_of(self.beta2) if self.beta2 else ()))
         _require(all(0.0 <= b < 1.0 for b in betas), f"Adam: betas={betas} must lie in [0, 1)")
 
@@ -142,7 +143,7 @@ class Shards:
     """
 
     location: str = field(metadata=OPERATIONAL)
-    resolution: int
+    resolution: Annotated[int, Range(least=1)]
     channels: int = 3
     classes: int = 0
     """0: no labels."""
@@ -155,6 +156,7 @@ class Shards:
         _require(self.channels in (1, 3), f"data.channels={self.channels} must be 1 (grey) or 3 (RGB)")
         _require(self.classes >= 0, f"data.classes={self.classes} must not be negative")
         _require(self.window > 0, f"data.window={self.window} must be positive")
+        check_fields(self)
 
     def derived(self) -> dict[str, int]:
         """What networks take from the data unless they are told otherwise."""
@@ -179,6 +181,7 @@ class Player:
 
     def __post_init__(self) -> None:
         _require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} must be positive or None")
+        check_fields(self)
 
     def build(self, derived: Mapping[str, Any]) -> nn.Module:
         """The network, freshly initialised, with what is frozen marked so."""
@@ -206,7 +209,7 @@ class Averaging:
 
     half_life_images: float | Ramp = 10_000.0
     ramp_up: float | None = 0.05
-    start_images: int = 0
+    start_images: Annotated[int, Range(least=0)] = 0
     """Until then the average is a copy of the generator."""
 
     def __post_init__(self) -> None:
@@ -214,6 +217,7 @@ class Averaging:
         positive = all(value > 0 or (value == 0 and not constant) for value in values_of(self.half_life_images))
         _require(positive, f"averaging.half_life_images={self.half_life_images} must be positive")
         _require(self.ramp_up is None or self.ramp_up > 0, f"averaging.ramp_up={self.ramp_up} must be positive or None")
+        check_fields(self)
 
     def kept_share(self, *, images_seen: int, step_images: int) -> float:
         """The weight of the old average in the update after `images_seen` images."""
@@ -247,7 +251,7 @@ class Recipe:
     averaging: Averaging = field(default_factory=Averaging)
     growth: Growth | None = None
     """Progressive growing; None: everything is trained at the data's resolution from the start."""
-    batch_size: int
+    batch_size: Annotated[int, Range(most=1e9)]
     """Real images per discriminator turn over all processes."""
     images: int = field(metadata=OPERATIONAL)
     """Real images to train on; training may be extended later."""
@@ -256,6 +260,7 @@ class Recipe:
     def __post_init__(self) -> None:
         _require(self.batch_size > 0, f"batch_size={self.batch_size} must be positive")
         _require(self.images > 0, f"images={self.images} must be positive")
+        check_fields(self)
         for side in SIDES:
             try:
                 getattr(self, side).network.resolved(self.data.derived())

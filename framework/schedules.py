@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from framework.errors import FrameworkError
+from framework.ranges import Range, check_fields
 
 
 def _require(condition: bool, message: str) -> None:
@@ -37,9 +38,10 @@ class Linear:
 
     end_images: int
     start_images: int = 0
-    end: float = 0.0
+    end: Annotated[float, Range(least=0)] = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(
             0 <= self.start_images < self.end_images,
             f"Linear: start_images={self.start_images} must lie before end_images={self.end_images}",
@@ -56,9 +58,10 @@ class Cosine:
     """From 1 to `end` along half a cosine over `end_images` images, constant afterwards."""
 
     end_images: int
-    end: float = 0.0
+    end: Annotated[float, Range(least=0)] = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(self.end_images > 0, f"Cosine: end_images={self.end_images} must be positive")
 
     def at(self, images: int) -> float:
@@ -77,6 +80,7 @@ class Ramp:
     shape: Literal["cosine", "linear"] = "cosine"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(self.images > 0, f"Ramp: images={self.images} must be positive")
         _require(self.shape in ("cosine", "linear"), f"Ramp: shape={self.shape!r} must be cosine or linear")
 

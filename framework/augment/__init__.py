@@ -54,7 +54,7 @@ class Augmentation(Protocol):
 
         Args:
             strength: the present one.
-            sign: mean of sign(D(x)) over the real images since the last adjustment.
+            sign: mean of sign(D(x) - t) over the real images since the last adjustment, with t the undecided logit.
             images: their number.
         """
         ...

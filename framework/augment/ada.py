@@ -57,7 +57,7 @@ class Ada:
     start: float | Ramp = 0.0
     """p before the first adjustment. With `every=None`, p itself: a constant, or a ramp over images seen."""
     target: float = 0.6
-    """Mean of sign(D(real)) above which p grows (r_t of the paper)."""
+    """Mean of sign(D(real) - t) above which p grows (r_t of the paper), with t the undecided logit of the loss."""
     images: int = 500_000
     """Real images in which p goes from 0 to 1."""
     every: int | None = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from json import dumps
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from framework.data.inspection import find_faults, index_foreign, report_on
 from framework.flags import OptionalLocalPath
+from framework.ranges import Range
 
 _MAX_FAULTS_SHOWN = 100
 _MAX_CLASSES_SHOWN = 40
@@ -23,7 +24,7 @@ _BAR_WIDTH = 30
 def verify(
     location: tyro.conf.Positional[str],
     *,
-    sample: int | None = None,
+    sample: Annotated[int | None, Range(least=0)] = None,
     cache_folder: OptionalLocalPath = None,
     json: bool = False,
 ) -> int:
@@ -91,7 +92,7 @@ def index(
 def inspect(
     location: tyro.conf.Positional[str],
     *,
-    keys: int = 5,
+    keys: Annotated[int, Range(least=0)] = 5,
     cache_folder: OptionalLocalPath = None,
     json: bool = False,
 ) -> int:

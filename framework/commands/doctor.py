@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from framework.doctor.command import run
 from framework.flags import LocalPath
+from framework.ranges import Range
 
 
 def doctor(
@@ -13,8 +15,8 @@ def doctor(
     out: LocalPath = Path("runs/any"),
     data: str | None = None,
     tracking: str | None = None,
-    port: int = 29500,
-    timeout_seconds: float = 60.0,
+    port: Annotated[int, Range(least=1, most=65_535)] = 29500,
+    timeout_seconds: Annotated[float, Range(above=0, most=1e7)] = 60.0,
     quick: bool = False,
     json: bool = False,
 ) -> int:

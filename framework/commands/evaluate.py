@@ -21,7 +21,9 @@ from framework.evaluation.protocol import Record
 from framework.evaluation.sweep import Sweep, write_figure
 from framework.evaluation.tools import open_tools
 from framework.flags import OptionalLocalPath
+from framework.ranges import Range
 from framework.runtime.session import Session, open_session
+from framework.sampling.latents import SMALLEST_TRUNCATION
 from framework.tracking.records import FIGURES
 
 _SOME_FAILED = 1
@@ -38,15 +40,15 @@ def evaluate(
     extractor_weights: OptionalLocalPath = None,
     lpips_weights: OptionalLocalPath = None,
     weights: Literal["ema", "raw"] = "ema",
-    seed: int = 0,
-    psi: tuple[float, ...] = (),
-    truncation: tuple[float, ...] = (),
-    standing_statistics: int = 0,
+    seed: Annotated[int, Range()] = 0,
+    psi: Annotated[tuple[float, ...], Range()] = (),
+    truncation: Annotated[tuple[float, ...], Range(least=SMALLEST_TRUNCATION)] = (),
+    standing_statistics: Annotated[int, Range(least=0)] = 0,
     figure: OptionalLocalPath = None,
-    reference_count: int | None = None,
-    kid_subsets: int = 100,
-    kid_subset_size: int = 1000,
-    held: int = 50_000,
+    reference_count: Annotated[int | None, Range(least=1)] = None,
+    kid_subsets: Annotated[int, Range(least=1)] = 100,
+    kid_subset_size: Annotated[int, Range(least=2)] = 1000,
+    held: Annotated[int, Range(least=1)] = 50_000,
     cache_folder: OptionalLocalPath = None,
     record: bool = True,
     upload: bool = True,

@@ -18,6 +18,7 @@ from framework.interop.export import export as state_of
 from framework.interop.huggingface import write_folder
 from framework.interop.load import Side
 from framework.quantities import format_count
+from framework.ranges import Range
 
 SUFFIXES = (".safetensors", ".npz")
 
@@ -29,7 +30,7 @@ def export(
     out: LocalPath,
     side: Side = "generator",
     weights: Literal["ema", "raw"] = "ema",
-    max_file_gb: float = 5.0,
+    max_file_gb: Annotated[float, Range(above=0, most=1e9)] = 5.0,
 ) -> None:
     """Write a network for other programs.
 

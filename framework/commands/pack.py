@@ -12,6 +12,7 @@ from framework.data.pack import PackOptions
 from framework.data.pack import pack as pack_pictures
 from framework.errors import FrameworkError
 from framework.flags import LocalPath, OptionalLocalPath
+from framework.ranges import Range
 
 
 def pack(
@@ -21,7 +22,7 @@ def pack(
     *,
     notice: OptionalLocalPath = None,
     overwrite: bool = False,
-    workers: int | None = None,
+    workers: Annotated[int | None, Range(least=1)] = None,
     progress: bool = True,
 ) -> None:
     """Pack pictures into WebDataset shards with an index each and a manifest.

@@ -15,10 +15,12 @@ from rich.console import Console
 from framework.commands.sync import upload_now
 from framework.errors import FrameworkError
 from framework.flags import LocalPaths, OptionalLocalPath
+from framework.ranges import Range
 from framework.review import read_run, write_report
 from framework.tracking.cursor import Cursor
 from framework.tracking.environment import reachable
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
+from framework.tracking.names import check_model_name
 from framework.tracking.records import JOURNAL_NAME, last_start
 from framework.tracking.server import free_port, mlflow_server
 from framework.tracking.uri import embedded_uri, sqlite_path
@@ -40,7 +42,7 @@ def review(
     open_: Annotated[bool, tyro.conf.arg(name="open")] = False,
     register: str | None = None,
     by: str = "fid",
-    port: int = 5000,
+    port: Annotated[int, Range(least=1, most=65_535)] = 5000,
     browser: bool = True,
 ) -> None:
     """Open MLflow on runs until Ctrl-C; with --out, write one HTML page about them instead.
@@ -59,6 +61,8 @@ def review(
         browser: Open MLflow's page in a browser.
     """
     console = Console(highlight=False, soft_wrap=True, markup=False)
+    if register is not None:
+        check_model_name(register, what="--register")
     if out is not None and register is not None:
         raise FrameworkError("--out writes a page, --register adds a model to MLflow: give one of them")
     if open_ and out is None:

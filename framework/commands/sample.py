@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from framework.errors import FrameworkError
 from framework.flags import LocalPath, OptionalLocalPath
+from framework.ranges import Range
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.generate import settle_statistics, style_options
-from framework.sampling.latents import grid_labels, latents
+from framework.sampling.latents import SMALLEST_TRUNCATION, grid_labels, latents
 from framework.sampling.load import LoadedGenerator, load_generator
 from framework.tracking.grids import image_grid, save_png
 
@@ -27,17 +29,17 @@ def sample(
     out: LocalPath = Path("samples.png"),
     grid: str = "8x8",
     classes: tuple[str, ...] = (),
-    truncation: float | None = None,
-    psi: float | None = None,
-    cutoff: int | None = None,
+    truncation: Annotated[float | None, Range(least=SMALLEST_TRUNCATION)] = None,
+    psi: Annotated[float | None, Range()] = None,
+    cutoff: Annotated[int | None, Range(least=0)] = None,
     noise: Literal["none", "const", "random"] | None = None,
-    seed: int = 0,
+    seed: Annotated[int, Range()] = 0,
     interpolate: bool = False,
-    frames: int = 60,
+    frames: Annotated[int, Range(least=2)] = 60,
     npz: OptionalLocalPath = None,
-    count: int | None = None,
+    count: Annotated[int | None, Range(least=1)] = None,
     weights: Literal["ema", "raw"] = "ema",
-    standing_statistics: int = 0,
+    standing_statistics: Annotated[int, Range(least=0)] = 0,
     device: str = "cpu",
     tracking_uri: str | None = None,
     progress: bool = True,
@@ -66,7 +68,7 @@ def sample(
         progress: Show on standard error how far it is.
     """
     columns, rows = parse_grid(grid)
-    check(out, interpolate=interpolate, frames=frames, npz=npz, count=count, standing_statistics=standing_statistics)
+    check(out, interpolate=interpolate, npz=npz)
     loaded = load_generator(checkpoint, device=device, averaged=weights == "ema", tracking_uri=tracking_uri)
     options = style_options(loaded.network, psi=psi, cutoff=cutoff, noise=noise)
     loaded = replace(loaded, options=options, progress=progress)
@@ -89,9 +91,7 @@ def sample(
         _write_npz(npz, loaded, count or rows * columns, columns, chosen, truncation, seed)
 
 
-def check(
-    out: Path, *, interpolate: bool, frames: int, npz: Path | None, count: int | None, standing_statistics: int
-) -> None:
+def check(out: Path, *, interpolate: bool, npz: Path | None) -> None:
     """Refuse what could not be written, before anything is drawn.
 
     Raises:
@@ -104,10 +104,6 @@ def check(
         raise FrameworkError(f"--npz {npz}: the name must end in .npz")
     if npz is not None and interpolate:
         raise FrameworkError("--npz holds the images of a grid: leave out --interpolate")
-    least = {"--frames": (frames, 2), "--count": (count, 1), "--standing-statistics": (standing_statistics, 0)}
-    for flag, (value, smallest) in least.items():
-        if value is not None and value < smallest:
-            raise FrameworkError(f"{flag} {value}: must be at least {smallest}")
 
 
 def parse_grid(text: str) -> tuple[int, int]:
@@ -116,12 +112,13 @@ def parse_grid(text: str) -> tuple[int, int]:
     Raises:
         FrameworkError: not of that form.
     """
-    columns, x, rows = text.lower().partition("x")
-    if not (x and columns.isdigit() and rows.isdigit() and int(columns) > 0 and int(rows) > 0):
+    sides = re.fullmatch(r"0*([1-9][0-9]{0,5})x0*([1-9][0-9]{0,5})", text.lower())
+    if sides is None:
         raise FrameworkError(f"--grid {text}: write it as COLUMNSxROWS, for example 8x8")
-    if int(columns) * int(rows) > MOST_CELLS:
+    columns, rows = int(sides[1]), int(sides[2])
+    if columns * rows > MOST_CELLS:
         raise FrameworkError(f"--grid {text}: at most {MOST_CELLS:,} images fit into a picture; use --npz for more")
-    return int(columns), int(rows)
+    return columns, rows
 
 
 def class_numbers(classes: tuple[str, ...], loaded: LoadedGenerator) -> list[int]:

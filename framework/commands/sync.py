@@ -10,6 +10,7 @@ from rich.console import Console
 
 from framework.errors import FrameworkError
 from framework.flags import LocalPath
+from framework.ranges import Range
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.environment import reachable
 from framework.tracking.process import BUSY, COMPLETE, upload_command, upload_environment
@@ -22,7 +23,7 @@ def sync(
     *,
     uri: str | None = None,
     rebuild: bool = False,
-    patience_seconds: float = 60.0,
+    patience_seconds: Annotated[float, Range(least=0, most=1e7)] = 60.0,
 ) -> None:
     """Upload what is not in MLflow yet: after a killed job, a dead server, or training without one.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.extractors.base import Extractor
+from framework.ranges import LARGEST
 from framework.suggest import nearest
 
 
@@ -149,12 +150,14 @@ def parse_metrics(text: str) -> list[Metric]:
     """
     found: dict[str, Metric] = {}
     for word in (word.strip().lower() for word in text.split(",") if word.strip()):
-        match = re.fullmatch(r"([a-z_]+)(?:(\d+)(k|m)?)?", word)
+        match = re.fullmatch(r"([a-z_]+)(?:([0-9]{1,18})(k|m)?)?", word)
         if match is None or match[1] not in KINDS:
             raise EvaluationError(f"--metrics {word}: no such metric{nearest(word, KINDS)}; known: {', '.join(KINDS)}")
         count = int(match[2]) * {"k": 1_000, "m": 1_000_000, None: 1}[match[3]] if match[2] else None
         if count is not None and count < 2:
             raise EvaluationError(f"--metrics {word}: at least 2 images")
+        if count is not None and count > LARGEST:
+            raise EvaluationError(f"--metrics {word}: so many images do not exist")
         found[word] = Metric(kind=match[1], count=count)
     if not found:
         raise EvaluationError(f"--metrics: name at least one of {', '.join(KINDS)}")

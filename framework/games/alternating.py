@@ -26,6 +26,7 @@ from framework.networks import grow, latent_size
 from framework.networks.blocks import moving
 from framework.networks.blocks.spectral import SpectralNorm, power_iteration
 from framework.networks.draw import stochastic_inputs
+from framework.objectives.equilibrium import equilibrium_of
 from framework.objectives.penalties import Discriminate, Evidence, Memory, Penalty
 from framework.recipe import SIDES, Player, Recipe
 from framework.runtime.seeding import Draws
@@ -79,7 +80,10 @@ class AlternatingGame:
             device=self.device,
             dtype=self._dtype,
         )
-        self._augmenter = Augmenter(rules.augment, self.memory["discriminator"], blur=rules.blur)
+        self._undecided_logit = equilibrium_of(rules.loss).logit
+        self._augmenter = Augmenter(
+            rules.augment, self.memory["discriminator"], undecided_logit=self._undecided_logit, blur=rules.blur
+        )
         buffers = [*generator.network.named_buffers(), *discriminator.network.named_buffers()]
         self._statistics = [(b, b.clone()) for name, b in buffers if name.rpartition(".")[2] in AVERAGED_BUFFERS]
 
@@ -153,8 +157,9 @@ class AlternatingGame:
                 scores.add("loss/D", loss, weight=deal.weight)
                 scores.add("logits/real", on_real.mean(), weight=deal.weight)
                 scores.add("logits/fake", on_fake.mean(), weight=deal.weight)
-                scores.add("sign/real", on_real.sign().mean(), weight=deal.weight)
-                self._augmenter.observe(on_real)
+                if self._undecided_logit is not None:
+                    scores.add("sign/real", (on_real - self._undecided_logit).sign().mean(), weight=deal.weight)
+                self._augmenter.observe(on_real, on_fake)
                 evidence = self._evidence("discriminator", judge("penalty"), deal, images, fake, on_real, on_fake)
                 loss = loss + _penalties(joined, evidence, scores, deal.weight)
                 player.backward(loss * deal.weight, last=deal.last)

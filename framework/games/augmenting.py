@@ -20,15 +20,29 @@ STRENGTH, SIGNS, COUNT = "augment/p", "augment/signs", "augment/count"
 class Augmenter:
     """An augmentation with its memory: the strength p, and the signs of D(real) seen since p was last adjusted.
 
+    A sign is that of `D(real) - t`, where t is the undecided logit. Where the loss has none, because it sees only
+    differences of logits, t is halfway between the mean logits of real and of generated images in the same step: like
+    the undecided logit of a symmetric loss it is as far from both, and any shift of the logits cancels out.
+
     Args:
         augmentation: None leaves images as they are.
         memory: the discriminator's; the same numbers on every process.
+        undecided_logit: of the game's loss, see `framework.objectives.equilibrium`; None where it has none.
         blur: standard deviation in pixels of a blur before it.
     """
 
-    def __init__(self, augmentation: Augmentation | None, memory: Memory, *, blur: Ramp | None = None) -> None:
+    def __init__(
+        self,
+        augmentation: Augmentation | None,
+        memory: Memory,
+        *,
+        undecided_logit: float | None,
+        blur: Ramp | None = None,
+    ) -> None:
         self._augmentation, self._memory, self._blur = augmentation, memory, blur
-        self._seen: list[Tensor] = []
+        self._undecided_logit = undecided_logit
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        """Logits of real and of generated images of every micro-batch of this step."""
 
     @property
     def active(self) -> bool:
@@ -72,11 +86,10 @@ class Augmenter:
 
         return judge
 
-    def observe(self, real_logits: Tensor) -> None:
-        """Note the signs of D(real) (n,) of a micro-batch."""
+    def observe(self, real_logits: Tensor, fake_logits: Tensor) -> None:
+        """Note D(real) and D(fake), (n,) each, of a micro-batch."""
         if self._adaptive:
-            signs = real_logits.detach().sign().double()
-            self._seen.append(torch.stack([signs.sum(), signs.new_tensor(float(len(signs)))]))
+            self._seen.append((real_logits.detach(), fake_logits.detach()))
 
     def forget(self) -> None:
         """Drop what was noted, as when a step did not count."""
@@ -87,7 +100,9 @@ class Augmenter:
         augmentation = self._augmentation
         if augmentation is None or augmentation.every is None:
             return
-        signs, count = sum_over_processes(torch.stack(self._seen).sum(0)).cpu().unbind()
+        undecided = self._midpoint() if self._undecided_logit is None else self._undecided_logit
+        noted = torch.stack([_sum_and_count((real - undecided).sign()) for real, _ in self._seen]).sum(0)
+        signs, count = sum_over_processes(noted).cpu().unbind()
         self._seen.clear()
         zero = torch.zeros((), dtype=torch.float64)
         signs, count = self._memory.get(SIGNS, zero) + signs, self._memory.get(COUNT, zero) + count
@@ -96,3 +111,15 @@ class Augmenter:
             self._memory[STRENGTH] = torch.tensor(p, dtype=torch.float64)
             signs, count = zero.clone(), zero.clone()
         self._memory[SIGNS], self._memory[COUNT] = signs, count
+
+    def _midpoint(self) -> Tensor:
+        """Halfway between the mean logits of real and generated images of this step, a float64 scalar. Collective."""
+        sides = [
+            torch.stack([_sum_and_count(logits) for logits in side]).sum(0) for side in zip(*self._seen, strict=True)
+        ]
+        sums, counts = sum_over_processes(torch.stack(sides)).unbind(1)
+        return (sums / counts).mean()
+
+
+def _sum_and_count(values: Tensor) -> Tensor:
+    return torch.stack([values.double().sum(), values.new_full((), values.numel(), dtype=torch.float64)])

@@ -9,7 +9,7 @@ from framework.augment import Augmentation
 from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.penalties import Penalty
 from framework.recipe import RecipeError
-from framework.schedules import Ramp
+from framework.schedules import Ramp, values_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,8 @@ class Alternating:
     def __post_init__(self) -> None:
         if self.critic_steps < 1:
             raise RecipeError(f"game.critic_steps={self.critic_steps} must be at least 1")
+        if self.blur is not None and min(values_of(self.blur)) < 0:
+            raise RecipeError(f"game.blur={self.blur} must not be negative: it is a standard deviation in pixels")
         for side, terms in (("discriminator", self.discriminator_terms), ("generator", self.generator_terms)):
             for term in terms:
                 if side not in term.players:

@@ -1,11 +1,13 @@
 """Adversarial losses: pure functions of logits, paired into one object per game.
 
-Logits (N,) are positive for real. Every loss is a mean over the samples given, so means over parts of a batch combine
+Logits (N,) are larger for real; from which on a sample counts as real is what a loss states as its `equilibrium`. Every
+loss is a mean over the samples given, so means over parts of a batch combine
 by their shares. Half-precision logits are widened first.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -13,9 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from framework.errors import FrameworkError
+from framework.objectives.equilibrium import Equilibrium
+
 
 class AdversarialLoss(Protocol):
-    """What a game asks of an adversarial loss."""
+    """What a game asks of an adversarial loss.
+
+    A loss may also have a property `equilibrium: Equilibrium`, from which sentinels and ADA measure; see
+    `framework.objectives.equilibrium.equilibrium_of` for losses without it.
+    """
 
     needs_real_logits: ClassVar[bool]
     """The generator's loss compares with the logits of real images."""
@@ -38,6 +47,11 @@ class Hinge:
 
     needs_real_logits: ClassVar[bool] = False
 
+    @property
+    def equilibrium(self) -> Equilibrium:
+        """`max(0, 1 - t) + max(0, 1 + t)` is 2, its least, all over [-1, 1]; swapping the sides mirrors it at t = 0."""
+        return Equilibrium.at(self, logit=0.0)
+
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """The discriminator's loss, a scalar."""
         return (
@@ -58,6 +72,11 @@ class NonSaturating:
     """
 
     needs_real_logits: ClassVar[bool] = False
+
+    @property
+    def equilibrium(self) -> Equilibrium:
+        """The best discriminator is `s(t) = p / (p + q)` (proposition 1), 1/2 where p = q: t = 0, loss 2 log 2."""
+        return Equilibrium.at(self, logit=0.0)
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """The discriminator's loss, a scalar."""
@@ -80,6 +99,11 @@ class Minimax:
 
     needs_real_logits: ClassVar[bool] = False
 
+    @property
+    def equilibrium(self) -> Equilibrium:
+        """That of `NonSaturating`, whose discriminator it has: t = 0, loss 2 log 2."""
+        return Equilibrium.at(self, logit=0.0)
+
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """The discriminator's loss, a scalar."""
         return (
@@ -101,6 +125,11 @@ class Wasserstein:
 
     needs_real_logits: ClassVar[bool] = False
 
+    @property
+    def equilibrium(self) -> Equilibrium:
+        """`t - t` is 0 for every t: a critic may be shifted as one likes. Below, the loss has no bound."""
+        return Equilibrium(logit=None, discriminator_loss=0.0, lowest_discriminator_loss=-math.inf)
+
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """The discriminator's loss, a scalar."""
         return _at_least_fp32(fake_logits).mean() - _at_least_fp32(real_logits).mean()
@@ -116,6 +145,9 @@ class LeastSquares:
 
     D: `E[(real - b)^2] / 2 + E[(fake - a)^2] / 2`, G: `E[(fake - c)^2] / 2`, with b = `real_target`,
     a = `fake_target`, c = `generator_target`.
+
+    Raises:
+        FrameworkError: targets that are not finite, or a `real_target` that is not above the `fake_target`.
     """
 
     real_target: float = 1.0
@@ -123,6 +155,19 @@ class LeastSquares:
     generator_target: float = 1.0
 
     needs_real_logits: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        targets = (self.fake_target, self.real_target, self.generator_target)
+        if not (all(map(math.isfinite, targets)) and self.fake_target < self.real_target):
+            raise FrameworkError(
+                f"LeastSquares: fake_target={self.fake_target} and real_target={self.real_target}, with "
+                f"generator_target={self.generator_target}, must be finite numbers, the second above the first"
+            )
+
+    @property
+    def equilibrium(self) -> Equilibrium:
+        """The best discriminator is `(b p + a q) / (p + q)` (section 3.2): t = (a + b) / 2, loss (b - a)^2 / 4."""
+        return Equilibrium.at(self, logit=0.5 * (self.real_target + self.fake_target))
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """The discriminator's loss, a scalar."""

@@ -35,9 +35,9 @@ def first_order_r1(
 
     Args:
         network_fn: the discriminator; it must treat equal images equally (an augmentation with the same draws).
-        images: (N, C, H, W).
+        images: samples (N, ...), commonly images (N, C, H, W).
         labels: (N,) or None.
-        noise: standard normal (K, N, C, H, W), K draws per image; K + 1 forward passes.
+        noise: standard normal (K, N, ...), K draws per sample; K + 1 forward passes.
         sigma: length of the step, in the units of the images.
     """
     images = images.detach().to(torch.promote_types(images.dtype, torch.float32))

@@ -74,4 +74,4 @@ class LeCam(Penalty):
 
 
 def _sum_and_count(logits: Tensor) -> Tensor:
-    return torch.stack([logits.double().sum(), logits.new_full((), len(logits)).double()])
+    return torch.stack([logits.double().sum(), logits.new_full((), logits.numel()).double()])

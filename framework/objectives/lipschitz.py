@@ -11,7 +11,15 @@ from torch import Tensor
 
 from framework.errors import FrameworkError
 from framework.networks.blocks.collective import max_over_processes, sum_over_processes
-from framework.objectives.penalties import Discriminate, Evidence, Penalty, gradient_penalty, input_gradient
+from framework.objectives.penalties import (
+    Discriminate,
+    Evidence,
+    Penalty,
+    gradient_penalty,
+    input_gradient,
+    interpolated,
+    squared_norms,
+)
 from framework.schedules import Ramp
 
 
@@ -24,14 +32,15 @@ def max_gradient_penalty(
 
     Args:
         network_fn: the discriminator.
-        real: images (N, C, H, W).
-        fake: images (N, C, H, W).
-        labels: (N,) or None; the interpolate keeps the real image's label.
-        alpha: (N,) uniform in [0, 1), the share of the real image.
+        real: samples (N, ...).
+        fake: samples of the same shape.
+        labels: (N,) or None; the interpolate keeps the real sample's label.
+        alpha: (N,) uniform in [0, 1), the share of the real sample.
+
+    Raises:
+        FrameworkError: real and generated samples differ in shape.
     """
-    share = alpha.to(real.dtype).view(-1, 1, 1, 1)
-    mixed = share * real.detach() + (1 - share) * fake.detach()
-    squares = input_gradient(network_fn, mixed, labels).square().sum((1, 2, 3))
+    squares = squared_norms(input_gradient(network_fn, interpolated(real, fake, alpha), labels))
     # Only the process that holds the maximum has a gradient, yet all must return the same value: their losses are
     # combined by shares of the batch that sum to one.
     chosen = (squares == max_over_processes(squares.detach().max())).to(squares.dtype)

@@ -17,7 +17,7 @@ from framework.errors import FrameworkError
 from framework.networks.blocks.collective import sum_over_processes
 from framework.networks.blocks.precision import full_precision
 from framework.networks.draw import stochastic_inputs
-from framework.objectives.penalties import Evidence, Penalty
+from framework.objectives.penalties import Evidence, Penalty, norms
 
 MEMORY = "path_length_mean"
 """What the running mean of the lengths is called in a player's memory."""
@@ -29,14 +29,14 @@ def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
     The root of the mean over layers of `|d(sum(image * noise / sqrt(H W))) / d(w of that layer)|^2`.
 
     Args:
-        images: (N, C, H, W), made from `ws`.
-        ws: styles (N, num_ws, w_dim).
-        noise: standard normal (N, C, H, W); the division makes lengths independent of the resolution.
+        images: (N, C, H, W), made from `ws`; or other samples (N, C, ...), whose positions behind C are counted as
+            H W are, one where there are none.
+        ws: styles (N, num_ws, w_dim), or (N, w_dim) of a generator with one style.
+        noise: standard normal, of the images' shape; the division makes lengths independent of the resolution.
     """
-    scaled = noise / math.sqrt(images.shape[2] * images.shape[3])
+    scaled = noise / math.sqrt(math.prod(images.shape[2:]))
     (gradient,) = torch.autograd.grad((images * scaled).sum(), ws, create_graph=True)
-    # vector_norm has the subgradient 0 at 0, where a square root would give NaN.
-    return torch.linalg.vector_norm(gradient.flatten(1), dim=1) / math.sqrt(ws.shape[1])
+    return norms(gradient) / math.sqrt(math.prod(ws.shape[1:-1]))
 
 
 def path_length_penalty(lengths: Tensor, target: Tensor) -> Tensor:

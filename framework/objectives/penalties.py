@@ -20,7 +20,7 @@ from framework.networks.draw import Draw
 from framework.schedules import Ramp, value_at, values_of
 
 Discriminate = Callable[[Tensor, Tensor | None], Tensor]
-"""Images (N, C, H, W) and labels (N,) or None to logits (N,)."""
+"""Samples (N, ...), commonly images (N, C, H, W), and labels (N,) or None to logits (N,)."""
 
 Memory = dict[str, Tensor]
 """Float64 scalars by name, the same on every process; checkpointed, and put back when a turn was not finite."""
@@ -28,10 +28,11 @@ Memory = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
-    """What a turn hands to its penalties: the images, labels and logits of one micro-batch.
+    """What a turn hands to its penalties: the samples, labels and logits of one micro-batch.
 
-    `fake` is detached in the discriminator's turn; penalties with a step of their own get no logits. A field is None
-    where the turn has no such thing.
+    Samples have any shape (N, ...): images (N, C, H, W), points (N, D), numbers (N,). `fake` is detached in the
+    discriminator's turn; penalties with a step of their own get no logits. A field is None where the turn has no such
+    thing.
     """
 
     network: nn.Module
@@ -56,28 +57,61 @@ class Evidence:
     fake_logits: Tensor | None = None
 
 
-def input_gradient(network_fn: Discriminate, images: Tensor, labels: Tensor | None) -> Tensor:
-    """Gradient of each logit in its own image, (N, C, H, W), itself differentiable in the network's parameters.
+def input_gradient(network_fn: Discriminate, samples: Tensor, labels: Tensor | None) -> Tensor:
+    """Gradient of each logit in its own sample, (N, ...), itself differentiable in the network's parameters.
 
-    Images are widened to fp32, so that the gradient's square is not rounded to half precision.
+    Samples are widened to fp32, so that the gradient's square is not rounded to half precision.
     """
-    images = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_(True)
-    logits = network_fn(images, labels)
-    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    samples = samples.detach().to(torch.promote_types(samples.dtype, torch.float32)).requires_grad_(True)
+    logits = network_fn(samples, labels)
+    (gradient,) = torch.autograd.grad(logits.sum(), samples, create_graph=True)
     return gradient
 
 
-def r1(network_fn: Discriminate, images: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Mean over samples of the squared input-gradient norm at real images (Mescheder et al., arXiv:1801.04406, eq. 9).
+def squared_norms(values: Tensor) -> Tensor:
+    """Squared Euclidean norm of each sample of (N, ...), over all axes but the first, (N,)."""
+    squares = values.square()
+    axes = tuple(range(1, squares.dim()))
+    return squares.sum(axes) if axes else squares  # torch takes no axes for all of them
+
+
+def norms(values: Tensor) -> Tensor:
+    """Euclidean norm of each sample of (N, ...), over all axes but the first, (N,)."""
+    # vector_norm has the subgradient 0 at 0, where a square root would give NaN.
+    return torch.linalg.vector_norm(values.unsqueeze(-1).flatten(1), dim=1)
+
+
+def interpolated(real: Tensor, fake: Tensor, alpha: Tensor) -> Tensor:
+    """`alpha real + (1 - alpha) fake`, (N, ...), without a graph.
+
+    Args:
+        real: samples (N, ...).
+        fake: samples of the same shape.
+        alpha: (N,), the share of the real sample.
+
+    Raises:
+        FrameworkError: the shapes differ; broadcasting would mix samples.
+    """
+    if real.shape != fake.shape:
+        raise FrameworkError(
+            f"real samples have the shape {tuple(real.shape)} and generated ones {tuple(fake.shape)}: a penalty "
+            "between them needs equal shapes; mend the generator's output or the data"
+        )
+    share = alpha.to(real.dtype).view(len(real), *(1 for _ in real.shape[1:]))
+    return share * real.detach() + (1 - share) * fake.detach()
+
+
+def r1(network_fn: Discriminate, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Mean of the squared input-gradient norm at real samples (N, ...) (Mescheder et al., arXiv:1801.04406, eq. 9).
 
     Without the factor gamma / 2; `R1` has it.
     """
-    return input_gradient(network_fn, images, labels).square().sum((1, 2, 3)).mean()
+    return squared_norms(input_gradient(network_fn, samples, labels)).mean()
 
 
-def r2(network_fn: Discriminate, images: Tensor, labels: Tensor | None = None) -> Tensor:
-    """The same at generated images (arXiv:1801.04406, eq. 10)."""
-    return r1(network_fn, images, labels)
+def r2(network_fn: Discriminate, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+    """The same at generated samples (arXiv:1801.04406, eq. 10)."""
+    return r1(network_fn, samples, labels)
 
 
 def gradient_penalty(
@@ -96,17 +130,17 @@ def gradient_penalty(
 
     Args:
         network_fn: the discriminator.
-        real: images (N, C, H, W).
-        fake: images (N, C, H, W).
-        labels: (N,) or None; the interpolate keeps the real image's label.
-        alpha: (N,) uniform in [0, 1), the share of the real image.
+        real: samples (N, ...).
+        fake: samples of the same shape.
+        labels: (N,) or None; the interpolate keeps the real sample's label.
+        alpha: (N,) uniform in [0, 1), the share of the real sample.
         target: the wanted gradient norm.
+
+    Raises:
+        FrameworkError: real and generated samples differ in shape.
     """
-    share = alpha.to(real.dtype).view(-1, 1, 1, 1)
-    mixed = share * real.detach() + (1 - share) * fake.detach()
-    # vector_norm has the subgradient 0 at 0, where a square root would give NaN.
-    norms = torch.linalg.vector_norm(input_gradient(network_fn, mixed, labels).flatten(1), dim=1)
-    return (norms - target).square().mean() / (target**2 or 1.0)
+    lengths = norms(input_gradient(network_fn, interpolated(real, fake, alpha), labels))
+    return (lengths - target).square().mean() / (target**2 or 1.0)
 
 
 def drift(real_logits: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from framework.errors import FrameworkError
 from framework.networks.blocks.collective import sum_over_processes
+from framework.objectives.equilibrium import Equilibrium
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,11 @@ class RelativisticPairing:
     """
 
     needs_real_logits: ClassVar[bool] = True
+
+    @property
+    def equilibrium(self) -> Equilibrium:
+        """Equal samples have equal logits, whatever they are: a difference of 0 and the loss log 2."""
+        return Equilibrium(logit=None, discriminator_loss=float(functional.softplus(torch.zeros(()))))
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """The discriminator's loss, a scalar."""
@@ -52,6 +58,11 @@ class RelativisticAverage:
     kind: Literal["logistic", "least_squares", "hinge"] = "logistic"
 
     needs_real_logits: ClassVar[bool] = True
+
+    @property
+    def equilibrium(self) -> Equilibrium:
+        """Both differences are 0 for any constant logit: the loss is 2 f(0), that is 2 log 2, 2 or 2."""
+        return Equilibrium(logit=None, discriminator_loss=2 * float(_AVERAGED[self.kind](torch.zeros(()))))
 
     def __post_init__(self) -> None:
         if self.kind not in _AVERAGED:
@@ -81,7 +92,7 @@ _AVERAGED: dict[str, Callable[[Tensor], Tensor]] = {
 
 def _global_mean(logits: Tensor) -> Tensor:
     """The mean over all processes, whose parts may differ in size; a differentiable scalar."""
-    count = logits.new_full((), len(logits))
+    count = logits.new_full((), logits.numel())
     total, number = sum_over_processes(torch.stack([logits.sum(), count])).unbind()
     return total / number
 

@@ -36,8 +36,8 @@ PANELS = (
         group=BALANCE,
         title="Adversarial losses",
         names=("loss/D", "loss/G", "loss/*"),
-        how="The players balance; neither loss has to fall. A discriminator loss that stays near 0 leaves the "
-        "generator without a signal.",
+        how="The players balance; neither loss has to fall. A discriminator loss that stays near its lowest value (0 "
+        "for most losses) leaves the generator without a signal.",
     ),
     Panel(
         group=BALANCE,
@@ -50,8 +50,8 @@ PANELS = (
         group=BALANCE,
         title="Sign on real images",
         names=("sign/*",),
-        how="Mean sign of the output on real training images: 0 undecided, 1 always sure. Staying above about 0.6 is "
-        "the usual mark of overfitting (ADA's target).",
+        how="Mean sign of the output on real training images, measured from the output of an undecided discriminator: "
+        "0 undecided, 1 always sure. Staying above about 0.6 is the usual mark of overfitting (ADA's target).",
     ),
     Panel(
         group=BALANCE,

@@ -41,9 +41,9 @@ def latents(*, seed: int, count: int, z_dim: int, truncation: float | None = Non
         truncation: redraw entries outside [-truncation, truncation] (Brock et al. 2019, arXiv:1809.11096, section 3.1).
 
     Raises:
-        FrameworkError: truncation is too small: redrawing would take for ever.
+        FrameworkError: truncation is too small (redrawing would take for ever) or NaN.
     """
-    if truncation is not None and truncation < SMALLEST_TRUNCATION:
+    if truncation is not None and not truncation >= SMALLEST_TRUNCATION:
         raise FrameworkError(
             f"--truncation {truncation}: must be at least {SMALLEST_TRUNCATION}; 1.0 trims little, 0.5 a lot"
         )

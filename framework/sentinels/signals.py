@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from framework.networks.blocks.spectral import spectral_norms
-from framework.objectives.adversarial import AdversarialLoss
+from framework.objectives.equilibrium import Equilibrium
 
 BASELINE_TICKS = 5
 _TINY = 1e-12
@@ -44,7 +44,7 @@ class Baselines:
 def signals(
     scores: Mapping[str, float],
     *,
-    loss: AdversarialLoss,
+    equilibrium: Equilibrium,
     baselines: Baselines,
     steps: int,
     skipped_steps: int,
@@ -54,22 +54,20 @@ def signals(
 
     Args:
         scores: means since the last tick, under the names of the alternating game.
-        loss: of the game.
+        equilibrium: of the game's loss; the sign is measured from its logit already.
         baselines: of this run; takes these values in.
         steps: taken since the last tick, skipped ones included.
         skipped_steps: of those, the ones with a non-finite loss or gradient.
         sigmas: by layer, see `singular_values`; of both players under different names.
     """
     found: dict[str, float] = {"skipped_share": skipped_steps / steps} if steps else {}
-    undecided = undecided_loss(loss)
-    if undecided > 0:  # otherwise only differences of logits mean anything, as in a Wasserstein distance
-        if "loss/D" in scores:
-            found["discriminator_loss_share"] = scores["loss/D"] / undecided
-        if "sign/real" in scores and not loss.needs_real_logits:
-            found["sign_real"] = scores["sign/real"]
+    if "loss/D" in scores and (share := equilibrium.share(scores["loss/D"])) is not None:
+        found["discriminator_loss_share"] = share
+    if "sign/real" in scores and equilibrium.logit is not None:
+        found["sign_real"] = scores["sign/real"]
     if "augment/p" in scores:
         found["augment_p"] = scores["augment/p"]
-    if {"logits/real", "logits/fake"} <= scores.keys():
+    if {"logits/real", "logits/fake"} <= scores.keys():  # a difference: the undecided logit cancels out
         gap = baselines.growth("logit_gap", abs(scores["logits/real"] - scores["logits/fake"]))
         found |= {} if gap is None else {"logit_gap_growth": gap}
     if {"grad_norm/D", "grad_norm/G"} <= scores.keys():
@@ -83,12 +81,6 @@ def signals(
     if growths:  # NaN is the largest of all; `max` alone would find it only in the first place
         found["singular_value_growth"] = max(growths, key=lambda growth: math.inf if math.isnan(growth) else growth)
     return found
-
-
-def undecided_loss(loss: AdversarialLoss) -> float:
-    """The discriminator's loss when all logits are 0."""
-    nothing = torch.zeros(1)
-    return float(loss.discriminator(nothing, nothing))
 
 
 def singular_values(network: nn.Module) -> dict[str, float]:

@@ -62,8 +62,8 @@ SENTINELS = (
         reason="the discriminator is right about real images {value:.0%} more often than wrong: nothing is left to win",
         remedy="augment (Ada or DiffAugment), raise the R1 weight, lower its learning rate, or use more data",
     ),
-    # The adversarial loss relative to that of an undecided discriminator (logits 0); 0 means that nothing is left to
-    # win, and with saturating or hinge losses nothing to learn from (arXiv:1701.04862, theorem 2.4).
+    # The adversarial loss between its lowest value and that of an undecided discriminator; 0 means that nothing is left
+    # to win, and with saturating or hinge losses nothing to learn from (arXiv:1701.04862, theorem 2.4).
     Sentinel(
         signal="discriminator_loss_share",
         warn=0.1,

@@ -6,11 +6,12 @@ the store of the launch before.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from framework.errors import FrameworkError
+from framework.tracking.names import check_experiment, check_run_name
 from framework.tracking.records import JOURNAL_NAME, last_start
 from framework.tracking.uri import check_uri, embedded_uri, is_redacted, redact
 
@@ -22,7 +23,6 @@ UNUSED = {
 """Variables that MLflow's own client would follow and training does not -> what to use instead."""
 
 DEFAULT, NONE = "default", "none"
-MAX_NAME_LENGTH = 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,8 @@ def wishes(
     unused = tuple(f"{name} is not used: {instead}" for name, instead in UNUSED.items() if told.get(name))
     return Wishes(
         tracking=_store("--tracking", tracking) if tracking is not None else _store(URI, told.get(URI) or None),
-        experiment=_name("--experiment", experiment) or _name(EXPERIMENT, told.get(EXPERIMENT) or None),
-        run_name=_name("--run-name", run_name) or _name(RUN_NAME, told.get(RUN_NAME) or None),
+        experiment=_name(check_experiment, ("--experiment", experiment), (EXPERIMENT, told.get(EXPERIMENT) or None)),
+        run_name=_name(check_run_name, ("--run-name", run_name), (RUN_NAME, told.get(RUN_NAME) or None)),
         unused=unused,
     )
 
@@ -117,9 +117,9 @@ def _store(source: str, value: str | None) -> str | None:
         raise FrameworkError(f"{source}: {error}") from None
 
 
-def _name(source: str, value: str | None) -> str | None:
-    if value is not None and (not value.strip() or len(value) > MAX_NAME_LENGTH or not value.isprintable()):
-        raise FrameworkError(
-            f"{source} {value[:40]!r}: MLflow takes names of 1 to {MAX_NAME_LENGTH} printable characters"
-        )
-    return value
+def _name(check: Callable[..., str], *sources: tuple[str, str | None]) -> str | None:
+    """The first name that was given, checked."""
+    for what, value in sources:
+        if value is not None:
+            return check(value, what=what)
+    return None

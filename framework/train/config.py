@@ -18,9 +18,11 @@ from framework.evaluation.extractors.base import INCEPTION
 from framework.evaluation.metrics import PERCEPTUAL, Metric, parse_metrics
 from framework.flags import OptionalLocalPath
 from framework.quantities import parse_count
+from framework.ranges import Range, check_flags
 from framework.recipe import EngineName
 from framework.runtime.health import OnCollapse
 from framework.tracking.environment import Wishes, wishes
+from framework.tracking.names import check_experiment, check_run_name
 from framework.train.standing import is_distance
 
 
@@ -47,13 +49,13 @@ class Flags:
 
     out: OptionalLocalPath = None
     """Run folder; the same command again resumes from it. Default: runs/<recipe name>."""
-    images: OptionalCount = None
+    images: Annotated[OptionalCount, Range(least=1)] = None
     """Train until this many real images have been seen. Default: the recipe's."""
-    batch_size: OptionalCount = None
+    batch_size: Annotated[OptionalCount, Range(least=1, most=1e9)] = None
     """Global batch size (science: changes the result). Default: the recipe's."""
-    seed: int | None = None
+    seed: Annotated[int | None, Range()] = None
     """Seed of initialisation, data order and latents (science). Default: the recipe's."""
-    micro_batches: int | None = None
+    micro_batches: Annotated[int | None, Range(least=1)] = None
     """Gradient accumulation: cut each global batch into so many parts to save memory. Default: as launched
     (`accelerate launch --gradient_accumulation_steps`), else 1."""
     auto_micro_batch: bool = False
@@ -70,29 +72,29 @@ class Flags:
     """Where to compute."""
     data: str | None = None
     """Where this machine keeps the recipe's data: folder, shard list, http(s):// or pipe:."""
-    workers: int = 2
+    workers: Annotated[int, Range(least=0)] = 2
     """Decoding workers per process."""
     cache_folder: OptionalLocalPath = None
     """Where remote shards are kept, shared by the processes of a node. Default: a folder in the user's cache."""
-    cache_gb: float = 50.0
+    cache_gb: Annotated[float, Range(above=0, most=1e9)] = 50.0
     """Largest size of that cache in GB."""
     on_bad_sample: Literal["error", "skip"] = "error"
     """Stop at a damaged sample, or count, log and replace it."""
     record_keys: bool = False
     """Write the keys of all consumed samples to <out>/keys (an audit)."""
-    log_every_images: Count = 2_000
+    log_every_images: Annotated[Count, Range(least=0)] = 2_000
     """Status line and metrics."""
-    sample_every_images: Count = 20_000
+    sample_every_images: Annotated[Count, Range(least=0)] = 20_000
     """Sample grid of the averaged generator."""
-    save_every_images: Count = 50_000
+    save_every_images: Annotated[Count, Range(least=0)] = 50_000
     """Checkpoint; one is always written at the end and when stopped by a signal."""
-    keep_last: int = 3
+    keep_last: Annotated[int, Range(least=1)] = 3
     """Newest checkpoints kept."""
-    keep_every_images: OptionalCount = None
+    keep_every_images: Annotated[OptionalCount, Range(least=1)] = None
     """Also keep the checkpoints at multiples of this."""
-    keep_best: int = 0
+    keep_best: Annotated[int, Range(least=0)] = 0
     """Also keep so many checkpoints with the lowest first distance of --eval-metrics."""
-    eval_every_images: OptionalCount = None
+    eval_every_images: Annotated[OptionalCount, Range(least=1)] = None
     """Measure the averaged generator against the training data, and save; also at the end. Default: never."""
     eval_metrics: str | None = None
     """As in `framework evaluate`: fid10k,kid10k,pr10k. Default: fid10k; with another extractor fd10k."""
@@ -100,14 +102,14 @@ class Flags:
     """inception-v3-compat (FID), fashion_classifier (light), or one of torch-fidelity's."""
     eval_extractor_weights: OptionalLocalPath = None
     """File of its weights (.safetensors, .pth). Default: downloaded once; if that fails, the metrics are missing."""
-    most_skipped_steps: int = 20
+    most_skipped_steps: Annotated[int, Range(least=1)] = 20
     """So many steps in a row with a non-finite loss or gradient are a collapse, and with `warn` the end, too."""
     on_collapse: OnCollapse = "warn"
     """When a sentinel is failing: say so, go back to a sound checkpoint with other data and half the learning rate, or
     stop."""
-    most_rollbacks: int = 3
+    most_rollbacks: Annotated[int, Range(least=1)] = 3
     """Rollbacks before the run stops after all."""
-    stall_seconds: float = 600.0
+    stall_seconds: Annotated[float, Range(least=1, most=1e7)] = 600.0
     """After so long without progress, name the process at fault and exit for a restart; longer than any step."""
     tracking: str | None = None
     """MLflow tracking URI; `default`: a database beside the run folder; `none`: no MLflow (the journal stays). Default:
@@ -145,18 +147,28 @@ class Flags:
         """
         return wishes(tracking=self.tracking, experiment=self.experiment, run_name=self.run_name)
 
+    def names(self, recipe_name: str) -> tuple[str, str]:
+        """What MLflow shall call the run's experiment, and the run: the flags, else the recipe's and the folder's name.
+
+        Raises:
+            FrameworkError: a name that MLflow does not take.
+        """
+        wished = self.wishes()
+        experiment, run_name = wished.experiment, wished.run_name
+        if experiment is None:
+            experiment = check_experiment(recipe_name, what="--experiment, by default the recipe's name,")
+        if run_name is None:
+            folder = (self.out or Path("runs") / recipe_name).resolve().name
+            run_name = check_run_name(folder, what="--run-name, by default the run folder's name,")
+        return experiment, run_name
+
     def check(self) -> None:
         """Refuse values that could not work, before any process waits for another.
 
         Raises:
             FrameworkError: naming the flag.
         """
-        smallest = {"micro_batches": 1, "workers": 0, "keep_last": 1, "keep_every_images": 1, "most_skipped_steps": 1}
-        smallest |= {"keep_best": 0, "eval_every_images": 1, "stall_seconds": 1, "most_rollbacks": 1}
-        for name, least in smallest.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise FrameworkError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+        check_flags(RunConfig, vars(self))
         self._check_evaluation()
         if self.json and not self.dry_run:
             raise FrameworkError("--json belongs to --dry-run")
@@ -190,6 +202,6 @@ class Flags:
 class RunConfig(Flags):
     """The flags with the launcher's wishes adopted: every value is known."""
 
-    micro_batches: int = 1
+    micro_batches: Annotated[int, Range(least=1)] = 1
     engine: EngineName = "ddp"
     precision: Precision = "fp32"

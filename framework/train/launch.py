@@ -90,6 +90,7 @@ def checked(recipe: Recipe, config: RunConfig) -> Recipe:
     """
     config.check()
     recipe = configured(recipe, config)
+    config.names(recipe.name)
     check_clipping(recipe)
     describe(recipe)
     for segment in recipe.segments():

@@ -7,6 +7,7 @@ not touched: samples come from the average, whose buffers are put back, and thei
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from framework.engines.averaging import Average
 from framework.games.rules import Alternating
 from framework.networks import latent_size
+from framework.objectives.equilibrium import equilibrium_of
 from framework.recipe import Recipe
 from framework.runtime.health import Collapse, OnCollapse
 from framework.runtime.session import Session
@@ -27,6 +29,8 @@ from framework.sentinels.diversity import SIDE, shrunk
 from framework.sentinels.signals import singular_values
 from framework.train.samples import averaged
 from framework.train.state import TrainingState
+
+log = logging.getLogger("framework")
 
 LEAST_STEPS = 20
 """Between two looks: with large batches a tick may be a single step, which says nothing."""
@@ -52,6 +56,13 @@ class Sentry:
         self._recipe, self._state, self._average, self._session = recipe, state, average, session
         self._on_collapse = on_collapse
         assert isinstance(recipe.game, Alternating)
+        self._equilibrium = equilibrium_of(recipe.game.loss)
+        if self._equilibrium.discriminator_loss is None and session.is_main:
+            log.warning(
+                "%s states no `equilibrium`, and an undecided discriminator's logit is not 0 in it: sign_real and "
+                "discriminator_loss_share are not measured (docs/sentinels.md)",
+                type(recipe.game.loss).__name__,
+            )
         step_images = recipe.game.images_per_step(recipe.batch_size)
         self._watch = Watch(SENTINELS, total_images=recipe.images, step_images=step_images)
         self._baselines = Baselines()
@@ -113,11 +124,10 @@ class Sentry:
         self.take(scores, steps=steps, distance_growth=distance_growth)
         if self._steps < LEAST_STEPS:
             return {}, []
-        assert isinstance(self._recipe.game, Alternating)
         sigmas, diverse = self._told([self._sigmas(), self._diversity()])
         found = signals(
             {name: total / count for name, (total, count) in self._sums.items()},
-            loss=self._recipe.game.loss,
+            equilibrium=self._equilibrium,
             baselines=self._baselines,
             steps=self._steps,
             skipped_steps=skipped_steps - self._skipped_steps,

@@ -45,11 +45,12 @@ def open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder) -> Tracke
     wished = config.wishes()
     for sentence in wished.unused:
         log.warning("%s", sentence)
+    experiment, run_name = config.names(recipe.name)
     tracker = Tracker.open(
         folder.path,
         uri=store_uri(wished.tracking, run_folder=folder.path),
-        experiment=wished.experiment or recipe.name,
-        run_name=wished.run_name or folder.path.name,
+        experiment=experiment,
+        run_name=run_name,
     )
     start = tracker.journal.state.start
     for what, name, kept in (

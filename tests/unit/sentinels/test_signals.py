@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from framework.networks.blocks.spectral import power_iteration, spectral_norm
-from framework.objectives.adversarial import Hinge, NonSaturating, Wasserstein
+from framework.objectives.adversarial import Hinge, Wasserstein
 from framework.objectives.relativistic import RelativisticPairing
 from framework.sentinels import Baselines, diversity, signals, spread
-from framework.sentinels.signals import BASELINE_TICKS, singular_values, undecided_loss
+from framework.sentinels.signals import BASELINE_TICKS, singular_values
 
+HINGE = Hinge().equilibrium
 SCORES = {
     "loss/D": 0.5,
     "sign/real": 0.7,
@@ -28,7 +29,7 @@ SCORES = {
 def test_every_signal_of_a_hinge_game() -> None:
     baselines = Baselines()
     for _ in range(BASELINE_TICKS):
-        early = signals(SCORES, loss=Hinge(), baselines=baselines, steps=8, skipped_steps=2, sigmas={"a": 2.0})
+        early = signals(SCORES, equilibrium=HINGE, baselines=baselines, steps=8, skipped_steps=2, sigmas={"a": 2.0})
     assert early == pytest.approx(
         {
             "skipped_share": 0.25,
@@ -41,19 +42,19 @@ def test_every_signal_of_a_hinge_game() -> None:
     scores = SCORES | {"logits/real": 7.0, "logits/fake": -1.0}
     again = Baselines()
     again.load_state(baselines.state())
-    late = signals(scores, loss=Hinge(), baselines=again, steps=8, skipped_steps=0, sigmas={"a": 5.0})
+    late = signals(scores, equilibrium=HINGE, baselines=again, steps=8, skipped_steps=0, sigmas={"a": 5.0})
     assert late["logit_gap_growth"] == pytest.approx(4.0)
     assert late["singular_value_growth"] == pytest.approx(2.5)
 
 
 def test_signals_without_meaning_are_left_out() -> None:
-    assert undecided_loss(Hinge()) == 2.0
-    assert undecided_loss(NonSaturating()) == pytest.approx(2 * math.log(2))
-    critic = signals(SCORES, loss=Wasserstein(), baselines=Baselines(), steps=1, skipped_steps=0)
+    common = {"baselines": Baselines(), "steps": 1, "skipped_steps": 0}
+    critic = signals(SCORES, equilibrium=Wasserstein().equilibrium, **common)
     assert {"sign_real", "discriminator_loss_share"}.isdisjoint(critic)
-    relative = signals(SCORES, loss=RelativisticPairing(), baselines=Baselines(), steps=1, skipped_steps=0)
+    relative = signals(SCORES, equilibrium=RelativisticPairing().equilibrium, **common)
     assert "sign_real" not in relative, "only differences of logits mean anything"
-    assert signals({}, loss=Hinge(), baselines=Baselines(), steps=0, skipped_steps=0) == {}
+    assert relative["discriminator_loss_share"] == pytest.approx(0.5 / math.log(2))
+    assert signals({}, equilibrium=HINGE, **common | {"steps": 0}) == {}
 
 
 def test_singular_values_are_those_of_the_raw_weights() -> None:

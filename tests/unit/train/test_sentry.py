@@ -7,11 +7,13 @@ import json
 import pytest
 import torch
 
+from framework.objectives.adversarial import AdversarialLoss
 from framework.runtime.health import Collapse, OnCollapse
 from framework.runtime.session import Session
 from framework.sentinels import Health
 from framework.train.sentry import LEAST_STEPS, Sentry
-from tests.helpers.play import Played, smooth_recipe, start
+from tests.helpers.play import Played, smooth_recipe, start, synthetic
+from tests.helpers.resting import KullbackLeibler, TakenForZero, Unstated, constant
 
 ALONE = Session(rank=0, world=1, local_rank=0, device=torch.device("cpu"))
 WINNING = {"sign/real": 1.0, "loss/D": 1.0}
@@ -74,6 +76,49 @@ def test_a_restored_sentry_goes_on_where_it_was(played: Played) -> None:
     second.load_state(json.loads(json.dumps(first.state(), allow_nan=False)), skipped_steps=0)
     assert watch(second, images=[300]) == expected
     assert second.state() == straight.state()
+
+
+def resting(loss: AdversarialLoss) -> tuple[Sentry, dict[str, float]]:
+    """A sentry, and the scores of a step in which the discriminator answers 1 to everything, real or not."""
+    played = constant(loss, logit=1.0)
+    scores, finite = played.game.step(synthetic(played.recipe, played.share), images=0)
+    assert finite
+    means = scores.means(device=torch.device("cpu"))
+    assert means["logits/real"] == means["logits/fake"] == 1.0
+    return sentry(played, "stop"), means
+
+
+def test_a_perfect_kl_f_gan_is_healthy() -> None:
+    """At its equilibrium its logits are 1 and its loss is 0 (arXiv:1606.00709), which measured from 0 is a collapse."""
+    told, scores = resting(KullbackLeibler())
+    assert scores["loss/D"] == 0.0
+    assert scores["sign/real"] == 0.0, "undecided"
+    found = [told.observe(at, scores, steps=LEAST_STEPS, skipped_steps=0)[0] for at in range(100, 1_100, 100)]
+    assert {metrics["health/sign_real"] for metrics in found} == {0.0}
+    assert all("health/discriminator_loss_share" not in metrics for metrics in found), "KL has no largest value"
+    assert {metrics["health/logit_gap_growth"] for metrics in found if "health/logit_gap_growth" in metrics} == {0.0}
+    named = ("sign_real", "discriminator_loss_share", "logit_gap_growth")
+    assert all(v.health is Health.ok for v in told.standing if v.sentinel.signal in named)
+    told.judge(1_000)
+
+
+def test_measured_from_zero_a_perfect_kl_f_gan_has_collapsed() -> None:
+    told, scores = resting(TakenForZero())
+    metrics = [told.observe(at, scores, steps=LEAST_STEPS, skipped_steps=0)[0] for at in (100, 200, 300)][-1]
+    assert (metrics["health/sign_real"], metrics["health/discriminator_loss_share"]) == (1.0, 0.0)
+    failing = {verdict.sentinel.signal for verdict in told.standing if verdict.health is Health.failing}
+    assert failing == {"sign_real", "discriminator_loss_share"}
+    with pytest.raises(Collapse):
+        told.judge(300)
+
+
+def test_a_loss_that_states_nothing_and_does_not_rest_at_zero_is_not_judged_by_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told, scores = resting(Unstated())
+    assert "Unstated states no `equilibrium`" in caplog.text
+    metrics, _ = told.observe(100, scores, steps=LEAST_STEPS, skipped_steps=0)
+    assert {"health/sign_real", "health/discriminator_loss_share"}.isdisjoint(metrics)
 
 
 def test_short_ticks_are_put_together(played: Played) -> None:

@@ -1,0 +1,104 @@
+"""Which numbers a flag or a field takes, written beside its type and checked in one place.
+
+    stall_seconds: Annotated[float, Range(least=1)] = 600.0
+
+Every number is finite, and integers fit into 64 bits, with or without a `Range`. NaN compares as false with everything,
+so that a hand-written `value < least` lets it through.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import math
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from framework.errors import FrameworkError
+
+LARGEST = 2**63 - 1
+"""Of integers: clocks, counts and seeds become int64."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Range:
+    """The numbers that are taken; a tuple's range is that of each of its numbers, and None is always taken."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    """All numbers are larger than this."""
+    below: float = math.inf
+    """All numbers are smaller than this."""
+
+    def refusal(self, value: float) -> str:
+        """Why a number is not taken, such as `must be at least 1`; empty if it is."""
+        if not math.isfinite(value):
+            return "must be a finite number"
+        if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+            return "must fit into 64 bits"
+        if value <= self.above:
+            return "must be positive" if self.above == 0 else f"must be above {self.above:g}"
+        if value < self.least:
+            return f"must be at least {self.least:g}"
+        if value >= self.below:
+            return f"must be below {self.below:g}"
+        return f"must be at most {self.most:g}" if value > self.most else ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A number that is not taken."""
+
+    name: str
+    value: float
+    reason: str
+
+
+def refusals(owner: Any, values: Mapping[str, Any]) -> Iterator[Refusal]:
+    """What is wrong with the numbers among `values`, by the annotations of a dataclass or a function."""
+    for name, annotation in typing.get_type_hints(owner, include_extras=True).items():
+        given = getattr(annotation, "__metadata__", ())
+        taken = next((one for one in given if isinstance(one, Range)), Range())
+        value = values.get(name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not isinstance(number, bool) and (reason := taken.refusal(number)):
+                yield Refusal(name=name, value=number, reason=reason)
+
+
+def check_fields(instance: Any) -> None:
+    """Refuse numbers that a dataclass's annotations do not take; for its `__post_init__`.
+
+    Raises:
+        FrameworkError: names class and field.
+    """
+    for wrong in refusals(type(instance), vars(instance)):
+        raise FrameworkError(f"{type(instance).__name__}: {wrong.name}={wrong.value} {wrong.reason}")
+
+
+def check_flags(owner: Any, values: Mapping[str, Any]) -> None:
+    """Refuse numbers that the flags named by a dataclass's fields or a function's arguments do not take.
+
+    A dataclass among a function's arguments has flags of its own.
+
+    Raises:
+        FrameworkError: names the flag.
+    """
+    for wrong in refusals(owner, values):
+        raise FrameworkError(f"--{wrong.name.rstrip('_').replace('_', '-')} {wrong.value}: {wrong.reason}")
+    for value in values.values():
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            check_flags(type(value), vars(value))
+
+
+def with_checked_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, which first refuses numbers that its annotations do not take."""
+
+    @functools.wraps(command)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        check_flags(command, inspect.signature(command).bind(*arguments, **named).arguments)
+        return command(*arguments, **named)
+
+    return checked
