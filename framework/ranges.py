@@ -35,10 +35,10 @@ class Range:
 
     def refusal(self, value: float) -> str:
         """Why a number is not taken, such as `must be at least 1`; empty if it is."""
-        if not math.isfinite(value):
-            return "must be a finite number"
         if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
             return "must fit into 64 bits"
+        if not math.isfinite(value):
+            return "must be a finite number"
         if value <= self.above:
             return "must be positive" if self.above == 0 else f"must be above {self.above:g}"
         if value < self.least:

@@ -18,7 +18,7 @@ from framework.engines.averaging import AVERAGED_BUFFERS, Average
 from framework.engines.base import Engine, StepReport
 from framework.games.augmenting import Augmenter
 from framework.games.deal import Deal, Dealer
-from framework.games.rules import Alternating
+from framework.games.rules import Alternating, penalty_score
 from framework.games.scores import Scores
 from framework.games.share import BatchShare
 from framework.growth import Segment
@@ -288,6 +288,6 @@ def _penalties(due: list[Penalty], evidence: Evidence, scores: Scores, weight: f
     total = evidence.z.new_zeros(())
     for term in due:
         penalty = term(evidence)
-        scores.add(f"penalty/{type(term).__name__}", penalty / term.every, weight=weight)
+        scores.add(penalty_score(term), penalty / term.every, weight=weight)
         total = total + penalty
     return total

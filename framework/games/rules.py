@@ -10,6 +10,7 @@ from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.penalties import Penalty
 from framework.recipe import RecipeError
 from framework.schedules import Ramp, values_of
+from framework.tracking.records import check_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class Alternating:
             raise RecipeError(f"game.critic_steps={self.critic_steps} must be at least 1")
         if self.blur is not None and min(values_of(self.blur)) < 0:
             raise RecipeError(f"game.blur={self.blur} must not be negative: it is a standard deviation in pixels")
+        for term in (*self.discriminator_terms, *self.generator_terms):
+            check_name(penalty_score(term))
         for side, terms in (("discriminator", self.discriminator_terms), ("generator", self.generator_terms)):
             for term in terms:
                 if side not in term.players:
@@ -47,3 +50,8 @@ class Alternating:
     def images_per_step(self, batch_size: int) -> int:
         """Each discriminator turn consumes one global batch of real images."""
         return self.critic_steps * batch_size
+
+
+def penalty_score(penalty: Penalty) -> str:
+    """The name under which a penalty's value is scored."""
+    return f"penalty/{type(penalty).__name__}"

@@ -43,8 +43,8 @@ class Equilibrium:
     """
 
     logit: float | None
-    """Its answer to every sample. None: any constant is as good, because the loss sees differences of logits only; then
-    no single logit says who is winning."""
+    """Its answer to every sample. None: any constant is as good, because the loss sees differences of logits only, or
+    it is not known; then no single logit says who is winning."""
     discriminator_loss: float | None
     """Its adversarial loss, without penalties. None: not known."""
     lowest_discriminator_loss: float = 0.0

@@ -11,6 +11,8 @@ from framework.errors import FrameworkError
 
 MOST_EXPERIMENT, MOST_RUN_NAME, MOST_MODEL = 256, 250, 256
 """Characters (`SqlExperiment.name`, `SqlRun.name`, `SqlRegisteredModel.name`)."""
+MOST_DATASET = 500
+"""Characters (`SqlDataset.name`); a data set made by others may be called what it likes, so its name is cut."""
 
 
 def check_experiment(name: str, *, what: str) -> str:

@@ -25,6 +25,7 @@ from framework.tracking.images import ImageWriter
 from framework.tracking.journal import Journal
 from framework.tracking.kept import scores_from
 from framework.tracking.launch import flat_params, start_fields
+from framework.tracking.names import MOST_DATASET
 from framework.tracking.process import UploadProcess
 from framework.tracking.records import HEALTH_STATES, STATUSES, check_name, evaluation_mark, image_mark
 from framework.tracking.uri import check_uri, redact_text
@@ -212,8 +213,16 @@ class Tracker:
             self._write("health", {"images": images, **fields})
 
     def dataset(self, name: str, *, digest: str, location: str, profile: Mapping[str, Any]) -> None:
-        """Name the training data, MLflow's dataset of the run; 36 characters of `digest` identify its content."""
-        fields = {"name": name, "digest": digest[:36], "location": redact_text(location), "profile": dict(profile)}
+        """Name the training data, MLflow's dataset of the run; 36 characters of `digest` identify its content.
+
+        A name longer than MLflow takes is cut.
+        """
+        fields = {
+            "name": name[:MOST_DATASET],
+            "digest": digest[:36],
+            "location": redact_text(location),
+            "profile": dict(profile),
+        }
         if fields != {key: self.journal.state.dataset.get(key) for key in fields}:
             self._write("dataset", fields)
 

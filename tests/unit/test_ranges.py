@@ -52,6 +52,7 @@ class Numbers:
         ({"rates": (1.0, 0.0)}, "rates=0.0 must be positive"),
         ({"rates": (1.0, 11.0)}, "rates=11.0 must be at most 10"),
         ({"anything": 2**63}, "anything=9223372036854775808 must fit into 64 bits"),
+        ({"anything": 10**400}, "must fit into 64 bits"),
         *(({name: value}, "must be a finite number") for name in ("share", "anything") for value in NO_NUMBERS),
         *(({"rates": (1.0, value)}, "must be a finite number") for value in NO_NUMBERS),
     ],

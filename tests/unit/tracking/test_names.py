@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModel
-from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlRun
-from mlflow.utils.validation import MAX_EXPERIMENT_NAME_LENGTH, MAX_TAG_VAL_LENGTH
+from mlflow.store.tracking.dbmodels.models import SqlDataset, SqlExperiment, SqlRun
+from mlflow.utils.validation import MAX_DATASET_NAME_SIZE, MAX_EXPERIMENT_NAME_LENGTH, MAX_TAG_VAL_LENGTH
 
+from framework import R1, Alternating, Hinge
 from framework.errors import FrameworkError
+from framework.tracking import Tracker
 from framework.tracking.names import (
+    MOST_DATASET,
     MOST_EXPERIMENT,
     MOST_MODEL,
     MOST_RUN_NAME,
@@ -19,6 +22,7 @@ from framework.tracking.names import (
     check_model_name,
     check_run_name,
 )
+from framework.tracking.records import JOURNAL_NAME, read_journal
 from framework.train.config import RunConfig
 from framework.train.launch import checked
 from tests.helpers.play import small_recipe
@@ -69,6 +73,21 @@ def test_a_run_that_could_never_be_uploaded_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FrameworkError, match=r"--experiment, by default the recipe's name, 'a.*control characters"):
         checked(dataclasses.replace(recipe, name="a\nb"), RunConfig())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_penalty_whose_scores_could_not_be_written_is_refused_with_the_recipe() -> None:
+    named = type("Größe", (R1,), {})
+    with pytest.raises(FrameworkError, match="'penalty/Größe' cannot be a name in the journal"):
+        Alternating(loss=Hinge(), discriminator_terms=(named(weight=1.0),))
+
+
+def test_a_data_set_may_be_called_what_it_likes(tmp_path: Path) -> None:
+    assert SqlDataset.name.type.length == MAX_DATASET_NAME_SIZE == MOST_DATASET
+    tracker = Tracker.open(tmp_path, uri=None, experiment="e", run_name="r")
+    tracker.dataset("x" * 600, digest="d", location="here", profile={})
+    tracker.finish("FINISHED")
+    (written,) = [record for _, record in read_journal(tmp_path / JOURNAL_NAME) if record["kind"] == "dataset"]
+    assert written["name"] == "x" * 500
 
 
 def test_names_come_from_flags_or_from_what_there_is(tmp_path: Path) -> None:
