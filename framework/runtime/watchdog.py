@@ -11,7 +11,6 @@ A process can keep its own watchdog from running: by code that holds the interpr
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import faulthandler
@@ -23,7 +22,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -31,6 +30,7 @@ from typing import NoReturn
 import psutil
 import torch.distributed as dist
 
+from framework.runtime.family import end_family
 from framework.runtime.stalls import Note, Seen, verdict
 
 STALLED = 74
@@ -43,7 +43,6 @@ READING_FROM = 0.4
 """Share of `--stall-seconds` without progress from which on a process reads the others' notes."""
 REPORT_SECONDS = 10.0
 BACKSTOP_SECONDS = 30.0
-UPLOAD = "framework.tracking.upload"  # outlives its trainer on purpose
 
 log = logging.getLogger(__name__)
 
@@ -261,14 +260,6 @@ class Watchdog:
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with (self._folder / f"rank-{self._rank:05d}.txt").open("a", encoding="utf-8", errors="replace") as file:
             file.write(f"{when}\n{text}\n")
-
-
-def end_family(others: Sequence[psutil.Process] = ()) -> None:
-    """End what this process has started, except for the upload, and `others`."""
-    for process in [*psutil.Process().children(recursive=True), *others]:
-        with contextlib.suppress(psutil.Error):
-            if UPLOAD not in process.cmdline():
-                process.kill()
 
 
 class AwakeClock:

@@ -18,6 +18,7 @@ from framework.describe import describe
 from framework.errors import FrameworkError
 from framework.games.share import BatchShare
 from framework.recipe import SIDES, Recipe
+from framework.runtime.family import end_family
 from framework.runtime.launchers import adopt_environment, told_processes
 from framework.runtime.stopping import end_on_signals, tell_launcher
 from framework.train.config import Flags, RunConfig
@@ -149,8 +150,6 @@ def _dry_run(recipe: Recipe, config: RunConfig) -> None:
 
 def _leave_early(folder: RunFolder) -> None:
     """What a signal before the first step leaves behind: the marker, and no process but the upload."""
-    from framework.runtime.watchdog import end_family
-
     if os.environ.get("RANK", "0") == "0":
         folder.mark_stopped_early()
     end_family()
