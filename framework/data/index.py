@@ -21,6 +21,7 @@ from framework.atomic import write_atomically
 from framework.data.errors import ManifestError, ShardError
 
 BLOCK_BYTES = 512
+MAKE_ANEW = "make it anew: `framework data index`"  # what to do about a wrong index
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 OTHER_IMAGE_EXTENSIONS = (
     *("jpe", "jfif", "avif", "heic", "heif", "hif", "gif", "apng"),
@@ -186,12 +187,10 @@ class IndexLines(Sequence[SampleIndex]):
         self._ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
         head = text[: self._ends[0]].split(b" ") if len(self._ends) else []
         if len(head) != 2 or head[0] != b"v1.2" or not head[1].isdigit():
-            raise ManifestError(
-                f"{origin}: not a v1.2 index (starts {text[:40]!r}); make it with `framework data index`"
-            )
+            raise ManifestError(f"{origin}: not a v1.2 index (starts {text[:40]!r}); {MAKE_ANEW}")
         if int(head[1]) != len(self):
             said, found = int(head[1]), len(self)
-            raise ManifestError(f"{origin}: says {said} samples, lists {found}; make it anew: `framework data index`")
+            raise ManifestError(f"{origin}: says {said} samples, lists {found}; {MAKE_ANEW}")
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -217,7 +216,7 @@ class IndexLines(Sequence[SampleIndex]):
                     raise ValueError
                 members.append(member)
         except (IndexError, ValueError):
-            raise ManifestError(f"{self._origin}: not a line of a v1.2 index: {line!r:.80}") from None
+            raise ManifestError(f"{self._origin}: not a line of a v1.2 index: {line!r:.80}; {MAKE_ANEW}") from None
         return SampleIndex(key, tuple(members))
 
     def check_order(self, *, num_bytes: int) -> None:
@@ -233,11 +232,14 @@ class IndexLines(Sequence[SampleIndex]):
         try:
             offsets, sizes = (np.array(words[column::4], dtype="S").astype(np.int64) for column in (1, 2))
         except (ValueError, OverflowError):
-            raise ManifestError(f"{self._origin}: offsets and sizes are not all numbers of bytes") from None
+            raise ManifestError(
+                f"{self._origin}: offsets and sizes must be numbers of bytes; {MAKE_ANEW}"
+            ) from None
         inside = (sizes >= 0) & (sizes <= num_bytes) & (offsets >= BLOCK_BYTES) & (offsets <= num_bytes)
         headers = np.append(offsets - BLOCK_BYTES, num_bytes)  # where each member's header stands, and the end
         if len(words) % 4 or not inside.all() or (offsets + sizes > headers[1:]).any():
-            raise ManifestError(f"{self._origin}: members overlap or lie outside the {num_bytes} bytes of the shard")
+            text = f"members overlap or lie outside the {num_bytes} bytes of the shard"
+            raise ManifestError(f"{self._origin}: {text}; {MAKE_ANEW}")
 
 
 def parse_index(text: str | bytes, *, origin: object) -> IndexLines:

@@ -15,7 +15,7 @@ import numpy as np
 from framework.data.cache import ShardCache
 from framework.data.errors import DataError, ManifestError
 from framework.data.fetch import FetchOptions
-from framework.data.index import SampleIndex, index_shard, read_index
+from framework.data.index import MAKE_ANEW, SampleIndex, index_shard, read_index
 from framework.data.labels import MAX_CLASSES
 from framework.data.manifest import MANIFEST_NAME, Manifest, file_sha256, load_resolutions, save_manifest
 from framework.data.plan import GlobalOrder
@@ -139,7 +139,7 @@ def _samples(shards: Shards, shard: int, faults: list[str]) -> Iterator[tuple[in
         samples = index_shard(path)
         try:
             if list(shards.index(shard)) != samples:
-                faults.append(f"shard {name}: its index does not describe it; make it anew: `framework data index`")
+                faults.append(f"shard {name}: its index does not describe it; {MAKE_ANEW}")
         except ManifestError as error:
             faults.append(f"shard {name}: its index does not describe it: {error}")
         except DataError as error:

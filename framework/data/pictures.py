@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import io
+import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -142,21 +143,44 @@ def jpeg_header(content: bytes) -> JpegHeader:
     if Image.MAX_IMAGE_PIXELS is not None and height * width > 2 * Image.MAX_IMAGE_PIXELS:
         raise ValueError(f"{width}x{height} pixels: could be a decompression bomb")  # Pillow's own bound
     colours = colours.lower()
-    plain = colours not in ("cmyk", "ycck") and (not _has_application_data(content) or _exif_orientation(content) == 1)
+    plain = colours not in ("cmyk", "ycck") and (_is_surely_upright(content) or _exif_orientation(content) == 1)
     return JpegHeader(height, width, colours == "gray", plain)
 
 
-def _has_application_data(content: bytes) -> bool:
-    """Whether a JPEG has a segment APP1, where EXIF and XMP stand. Walks the markers up to the first scan."""
+def _is_surely_upright(content: bytes) -> bool:
+    """Whether nothing before the first scan of a JPEG turns it; a short look, where Pillow's takes half a decode.
+
+    EXIF and XMP stand in segments APP1. False means that Pillow must be asked.
+    """
     at, end = 2, len(content) - 4
     while at < end and content[at] == 0xFF:
-        marker = content[at + 1]
-        if marker == 0xE1:
-            return True
+        marker, size = content[at + 1], content[at + 2] << 8 | content[at + 3]
         if marker == 0xDA:
+            break
+        if marker == 0xE1 and not _says_upright(content[at + 4 : at + 2 + size]):
             return False
-        at += 1 if marker == 0xFF else 2 + (content[at + 2] << 8 | content[at + 3])
-    return False
+        at += 1 if marker == 0xFF else 2 + size
+    return True
+
+
+def _says_upright(segment: bytes) -> bool:
+    """Whether a segment APP1 holds no orientation, or that of an upright picture, as far as can be told."""
+    if not segment.startswith(b"Exif\0\0"):
+        return b"Orientation" not in segment
+    tiff = segment[6:]
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return False
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, number, value = struct.unpack_from(f"{order}HHIH", tiff, at)
+            if tag == _ORIENTATION:
+                return (kind, number, value) == (3, 1, 1)  # one unsigned 16-bit number
+    except struct.error:
+        return False
+    return True
 
 
 def _exif_orientation(content: bytes) -> object:

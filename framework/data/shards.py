@@ -13,7 +13,7 @@ from typing import Literal
 from framework.data.cache import ShardCache
 from framework.data.errors import ManifestError, ShardError
 from framework.data.fetch import NotFoundError, fetch_bytes
-from framework.data.index import IndexLines, format_index, index_shard, parse_index, read_index
+from framework.data.index import MAKE_ANEW, IndexLines, format_index, index_shard, parse_index, read_index
 from framework.data.manifest import file_sha256
 from framework.data.sources import Source
 
@@ -56,13 +56,6 @@ class Shards:
                 self._indexes.move_to_end(shard)
                 return lines
         lines = self._read_index(shard)
-        if len(lines) != (count := self.source.manifest.shards[shard].count):
-            text = f"its index lists {len(lines)} samples, the manifest {count}; make both anew: `framework data index`"
-            raise ShardError(self.source.addresses[shard], text)
-        try:
-            lines.check_order(num_bytes=self.source.manifest.shards[shard].bytes)
-        except ManifestError as error:
-            raise ShardError(self.source.addresses[shard], f"{error}; make it anew: `framework data index`") from None
         with self._lock:
             self._indexes[shard] = lines
             while len(self._indexes) > self._max_indexes:
@@ -127,16 +120,30 @@ class Shards:
         address, where = self.source.addresses[shard], self.source.indexes[shard]
         try:
             if self._cache is None:
-                return read_index(where)
+                return self._agreeing(shard, read_index(where))
             kept = self._cache.index_path(self.source.manifest.shards[shard].sha256)
             with self._making:
                 if kept.exists():
-                    return read_index(kept)
-                lines = self._make_index(where, self._ensure(shard))
+                    return self._agreeing(shard, read_index(kept))
+                lines = self._agreeing(shard, self._make_index(where, self._ensure(shard)))
                 self._cache.keep_index(self.source.manifest.shards[shard].sha256, lines)
                 return lines
         except ManifestError as error:
             raise ShardError(address, f"no usable index: {error}") from None
+
+    def _agreeing(self, shard: int, lines: IndexLines) -> IndexLines:
+        """The index, if it can be that of the shard: no hash of the manifest covers it.
+
+        Its headers are compared as its samples are read; where shards are hashed, all of it is compared at once.
+        """
+        address, entry = self.source.addresses[shard], self.source.manifest.shards[shard]
+        if len(lines) != entry.count:
+            text = f"its index lists {len(lines)} samples, the manifest {entry.count}"
+            raise ShardError(address, f"{text}; make both anew: `framework data index`")
+        lines.check_order(num_bytes=entry.bytes)
+        if self._verify == "sha256" and self._cache is None and list(lines) != index_shard(address):
+            raise ShardError(address, f"its index does not describe it; {MAKE_ANEW}")
+        return lines
 
     def _make_index(self, where: str, shard: Path) -> IndexLines:
         assert self._cache is not None

@@ -51,6 +51,20 @@ def _turned(orientation: int) -> Image.Exif:
     return exif
 
 
+def _camera(orientation: int) -> Image.Exif:
+    """As a camera writes it: other tags before and after."""
+    exif = _turned(orientation)
+    exif[0x010F], exif[0x0132] = "maker", "2026:01:02 03:04:05"
+    return exif
+
+
+def _other_exif() -> Image.Exif:
+    """EXIF that says nothing about orientation."""
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    return exif
+
+
 def _xmp(orientation: int) -> bytes:
     rdf = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"'
     inner = f'<rdf:Description rdf:about="" tiff:Orientation="{orientation}"/>'
@@ -116,6 +130,13 @@ def odd_pictures() -> dict[str, Odd]:
         "turned-xmp": Odd("jpeg", as_file(soft, "JPEG", quality=100, xmp=_xmp(3)), upside_down, 4),
         "turned-png": Odd("png", as_file(colour, "PNG", exif=_turned(6)), np.rot90(COLOUR, -1)),
         "turned-webp": Odd("webp", as_file(colour, "WEBP", lossless=True, exif=_turned(8)), np.rot90(COLOUR)),
+        "turned-camera": Odd("jpg", as_file(soft, "JPEG", quality=100, exif=_camera(3)), upside_down, 4),
+        "turned-xmp-beside-exif": Odd(
+            "jpg", as_file(soft, "JPEG", quality=100, exif=_other_exif(), xmp=_xmp(3)), upside_down, 4
+        ),
+        "upright-exif-beside-xmp": Odd(
+            "jpg", as_file(soft, "JPEG", quality=100, exif=_turned(1), xmp=_xmp(3)), SOFT, 4
+        ),
         "upright-exif": Odd("jpg", as_file(soft, "JPEG", quality=100, exif=_turned(1)), SOFT, 4),
         "gif": Odd("gif", as_file(palette, "GIF", **frames), shown),
         "animated-webp": Odd("webp", as_file(colour, "WEBP", lossless=True, **frames), COLOUR),
