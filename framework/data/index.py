@@ -232,9 +232,7 @@ class IndexLines(Sequence[SampleIndex]):
         try:
             offsets, sizes = (np.array(words[column::4], dtype="S").astype(np.int64) for column in (1, 2))
         except (ValueError, OverflowError):
-            raise ManifestError(
-                f"{self._origin}: offsets and sizes must be numbers of bytes; {MAKE_ANEW}"
-            ) from None
+            raise ManifestError(f"{self._origin}: offsets and sizes must be numbers of bytes; {MAKE_ANEW}") from None
         inside = (sizes >= 0) & (sizes <= num_bytes) & (offsets >= BLOCK_BYTES) & (offsets <= num_bytes)
         headers = np.append(offsets - BLOCK_BYTES, num_bytes)  # where each member's header stands, and the end
         if len(words) % 4 or not inside.all() or (offsets + sizes > headers[1:]).any():

@@ -65,6 +65,12 @@ def _other_exif() -> Image.Exif:
     return exif
 
 
+def _bare_exif(order: str, orientation: int) -> bytes:
+    """Nothing but an orientation, in one byte order ("<" or ">")."""
+    sign = {"<": b"II", ">": b"MM"}[order]
+    return b"Exif\0\0" + sign + struct.pack(f"{order}HIHHHIHxxI", 42, 8, 1, 0x0112, 3, 1, orientation, 0)
+
+
 def _xmp(orientation: int) -> bytes:
     rdf = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"'
     inner = f'<rdf:Description rdf:about="" tiff:Orientation="{orientation}"/>'
@@ -131,6 +137,8 @@ def odd_pictures() -> dict[str, Odd]:
         "turned-png": Odd("png", as_file(colour, "PNG", exif=_turned(6)), np.rot90(COLOUR, -1)),
         "turned-webp": Odd("webp", as_file(colour, "WEBP", lossless=True, exif=_turned(8)), np.rot90(COLOUR)),
         "turned-camera": Odd("jpg", as_file(soft, "JPEG", quality=100, exif=_camera(3)), upside_down, 4),
+        "turned-little-endian": Odd("jpg", as_file(soft, "JPEG", quality=100, exif=_bare_exif("<", 3)), upside_down, 4),
+        "turned-big-endian": Odd("jpg", as_file(soft, "JPEG", quality=100, exif=_bare_exif(">", 3)), upside_down, 4),
         "turned-xmp-beside-exif": Odd(
             "jpg", as_file(soft, "JPEG", quality=100, exif=_other_exif(), xmp=_xmp(3)), upside_down, 4
         ),
