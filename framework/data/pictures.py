@@ -34,7 +34,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 _HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _PNG_SIGN = b"\x89PNG\r\n\x1a\n"
-_PNG_MAY_TURN = (b"eXIf", b"adobe.xmp", b"Raw profile type")  # where EXIF or XMP can stand
+_PNG_MAY_TURN = (b"eXIf", b"iTXtXML:com.adobe.xmp", b"tEXtXML:com.adobe.xmp", b"zTXtRaw profile", b"tEXtRaw profile")
 _SEVERAL_STILLS = ("MPO", "HEIF")  # further pictures there are previews or depth, and no frames
 _GREY_MODES = ("1", "L", "LA", "La", "I")
 _ORIENTATION = 0x0112  # EXIF tag; 1 = upright
@@ -190,9 +190,19 @@ def _exif_orientation(content: bytes) -> object:
 
 def _orientation(image: Image.Image, content: bytes) -> object:
     """EXIF's number for how a picture is to be turned, 1 for not at all."""
-    if content.startswith(_PNG_SIGN) and not any(chunk in content for chunk in _PNG_MAY_TURN):
+    if content.startswith(_PNG_SIGN) and not _png_may_turn(content):
         return 1  # asking Pillow would decode it
     return image.getexif().get(_ORIENTATION, 1)
+
+
+def _png_may_turn(content: bytes) -> bool:
+    """Whether a PNG has a chunk in which EXIF or XMP can stand. Walks the chunks: length, type, data, checksum."""
+    at = len(_PNG_SIGN)
+    while at < len(content):
+        if content.startswith(_PNG_MAY_TURN, at + 4):
+            return True
+        at += 12 + int.from_bytes(content[at : at + 4], "big")
+    return False
 
 
 def _formats_for(content: bytes) -> tuple[str, ...]:
