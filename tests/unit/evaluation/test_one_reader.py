@@ -45,7 +45,7 @@ def places(odd: dict[str, Odd], tmp_path_factory: pytest.TempPathFactory) -> dic
 
 def streamed(location: Path, count: int) -> list[np.ndarray]:
     """What training sees, in the order of the keys."""
-    stream = open_stream(location, resolution=SIDE, channels=3, window=0, workers=0, cache_folder=location / ".cache")
+    stream = open_stream(location, resolution=SIDE, channels=3, window=0, workers=1, cache_folder=location / ".cache")
     with stream.batches(0, batch_size=count, stop=count) as batches:
         (batch,) = batches
     rows = zip(batch.keys, batch.images.numpy(), strict=True)
@@ -126,9 +126,8 @@ def test_sub_folders_are_read_and_hidden_files_are_not(tmp_path: Path) -> None:
 def test_a_bomb_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     Image.new("L", (300, 300)).save(tmp_path / name)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    for look in (FolderImages.describe, judged):
-        with pytest.raises(EvaluationError, match=rf"{name}: cannot be read .*decompression bomb"):
-            look(FolderImages(tmp_path))
+    with pytest.raises(EvaluationError, match=rf"{name}: cannot be read .*decompression bomb"):
+        judged(FolderImages(tmp_path))
 
 
 def test_lpips_of_several_sizes_is_missing(tmp_path: Path) -> None:
