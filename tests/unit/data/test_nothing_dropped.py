@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,8 +33,8 @@ PNG = encoded(1, 32, 3, "png")
 HEIC_HEAD = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
 
 
-def read_all(location: Path, **options: object) -> list[str]:
-    stream = open_stream(location, **{"resolution": 32, "workers": 0, "cache_folder": location / ".cache"} | options)  # type: ignore[arg-type]
+def read_all(location: Path, **options: Any) -> list[str]:
+    stream = open_stream(location, **{"resolution": 32, "workers": 0, "cache_folder": location / ".cache"} | options)
     with stream.batches(0, batch_size=stream.count, stop=stream.count) as batches:
         return [key for batch in batches for key in batch.keys]
 
@@ -151,7 +152,6 @@ def test_an_index_that_does_not_describe_its_shard_is_refused(tmp_path: Path, fa
 def test_an_index_of_an_older_edition_of_the_shard_is_refused(tmp_path: Path) -> None:
     """Equal names, count and size: only the order and the sizes of the pictures inside differ."""
     data = [encoded(number, 32, 3, "png") for number in range(6)]
-    folder = make_set(tmp_path / "a", sizes=(1,), classes=0)
     old, new = (
         write_tar(tmp_path / f"{name}.tar", [(f"{n}.png", content) for n, content in enumerate(order)])
         for name, order in (("old", data), ("new", data[::-1]))

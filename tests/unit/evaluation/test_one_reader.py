@@ -138,4 +138,4 @@ def test_lpips_of_several_sizes_is_missing(tmp_path: Path) -> None:
     for side in (8, 16):
         Image.new("RGB", (side, side)).save(tmp_path / f"{side}.png")
     with pytest.raises(MissingError, match="bring them to one first"):
-        diversity(FolderImages(tmp_path), None, count=2, session=ALONE)  # type: ignore[arg-type]
+        diversity(FolderImages(tmp_path), None, count=2, session=ALONE)
