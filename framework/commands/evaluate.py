@@ -14,7 +14,7 @@ from framework.errors import FrameworkError
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.evaluate import evaluate as evaluate_images
 from framework.evaluation.extractors.base import INCEPTION
-from framework.evaluation.images import ImageSet, ShardImages, open_images
+from framework.evaluation.images import ImageSet, ShardImages, notes_on, open_images
 from framework.evaluation.metrics import Metric, Settings, parse_metrics
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.protocol import Record
@@ -57,7 +57,7 @@ def evaluate(
     json: bool = False,
     progress: bool = True,
 ) -> int:
-    """Measure checkpoints against a real set, or one folder of images against another.
+    """Measure checkpoints against a real set, or one set of images against another.
 
     Under `accelerate launch -m framework evaluate ...` or `torchrun -m framework evaluate ...` the processes share the
     work; values do not depend on their number. What was measured before under the same protocol is not measured again:
@@ -66,8 +66,9 @@ def evaluate(
     Args:
         checkpoints: Checkpoint folders, run folders (their newest checkpoint), runs:/<MLflow run> or models:/...
         metrics: Comma list, with counts: fid50k,kid,pr,dc,fid_by_class,is,ppl10k,lpips; fd, kd with other extractors.
-        data: Real images for checkpoints: packed shards, or a folder of pictures.
-        images: Images to judge instead of checkpoints: a folder of pictures, an .npz of framework sample, or shards.
+        data: Real images for checkpoints: packed shards, or pictures in a folder (at any depth) or a .zip.
+        images: Images to judge instead of checkpoints: pictures in a folder or a .zip, an .npz of framework sample, or
+            shards.
         reference: Real images for --images; the same as --data.
         extractor: inception-v3-compat (FID), fashion_classifier (light), or one of torch-fidelity's.
         extractor_weights: File of its weights (.safetensors, .pth); default: downloaded once.
@@ -110,6 +111,8 @@ def evaluate(
         if images is not None:
             judged = open_images(images)
             against = None if real is None else _real(real, judged)
+            for note in notes_on(judged, against) if session.is_main else ():
+                print(note, file=sys.stderr)
             found = {"": evaluate_images(judged, against, subject={"images": images}, **common)}  # type: ignore[arg-type]
             failed: list[str] = []
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from framework.data.pack import PackOptions
 from framework.data.pack import pack as pack_pictures
+from framework.data.readers.files import in_words
 from framework.errors import FrameworkError
 from framework.flags import LocalPath, OptionalLocalPath
 from framework.ranges import Range
@@ -44,15 +46,18 @@ def pack(
     manifest = pack_pictures(
         source, out, notice=text, overwrite=overwrite, workers=workers, progress=progress, **vars(options)
     )
-    left_out = manifest.source["skipped"]
+    made = manifest.source
     size = sum(shard.bytes for shard in manifest.shards)
-    Console(highlight=False).print(
+    say = partial(Console(highlight=False).print, soft_wrap=True, markup=False)
+    say(
         f"{out}: {manifest.count:,} images {manifest.resolution}x{manifest.resolution}x{manifest.channels} as "
         f"{manifest.encoding}, {manifest.classes} classes, {len(manifest.shards)} shards, {size / 1e6:,.1f} MB"
-        + (f", {left_out} pictures left out" if left_out else ""),
-        soft_wrap=True,
-        markup=False,
+        + (f", {made['skipped']} pictures left out" if made["skipped"] else "")
     )
+    if made.get("animated"):
+        say(f"{made['animated']:,} with several frames or pages, of which the first was taken")
+    if made.get("not_read"):
+        say(f"not read, because no picture's suffix: {in_words(made['not_read'])}")
 
 
 def _read_notice(path: Path) -> str:

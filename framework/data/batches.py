@@ -18,7 +18,7 @@ from framework.data.errors import DataError
 from framework.data.plan import GlobalOrder, rank_slices
 from framework.data.prefetch import Prefetcher
 from framework.data.process import ProcessLoader, ReadPlan
-from framework.data.samples import SampleReader, too_many_skipped
+from framework.data.samples import Loaded, SampleReader, too_many_skipped
 from framework.data.workers import Job, Loader, Pulse, ThreadLoader, WorkerPool
 
 _LOG = logging.getLogger(__name__)
@@ -132,6 +132,7 @@ class Batches(Iterator[Batch]):
         self.num_skipped = 0
         self._epoch_samples, self._epoch, self._skipped_in_epoch = order.count, 0, 0
         self._told: set[str] = set()
+        self._told_of_frames = False
         self._pool, self._prefetcher = _start(plan, order, loading, self._rows_per_task)
         self._finalizer = weakref.finalize(self, _stop, self._pool, self._prefetcher)
 
@@ -145,6 +146,7 @@ class Batches(Iterator[Batch]):
             rows = self._pool.wait(job)
             skipped = [text for row in rows for text in row.skipped]
             self._count_skipped(skipped, position=job.positions[0] if job.positions else 0)
+            self._tell_of_frames(rows)
         except BaseException:
             self.close()
             raise
@@ -187,6 +189,11 @@ class Batches(Iterator[Batch]):
             stop = self._share.stop
             self._position += self._share.batch_size
             self._position = self._position if stop is None else min(self._position, stop)
+
+    def _tell_of_frames(self, rows: list[Loaded]) -> None:
+        if not self._told_of_frames and (animated := [row.key for row in rows if row.animated]):
+            self._told_of_frames = True
+            _LOG.warning("of pictures with several frames or pages the first is used; one such sample: %s", animated[0])
 
     def _count_skipped(self, skipped: list[str], *, position: int) -> None:
         # Every epoch meets the same damaged samples again: each is told once, and the limit is one of an epoch.

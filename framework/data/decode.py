@@ -1,20 +1,18 @@
-"""Encoded picture -> uint8 array, and text label -> integer. Nothing here can run code found in the data.
+"""Encoded picture -> uint8 array. Nothing here can run code found in the data.
 
 JPEG goes through libjpeg-turbo (`simplejpeg`), which also decodes at 1/2, 1/4 and 1/8 of the side for little more than
-a box filter's result costs; PNG and WebP go through Pillow. Sizes are read from the header and checked before a pixel
-is decoded, so a bomb is refused and not unpacked.
+a box filter's result costs; everything else, and a JPEG that needs more than libjpeg knows, through the one reader of
+pictures. Sizes are read from the header and checked before a pixel is decoded, so a bomb is refused and not unpacked.
 """
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-_PILLOW_FORMATS = {"png": "PNG", "webp": "WEBP"}
-_PILLOW_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # 16-bit and float pictures would be clipped without a word
+from framework.data.pictures import is_jpeg, jpeg_header, read_picture
+
 _MAX_DCT_FACTOR = 8
 
 
@@ -38,14 +36,16 @@ class PictureDecoder:
         self._pixels, self._mirrored = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
         self._half = np.empty((resolution, resolution), np.uint16)
 
-    def decode(self, data: bytes, extension: str, out: np.ndarray, *, flip: bool = False) -> None:
-        """Decode into `out`.
+    def decode(self, data: bytes, out: np.ndarray, *, flip: bool = False) -> bool:
+        """Decode into `out`, by the rule of `framework.data.pictures`.
 
         Args:
             data: the encoded picture.
-            extension: "jpg", "jpeg", "png" or "webp".
             out: uint8 (C, H, W), or (H, W, C) with channels_last; C-contiguous.
             flip: mirror left to right.
+
+        Returns:
+            Whether there were further frames, which were left aside.
 
         Raises:
             ValueError: not decodable, truncated, or of a size that is not `resolution` times a power of two. The
@@ -53,15 +53,13 @@ class PictureDecoder:
         """
         through = self._planar or flip
         pixels = self._pixels if through else out.reshape(self._pixels.shape)
+        layout = self._reverse if flip else self._layout
+        animated = False
         try:
-            if extension in ("jpg", "jpeg"):
-                self._decode_jpeg(data, self._reverse if flip else self._layout, pixels)
-            else:
-                self._decode_pillow(data, _PILLOW_FORMATS[extension], self._reverse if flip else self._layout, pixels)
+            if not (is_jpeg(data) and self._decode_jpeg(data, layout, pixels)):
+                animated = self._decode_other(data, layout, pixels)
         except (ValueError, MemoryError):
             raise
-        except UnidentifiedImageError:
-            raise ValueError(f"not a {extension} picture") from None
         except Exception as error:  # decoders meet foreign bytes with whatever their C code raises
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if flip:
@@ -69,24 +67,29 @@ class PictureDecoder:
             reverse_rows(self._pixels.reshape(self.resolution, -1), pixels.reshape(self.resolution, -1))
         if self._planar:
             self._split_planes(pixels.view(np.uint32)[:, :, 0], out)
+        return animated
 
-    def _decode_jpeg(self, data: bytes, layout: str, pixels: np.ndarray) -> None:
+    def _decode_jpeg(self, data: bytes, layout: str, pixels: np.ndarray) -> bool:
+        """Decode an upright JPEG of grey or YCbCr; False for another, which is left to the general reader."""
         side = self.resolution
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        factor = self._factor(height, width)
+        header = jpeg_header(data)
+        factor = self._factor(header.height, header.width)
+        if not header.plain:
+            return False
         if factor <= _MAX_DCT_FACTOR:
             simplejpeg.decode_jpeg(data, layout, min_height=side, min_width=side, buffer=pixels)
-            return
+            return True
         colours = "GRAY" if layout == "GRAY" else "RGB"
         smallest = simplejpeg.decode_jpeg(data, colours, min_factor=_MAX_DCT_FACTOR, min_height=1, min_width=1)
         self._reduce(Image.fromarray(smallest.squeeze()), factor // _MAX_DCT_FACTOR, layout, pixels)
+        return True
 
-    def _decode_pillow(self, data: bytes, kind: str, layout: str, pixels: np.ndarray) -> None:
-        with Image.open(io.BytesIO(data), formats=(kind,)) as picture:
-            factor = self._factor(picture.height, picture.width)
-            if picture.mode not in _PILLOW_MODES:
-                raise ValueError(f"pixel mode {picture.mode} is not 8 bits a channel; convert it and pack again")
-            self._reduce(picture.convert("L" if layout == "GRAY" else "RGB"), factor, layout, pixels)
+    def _decode_other(self, data: bytes, layout: str, pixels: np.ndarray) -> bool:
+        picture = read_picture(data, check=self._factor)
+        mode, factor = "L" if layout == "GRAY" else "RGB", self._factor(picture.image.height, picture.image.width)
+        image = picture.image if picture.image.mode == mode else picture.image.convert(mode)
+        self._reduce(image, factor, layout, pixels)
+        return picture.animated
 
     def _reduce(self, picture: Image.Image, factor: int, layout: str, pixels: np.ndarray) -> None:
         if factor > 1:
@@ -115,26 +118,6 @@ class PictureDecoder:
         np.copyto(out[2], pixels, casting="unsafe")
 
 
-def picture_header(data: bytes, extension: str) -> tuple[int, int, int]:
-    """Height, width in pixels and channels (1 or 3) from the header alone.
-
-    Raises:
-        ValueError: not a picture of this kind.
-    """
-    try:
-        if extension in ("jpg", "jpeg"):
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            return height, width, 1 if colours.lower() == "gray" else 3
-        with Image.open(io.BytesIO(data), formats=(_PILLOW_FORMATS[extension],)) as picture:
-            return picture.height, picture.width, 1 if picture.mode in ("1", "L", "LA") else 3
-    except (ValueError, MemoryError):
-        raise
-    except UnidentifiedImageError:
-        raise ValueError(f"not a {extension} picture") from None
-    except Exception as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from error
-
-
 def reverse_rows(rows: np.ndarray, out: np.ndarray) -> None:
     """Reverse the bytes of each row: uint8 (rows, n) -> uint8 (rows, n).
 
@@ -144,17 +127,3 @@ def reverse_rows(rows: np.ndarray, out: np.ndarray) -> None:
         out[...] = rows[:, ::-1]
     else:
         out.view("<u8")[...] = rows.view(">u8")[:, ::-1]
-
-
-def parse_label(data: bytes, *, classes: int) -> int:
-    """ASCII integer in [0, classes).
-
-    Raises:
-        ValueError: not an ASCII integer, or out of range. The caller adds shard and key.
-    """
-    text = data.strip()
-    if not text.isdigit():
-        raise ValueError(f"label is {data[:20]!r}, must be an ASCII integer")
-    if int(text) >= classes:
-        raise ValueError(f"label is {int(text)}, must be below the number of classes, {classes}")
-    return int(text)

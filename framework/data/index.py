@@ -8,6 +8,7 @@ name.
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,12 @@ from framework.atomic import write_atomically
 from framework.data.errors import ManifestError, ShardError
 
 BLOCK_BYTES = 512
+MAKE_ANEW = "make it anew: `framework data index`"  # what to do about a wrong index
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+OTHER_IMAGE_EXTENSIONS = (
+    *("jpe", "jfif", "avif", "heic", "heif", "hif", "gif", "apng"),
+    *("bmp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm"),
+)
 # Members that other readers execute or unpickle when they decode them. They are refused by name, never opened.
 UNSAFE_EXTENSIONS = frozenset(
     extension
@@ -53,6 +59,15 @@ class SampleIndex(NamedTuple):
         """The first member with one of these extensions, or None."""
         return next((member for member in self.members if member.extension in extensions), None)
 
+    def picture(self) -> Member | None:
+        """The member that holds the picture: the first of the usual kinds, else the first of another kind."""
+        return self.find(*IMAGE_EXTENSIONS) or self.find(*OTHER_IMAGE_EXTENSIONS)
+
+    def no_picture(self) -> str:
+        """What to say when there is none."""
+        kinds = ", ".join((*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS))
+        return f"has no picture ({kinds}), only {', '.join(member.extension for member in self.members)}"
+
 
 def key_and_extension(name: str) -> tuple[str, str] | None:
     """WebDataset's rule for a member name -> (key, extension in lower case); None if it has no extension."""
@@ -77,10 +92,12 @@ def index_shard(path: str | os.PathLike[str]) -> list[SampleIndex]:
     seen: set[str] = set()
     end = 0
     try:
-        with tarfile.open(path, "r:") as tar:
+        with _BoundedFile(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for info in tar:
                 end = info.offset_data + -(-info.size // BLOCK_BYTES) * BLOCK_BYTES
-                if not info.isdir():
+                if not 0 <= info.size <= file.num_bytes:  # a negative one would lead back to the same header for ever
+                    raise ShardError(path, f"damaged tar: member {info.name!r} says it has {info.size} bytes")
+                if not info.isdir() and not _is_shadow(info.name):
                     _add_member(samples, seen, info, path)
         _check_end(path, end, len(samples))
     except (tarfile.TarError, EOFError) as error:
@@ -90,6 +107,22 @@ def index_shard(path: str | os.PathLike[str]) -> list[SampleIndex]:
     if not samples:
         raise ShardError(path, "holds no samples")
     return samples
+
+
+class _BoundedFile(io.FileIO):
+    """A file that never allocates more for a read than it holds, whatever a damaged header asks for."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self.num_bytes = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(self.num_bytes if size is None or size < 0 else min(size, self.num_bytes))
+
+
+def _is_shadow(name: str) -> bool:
+    """Whether a member is what macOS writes beside a file: its attributes, named `._` and the file's name."""
+    return name.rpartition("/")[2].startswith("._") or "__MACOSX" in name.split("/")
 
 
 def _add_member(samples: list[SampleIndex], seen: set[str], info: tarfile.TarInfo, path: object) -> None:
@@ -102,6 +135,9 @@ def _add_member(samples: list[SampleIndex], seen: set[str], info: tarfile.TarInf
     refuse_unsafe(extension, shard=path, key=key)
     member = Member(extension, info.offset_data, info.size, info.name)
     if samples and samples[-1].key == key:
+        if (other := samples[-1].find(extension)) is not None:
+            text = f"members {other.name!r} and {info.name!r} are of one kind, only one can be meant"
+            raise ShardError(path, f"{text}; write the shard anew", key=key)
         samples[-1] = SampleIndex(key, (*samples[-1].members, member))
         return
     if key in seen:
@@ -151,12 +187,10 @@ class IndexLines(Sequence[SampleIndex]):
         self._ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
         head = text[: self._ends[0]].split(b" ") if len(self._ends) else []
         if len(head) != 2 or head[0] != b"v1.2" or not head[1].isdigit():
-            raise ManifestError(
-                f"{origin}: not a v1.2 index (starts {text[:40]!r}); make it with `framework data index`"
-            )
+            raise ManifestError(f"{origin}: not a v1.2 index (starts {text[:40]!r}); {MAKE_ANEW}")
         if int(head[1]) != len(self):
             said, found = int(head[1]), len(self)
-            raise ManifestError(f"{origin}: says {said} samples, lists {found}; make it anew: `framework data index`")
+            raise ManifestError(f"{origin}: says {said} samples, lists {found}; {MAKE_ANEW}")
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -174,15 +208,36 @@ class IndexLines(Sequence[SampleIndex]):
         line = self._text[self._ends[number] + 1 : self._ends[number + 1]]
         words = line.decode("utf-8", "replace").split(" ")
         members = []
+        key = words[3][: -len(words[0]) - 1] if len(words) > 3 else ""
         try:
             for i in range(0, len(words), 4):
                 member = Member(words[i].lower(), int(words[i + 1]), int(words[i + 2]), words[i + 3])
-                if member.offset < BLOCK_BYTES or member.size < 0:
+                if member.offset < BLOCK_BYTES or member.size < 0 or member.name != f"{key}.{words[i]}":
                     raise ValueError
                 members.append(member)
         except (IndexError, ValueError):
-            raise ManifestError(f"{self._origin}: not a line of a v1.2 index: {line!r:.80}") from None
-        return SampleIndex(members[0].name[: -len(members[0].extension) - 1], tuple(members))
+            raise ManifestError(f"{self._origin}: not a line of a v1.2 index: {line!r:.80}; {MAKE_ANEW}") from None
+        return SampleIndex(key, tuple(members))
+
+    def check_order(self, *, num_bytes: int) -> None:
+        """Refuse an index whose members do not follow each other inside a shard of `num_bytes`.
+
+        An index that lists samples twice, in another order, or beyond the end is found here; one that is wrong about a
+        single member, when its header is read. Nothing of the shard is read.
+
+        Raises:
+            ManifestError: it describes another shard, or none.
+        """
+        words = self._text[self._ends[0] + 1 :].split()
+        try:
+            offsets, sizes = (np.array(words[column::4], dtype="S").astype(np.int64) for column in (1, 2))
+        except (ValueError, OverflowError):
+            raise ManifestError(f"{self._origin}: offsets and sizes must be numbers of bytes; {MAKE_ANEW}") from None
+        inside = (sizes >= 0) & (sizes <= num_bytes) & (offsets >= BLOCK_BYTES) & (offsets <= num_bytes)
+        headers = np.append(offsets - BLOCK_BYTES, num_bytes)  # where each member's header stands, and the end
+        if len(words) % 4 or not inside.all() or (offsets + sizes > headers[1:]).any():
+            text = f"members overlap or lie outside the {num_bytes} bytes of the shard"
+            raise ManifestError(f"{self._origin}: {text}; {MAKE_ANEW}")
 
 
 def parse_index(text: str | bytes, *, origin: object) -> IndexLines:

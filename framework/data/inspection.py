@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from framework.data.cache import ShardCache
-from framework.data.errors import DataError
+from framework.data.errors import DataError, ManifestError
 from framework.data.fetch import FetchOptions
-from framework.data.index import SampleIndex, index_shard, read_index
+from framework.data.index import MAKE_ANEW, SampleIndex, index_shard, read_index
+from framework.data.labels import MAX_CLASSES
 from framework.data.manifest import MANIFEST_NAME, Manifest, file_sha256, load_resolutions, save_manifest
 from framework.data.plan import GlobalOrder
 from framework.data.samples import ReadOptions, SampleReader
@@ -84,11 +85,12 @@ def find_faults(
 
 def _check_source(source: Source, cache: ShardCache, sample: int | None, found: Faults, progress: Progress) -> None:
     manifest = source.manifest
+    unusable = manifest.source.get("unusable_label")
     shards = Shards(source, cache=cache if source.remote else None, verify="size", max_indexes=1)
     options = ReadOptions(
         resolution=manifest.resolution,
         channels=manifest.channels,
-        classes=manifest.classes,
+        classes=manifest.classes or (MAX_CLASSES if unusable else 0),
         seed=0,
         flip=False,
         on_bad_sample="error",
@@ -107,12 +109,14 @@ def _check_source(source: Source, cache: ShardCache, sample: int | None, found: 
                 if number + at not in chosen:
                     continue
                 try:
-                    labels[reader.read(descriptor, indexed, source.addresses[shard], out)] += 1
+                    labels[reader.read(descriptor, indexed, source.addresses[shard], out)[0]] += 1
                 except DataError as error:
                     found.faults.append(str(error))
                 found.num_decoded += 1
                 progress(found.num_decoded, len(chosen))
             number += entry.count
+    if unusable and len(found.faults) == faults_before:  # among those that were not looked at
+        found.faults.append(str(unusable))
     counts = tuple(labels[label] for label in range(manifest.classes))
     complete = len(chosen) == manifest.count and len(found.faults) == faults_before
     if complete and manifest.label_counts and counts != manifest.label_counts:
@@ -135,7 +139,9 @@ def _samples(shards: Shards, shard: int, faults: list[str]) -> Iterator[tuple[in
         samples = index_shard(path)
         try:
             if list(shards.index(shard)) != samples:
-                faults.append(f"shard {name}: its index does not describe it; make it anew: `framework data index`")
+                faults.append(f"shard {name}: its index does not describe it; {MAKE_ANEW}")
+        except ManifestError as error:
+            faults.append(f"shard {name}: its index does not describe it: {error}")
         except DataError as error:
             faults.append(str(error))
         for sample in samples:

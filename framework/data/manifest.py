@@ -20,10 +20,11 @@ from typing import Any
 
 from framework.data.errors import ManifestError
 from framework.data.index import write_atomically
+from framework.data.labels import MAX_CLASSES
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
-ENCODINGS = ("png", "webp", "jpg", "mixed")  # "mixed" only in shards made by others
+ENCODINGS = ("png", "webp", "jpg", "mixed")  # "mixed" only in shards made by others: several kinds, or another
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Manifest:
         classes: number of classes, 0 for a set without labels.
         class_names: one name per class, or empty.
         label_counts: samples per class, or empty.
-        encoding: "png", "webp", "jpg", or "mixed" for shards made by others.
+        encoding: "png", "webp", "jpg", or "mixed" for shards made by others: several kinds, or another one.
         source: where the pictures came from: at least "kind", "name", "license" where known.
 
     Raises:
@@ -161,7 +162,7 @@ def validate(manifest: Manifest) -> None:
 
     refuse(m.resolution < 1, f"resolution is {m.resolution}, must be positive")
     refuse(m.channels not in (1, 3), f"channels is {m.channels}, must be 1 or 3")
-    refuse(m.classes < 0, f"classes is {m.classes}, must not be negative")
+    refuse(not 0 <= m.classes <= MAX_CLASSES, f"classes is {m.classes}, must be in 0 .. {MAX_CLASSES}")
     refuse(len(m.class_names) not in (0, m.classes), f"class_names has {len(m.class_names)} of {m.classes} names")
     refuse(len(m.label_counts) not in (0, m.classes), f"label_counts has {len(m.label_counts)} of {m.classes} values")
     refuse(m.encoding not in ENCODINGS, f"encoding is {m.encoding!r}, must be one of {', '.join(ENCODINGS)}")

@@ -21,7 +21,7 @@ from typing import Any
 from framework.data.errors import DataError
 from framework.data.manifest import MANIFEST_NAME, Manifest, load_manifest, load_resolutions
 from framework.data.packing.build import Build, write_manifests
-from framework.data.packing.images import encode, encoder_versions
+from framework.data.packing.images import Encoded, encode, encoder_versions
 from framework.data.packing.options import PackOptions
 from framework.data.packing.planning import Plan, make_plan
 from framework.data.packing.staging import Staging, foreign_file, restore_interrupted
@@ -155,16 +155,16 @@ def _run(build: Build, pictures: Source, *, workers: int, progress: bool) -> Non
 
 def _encoded(
     build: Build, pictures: Source, *, workers: int
-) -> Generator[tuple[int, tuple[bytes, ...] | BadImageError], None, None]:
+) -> Generator[tuple[int, Encoded | BadImageError], None, None]:
     """(index, files or what is wrong) in the order of the plan; a bounded number of pictures is on its way."""
 
-    def work(index: int) -> tuple[bytes, ...] | BadImageError:
+    def work(index: int) -> Encoded | BadImageError:
         try:
             return encode(pictures.read(index), build.plan.target)
         except BadImageError as error:
             return error
 
-    waiting: deque[tuple[int, Future[tuple[bytes, ...] | BadImageError]]] = deque()
+    waiting: deque[tuple[int, Future[Encoded | BadImageError]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pack")
     try:
         for index in build.plan.order[build.position :].tolist():

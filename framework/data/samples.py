@@ -12,16 +12,25 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from framework.data.decode import PictureDecoder, parse_label
+from framework.data.decode import PictureDecoder
 from framework.data.errors import DataError, ManifestError, ShardError
-from framework.data.index import BLOCK_BYTES, IMAGE_EXTENSIONS, Member, SampleIndex, refuse_unsafe
+from framework.data.index import (
+    BLOCK_BYTES,
+    IMAGE_EXTENSIONS,
+    OTHER_IMAGE_EXTENSIONS,
+    Member,
+    SampleIndex,
+    refuse_unsafe,
+)
+from framework.data.labels import parse_label
 from framework.data.plan import GlobalOrder, Place, flipped
 from framework.data.shards import Shards
 
 OnBadSample = Literal["error", "skip"]
-_PLAIN_EXTENSIONS = frozenset((*IMAGE_EXTENSIONS, "cls", "json", "txt"))
+_PLAIN_EXTENSIONS = frozenset((*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS, "cls", "json", "txt"))
 _OPEN_FILES = 32
 _TOUCH_SECONDS = 10.0
+_OCTAL_SIZE_END = 8**11  # larger sizes are written in another way
 _JOIN_GAP_BYTES = 1 << 16  # a gap smaller than this between two members is read through instead of read around
 
 
@@ -55,11 +64,17 @@ class ReadOptions:
 
 
 class Loaded(NamedTuple):
-    """What is known of a sample beside its pixels; `skipped` names the samples it stands in for."""
+    """What is known of a sample beside its pixels.
+
+    Attributes:
+        skipped: the samples it stands in for.
+        animated: the picture had further frames, which were left aside.
+    """
 
     key: str
     label: int
     skipped: list[str]
+    animated: bool = False
 
 
 class SampleReader:
@@ -91,8 +106,8 @@ class SampleReader:
         while place is not None and len(skipped) <= options.max_skipped:
             heartbeat()
             try:
-                key, label = self._load(place, out, flip=flip)
-                return Loaded(key, label, skipped)
+                key, (label, animated) = self._load(place, out, flip=flip)
+                return Loaded(key, label, skipped, animated)
             except ShardError as error:
                 if options.on_bad_sample == "error":
                     raise
@@ -106,8 +121,10 @@ class SampleReader:
         while self._files:
             os.close(self._files.popitem()[1][0])
 
-    def read(self, descriptor: int, sample: SampleIndex, name: str, out: np.ndarray, *, flip: bool = False) -> int:
-        """Decode one sample of an open shard into `out`; returns its label.
+    def read(
+        self, descriptor: int, sample: SampleIndex, name: str, out: np.ndarray, *, flip: bool = False
+    ) -> tuple[int, bool]:
+        """Decode one sample of an open shard into `out`; returns its label, and whether further frames were left aside.
 
         Raises:
             ShardError: truncated, not the indexed file, unsafe, without picture or label, or one of them unusable.
@@ -120,12 +137,12 @@ class SampleReader:
             if label:
                 number = parse_label(payloads[0], classes=self._options.classes)
             at_fault = picture
-            self._decoder.decode(payloads[-1], picture.extension, out, flip=flip)
+            animated = self._decoder.decode(payloads[-1], out, flip=flip)
         except ValueError as error:
             raise ShardError(name, f".{at_fault.extension} is unusable: {error}", key=sample.key) from None
-        return number
+        return number, animated
 
-    def _load(self, place: Place, out: np.ndarray, *, flip: bool) -> tuple[str, int]:
+    def _load(self, place: Place, out: np.ndarray, *, flip: bool) -> tuple[str, tuple[int, bool]]:
         descriptor = self._file(place.shard)
         name = self._shards.source.addresses[place.shard]
         try:
@@ -138,10 +155,10 @@ class SampleReader:
         for member in sample.members:
             if member.extension not in _PLAIN_EXTENSIONS:
                 refuse_unsafe(member.extension, shard=name, key=sample.key)
-        picture = sample.find(*IMAGE_EXTENSIONS)
+        picture = sample.picture()
         label = sample.find("cls") if self._options.classes else None
         if picture is None:
-            raise ShardError(name, f"has no picture ({', '.join(IMAGE_EXTENSIONS)})", key=sample.key)
+            raise ShardError(name, sample.no_picture(), key=sample.key)
         if self._options.classes and label is None:
             raise ShardError(name, "has no label (.cls)", key=sample.key)
         return picture, label
@@ -202,6 +219,13 @@ def _read_members(descriptor: int, members: list[Member], shard: str, key: str) 
 
 
 def _is_header_of(header: bytes, member: Member) -> bool:
-    """Whether a tar header block carries this member's name; long and non-ASCII names stand elsewhere, not checked."""
+    """Whether a tar header block carries this member's name and size.
+
+    Long and non-ASCII names stand elsewhere, as do sizes from 8 GiB on: they are not checked.
+    """
+    if member.size < _OCTAL_SIZE_END:
+        digits = header[124:136].strip(b"\0 ")
+        if not digits.isdigit() or int(digits, 8) != member.size:
+            return False
     name = member.name.encode()
     return len(name) > 100 or not name.isascii() or header[:100].rstrip(b"\0") == name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from typing import Literal
 from framework.data.cache import ShardCache
 from framework.data.errors import ManifestError, ShardError
 from framework.data.fetch import NotFoundError, fetch_bytes
-from framework.data.index import SampleIndex, index_shard, parse_index, read_index
+from framework.data.index import MAKE_ANEW, IndexLines, format_index, index_shard, parse_index, read_index
 from framework.data.manifest import file_sha256
 from framework.data.sources import Source
 
@@ -34,7 +34,7 @@ class Shards:
     def __init__(self, source: Source, *, cache: ShardCache | None, verify: Verify, max_indexes: int) -> None:
         self.source, self._cache, self._verify = source, cache, verify
         self._max_indexes = max_indexes
-        self._indexes: collections.OrderedDict[int, Sequence[SampleIndex]] = collections.OrderedDict()
+        self._indexes: collections.OrderedDict[int, IndexLines] = collections.OrderedDict()
         self._verified: set[int] = set()
         self._failures: dict[int, ShardError] = {}
         self._lock, self._making = threading.Lock(), threading.Lock()
@@ -49,16 +49,13 @@ class Shards:
         with self._remembered(shard):
             return self._open(shard)
 
-    def index(self, shard: int) -> Sequence[SampleIndex]:
+    def index(self, shard: int) -> IndexLines:
         """The index of a shard that has been opened; errors as `open`, and ManifestError."""
         with self._lock:
             if (lines := self._indexes.get(shard)) is not None:
                 self._indexes.move_to_end(shard)
                 return lines
         lines = self._read_index(shard)
-        if len(lines) != (count := self.source.manifest.shards[shard].count):
-            text = f"its index lists {len(lines)} samples, the manifest {count}; make both anew: `framework data index`"
-            raise ShardError(self.source.addresses[shard], text)
         with self._lock:
             self._indexes[shard] = lines
             while len(self._indexes) > self._max_indexes:
@@ -119,26 +116,40 @@ class Shards:
                 raise ShardError(address, "the SHA-256 differs from the manifest's: damaged or replaced")
             self._verified.add(shard)
 
-    def _read_index(self, shard: int) -> Sequence[SampleIndex]:
+    def _read_index(self, shard: int) -> IndexLines:
         address, where = self.source.addresses[shard], self.source.indexes[shard]
         try:
             if self._cache is None:
-                return read_index(where)
+                return self._agreeing(shard, read_index(where))
             kept = self._cache.index_path(self.source.manifest.shards[shard].sha256)
             with self._making:
                 if kept.exists():
-                    return read_index(kept)
-                samples = self._make_index(where, self._ensure(shard))
-                self._cache.keep_index(self.source.manifest.shards[shard].sha256, samples)
-                return samples
+                    return self._agreeing(shard, read_index(kept))
+                lines = self._agreeing(shard, self._make_index(where, self._ensure(shard)))
+                self._cache.keep_index(self.source.manifest.shards[shard].sha256, lines)
+                return lines
         except ManifestError as error:
             raise ShardError(address, f"no usable index: {error}") from None
 
-    def _make_index(self, where: str, shard: Path) -> Sequence[SampleIndex]:
+    def _agreeing(self, shard: int, lines: IndexLines) -> IndexLines:
+        """The index, if it can be that of the shard: no hash of the manifest covers it.
+
+        Its headers are compared as its samples are read; where shards are hashed, all of it is compared at once.
+        """
+        address, entry = self.source.addresses[shard], self.source.manifest.shards[shard]
+        if len(lines) != entry.count:
+            text = f"its index lists {len(lines)} samples, the manifest {entry.count}"
+            raise ShardError(address, f"{text}; make both anew: `framework data index`")
+        lines.check_order(num_bytes=entry.bytes)
+        if self._verify == "sha256" and self._cache is None and list(lines) != index_shard(address):
+            raise ShardError(address, f"its index does not describe it; {MAKE_ANEW}")
+        return lines
+
+    def _make_index(self, where: str, shard: Path) -> IndexLines:
         assert self._cache is not None
         if where:
             try:
                 return parse_index(fetch_bytes(where, options=self._cache.options), origin=where)
             except NotFoundError:
                 pass  # the owner keeps no index: the shard itself is here and tells
-        return index_shard(shard)
+        return parse_index(format_index(index_shard(shard)), origin=shard)

@@ -204,6 +204,8 @@ def _check_fit(source: Source, options: ReadOptions) -> None:
         )
     if options.classes == 0:
         return
+    if unusable := manifest.source.get("unusable_label"):
+        raise DataError(f"{place}: {options.classes} classes are asked for, but {unusable}; set classes=0 or mend it")
     if manifest.classes == 0:
         raise DataError(
             f"{place}: has no labels, {options.classes} classes are asked for; set classes=0 or pack labels"

@@ -19,14 +19,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from framework.atomic import write_atomically
-from framework.data.decode import picture_header
 from framework.data.errors import DataError, ShardError
-from framework.data.index import IMAGE_EXTENSIONS, SampleIndex, index_shard, write_index
-from framework.data.manifest import Manifest, ShardEntry, file_sha256, index_name
+from framework.data.index import SampleIndex, index_shard, write_index
+from framework.data.labels import is_label, parse_label
+from framework.data.manifest import ENCODINGS, Manifest, ShardEntry, file_sha256, index_name
+from framework.data.pictures import picture_header
 
 _LOG = logging.getLogger(__name__)
 RECORD_SUFFIX = ".survey.json"
-_RECORD_FORMAT = 1
+_RECORD_FORMAT = 2
 _LOCK_SECONDS = 3600.0
 
 
@@ -38,7 +39,8 @@ class ShardSurvey:
         count, bytes, sha256: as in the manifest.
         resolution, channels: of the first picture.
         labels: label -> samples; samples without a usable `.cls` are not counted.
-        encodings: kinds of pictures, "jpg", "png", "webp".
+        unusable_label: sample and reason of the first `.cls` that holds no number; "" when there is none.
+        encodings: kinds of pictures, "jpg", "png", "webp", ...
         modified_ns: modification time of a local file, 0 for others.
     """
 
@@ -49,6 +51,7 @@ class ShardSurvey:
     channels: int
     labels: dict[int, int]
     encodings: tuple[str, ...]
+    unusable_label: str = ""
     modified_ns: int = 0
 
     def to_text(self) -> str:
@@ -72,25 +75,32 @@ def survey_shard(path: str | os.PathLike[str], *, sha256: str | None = None) -> 
     """Index a shard, hash it, count its labels and look at its first picture.
 
     Raises:
-        ShardError: damaged, unsafe, or a sample without a picture; see `index_shard`.
+        ShardError: damaged, unsafe, a sample without a picture, or a label above the largest accepted one; see
+            `index_shard`.
     """
     status = os.stat(path)
     samples = index_shard(path)
     labels: collections.Counter[int] = collections.Counter()
     encodings: set[str] = set()
+    unusable_label = ""
     with open(path, "rb") as file:
 
         def read(offset: int, size: int) -> bytes:
             return os.pread(file.fileno(), size, offset)
 
         for sample in samples:
-            picture, label = sample.find(*IMAGE_EXTENSIONS), sample.find("cls")
+            picture, label = sample.picture(), sample.find("cls")
             if picture is None:
-                kinds = ", ".join(member.extension for member in sample.members)
-                raise ShardError(path, f"has no picture ({', '.join(IMAGE_EXTENSIONS)}), only {kinds}", key=sample.key)
-            encodings.add("jpg" if picture.extension == "jpeg" else picture.extension)
-            if label is not None and (text := read(label.offset, min(label.size, 20)).strip()).isdigit():
-                labels[int(text)] += 1
+                raise ShardError(path, sample.no_picture(), key=sample.key)
+            encodings.add("jpg" if picture.extension in ("jpeg", "jpe", "jfif") else picture.extension)
+            if label is None:
+                continue
+            try:
+                labels[parse_label(text := read(label.offset, min(label.size, 100)))] += 1
+            except ValueError as error:
+                if is_label(text):
+                    raise ShardError(path, f".cls is unusable: {error}", key=sample.key) from None
+                unusable_label = unusable_label or f"sample {sample.key}: .cls is unusable: {error}"
         height, width, channels = _first_picture(path, samples, read)
     if height != width:
         size = f"{width}x{height}"
@@ -103,6 +113,7 @@ def survey_shard(path: str | os.PathLike[str], *, sha256: str | None = None) -> 
         channels=channels,
         labels=dict(sorted(labels.items())),
         encodings=tuple(sorted(encodings)),
+        unusable_label=unusable_label,
         modified_ns=status.st_mtime_ns,
     )
     return survey, samples
@@ -113,10 +124,10 @@ def _first_picture(
 ) -> tuple[int, int, int]:
     """Height, width, channels of the first picture with a readable header; unreadable ones are found when used."""
     for sample in samples:
-        picture = sample.find(*IMAGE_EXTENSIONS)
+        picture = sample.picture()
         try:
             if picture is not None:
-                return picture_header(read(picture.offset, picture.size), picture.extension)
+                return picture_header(read(picture.offset, picture.size))
         except ValueError as error:
             reason = str(error)
     raise ShardError(path, f"holds no readable picture; the last one: {reason}", key=sample.key)
@@ -190,6 +201,9 @@ def manifest_of(
     classes = max(labels, default=-1) + 1
     complete = sum(labels.values()) == sum(survey.count for survey in surveys)
     encodings = {encoding for survey in surveys for encoding in survey.encodings}
+    encoding = encodings.pop() if len(encodings) == 1 else "mixed"
+    names = list(names)
+    unusable = [f"shard {n}, {s.unusable_label}" for n, s in zip(names, surveys, strict=True) if s.unusable_label]
     return Manifest(
         name=name,
         split=split,
@@ -197,8 +211,8 @@ def manifest_of(
         channels=max(survey.channels for survey in surveys),
         classes=classes,
         label_counts=tuple(labels[label] for label in range(classes)) if complete else (),
-        encoding=encodings.pop() if len(encodings) == 1 else "mixed",
-        source=source,
+        encoding=encoding if encoding in ENCODINGS else "mixed",
+        source={**source, "unusable_label": unusable[0]} if unusable else source,
         shards=tuple(
             ShardEntry(name=shard, count=survey.count, bytes=survey.bytes, sha256=survey.sha256)
             for shard, survey in zip(names, surveys, strict=True)

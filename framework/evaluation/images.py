@@ -1,4 +1,4 @@
-"""Sets of images that are judged or compared with: a folder of files, an `.npz`, or packed shards.
+"""Sets of images that are judged or compared with: picture files in a folder or a zip, an `.npz`, or shards.
 
 Images are numbered, and ranks share them in batches of a fixed size: batch i goes to rank i modulo the number of ranks.
 So which images meet in a batch, and with it every rounding, does not depend on how many ranks there are.
@@ -6,24 +6,34 @@ So which images meet in a batch, and with it every rounding, does not depend on 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import itertools
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from framework.data.inspection import report_on
 from framework.data.manifest import file_sha256
+from framework.data.pictures import RULE, picture_header, read_picture
+from framework.data.readers import BadImageError, SourceError
+from framework.data.readers.arrays import load_npz
+from framework.data.readers.base import as_labels
+from framework.data.readers.files import in_words, open_folder, open_zip
+from framework.data.sources import FOREIGN
 from framework.data.stream import open_stream
 from framework.evaluation.errors import EvaluationError
 
 BATCH_SIZE = 50
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SEVERAL_SIZES = "several"
 _ORDER_SEED = 0
+_log = logging.getLogger(__name__)
 
 
 class Part(NamedTuple):
@@ -79,7 +89,7 @@ def even_batch_ranges(count: int, *, rank: int, world: int) -> Iterator[tuple[ra
 
 
 def open_images(location: str | Path, *, resolution: int | None = None, classes: int | None = None) -> ImageSet:
-    """The images at a location: a folder of pictures, an `.npz` of `framework sample --npz`, or shards.
+    """The images at a location: pictures in a folder or a zip, an `.npz` of `framework sample --npz`, or shards.
 
     Args:
         resolution: of shards: side to read; default: as stored.
@@ -91,73 +101,115 @@ def open_images(location: str | Path, *, resolution: int | None = None, classes:
     path = Path(location)
     if path.suffix == ".npz":
         return ArrayImages(path)
+    if path.suffix == ".zip":
+        return FolderImages(path)
     if path.is_dir() and not (path / "manifest.json").exists() and not any(path.glob("*.tar")):
         return FolderImages(path)
     return ShardImages(str(location), resolution=resolution, classes=classes)
 
 
+def notes_on(*sets: ImageSet | None) -> list[str]:
+    """What of these sets is not looked at, one sentence each."""
+    folders = [images for images in sets if isinstance(images, FolderImages) and images.left_out]
+    return [f"{folder.location}: not read, because no picture's suffix: {folder.left_out}" for folder in folders]
+
+
 class FolderImages:
-    """Picture files of one folder, in the order of their names; all of one size."""
+    """Picture files in a folder, at any depth, or in a zip, in the order of their paths; hidden files are left out.
 
-    endless = False
+    Each is read by the rule of `framework.data.pictures`, as `framework pack` reads it. Sub-folders are not taken for
+    classes. Sizes may differ: a batch is then cut where the size changes.
+    """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.classes = folder, 0
-        self.files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-        if not self.files:
-            raise EvaluationError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)}) and no shards")
-        self.count = len(self.files)
-        self._size = _read_picture(self.files[0]).shape
+    endless, classes = False, 0
+
+    def __init__(self, location: Path) -> None:
+        try:
+            self._source = (open_zip if location.suffix == ".zip" else open_folder)(location, labels=False)
+        except SourceError as error:
+            raise EvaluationError(f"{location}: {error}") from None
+        self.location, self.count, self._told_of_frames = location, len(self._source), False
+
+    @property
+    def left_out(self) -> str:
+        """What lies there and is not read: "3 .txt, 1 .mp4"; empty for nothing."""
+        return in_words(self._source.ignored)
 
     def describe(self) -> dict[str, Any]:
-        """Kind, content hash and size."""
+        """Kind, content hash, size, and how the pictures are read."""
+        return dict(self._described)
+
+    @functools.cached_property
+    def _described(self) -> dict[str, Any]:
+        hashes, sizes = [], set()
+        for number in range(self.count):
+            content = self._content(number)
+            hashes.append(hashlib.sha256(content).hexdigest())
+            with contextlib.suppress(ValueError):  # the rank that is to read it says what is wrong with it
+                sizes.add(picture_header(content)[:2])
         return {
-            "kind": "folder",
-            "content_sha256": _digest(file_sha256(path) for path in self.files),
-            "resolution": list(self._size[:2]),
+            "kind": self._source.kind,
+            "content_sha256": _digest(iter(hashes)),
+            "resolution": list(sizes.pop()) if len(sizes) == 1 else SEVERAL_SIZES,
+            "reading": RULE,
         }
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
         """See `ImageSet`."""
         for positions in batch_ranges(count, rank=rank, world=world):
-            pictures = [_read_picture(self.files[i]) for i in positions]
-            for file, picture in zip(self.files[positions.start :], pictures, strict=False):
-                if picture.shape != self._size:
-                    raise EvaluationError(
-                        f"{file}: is {picture.shape[1]}x{picture.shape[0]} pixels, {self.files[0].name} is "
-                        f"{self._size[1]}x{self._size[0]}; bring all pictures to one size first"
-                    )
-            yield _part(positions.start, np.stack(pictures), None)
+            start = positions.start
+            for _, pictures in itertools.groupby(map(self._pixels, positions), key=np.shape):
+                same_size = np.stack(list(pictures))
+                yield _part(start, same_size, None)
+                start += len(same_size)
+
+    def _content(self, number: int) -> bytes:
+        try:
+            content = self._source.read(number)
+        except BadImageError as error:
+            raise self._unreadable(number, error) from None
+        assert isinstance(content, bytes)
+        return content
+
+    def _pixels(self, number: int) -> np.ndarray:
+        try:
+            picture = read_picture(self._content(number))
+        except ValueError as error:
+            raise self._unreadable(number, error) from None
+        if picture.animated and not self._told_of_frames:
+            self._told_of_frames = True
+            name = self._source.names[number]
+            _log.warning("%s: of pictures with several frames the first is used, as of %s", self.location, name)
+        return np.asarray(picture.image.convert("RGB"))
+
+    def _unreadable(self, number: int, error: Exception) -> EvaluationError:
+        return EvaluationError(f"{self.location / self._source.names[number]}: cannot be read as a picture ({error})")
 
 
 class ArrayImages:
-    """`images` (N, H, W, C) uint8 and `labels` (N,) in an `.npz` file."""
+    """`images` (N, H, W[, C]) uint8 and `labels` (N,) in an `.npz` file."""
 
     endless = False
 
     def __init__(self, path: Path) -> None:
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                self._images = arrays["images"]
-                self._labels = arrays.get("labels")
-        except (ValueError, KeyError, OSError) as error:
-            raise EvaluationError(
-                f"{path}: not an .npz with `images`, as `framework sample --npz` writes ({error})"
-            ) from None
-        if self._images.dtype != np.uint8 or self._images.ndim != 4 or self._images.shape[3] not in (1, 3):
-            raise EvaluationError(
-                f"{path}: `images` is {self._images.dtype} {self._images.shape}, must be uint8 (N, H, W, 1 or 3)"
-            )
+            images, values = load_npz(path)
+            self._labels = None if values is None else as_labels(values, origin=path)
+        except SourceError as error:
+            raise EvaluationError(str(error)) from None
+        if images is None or images.dtype != np.uint8 or (images.ndim != 3 and images.shape[3:] not in ((1,), (3,))):
+            found = "absent" if images is None else f"{images.dtype} {images.shape}"
+            raise EvaluationError(f"{path}: `images` is {found}, must be uint8 (N, H, W) or (N, H, W, 1 or 3)")
+        self._images = images[..., None] if images.ndim == 3 else images
+        if self._labels is not None and len(self._labels) != len(images):
+            raise EvaluationError(f"{path}: {len(images)} images, but {len(self._labels)} labels")
         self.path, self.count = path, len(self._images)
         self.classes = 0 if self._labels is None or not self._labels.any() else int(self._labels.max()) + 1
 
     def describe(self) -> dict[str, Any]:
         """Kind, content hash and size."""
-        return {
-            "kind": "npz",
-            "content_sha256": file_sha256(self.path),
-            "resolution": list(self._images.shape[1:3]),
-        }
+        size = list(self._images.shape[1:3])
+        return {"kind": "npz", "content_sha256": file_sha256(self.path), "resolution": size}
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
         """See `ImageSet`."""
@@ -199,7 +251,10 @@ class ShardImages:
     def describe(self) -> dict[str, Any]:
         """Name, split, the manifest's fingerprint, and how the pictures were made and ordered."""
         manifest, order = self._stream.manifest, self._stream.order
+        # What `framework pack` wrote needs no rule to be read.
+        reading = {"reading": RULE} if manifest.source.get("kind") == FOREIGN else {}
         return {
+            **reading,
             "kind": "shards",
             "name": manifest.name,
             "split": manifest.split,
@@ -229,18 +284,8 @@ class ShardImages:
 
 def _part(start: int, pixels: np.ndarray, labels: np.ndarray | None) -> Part:
     images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
-    numbers = (
-        torch.zeros(len(images), dtype=torch.int64) if labels is None else torch.from_numpy(labels.astype(np.int64))
-    )
+    numbers = torch.zeros(len(images), dtype=torch.int64) if labels is None else torch.from_numpy(labels)
     return Part(start, images.expand(-1, 3, -1, -1).contiguous(), numbers)
-
-
-def _read_picture(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise EvaluationError(f"{path}: cannot be read as a picture ({error})") from None
 
 
 def _digest(parts: Iterator[str]) -> str:

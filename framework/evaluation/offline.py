@@ -11,7 +11,7 @@ from typing import Any
 from framework.evaluation.collective import together
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
-from framework.evaluation.images import ImageSet, ShardImages, open_images
+from framework.evaluation.images import ImageSet, ShardImages, notes_on, open_images
 from framework.evaluation.journal import write_to_run
 from framework.evaluation.metrics import Metric, Settings
 from framework.evaluation.protocol import Record
@@ -98,7 +98,7 @@ def evaluate_checkpoint(
         if record and session.is_main:
             write_records(loaded.path, measured)
             note = write_to_run(loaded.path, records, images=loaded.images)
-    return records, [note] if note else []
+    return records, [*notes_on(reference), *([note] if note else [])]
 
 
 def _known(checkpoint: Path, session: Session) -> dict[str, Record]:

@@ -12,7 +12,7 @@ from framework.evaluation.errors import MissingError
 from framework.evaluation.extractors.base import plain_float32
 from framework.evaluation.extractors.lpips import Lpips
 from framework.evaluation.generated import GeneratedImages
-from framework.evaluation.images import ImageSet, even_batch_ranges
+from framework.evaluation.images import SEVERAL_SIZES, ImageSet, even_batch_ranges
 from framework.progress import show_progress
 from framework.runtime.session import Session
 
@@ -60,10 +60,12 @@ def diversity(
     smaller than 64 pixels are enlarged to that.
 
     Raises:
-        MissingError: fewer than two images.
+        MissingError: fewer than two images, or images of several sizes.
     """
     if count < 2:
         raise MissingError("diversity needs at least 2 images")
+    if images.describe().get("resolution") == SEVERAL_SIZES:
+        raise MissingError("LPIPS compares images of one size, and these have several: bring them to one first")
     count -= count % 2
     if isinstance(images, GeneratedImages):
         images = images.in_pairs(count)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from framework.data.manifest import Manifest, ShardEntry, save_manifest, save_resolutions
-from framework.data.packing.images import encoder_versions
+from framework.data.packing.images import Encoded, encoder_versions
 from framework.data.packing.options import PackOptions
 from framework.data.packing.planning import Plan
 from framework.data.packing.staging import END_MARK, NOTICE_NAME, ShardWriter, Staging, sample_bytes
@@ -24,6 +24,7 @@ class Build:
         self.finished = [[ShardEntry(**entry) for entry in line["shards"]] for line in done]
         self.position: int = done[-1]["position"] if done else 0  # in plan.order
         self.bad: list[tuple[str, str]] = [(name, reason) for line in done for name, reason in line["bad"]]
+        self.animated: int = done[-1].get("animated", 0) if done else 0
         self.label_counts = np.zeros(plan.classes, np.int64)
         for line in done:
             self.label_counts += np.asarray(line["label_counts"], np.int64)
@@ -41,11 +42,11 @@ class Build:
         self.bad.append((name, reason))
         self.position += 1
 
-    def add(self, files: tuple[bytes, ...], label: int | None) -> None:
+    def add(self, picture: Encoded, label: int | None) -> None:
         """Append one sample to the shard of each resolution."""
         extension = self.plan.target.encoding
         head = [] if label is None else [("cls", str(label).encode())]
-        samples = [[*head, (extension, file)] for file in files]
+        samples = [[*head, (extension, file)] for file in picture.files]
         if self._open and self._is_full(samples):
             self.finish_shard()
         if not self._open:
@@ -57,6 +58,7 @@ class Build:
             writer.add(f"{self.key:09d}", sample)
         if label is not None:
             self.label_counts[label] += 1
+        self.animated += picture.animated
         self.key += 1
         self.position += 1
 
@@ -77,6 +79,7 @@ class Build:
             position=self.position,
             bad=self.bad[self._recorded_bad :],
             label_counts=(self.label_counts - self._recorded_counts).tolist(),
+            animated=self.animated,
         )
         self.finished.append([entry for _, entry in entries])
         self._open, self._recorded_bad, self._recorded_counts = [], len(self.bad), self.label_counts.copy()
@@ -134,7 +137,12 @@ def _filter(plan: Plan, side: int) -> str:
 def _provenance(build: Build, pictures: Source) -> dict[str, Any]:
     """Where the pictures came from and what was done to them beyond the manifest's own fields."""
     options = build.options
-    extra = {"per_class": options.per_class, "pad": options.pad}
+    extra = {
+        "per_class": options.per_class,
+        "pad": options.pad,
+        "animated": build.animated or None,
+        "not_read": dict(pictures.ignored) or None,
+    }
     return {
         "kind": pictures.kind,
         "name": pictures.name,

@@ -7,25 +7,18 @@ with the scale (they antialias), as torchvision's `antialias=True` and StyleGAN'
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import Image, features
 from PIL import __version__ as pillow_version
 
 from framework.data.packing.options import Crop, Filter
+from framework.data.pictures import Picture, read_picture
 from framework.data.readers import BadImageError
 from framework.data.readers.base import Pixels
 
-# EPS and others that start programs or read further files are not among them.
-READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # JPEG includes MPO
-DECODE_ERRORS = (
-    *(OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, OverflowError),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
-)
 _FORMATS = {"png": "PNG", "webp": "WEBP", "jpg": "JPEG"}
 _SETTINGS: dict[str, dict[str, int | bool]] = {
     "png": {"compress_level": 6},
@@ -40,7 +33,6 @@ _FILTERS = {
     "hamming": Image.Resampling.HAMMING,
     "nearest": Image.Resampling.NEAREST,
 }
-_ORIENTATION = 0x0112  # EXIF tag; 1 = upright
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,60 +65,34 @@ def encoder_versions(encoding: str) -> str:
     return f"Pillow {pillow_version}, {library} {features.version(library)}"
 
 
-def open_upright(content: bytes | Pixels) -> tuple[Image.Image, bool]:
-    """Decode a picture to 8-bit mode "L" or "RGB", upright, on white where it is transparent.
+class Encoded(NamedTuple):
+    """A picture in the target form: one file per side, and whether further frames of it were left aside."""
 
-    Returns:
-        The picture, and whether decoding the file as it is gives the same pixels (so that its bytes may be kept).
+    files: tuple[bytes, ...]
+    animated: bool
+
+
+def open_upright(content: bytes | Pixels) -> Picture:
+    """A picture by the rule of `framework.data.pictures`; pixels are taken as they are.
 
     Raises:
         BadImageError: not a picture, damaged, or of a kind that has no fixed meaning in 8 bits.
     """
     if isinstance(content, np.ndarray):
-        return Image.fromarray(np.ascontiguousarray(content)), False
+        return Picture(Image.fromarray(np.ascontiguousarray(content)), plain=False, animated=False)
     try:
-        with Image.open(io.BytesIO(content), formats=READABLE_FORMATS) as image:
-            image.load()
-            upright = image.getexif().get(_ORIENTATION, 1) == 1
-            turned = image if upright else ImageOps.exif_transpose(image)
-            plain = turned.mode in ("L", "RGB") and "transparency" not in image.info
-            plain = plain and upright and getattr(image, "n_frames", 1) == 1 and not _deep_png(content)
-            result = _to_8_bit(turned)
-    except DECODE_ERRORS as error:
-        raise BadImageError(f"cannot be decoded ({error or type(error).__name__})") from None
-    result.info.clear()  # colour profiles, comments: encoders would write them into every file
-    return result, plain
+        return read_picture(content)
+    except ValueError as error:
+        raise BadImageError(f"cannot be decoded ({error})") from None
 
 
-def _deep_png(content: bytes) -> bool:
-    """A PNG of other than 8-bit grey or RGB, which Pillow may show as such: 16-bit RGB, 1- to 4-bit grey."""
-    return content[:8] == b"\x89PNG\r\n\x1a\n" and (content[24] != 8 or content[25] not in (0, 2))
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    mode = image.mode
-    if mode.startswith("I;16"):
-        return Image.fromarray(((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
-    if mode in ("I", "F"):
-        raise ValueError(f"mode {mode} (32-bit values without a fixed range); convert it to 8 or 16 bits")
-    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        grey = mode in ("L", "LA", "La", "1")
-        layer = image.convert("LA") if mode == "La" else image
-        canvas = Image.new("RGBA", image.size, "white")
-        canvas.alpha_composite(layer.convert("RGBA"))
-        return canvas.convert("L" if grey else "RGB")
-    if mode in ("L", "RGB"):
-        return image.copy()
-    return image.convert("L" if mode == "1" else "RGB")
-
-
-def encode(content: bytes | Pixels, target: Target) -> tuple[bytes, ...]:
+def encode(content: bytes | Pixels, target: Target) -> Encoded:
     """A picture in the target form, encoded: one file per side, in the order of `target.sides`.
 
     Raises:
         BadImageError: it cannot be decoded or does not fit the target.
     """
-    image, plain = open_upright(content)
+    image, plain, animated = open_upright(content)
     fits = plain and image.size == (target.sides[-1],) * 2
     kept = content if fits and isinstance(content, bytes) and _format(content) == target.encoding else None
     image, same_channels = _to_channels(image, target)
@@ -134,7 +100,7 @@ def encode(content: bytes | Pixels, target: Target) -> tuple[bytes, ...]:
     smaller = [_resize(image, (side, side), target.pyramid_filter) for side in target.sides[:-1]]
     files = [_encode(picture, target.encoding) for picture in smaller]
     files.append(kept if kept is not None and same_channels else _encode(image, target.encoding))
-    return tuple(files)
+    return Encoded(tuple(files), animated)
 
 
 def _format(content: bytes) -> str:

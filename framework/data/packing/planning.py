@@ -75,25 +75,28 @@ def _class_names(source: Source, options: PackOptions) -> tuple[str, ...]:
             raise SourceError(f"{where}: has no labels, but class names or a number per class are asked for")
         return ()
     found = int(source.labels.max()) + 1
-    numbered = tuple(str(number) for number in range(found))
-    names = options.class_names or source.class_names or numbered
+    names = options.class_names or source.class_names
     if options.class_names and source.class_names and len(options.class_names) != len(source.class_names):
         raise SourceError(f"{where}: {len(options.class_names)} class names for {len(source.class_names)} classes")
-    if found > len(names):
+    if names and found > len(names):
         picture = source.names[int(source.labels.argmax())]
         raise SourceError(f"{where}: {picture} has label {found - 1}, but there are only {len(names)} classes")
     need = options.per_class or 1
-    for name, count in zip(names, np.bincount(source.labels, minlength=len(names)), strict=True):
-        if count < need:
-            raise SourceError(f"{where}: class {name!r} has {count} pictures, needed: {need}")
-    return names
+    counts = np.bincount(source.labels, minlength=len(names))
+    if len(short := np.flatnonzero(counts < need)):
+        label = int(short[0])
+        name = names[label] if names else str(label)
+        raise SourceError(f"{where}: class {name!r} has {counts[label]} pictures, needed: {need}")
+    return names or tuple(str(number) for number in range(found))  # no more than pictures: each class has one
 
 
 def _order(source: Source, options: PackOptions, class_names: tuple[str, ...]) -> npt.NDArray[np.int64]:
     chosen = np.arange(len(source), dtype=np.int64)
     if options.per_class is not None and source.labels is not None:
-        first = [np.flatnonzero(source.labels == label)[: options.per_class] for label in range(len(class_names))]
-        chosen = np.sort(np.concatenate(first)).astype(np.int64)
+        by_class = np.argsort(source.labels, kind="stable")
+        starts = np.searchsorted(source.labels[by_class], np.arange(len(class_names)))
+        rank_in_class = np.arange(len(source)) - starts[source.labels[by_class]]
+        chosen = np.sort(by_class[rank_in_class < options.per_class]).astype(np.int64)
     if options.seed is None:
         return chosen
     # Sorting by raw generator output, because NumPy promises this stream for ever, but not that of `permutation`.
@@ -125,7 +128,7 @@ def _first_picture(source: Source) -> tuple[tuple[int, int], bool]:
     reasons = []
     for index in range(len(source)):
         try:
-            image, _ = open_upright(source.read(index))
+            image = open_upright(source.read(index)).image
             return image.size, image.mode == "L"
         except BadImageError as error:
             reasons.append(f"{source.names[index]}: {error}")

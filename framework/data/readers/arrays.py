@@ -75,22 +75,33 @@ def open_npz(path: Path, *, labels: bool = True) -> Source:
     Raises:
         SourceError: not an npz, no such arrays, wrong types, or an array that would have to be unpickled.
     """
+    images, values = load_npz(path, labels=labels)
+    if images is None or images.dtype != np.uint8 or images.ndim not in (3, 4):
+        found = "none" if images is None else f"{images.dtype} {images.shape}"
+        raise SourceError(f"{path}: needs an array `images`, uint8 (N, H, W) or (N, H, W, C); found {found}")
+    return _from_arrays("npz", path, images, None if values is None else as_labels(values, origin=path))
+
+
+def load_npz(path: Path, *, labels: bool = True) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The arrays `images` and `labels` of an npz, None where there is none.
+
+    Raises:
+        SourceError: not an npz, one that holds an array twice, or one that would have to be unpickled.
+    """
     try:
         arrays = np.load(path, allow_pickle=False)
         if not isinstance(arrays, np.lib.npyio.NpzFile):
             raise SourceError(f"{path}: is one array, not an npz; write it with np.savez(path, images=..., labels=...)")
         with arrays:
-            images, values = arrays.get("images"), arrays.get("labels") if labels else None
+            if len(set(arrays.files)) < len(arrays.files):
+                raise SourceError(f"{path}: holds an array twice ({', '.join(arrays.files)}); write it anew")
+            return arrays.get("images"), arrays.get("labels") if labels else None
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SourceError(f"{path}: cannot be read as an npz ({error})") from None
     except SourceError:
         raise
     except ValueError as error:  # NumPy's word for an array of objects, which only pickle could read
         raise SourceError(f"{path}: cannot be read as an npz of plain arrays ({error})") from None
-    if images is None or images.dtype != np.uint8 or images.ndim not in (3, 4):
-        found = "none" if images is None else f"{images.dtype} {images.shape}"
-        raise SourceError(f"{path}: needs an array `images`, uint8 (N, H, W) or (N, H, W, C); found {found}")
-    return _from_arrays("npz", path, images, None if values is None else as_labels(values, origin=path))
 
 
 def _from_arrays(kind: str, path: Path, images: Pixels, labels: Labels | None) -> Source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.data.errors import DataError
+from framework.data.labels import MAX_CLASSES
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -43,7 +44,7 @@ class Source:
         labels: int64 (N,), or None where the source has none.
         class_names: one per class, or empty.
         channels: 1 or 3 where the source says so itself.
-        ignored: files left aside because they are not pictures.
+        ignored: files left aside because their suffix is no picture's: suffix -> number.
         close: releases open files.
     """
 
@@ -56,12 +57,13 @@ class Source:
     labels: Labels | None = None
     class_names: tuple[str, ...] = ()
     channels: int | None = None
-    ignored: int = 0
+    ignored: Mapping[str, int] = field(default_factory=dict)
     close: Callable[[], None] = field(default=_nothing)
 
     def __post_init__(self) -> None:
         if not self.names:
-            raise SourceError(f"{self.kind} {self.name!r} holds no pictures")
+            others = f", only files that are not read ({', '.join(self.ignored)})" if self.ignored else ""
+            raise SourceError(f"{self.kind} {self.name!r} holds no pictures{others}")
         if self.labels is not None and len(self.labels) != len(self.names):
             raise SourceError(
                 f"{self.kind} {self.name!r}: {len(self.names)} pictures, but {len(self.labels)} labels; "
@@ -80,11 +82,16 @@ def digest_rows(rows: Iterable[Sequence[Any]]) -> str:
     return digest.hexdigest()
 
 
-def as_labels(values: object, *, origin: object) -> Labels:
+def as_labels(values: object, *, origin: object, names: Sequence[str] = ()) -> Labels:
     """Class numbers as int64 (N,).
 
+    Args:
+        values: what was found.
+        origin: where, for errors.
+        names: of the pictures, for errors.
+
     Raises:
-        SourceError: not a flat list of whole numbers, or one is negative.
+        SourceError: not a flat list of whole numbers, or one is negative or above the largest accepted label.
     """
     try:
         array = np.asarray(values)
@@ -92,6 +99,9 @@ def as_labels(values: object, *, origin: object) -> Labels:
         raise SourceError(f"{origin}: labels must be a flat list of whole numbers") from None
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise SourceError(f"{origin}: labels must be a flat list of whole numbers, are {array.dtype} {array.shape}")
-    if len(array) and array.min() < 0:
-        raise SourceError(f"{origin}: label {array.min()} of picture {int(array.argmin())} is negative")
+    wrong = np.flatnonzero((array < 0) | (array >= MAX_CLASSES))
+    if len(wrong):
+        first = int(wrong[0])
+        why = "is negative" if array[first] < 0 else f"is above the largest accepted one, {MAX_CLASSES - 1}"
+        raise SourceError(f"{origin}: label {array[first]} of picture {names[first] if names else first} {why}")
     return array.astype(np.int64)

@@ -10,14 +10,14 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from framework.data.index import IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSIONS
 from framework.data.readers.base import BadImageError, Labels, Source, SourceError, as_labels, digest_rows
 
-PICTURE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-)
+PICTURE_SUFFIXES = frozenset(f".{extension}" for extension in (*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS))
 LABEL_FILE = "dataset.json"
 
 
@@ -31,7 +31,7 @@ def open_folder(path: Path, *, labels: bool = True) -> Source:
     names = sorted(sizes)
     found: tuple[Labels | None, tuple[str, ...]] = (None, ())
     if labels:
-        file = next((name for name in others if PurePosixPath(name).name == LABEL_FILE and name.count("/") <= 1), None)
+        file = _label_file(others, path)
         found = _find_labels(names, (path / file).read_bytes() if file else None, file, path)
         if found[1] and file is None:
             _refuse_empty_classes(path, names)
@@ -51,7 +51,7 @@ def open_folder(path: Path, *, labels: bool = True) -> Source:
         modified_ns=modified_ns,
         labels=found[0],
         class_names=found[1],
-        ignored=len([name for name in others if PurePosixPath(name).name != LABEL_FILE]),
+        ignored=_by_suffix(others),
     )
 
 
@@ -65,11 +65,17 @@ def open_zip(path: Path, *, labels: bool = True) -> Source:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path}: cannot be opened as a zip ({error})") from None
-    entries = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir() and _shown(entry.filename)}
+    listed = [entry for entry in archive.infolist() if not entry.is_dir() and _shown(entry.filename)]
+    entries = {entry.filename: entry for entry in listed}
+    if len(entries) < len(listed):
+        archive.close()
+        name, count = Counter(entry.filename for entry in listed).most_common(1)[0]
+        raise SourceError(f"{path}: holds {count} entries named {name}; only one of them can be meant: write it anew")
     names = sorted(name for name in entries if _is_picture(name))
+    others = sorted(entries.keys() - set(names))
     found: tuple[Labels | None, tuple[str, ...]] = (None, ())
-    file = next((name for name in entries if name.count("/") <= 1 and PurePosixPath(name).name == LABEL_FILE), None)
     if labels:
+        file = _label_file(others, path)
         found = _find_labels(names, archive.read(file) if file else None, file, path)
 
     def read(index: int) -> bytes:
@@ -87,7 +93,7 @@ def open_zip(path: Path, *, labels: bool = True) -> Source:
         modified_ns=path.stat().st_mtime_ns,
         labels=found[0],
         class_names=found[1],
-        ignored=len(entries) - len(names) - (file is not None),
+        ignored=_by_suffix(others),
         close=archive.close,
     )
 
@@ -127,6 +133,31 @@ def _is_picture(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
 
 
+def _is_label_file(name: str) -> bool:
+    return name.count("/") <= 1 and PurePosixPath(name).name == LABEL_FILE
+
+
+def _by_suffix(others: Iterable[str]) -> dict[str, int]:
+    """Suffix -> number of files that are neither pictures nor labels; the commonest first."""
+    files = (PurePosixPath(name) for name in others if not _is_label_file(name))
+    return dict(Counter(file.suffix.lower() or file.name for file in files).most_common())
+
+
+def in_words(ignored: Mapping[str, int]) -> str:
+    """What is not read, for people: "3 .txt, 1 .mp4"; the ten commonest."""
+    shown = [f"{count:,} {suffix}" for suffix, count in list(ignored.items())[:10]]
+    rest = sum(list(ignored.values())[10:])
+    return ", ".join(shown + ([f"{rest:,} others"] if rest else []))
+
+
+def _label_file(others: Sequence[str], origin: Path) -> str | None:
+    """The one `dataset.json` at the top or one folder below it."""
+    files = [name for name in others if _is_label_file(name)]
+    if len(files) > 1:
+        raise SourceError(f"{origin}: {files[0]} and {files[1]} both hold labels; keep one, or pack with labels off")
+    return files[0] if files else None
+
+
 def _find_labels(
     names: Sequence[str], text: bytes | None, file: str | None, origin: Path
 ) -> tuple[Labels | None, tuple[str, ...]]:
@@ -157,18 +188,22 @@ def _labels_of_folders(names: Sequence[str], origin: Path) -> tuple[Labels | Non
 def _labels_of_file(names: Sequence[str], text: bytes, base: PurePosixPath, origin: str) -> Labels | None:
     try:
         rows = json.loads(text).get("labels")
-        table = None if rows is None else {str(base / name): label for name, label in rows}
+        pairs = [] if rows is None else [(str(base / name), label) for name, label in rows]
     except (ValueError, TypeError, AttributeError):
         raise SourceError(f'{origin}: expected {{"labels": [[file, class], ...]}} or {{"labels": null}}') from None
-    if table is None:
+    if rows is None:
         return None
+    table = dict(pairs)
+    for name, label in pairs:
+        if table[name] != label:
+            raise SourceError(f"{origin}: names {name} twice, with classes {label} and {table[name]}")
     missing = [name for name in names if name not in table]
     if missing:
         raise SourceError(f"{origin}: no label for {missing[0]} and {len(missing) - 1} other pictures")
     absent = sorted(table.keys() - set(names))
     if absent:
         raise SourceError(f"{origin}: {absent[0]} and {len(absent) - 1} other pictures have a label, but do not exist")
-    return as_labels([table[name] for name in names], origin=origin)
+    return as_labels([table[name] for name in names], origin=origin, names=names)
 
 
 def _refuse_empty_classes(path: Path, names: Sequence[str]) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from framework.data.errors import ShardError
-from framework.data.index import IMAGE_EXTENSIONS, Member, SampleIndex, index_shard
+from framework.data.index import Member, SampleIndex, index_shard
+from framework.data.labels import parse_label
 from framework.data.manifest import MANIFEST_NAME, Manifest, load_manifest
 from framework.data.readers.base import BadImageError, Labels, Source, as_labels, digest_rows
 
@@ -43,10 +44,9 @@ def open_shards(paths: Sequence[Path], *, name: str, labels: bool = True) -> Sou
 
 
 def _picture(path: Path, sample: SampleIndex) -> Member:
-    member = sample.find(*IMAGE_EXTENSIONS)
+    member = sample.picture()
     if member is None:
-        found = ", ".join(member.extension for member in sample.members)
-        raise ShardError(path, f"no picture (.{', .'.join(IMAGE_EXTENSIONS)}) among {found}", key=sample.key)
+        raise ShardError(path, sample.no_picture(), key=sample.key)
     return member
 
 
@@ -56,11 +56,12 @@ def _labels(samples: Sequence[tuple[Path, SampleIndex]]) -> Labels | None:
         return None
     values: list[int] = []
     for path, key, member in members:
-        text = _read_member(path, member).decode("ascii", "replace").strip() if member else ""
-        if not text.isdecimal():
-            why = f"`.cls` holds {text!r:.40}, not a class number" if member else "has no `.cls`, others have one"
-            raise ShardError(path, why, key=key)
-        values.append(int(text))
+        if member is None:
+            raise ShardError(path, "has no `.cls`, others have one", key=key)
+        try:
+            values.append(parse_label(_read_member(path, member)))
+        except ValueError as error:
+            raise ShardError(path, f".cls is unusable: {error}", key=key) from None
     return as_labels(values, origin=samples[0][0].parent)
 
 

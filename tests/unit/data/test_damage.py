@@ -173,10 +173,11 @@ def test_members_that_run_code_are_refused_on_opening_and_on_reading(tmp_path: P
         opened(tmp_path, cache_folder=tmp_path / "cache")
     folder = make_set(tmp_path / "set", sizes=(5,))
     index = folder / "train-000000.idx"
+    end = (folder / "train-000000.tar").stat().st_size  # nothing but the last member can be made up
     index.write_text(
-        index.read_text().replace("000000003.png", f"000000003.png {extension} 512 1 000000003.{extension}")
+        index.read_text().replace("000000004.png", f"000000004.png {extension} {end - 512} 1 000000004.{extension}")
     )
-    with pytest.raises(ShardError, match=rf"sample 000000003: member \.{extension} is refused"):
+    with pytest.raises(ShardError, match=rf"sample 000000004: member \.{extension} is refused"):
         epoch(opened(folder), stop=5)
     assert not (tmp_path / "owned").exists()
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from framework.data.decode import PictureDecoder, parse_label, picture_header
+from framework.data.decode import PictureDecoder
+from framework.data.labels import parse_label
+from framework.data.pictures import picture_header
 from tests.unit.data.stream_helpers import encode, picture
 
 
-def decoded(
-    data: bytes, extension: str, side: int, channels: int, *, flip: bool = False, last: bool = False
-) -> np.ndarray:
+def decoded(data: bytes, side: int, channels: int, *, flip: bool = False, last: bool = False) -> np.ndarray:
     out = np.full((side, side, channels) if last else (channels, side, side), 7, np.uint8)
     decoder = PictureDecoder(resolution=side, channels=channels, channels_last=last)
-    decoder.decode(data, extension, out, flip=flip)
+    decoder.decode(data, out, flip=flip)
     return out.transpose(2, 0, 1) if last else out
 
 
@@ -26,11 +26,11 @@ def test_pixels_are_pillows_in_every_layout(side: int, encoding: str, channels: 
         data = encode(picture(1, side, stored), encoding)
         with Image.open(io.BytesIO(data)) as image:
             expected = np.asarray(image.convert("RGB" if channels == 3 else "L")).reshape(side, side, channels)
-        got = decoded(data, encoding, side, channels, last=last)
+        got = decoded(data, side, channels, last=last)
         # Grey out of a colour JPEG is its luma channel, without rounding and clipping on the way through RGB.
         tolerance = 4 if (encoding, stored, channels) == ("jpg", 3, 1) else 0
         assert np.abs(got.astype(int) - expected.transpose(2, 0, 1)).max() <= tolerance
-        assert (decoded(data, encoding, side, channels, flip=True, last=last) == got[:, :, ::-1]).all()
+        assert (decoded(data, side, channels, flip=True, last=last) == got[:, :, ::-1]).all()
 
 
 @pytest.mark.parametrize("encoding", ["jpg", "png"])
@@ -39,9 +39,9 @@ def test_lower_resolutions_are_box_filtered(encoding: str, factor: int) -> None:
     data = encode(picture(2, 128), encoding)
     with Image.open(io.BytesIO(data)) as image:
         expected = np.asarray(image.reduce(factor), int).transpose(2, 0, 1)
-    got = decoded(data, encoding, 128 // factor, 3)
+    got = decoded(data, 128 // factor, 3)
     assert np.abs(got - expected).max() <= (4 if encoding == "jpg" else 0)
-    assert (decoded(data, encoding, 128 // factor, 3, flip=True) == got[:, :, ::-1]).all()
+    assert (decoded(data, 128 // factor, 3, flip=True) == got[:, :, ::-1]).all()
 
 
 @pytest.mark.parametrize("encoding", ["jpg", "png", "webp"])
@@ -49,41 +49,30 @@ def test_lower_resolutions_are_box_filtered(encoding: str, factor: int) -> None:
 def test_wrong_sizes_are_refused_before_decoding(encoding: str, size: tuple[int, int]) -> None:
     data = encode(np.zeros((*size, 3), np.uint8), encoding)
     with pytest.raises(ValueError, match=rf"picture is {size[1]}x{size[0]} pixels, need 32x32"):
-        decoded(data, encoding, 32, 3)
+        decoded(data, 32, 3)
 
 
 @pytest.mark.parametrize("encoding", ["jpg", "png", "webp"])
 def test_damaged_pictures_are_refused(encoding: str) -> None:
     data = encode(picture(3, 64), encoding)
-    other = encode(picture(3, 64), "jpg" if encoding == "png" else "png")
-    for bad in (b"", b"noise" * 50, data[: len(data) // 2], data[:40], other):
+    for bad in (b"", b"noise" * 50, data[: len(data) // 2], data[:40]):
         with pytest.raises(ValueError):
-            decoded(bad, encoding, 64, 3)
-
-
-def test_sixteen_bit_png_is_refused_and_palette_is_not() -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(buffer, "PNG")
-    with pytest.raises(ValueError, match="not 8 bits a channel"):
-        decoded(buffer.getvalue(), "png", 8, 1)
-    buffer = io.BytesIO()
-    Image.fromarray(picture(4, 8)).quantize(4).save(buffer, "PNG")
-    assert decoded(buffer.getvalue(), "png", 8, 3).std() > 1
+            decoded(bad, 64, 3)
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
     buffer = io.BytesIO()
     Image.new("1", (9000, 9000)).save(buffer, "PNG")
     with pytest.raises(ValueError, match="picture is 9000x9000"):
-        decoded(buffer.getvalue(), "png", 8, 1)
+        decoded(buffer.getvalue(), 8, 1)
 
 
 def test_headers() -> None:
     for encoding in ("jpg", "png", "webp"):
-        assert picture_header(encode(picture(1, 16, 3), encoding), encoding) == (16, 16, 3)
-    assert picture_header(encode(picture(1, 16, 1), "jpg"), "jpg") == (16, 16, 1)
+        assert picture_header(encode(picture(1, 16, 3), encoding)) == (16, 16, 3)
+    assert picture_header(encode(picture(1, 16, 1), "jpg")) == (16, 16, 1)
     with pytest.raises(ValueError):
-        picture_header(b"no", "png")
+        picture_header(b"no")
 
 
 def test_labels() -> None:

@@ -64,7 +64,7 @@ def test_sub_folders_are_classes_in_a_folder_and_in_a_zip(tmp_path, prefix):
         assert source.labels.tolist() == [0, 1, 1]
         assert source.labels.dtype == np.int64
         assert values(source) == [3, 2, 1]
-        assert source.ignored == 1
+        assert source.ignored == {".txt": 1}
         assert open_source(location, labels=False).labels is None
         source.close()
 

@@ -1,0 +1,30 @@
+"""Class numbers: what a label may be, wherever it is read from."""
+
+from __future__ import annotations
+
+MAX_CLASSES = 1_000_000
+"""Classes a data set may have: labels are 0 ... MAX_CLASSES - 1. Counts and embeddings have a row for each of them."""
+
+_MAX_LABEL_BYTES = 64
+
+
+def parse_label(data: bytes, *, classes: int = MAX_CLASSES) -> int:
+    """An ASCII integer in [0, classes).
+
+    Raises:
+        ValueError: not an ASCII integer, or out of range. The caller adds shard and key.
+    """
+    text = data.strip() if len(data) <= _MAX_LABEL_BYTES else b""
+    if not text.isdigit():
+        raise ValueError(f"label is {data[:20]!r}, must be an ASCII integer")
+    number = int(text)
+    if number >= MAX_CLASSES:
+        raise ValueError(f"label is {number}, the largest accepted one is {MAX_CLASSES - 1}")
+    if number >= classes:
+        raise ValueError(f"label is {number}, must be below the number of classes, {classes}")
+    return number
+
+
+def is_label(data: bytes) -> bool:
+    """Whether the text of a label is a whole number, in range or not."""
+    return len(data) <= _MAX_LABEL_BYTES and data.strip().isdigit()

@@ -1,0 +1,264 @@
+"""One way to read a picture, whoever asks: packing, training from shards, evaluation.
+
+The rule, for every format:
+
+* upright: turned as its EXIF or XMP orientation says;
+* on white where it is transparent;
+* 8 bits a channel: 16-bit grey is scaled (value / 257, rounded), of 16-bit colour the high byte is taken, and 32-bit
+  values, which have no fixed range, are refused;
+* grey stays grey, everything else (palette, CMYK, YCbCr) becomes RGB by Pillow's conversion; colour profiles are not
+  applied;
+* of an animation, or of several pages, the first picture.
+
+What a picture is, its content says and not its name. The size is known from the header before a pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+RULE = "8 bits, upright, on white, first frame"
+"""The rule in a few words, for the protocol of an evaluation."""
+
+# EPS and others that start programs or read further files are not among them. JPEG includes MPO.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+_HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
+_AVIF_BRANDS = frozenset((b"avif", b"avis"))
+_PNG_SIGN = b"\x89PNG\r\n\x1a\n"
+_PNG_MAY_TURN = (b"eXIf", b"iTXtXML:com.adobe.xmp", b"tEXtXML:com.adobe.xmp", b"zTXtRaw profile", b"tEXtRaw profile")
+_SEVERAL_STILLS = ("MPO", "HEIF")  # further pictures there are previews or depth, and no frames
+_GREY_MODES = ("1", "L", "LA", "La", "I")
+_ORIENTATION = 0x0112  # EXIF tag; 1 = upright
+_ON_ITS_SIDE = (5, 6, 7, 8)
+
+
+class Picture(NamedTuple):
+    """A decoded picture.
+
+    Attributes:
+        image: mode "L" or "RGB", without colour profile or comments.
+        plain: a reader that knows none of the rules above sees the same pixels, so that the file's bytes may be kept.
+        animated: there were further frames or pages, which are left aside.
+    """
+
+    image: Image.Image
+    plain: bool
+    animated: bool
+
+
+class Header(NamedTuple):
+    """What is known of a picture before it is decoded: upright height and width in pixels, and channels (1 or 3)."""
+
+    height: int
+    width: int
+    channels: int
+
+
+class JpegHeader(NamedTuple):
+    """Height and width in pixels as stored; whether the picture is grey; whether libjpeg alone reads it by the rule."""
+
+    height: int
+    width: int
+    grey: bool
+    plain: bool
+
+
+def is_jpeg(content: bytes) -> bool:
+    """Whether a file begins as every JPEG does."""
+    return content[:3] == b"\xff\xd8\xff"
+
+
+def read_picture(content: bytes, *, check: Callable[[int, int], object] = lambda height, width: None) -> Picture:
+    """Decode a picture by the rule of this module.
+
+    Args:
+        content: the encoded file.
+        check: given height and width of the header, raises ValueError for a size that is not wanted.
+
+    Raises:
+        ValueError: not a picture, damaged, refused by `check`, of a kind without a fixed meaning in 8 bits, or so large
+            that it must be a decompression bomb. The caller adds which picture it is.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=_formats_for(content)) as image:
+            check(image.height, image.width)
+            image.load()
+            orientation = _orientation(image, content)
+            turned = image if orientation == 1 else ImageOps.exif_transpose(image)
+            plain = image.mode in ("L", "RGB") and "transparency" not in image.info
+            result = _to_8_bit(turned, pgm=image.format == "PPM")
+            several = bool(getattr(image, "is_animated", False))
+            plain = plain and orientation == 1 and not several and not _deep_png(content)
+            animated = several and image.format not in _SEVERAL_STILLS
+    except (MemoryError, ValueError):
+        raise
+    except UnidentifiedImageError:
+        raise ValueError(f"cannot identify image file as one of {', '.join(_FORMATS)}, HEIC") from None
+    except Exception as error:  # decoders meet foreign bytes with whatever their C code raises
+        raise ValueError(str(error) or type(error).__name__) from error
+    result.info.clear()  # colour profiles, comments: encoders would write them into every file
+    return Picture(result, plain, animated)
+
+
+def picture_header(content: bytes) -> Header:
+    """Size and channels of a picture, without decoding it.
+
+    Raises:
+        ValueError: not a picture, or a decompression bomb.
+    """
+    try:
+        if is_jpeg(content):
+            found = jpeg_header(content)
+            if found.plain:
+                return Header(found.height, found.width, 1 if found.grey else 3)
+        with Image.open(io.BytesIO(content), formats=_formats_for(content)) as image:
+            grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
+            size = (image.height, image.width)
+            height, width = size[::-1] if _orientation(image, content) in _ON_ITS_SIDE else size
+            return Header(height, width, 1 if grey else 3)
+    except (MemoryError, ValueError):
+        raise
+    except UnidentifiedImageError:
+        raise ValueError(f"cannot identify image file as one of {', '.join(_FORMATS)}, HEIC") from None
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def jpeg_header(content: bytes) -> JpegHeader:
+    """Header of a JPEG.
+
+    Raises:
+        ValueError: not a JPEG, or a decompression bomb.
+    """
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    if Image.MAX_IMAGE_PIXELS is not None and height * width > 2 * Image.MAX_IMAGE_PIXELS:
+        raise ValueError(f"{width}x{height} pixels: could be a decompression bomb")  # Pillow's own bound
+    colours = colours.lower()
+    plain = colours not in ("cmyk", "ycck") and (_is_surely_upright(content) or _exif_orientation(content) == 1)
+    return JpegHeader(height, width, colours == "gray", plain)
+
+
+def _is_surely_upright(content: bytes) -> bool:
+    """Whether nothing before the first scan of a JPEG turns it; a short look, where Pillow's takes half a decode.
+
+    EXIF and XMP stand in segments APP1. False means that Pillow must be asked.
+    """
+    at, end = 2, len(content) - 4
+    while at < end and content[at] == 0xFF:
+        marker, size = content[at + 1], content[at + 2] << 8 | content[at + 3]
+        if marker == 0xDA:
+            break
+        if marker == 0xE1 and not _says_upright(content[at + 4 : at + 2 + size]):
+            return False
+        at += 1 if marker == 0xFF else 2 + size
+    return True
+
+
+def _says_upright(segment: bytes) -> bool:
+    """Whether a segment APP1 holds no orientation, or that of an upright picture, as far as can be told."""
+    if not segment.startswith(b"Exif\0\0"):
+        return b"Orientation" not in segment
+    tiff = segment[6:]
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return False
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, number, value = struct.unpack_from(f"{order}HHIH", tiff, at)
+            if tag == _ORIENTATION:
+                return (kind, number, value) == (3, 1, 1)  # one unsigned 16-bit number
+    except struct.error:
+        return False
+    return True
+
+
+def _exif_orientation(content: bytes) -> object:
+    with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+        return _orientation(image, content)
+
+
+def _orientation(image: Image.Image, content: bytes) -> object:
+    """EXIF's number for how a picture is to be turned, 1 for not at all."""
+    if content.startswith(_PNG_SIGN) and not _png_may_turn(content):
+        return 1  # asking Pillow would decode it
+    return image.getexif().get(_ORIENTATION, 1)
+
+
+def _png_may_turn(content: bytes) -> bool:
+    """Whether a PNG has a chunk in which EXIF or XMP can stand. Walks the chunks: length, type, data, checksum."""
+    at = len(_PNG_SIGN)
+    while at < len(content):
+        if content.startswith(_PNG_MAY_TURN, at + 4):
+            return True
+        at += 12 + int.from_bytes(content[at : at + 4], "big")
+    return False
+
+
+def _formats_for(content: bytes) -> tuple[str, ...]:
+    """The formats Pillow may try.
+
+    Raises:
+        ValueError: HEIC, and its reader is not installed.
+    """
+    if content[4:8] != b"ftyp":
+        return _FORMATS
+    box = content[8 : int.from_bytes(content[:4], "big")][:256]
+    brands = {box[at : at + 4] for at in range(0, len(box), 4)}
+    if brands & _AVIF_BRANDS or not brands & _HEIC_BRANDS:
+        return _FORMATS
+    if not _heic_is_readable():
+        raise ValueError("is a HEIC picture, whose reader is not installed: pip install 'framework[heic]'")
+    return (*_FORMATS, "HEIF")
+
+
+@functools.cache
+def _heic_is_readable() -> bool:
+    """Whether the optional reader of HEIC is installed; the first call makes Pillow know it."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return False
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    return True
+
+
+def _deep_png(content: bytes) -> bool:
+    """A PNG of other than 8-bit grey or RGB, which Pillow may show as such: 16-bit RGB, 1- to 4-bit grey."""
+    return content.startswith(_PNG_SIGN) and (content[24] != 8 or content[25] not in (0, 2))
+
+
+def _to_8_bit(image: Image.Image, *, pgm: bool) -> Image.Image:
+    mode = image.mode
+    if mode.startswith("I;16") or (mode == "I" and pgm):  # Pillow scales a PGM of more than 8 bits to 16
+        return _from_16_bit(image)
+    if mode in ("I", "F"):
+        raise ValueError(f"mode {mode} (32-bit values without a fixed range); convert it to 8 or 16 bits")
+    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        grey = mode in ("L", "LA", "La", "1")
+        layer = image.convert("LA") if mode == "La" else image
+        canvas = Image.new("RGBA", image.size, "white")
+        canvas.alpha_composite(layer.convert("RGBA"))
+        return canvas.convert("L" if grey else "RGB")
+    if mode in ("L", "RGB"):
+        return image.copy()
+    return image.convert("L" if mode == "1" else "RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.uint32)
+    grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    clear = image.info.get("transparency")  # PNG: the one value that is transparent
+    if isinstance(clear, int):
+        grey[values == clear] = 255
+    return Image.fromarray(grey)
