@@ -87,29 +87,38 @@ def _own_class(name: str) -> type[nn.Module]:
     return cls
 
 
-def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool) -> Json:
+def class_name(cls: type[nn.Module]) -> str:
+    """The dotted name under which a description holds a network class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool, path: str = "") -> Json:
+    def inside(name: object, held: Any) -> Json:
+        return _describe(held, derived, science_only=science_only, path=f"{path}.{name}" if path else str(name))
+
     if isinstance(value, Network):
         options = value.resolved(derived)
-        return {
-            "class": f"{value.cls.__module__}.{value.cls.__qualname__}",
-            "options": {name: _describe(v, derived, science_only=science_only) for name, v in options.items()},
-        }
+        return {"class": class_name(value.cls), "options": {name: inside(name, v) for name, v in options.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         described: dict[str, Json] = {"type": type(value).__name__}
         for field in dataclasses.fields(value):
             if science_only and not field.metadata.get("science", True):
                 continue
-            described[field.name] = _describe(getattr(value, field.name), derived, science_only=science_only)
+            described[field.name] = inside(field.name, getattr(value, field.name))
         return described
     if isinstance(value, list | tuple):
-        return [_describe(v, derived, science_only=science_only) for v in value]
+        return [inside(index, v) for index, v in enumerate(value)]
     if isinstance(value, Mapping):
-        return {str(k): _describe(v, derived, science_only=science_only) for k, v in value.items()}
+        return {str(k): inside(k, v) for k, v in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
-        raise FrameworkError(f"a recipe may hold finite numbers only, not {value}")
+        raise FrameworkError(f"{path}: a recipe may hold finite numbers only, not {value}")
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise FrameworkError(f"a recipe may hold numbers, strings, tuples and dataclasses, not {type(value).__name__}")
+    what = type(value).__name__
+    raise FrameworkError(
+        f"{path}: a recipe may hold numbers, strings, tuples and dataclasses, not {what}"
+        + ("" if type(value).__module__ == "builtins" else f"; if {what} is yours, make it a frozen dataclass")
+    )
 
 
 def _hash(document: Json) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from framework.errors import FrameworkError
+from framework.fields import check_fields
 
 
 def _require(condition: bool, message: str) -> None:
@@ -40,6 +41,7 @@ class Linear:
     end: float = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(
             0 <= self.start_images < self.end_images,
             f"Linear: start_images={self.start_images} must lie before end_images={self.end_images}",
@@ -59,6 +61,7 @@ class Cosine:
     end: float = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(self.end_images > 0, f"Cosine: end_images={self.end_images} must be positive")
 
     def at(self, images: int) -> float:
@@ -77,8 +80,8 @@ class Ramp:
     shape: Literal["cosine", "linear"] = "cosine"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(self.images > 0, f"Ramp: images={self.images} must be positive")
-        _require(self.shape in ("cosine", "linear"), f"Ramp: shape={self.shape!r} must be cosine or linear")
 
     def at(self, images: int) -> float:
         """The number after `images` images seen."""

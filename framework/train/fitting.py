@@ -26,6 +26,7 @@ from framework.runtime.memory import available_bytes
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.preflight import activation_bytes, largest_share
+from framework.train.trial import shapes_only
 
 USABLE_SHARE = 0.8
 """Of the memory that is free: the rest is for workspaces, fragmentation and what the estimate does not see."""
@@ -76,8 +77,7 @@ def kept_micro_batches(
 
 def over_a_micro_batch(recipe: Recipe) -> list[str]:
     """Names of what the recipe computes over a whole micro-batch of all processes."""
-    with torch.device("meta"):
-        parts: list[object] = [part for side in SIDES for part in recipe.build_network(side).modules()]
+    parts: list[object] = [part for side in SIDES for part in shapes_only(recipe, side).modules()]
     for name in ("loss", "discriminator_terms", "generator_terms"):
         part = getattr(recipe.game, name, ())
         parts += part if isinstance(part, tuple) else (part,)
@@ -110,10 +110,9 @@ def fewest_micro_batches(recipe: Recipe, segment: Segment, config: RunConfig, *,
     """The fewest micro-batches whose activations take at most `usable` bytes per process.
 
     Raises:
-        FrameworkError: not even one image per process fits.
+        FrameworkError: not even one image per process fits, or a network cannot run on meta tensors.
     """
-    with torch.device("meta"):
-        networks = {side: recipe.build_network(side) for side in SIDES}
+    networks = {side: shapes_only(recipe, side) for side in SIDES}
     for network in networks.values():
         grow(network, resolution=segment.resolution, alpha=0.5 if segment.fading else 1.0)
     one, two = (activation_bytes(networks, recipe, n) // (1 if config.precision == "fp32" else 2) for n in (1, 2))

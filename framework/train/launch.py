@@ -17,11 +17,12 @@ from framework import override
 from framework.describe import describe
 from framework.errors import FrameworkError
 from framework.games.share import BatchShare
-from framework.recipe import SIDES, Recipe
+from framework.recipe import Recipe
 from framework.runtime.session import adopt_environment, told_processes
 from framework.train.config import RunConfig
-from framework.train.console import fail
+from framework.train.console import fail, warn
 from framework.train.launcher import check_launcher
+from framework.train.network_check import Setting, check_networks
 
 USER_ERROR, PEER_LOST = 2, 1
 STOPPED = 75  # EX_TEMPFAIL: the same command continues
@@ -43,11 +44,13 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
         console_outputs=rank == "0",
     )
     try:
-        recipe = checked(recipe, config)
+        recipe, notes = checked(recipe, config)
     except FrameworkError as error:  # the same on every process: one of them says it
         if rank == "0":
             fail(str(error))
         sys.exit(USER_ERROR)
+    for note in notes if rank == "0" else ():
+        warn(note)
     try:
         if config.dry_run:
             _dry_run(recipe, config)
@@ -64,8 +67,8 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
         sys.exit(PEER_LOST)
 
 
-def checked(recipe: Recipe, config: RunConfig) -> Recipe:
-    """The recipe with the command line's science applied, refused if it could not work.
+def checked(recipe: Recipe, config: RunConfig) -> tuple[Recipe, list[str]]:
+    """The recipe with the command line's science applied, refused if it could not work, and warnings for the user.
 
     Nothing is written and no process waits for another.
 
@@ -80,10 +83,13 @@ def checked(recipe: Recipe, config: RunConfig) -> Recipe:
         BatchShare(batch_size=segment.batch_size, micro_batches=config.micro_batches, world=told_processes()).micros()
         if augment := getattr(recipe.game, "augment", None):
             augment.check(channels=recipe.data.channels, height=segment.resolution, width=segment.resolution)
-    with torch.device("meta"):
-        for side in SIDES:
-            recipe.build_network(side)
-    return recipe
+    setting = Setting(
+        world=told_processes(),
+        micro_batches=config.micro_batches,
+        cuts_more=config.auto_micro_batch,
+        on_cpu=config.device == "cpu" or not torch.cuda.is_available(),
+    )
+    return recipe, check_networks(recipe, setting)
 
 
 def configured(recipe: Recipe, config: RunConfig) -> Recipe:
