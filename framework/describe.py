@@ -61,25 +61,31 @@ def network_from(description: Mapping[str, Json], *, classes: Mapping[str, type[
 
     Args:
         description: `{"class": dotted name, "options": {...}}` as `describe` writes it.
-        classes: classes outside `framework.networks` that may be built, by dotted name.
+        classes: classes outside `framework.networks` that may be built, by dotted name, or by class name alone where
+            the module may have any name (that of a recipe file is `__main__` while it trains).
 
     Raises:
         FrameworkError: the class is not ours and was not handed over, or the options no longer fit it.
     """
-    name = str(description["class"])
-    cls = (classes or {}).get(name) or _own_class(name)
-    return Network(cls, **description["options"]).build()
+    name, handed = str(description["class"]), classes or {}
+    cls = None if _is_own(name) else handed.get(name) or handed.get(name.rpartition(".")[2])
+    return Network(cls or _own_class(name), **description["options"]).build()
+
+
+def _is_own(name: str) -> bool:
+    return name.startswith("framework.networks.")
 
 
 def _own_class(name: str) -> type[nn.Module]:
-    module_name, _, class_name = name.rpartition(".")
-    if not module_name.startswith("framework.networks."):
+    module_name, _, short = name.rpartition(".")
+    if not _is_own(name):
+        file = "RECIPE.py" if module_name == "__main__" else f"{module_name.replace('.', '/')}.py"
         raise FrameworkError(
-            f"the network class {name!r} is not part of framework.networks and checkpoints never import code; "
-            f"hand the class over: classes={{{name!r}: {class_name}}}"
+            f"the network class {name!r} is not part of framework.networks, and a checkpoint alone imports nothing: "
+            f"say where it is defined, --network {file}:{short} (in Python: classes={{{name!r}: {short}}})"
         )
     try:
-        cls = getattr(importlib.import_module(module_name), class_name)
+        cls = getattr(importlib.import_module(module_name), short)
     except (ImportError, AttributeError) as error:
         raise FrameworkError(f"this version has no network class {name!r} ({error})") from None
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from framework.errors import FrameworkError
 from framework.sampling.animation import interpolation, save_animation
+from framework.sampling.classes import network_classes
 from framework.sampling.generate import settle_statistics, style_options
 from framework.sampling.latents import grid_labels, latents
 from framework.sampling.load import LoadedGenerator, load_generator
@@ -38,6 +39,7 @@ def sample(
     weights: Literal["ema", "raw"] = "ema",
     standing_statistics: int = 0,
     device: str = "cpu",
+    network: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     tracking_uri: str | None = None,
 ) -> None:
     """Draw images from a generator; the same seed gives the same bytes.
@@ -60,11 +62,18 @@ def sample(
         weights: The moving average (ema), or the weights as they were last trained (raw).
         standing_statistics: Recompute batch-norm statistics over so many batches before sampling.
         device: cpu, cuda, cuda:1 ...
+        network: FILE.py:CLASS of a network class of your own, for example my_recipe.py:Generator; imports the file.
         tracking_uri: MLflow store for runs:/... and models:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
     """
     columns, rows = parse_grid(grid)
     check(out, interpolate=interpolate, frames=frames, npz=npz, count=count, standing_statistics=standing_statistics)
-    loaded = load_generator(checkpoint, device=device, averaged=weights == "ema", tracking_uri=tracking_uri)
+    loaded = load_generator(
+        checkpoint,
+        device=device,
+        averaged=weights == "ema",
+        classes=network_classes(network),
+        tracking_uri=tracking_uri,
+    )
     loaded = replace(loaded, options=style_options(loaded.network, psi=psi, cutoff=cutoff, noise=noise))
     chosen = class_numbers(classes, loaded)
     if chosen and not interpolate:

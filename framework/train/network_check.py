@@ -207,7 +207,7 @@ def _loss_notes(loss: AdversarialLoss, *, count: int) -> list[str]:
         RecipeError: it does not return a scalar that depends on the logits.
     """
     name = type(loss).__name__
-    for player in SIDES:
+    for player in reversed(SIDES):  # in the order of turns
         trial = _loss_trial(loss, player, count)
         if trial.error is not None:
             if needs_others(trial.error):

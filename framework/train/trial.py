@@ -59,7 +59,12 @@ def built(recipe: Recipe, side: str) -> nn.Module:
     except FrameworkError:
         raise
     except Exception as error:
-        raise RecipeError(f"{side}.network cannot be built: {told(error)}") from error
+        cls = getattr(recipe, side).network.cls
+        kinds = {parameter.kind for parameter in inspect.signature(cls).parameters.values()}
+        hint = ""
+        if inspect.Parameter.VAR_KEYWORD in kinds:
+            hint = "; write out the options behind **: a recipe passes `resolution`, `channels` and `classes` by name"
+        raise RecipeError(f"{side}.network cannot be built: {told(error)}{hint}") from error
 
 
 def draws_for(count: int, *, device: torch.device, seed: int = 0) -> ImageDraws:
@@ -123,9 +128,10 @@ def check_signature(network: nn.Module, first: str) -> None:
     try:
         signature.bind(None, None)
     except TypeError as error:
+        taken = ", ".join(signature.parameters)
         raise FrameworkError(
-            f"{name}.forward{signature} cannot be called with {first} and labels ({error}): its arguments must be "
-            f"({first}, labels), and any others need a default; labels are None where the data has no classes"
+            f"{name}.forward({taken}) cannot be called with {first} and labels: {error}; it must take ({first}, "
+            "labels), labels being None without classes, and any other argument needs a default"
         ) from None
     drawn = _inputs(network, draws_for(SAMPLES, device=META))
     try:
