@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from framework import Adam, Alternating, Hinge, Network, Player, Recipe, Shards
 from framework.errors import FrameworkError
 from framework.objectives.adversarial import AdversarialLoss
+from framework.train.config import RunConfig
+from framework.train.fitting import fewest_micro_batches
 from framework.train.network_check import Setting, check_networks
+from framework.train.preflight import plan
 from tests.helpers import newcomers
 from tests.helpers.families import FAMILIES
 from tests.helpers.launch import ROOT
@@ -226,3 +230,15 @@ def test_a_game_that_nobody_can_play_is_refused() -> None:
 
     with pytest.raises(FrameworkError, match="game=Solitaire: no such game can be played; use Alternating"):
         check_networks(replace(small_recipe(), game=Solitaire()), ALONE)
+
+
+def test_memory_that_cannot_be_estimated_is_unknown_and_not_a_traceback() -> None:
+    chosen = player(newcomers.Numbers)
+    report = plan(chosen, RunConfig(), world=1, device=torch.device("cpu"))
+    assert report["parameters"]["discriminator"] == 8 * 64 + 8 + 8 + 1
+    assert report["memory_bytes_per_process"]["weights"] == 4 * report["parameters"]["total"]
+    assert report["memory_bytes_per_process"]["activations"] is None
+    with pytest.raises(FrameworkError, match="no estimate of the memory: Numbers does not run on meta tensors"):
+        fewest_micro_batches(chosen, chosen.segments()[0], RunConfig(), world=1, usable=1e9)
+    dropping = recipe(newcomers.DroppingGenerator, newcomers.DroppingDiscriminator)
+    assert plan(dropping, RunConfig(), world=1, device=torch.device("cpu"))["memory_bytes_per_process"]["total"] > 0
