@@ -142,7 +142,7 @@ def _compare(network: nn.Module, before: dict[str, tuple[Tensor, int]], seen: Ob
         owner = network.get_submodule(owner_name)
         if isinstance(owner, BatchNorm2d) or owner_name in seen.batch_norms:
             continue
-        if _iterates(owner):
+        if iterates(owner):
             seen.power_iterations.setdefault(
                 owner_name.partition(".parametrizations")[0], "spectral norm of torch.nn.utils"
             )
@@ -150,8 +150,8 @@ def _compare(network: nn.Module, before: dict[str, tuple[Tensor, int]], seen: Ob
             seen.changed[name] = owner_name
 
 
-def _iterates(layer: nn.Module) -> bool:
-    """Whether a layer, or a hook of it, is torch's spectral norm in one of its two forms."""
+def iterates(layer: nn.Module) -> bool:
+    """Whether a layer, or a hook of it, is torch's own spectral norm, in one of its two forms."""
     parts = [layer, *layer._forward_pre_hooks.values()]
     return any(
         type(part).__module__.startswith("torch.nn.utils") and "SpectralNorm" in type(part).__name__ for part in parts

@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from framework.errors import FrameworkError
 from framework.growth import Segment
 from framework.networks import grow
 from framework.networks.blocks.minibatch import MinibatchStddev
 from framework.networks.blocks.norm import BatchNorm2d
+from framework.networks.observe import iterates
 from framework.objectives.lecam import LeCam
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
 from framework.objectives.path_length import PathLength
@@ -83,6 +85,8 @@ def over_a_micro_batch(recipe: Recipe) -> list[str]:
         parts += part if isinstance(part, tuple) else (part,)
     # Local statistics are over a process's own images, and those stay together.
     tied = {type(p).__name__ for p in parts if isinstance(p, OVER_A_MICRO_BATCH) and _statistics(p) == "global"}
+    if any(isinstance(p, nn.Module) and iterates(p) for p in parts):
+        tied.add("torch's spectral norm")
     return sorted(tied)
 
 

@@ -103,7 +103,10 @@ def _on_meta(network: nn.Module, first: torch.Tensor, labels: torch.Tensor | Non
     trial = tried(network, first, labels)
     if trial.error is not None:
         name = type(network).__name__
-        raise NoEstimate(f"no estimate of the memory: {name} does not run on meta tensors ({told(trial.error)})")
+        raise NoEstimate(
+            f"the memory cannot be estimated: {name} does not run on meta tensors ({told(trial.error)}); instead of "
+            "--auto-micro-batch give --micro-batches"
+        )
     output: torch.Tensor = trial.output
     return output
 

@@ -85,9 +85,9 @@ def tried(network: nn.Module, first: Tensor, labels: Tensor | None) -> Trial:
     Raises:
         FrameworkError: the network refuses what the game will give it.
     """
-    inputs = _inputs(network, draws_for(len(first), device=first.device))
+    draw = draws_for(len(first), device=first.device)
     with first.device, observed(network) as seen:
-        trial = attempted(lambda: network(first, labels, **inputs))
+        trial = attempted(lambda: network(first, labels, **_inputs(network, draw)))
     return replace(trial, seen=seen)
 
 
@@ -133,9 +133,11 @@ def check_signature(network: nn.Module, first: str) -> None:
             f"{name}.forward({taken}) cannot be called with {first} and labels: {error}; it must take ({first}, "
             "labels), labels being None without classes, and any other argument needs a default"
         ) from None
-    drawn = _inputs(network, draws_for(SAMPLES, device=META))
+    drawn = attempted(lambda: _inputs(network, draws_for(SAMPLES, device=META)))
+    if drawn.error is not None:  # the forward will show whether the CPU does better
+        return
     try:
-        signature.bind(None, None, **drawn)
+        signature.bind(None, None, **drawn.output)
     except TypeError as error:
         raise FrameworkError(f"{name}.stochastic(draw) gives what {name}.forward does not take: {error}") from None
 

@@ -263,3 +263,15 @@ class SeedlessDropout(DroppingDiscriminator):
 class UnwantedInputs(DroppingDiscriminator):
     def stochastic(self, draw: Draw) -> dict[str, Tensor]:
         return {"drop": dropout_seeds(draw)}
+
+
+class DrawingInputs(DroppingDiscriminator):
+    """Draws where it should ask."""
+
+    def stochastic(self, draw: Draw) -> dict[str, Tensor]:
+        return super().stochastic(draw) | {"dropout": (1e6 * torch.randn(len(dropout_seeds(draw)))).long()}
+
+
+class NoInputs(DroppingDiscriminator):
+    def stochastic(self, draw: Draw) -> Tensor:  # type: ignore[override]
+        return dropout_seeds(draw)
