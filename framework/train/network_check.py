@@ -92,7 +92,7 @@ class _Player:
         self._name = type(network).__name__
         with self._refusing():
             _check_sizes(network)
-            check_signature(network, "latents" if side == "generator" else "images")
+            check_signature(network, side=side)
             self._z_dim = latent_size(network) if side == "generator" else 0
 
     @contextlib.contextmanager

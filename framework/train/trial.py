@@ -115,31 +115,32 @@ def _inputs(network: nn.Module, draw: ImageDraws) -> dict[str, Any]:
     return dict(inputs)
 
 
-def check_signature(network: nn.Module, first: str) -> None:
-    """Refuse a forward that cannot be called as games do (with labels), and as samplers do (with nothing drawn).
-
-    Args:
-        first: name of what a forward of this player begins with.
+def check_signature(network: nn.Module, *, side: str) -> None:
+    """Refuse a forward that cannot be called as games call it, or, of a generator, as samplers do, with nothing drawn.
 
     Raises:
         FrameworkError: it takes other arguments.
     """
     name, signature = type(network).__name__, inspect.signature(network.forward)
+    first = "latents" if side == "generator" else "images"
+    drawn = attempted(lambda: _inputs(network, draws_for(SAMPLES, device=META)))
+    inputs = drawn.output or {}  # where drawing fails, the trial on the CPU will show whether it always does
+    unknown = set() if _takes_any(signature) else set(inputs) - set(signature.parameters)
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise FrameworkError(f"{name}.stochastic(draw) gives what {name}.forward does not take: {names}")
     try:
-        signature.bind(None, None)
+        signature.bind(None, None, **({} if side == "generator" else inputs))
     except TypeError as error:
         taken = ", ".join(signature.parameters)
         raise FrameworkError(
             f"{name}.forward({taken}) cannot be called with {first} and labels: {error}; it must take ({first}, "
             "labels), labels being None without classes, and any other argument needs a default"
         ) from None
-    drawn = attempted(lambda: _inputs(network, draws_for(SAMPLES, device=META)))
-    if drawn.error is not None:  # the forward will show whether the CPU does better
-        return
-    try:
-        signature.bind(None, None, **drawn.output)
-    except TypeError as error:
-        raise FrameworkError(f"{name}.stochastic(draw) gives what {name}.forward does not take: {error}") from None
+
+
+def _takes_any(signature: inspect.Signature) -> bool:
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values())
 
 
 def told(error: Exception) -> str:

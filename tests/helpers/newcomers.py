@@ -275,3 +275,17 @@ class DrawingInputs(DroppingDiscriminator):
 class NoInputs(DroppingDiscriminator):
     def stochastic(self, draw: Draw) -> Tensor:  # type: ignore[override]
         return dropout_seeds(draw)
+
+
+class Demanding(DroppingDiscriminator):
+    """Cannot be called without what is drawn: nobody but the game calls a discriminator."""
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, *, dropout: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(images, labels, dropout=dropout)
+
+
+class DemandingGenerator(DroppingGenerator):
+    """The same; but a generator is sampled, too."""
+
+    def forward(self, z: Tensor, labels: Tensor | None = None, *, dropout: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(z, labels, dropout=dropout)
