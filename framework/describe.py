@@ -61,25 +61,31 @@ def network_from(description: Mapping[str, Json], *, classes: Mapping[str, type[
 
     Args:
         description: `{"class": dotted name, "options": {...}}` as `describe` writes it.
-        classes: classes outside `framework.networks` that may be built, by dotted name.
+        classes: classes outside `framework.networks` that may be built, by dotted name, or by class name alone where
+            the module may have any name (that of a recipe file is `__main__` while it trains).
 
     Raises:
         FrameworkError: the class is not ours and was not handed over, or the options no longer fit it.
     """
-    name = str(description["class"])
-    cls = (classes or {}).get(name) or _own_class(name)
-    return Network(cls, **description["options"]).build()
+    name, handed = str(description["class"]), classes or {}
+    cls = None if _is_own(name) else handed.get(name) or handed.get(name.rpartition(".")[2])
+    return Network(cls or _own_class(name), **description["options"]).build()
+
+
+def _is_own(name: str) -> bool:
+    return name.startswith("framework.networks.")
 
 
 def _own_class(name: str) -> type[nn.Module]:
-    module_name, _, class_name = name.rpartition(".")
-    if not module_name.startswith("framework.networks."):
+    module_name, _, short = name.rpartition(".")
+    if not _is_own(name):
+        file = "RECIPE.py" if module_name == "__main__" else f"{module_name.replace('.', '/')}.py"
         raise FrameworkError(
-            f"the network class {name!r} is not part of framework.networks and checkpoints never import code; "
-            f"hand the class over: classes={{{name!r}: {class_name}}}"
+            f"the network class {name!r} is not part of framework.networks, and a checkpoint alone imports nothing: "
+            f"say where it is defined, --network {file}:{short} (in Python: classes={{{name!r}: {short}}})"
         )
     try:
-        cls = getattr(importlib.import_module(module_name), class_name)
+        cls = getattr(importlib.import_module(module_name), short)
     except (ImportError, AttributeError) as error:
         raise FrameworkError(f"this version has no network class {name!r} ({error})") from None
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
@@ -87,35 +93,39 @@ def _own_class(name: str) -> type[nn.Module]:
     return cls
 
 
+def class_name(cls: type[nn.Module]) -> str:
+    """The dotted name under which a description holds a network class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool, path: str = "") -> Json:
     """The description of what stands at a dotted path of the recipe."""
 
-    def inner(part: Any, name: object) -> Json:
-        return _describe(part, derived, science_only=science_only, path=f"{path}.{name}" if path else str(name))
+    def inside(name: object, held: Any) -> Json:
+        return _describe(held, derived, science_only=science_only, path=f"{path}.{name}" if path else str(name))
 
     if isinstance(value, Network):
         options = value.resolved(derived)
-        return {
-            "class": f"{value.cls.__module__}.{value.cls.__qualname__}",
-            "options": {name: inner(option, name) for name, option in options.items()},
-        }
+        return {"class": class_name(value.cls), "options": {name: inside(name, v) for name, v in options.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         described: dict[str, Json] = {"type": type(value).__name__}
         for field in dataclasses.fields(value):
             if science_only and not field.metadata.get("science", True):
                 continue
-            described[field.name] = inner(getattr(value, field.name), field.name)
+            described[field.name] = inside(field.name, getattr(value, field.name))
         return described
     if isinstance(value, list | tuple):
-        return [inner(part, index) for index, part in enumerate(value)]
+        return [inside(index, v) for index, v in enumerate(value)]
     if isinstance(value, Mapping):
-        return {str(name): inner(part, name) for name, part in value.items()}
+        return {str(k): inside(k, v) for k, v in value.items()}
     if isinstance(value, int | float) and (reason := Range().refusal(value)):
         raise FrameworkError(f"{path}={value} {reason}")
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    what = type(value).__name__
     raise FrameworkError(
-        f"{path}: a recipe may hold numbers, strings, tuples and dataclasses, not {type(value).__name__}"
+        f"{path}: a recipe may hold numbers, strings, tuples and dataclasses, not {what}"
+        + ("" if type(value).__module__ == "builtins" else f"; if {what} is yours, make it a frozen dataclass")
     )
 
 

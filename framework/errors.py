@@ -7,3 +7,7 @@ class FrameworkError(ValueError):
     The message says what was wrong, where (file, shard, key, field) and what to do. `launch` and the `framework`
     command print it without a traceback; a library caller sees an ordinary `ValueError`.
     """
+
+
+class RecipeError(FrameworkError):
+    """A recipe that cannot work; names the field."""

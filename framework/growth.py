@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from framework.errors import FrameworkError
-from framework.ranges import check_fields
+from framework.fields import check_fields
 
 
 def _require(condition: bool, message: str) -> None:
@@ -82,6 +82,7 @@ class Growth:
     """Forget Adam's moments when new layers begin to fade in and when they have, as the authors' program does."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(len(self.phases) > 0, "growth.phases: give at least one Phase")
         _require(self.phases[0].fade_images == 0, "growth.phases.0: the first phase has nothing to fade in from")
         for coarse, fine in pairwise(self.phases):
@@ -127,6 +128,13 @@ class Growth:
 def segment_at(segments: tuple[Segment, ...], images: int) -> Segment:
     """The segment in which the step after `images` images lies; the last one has no end."""
     return next((segment for segment in segments if images < segment.end), segments[-1])
+
+
+def dearest(segments: tuple[Segment, ...]) -> Iterator[Segment]:
+    """One segment per resolution: the fade where there is one, because it computes both paths."""
+    for segment in segments:
+        if segment.fading or not any(s.fading and s.resolution == segment.resolution for s in segments):
+            yield segment
 
 
 def remaining(segments: tuple[Segment, ...], *, start: int, end: int) -> Iterator[tuple[Segment, int]]:

@@ -104,7 +104,9 @@ def _child(value: Any, annotation: Any, rest: list[str], text: str, context: Con
         raise context.unknown(rest[0], f"the value {value!r}", [])
     if branch:
         leaves = ", ".join(f"{context.path}.{path}" for path, _ in settable(value))
-        raise OverrideError(f"--set {context.path}: that is a {type(value).__name__}, set one of its fields: {leaves}")
+        fields = f"set one of its fields: {leaves}" if leaves else "which has no fields to set"
+        what = f"that is a {type(value).__name__}, {fields}"
+        raise OverrideError(f"--set {context.path}: {what}; another one is chosen in the recipe file")
     return parse(text, annotation if annotation is not None else type(value), context.path)
 
 

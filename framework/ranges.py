@@ -68,8 +68,8 @@ def refusals(owner: Any, values: Mapping[str, Any]) -> Iterator[Refusal]:
                 yield Refusal(name=name, value=number, reason=reason)
 
 
-def check_fields(instance: Any) -> None:
-    """Refuse numbers that a dataclass's annotations do not take; for its `__post_init__`.
+def check_numbers(instance: Any) -> None:
+    """Refuse numbers that a dataclass's annotations do not take.
 
     Raises:
         FrameworkError: names class and field.

@@ -8,18 +8,21 @@ recipe refuses, when it is written, whatever could not work later.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Protocol
 
-import torch
 from torch import nn
 
-from framework.errors import FrameworkError
+from framework.errors import FrameworkError, RecipeError
+from framework.fields import check_fields
 from framework.growth import Growth, Segment
-from framework.ranges import Range, check_fields
+from framework.optimizers import Adam, Optimizer
+from framework.ranges import Range
 from framework.schedules import Constant, Ramp, Schedule, value_at, values_of
 from framework.suggest import nearest
+
+__all__ = ["Adam", "Averaging", "Game", "Network", "Player", "Recipe", "RecipeError", "Shards"]
 
 OPERATIONAL = {"science": False}
 """Metadata of a field that may differ when a run is resumed: it does not enter the science hash."""
@@ -30,50 +33,9 @@ SIDES = ("generator", "discriminator")
 EngineName = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
 
 
-class RecipeError(FrameworkError):
-    """A recipe that cannot work; names the field."""
-
-
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise RecipeError(message)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adam:
-    """Adam (Kingma & Ba, arXiv:1412.6980). GANs commonly use `betas=(0.0, 0.9)`."""
-
-    lr: Annotated[float, Range(above=0)]
-    betas: tuple[float, float] = (0.0, 0.9)
-    eps: Annotated[float, Range(least=0)] = 1e-8
-    beta2: Ramp | None = None
-    """Lets the second beta move with the clock (arXiv:2501.05441); None: it stays `betas[1]`."""
-
-    moments: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
-    """Names of the optimiser's per-parameter state, in checkpoints and in `torch.optim`."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        betas = (*self.betas, *(values_of(self.beta2) if self.beta2 else ()))
-        _require(all(0.0 <= b < 1.0 for b in betas), f"Adam: betas={betas} must lie in [0, 1)")
-
-    def lazy(self, *, every: int) -> Adam:
-        """Corrected for one extra step with the lazy penalties after every `every` steps.
-
-        With c = every / (every + 1): lr * c and betas ** c, so that the optimiser forgets as fast per image as without
-        the extra steps (StyleGAN2, arXiv:1912.04958, appendix B). Belongs to `Alternating(lazy_steps=True)`.
-        """
-        share = every / (every + 1)
-        return replace(self, lr=self.lr * share, betas=(self.betas[0] ** share, self.betas[1] ** share))
-
-    def betas_at(self, images: int) -> tuple[float, float]:
-        """Both betas after `images` images seen."""
-        return float(self.betas[0]), self.betas[1] if self.beta2 is None else self.beta2.at(images)
-
-    def build(self, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser over `parameters`."""
-        betas = (float(self.betas[0]), float(self.betas[1]))
-        return torch.optim.Adam(parameters, lr=self.lr, betas=betas, eps=self.eps)
 
 
 @dataclass(frozen=True, init=False)
@@ -88,6 +50,9 @@ class Network:
     options: Mapping[str, Any]
 
     def __init__(self, cls: type[nn.Module], /, **options: Any) -> None:
+        if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+            what = f"an instance of {type(cls).__name__}" if isinstance(cls, nn.Module) else repr(cls)
+            raise RecipeError(f"Network takes the class of a torch.nn.Module and its options, not {what}")
         known = self.parameters_of(cls)
         for name in options:
             _require(
@@ -153,10 +118,10 @@ class Shards:
     """Images among which the order is shuffled; the whole set when it is larger than the set."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(self.channels in (1, 3), f"data.channels={self.channels} must be 1 (grey) or 3 (RGB)")
         _require(self.classes >= 0, f"data.classes={self.classes} must not be negative")
         _require(self.window > 0, f"data.window={self.window} must be positive")
-        check_fields(self)
 
     def derived(self) -> dict[str, int]:
         """What networks take from the data unless they are told otherwise."""
@@ -168,7 +133,7 @@ class Player:
     """One side of the game: a network (possibly a composite), its optimiser, and how the engine treats it."""
 
     network: Network
-    optimizer: Adam
+    optimizer: Optimizer
     schedule: Schedule = field(default_factory=Constant)
     """Factor on the optimiser's learning rate, a function of images seen."""
     clip_norm: float | None = None
@@ -180,8 +145,8 @@ class Player:
     """This player's engine; None: the run's `--engine`."""
 
     def __post_init__(self) -> None:
-        _require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} must be positive or None")
         check_fields(self)
+        _require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} must be positive or None")
 
     def build(self, derived: Mapping[str, Any]) -> nn.Module:
         """The network, freshly initialised, with what is frozen marked so."""
@@ -213,11 +178,11 @@ class Averaging:
     """Until then the average is a copy of the generator."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         constant = isinstance(self.half_life_images, int | float)  # a ramp may begin at 0: no averaging
         positive = all(value > 0 or (value == 0 and not constant) for value in values_of(self.half_life_images))
         _require(positive, f"averaging.half_life_images={self.half_life_images} must be positive")
         _require(self.ramp_up is None or self.ramp_up > 0, f"averaging.ramp_up={self.ramp_up} must be positive or None")
-        check_fields(self)
 
     def kept_share(self, *, images_seen: int, step_images: int) -> float:
         """The weight of the old average in the update after `images_seen` images."""
@@ -258,9 +223,9 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(self.batch_size > 0, f"batch_size={self.batch_size} must be positive")
         _require(self.images > 0, f"images={self.images} must be positive")
-        check_fields(self)
         for side in SIDES:
             try:
                 getattr(self, side).network.resolved(self.data.derived())

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 from framework.errors import FrameworkError
-from framework.ranges import Range, check_fields
+from framework.fields import check_fields
+from framework.ranges import Range
 
 
 def _require(condition: bool, message: str) -> None:
@@ -82,7 +83,6 @@ class Ramp:
     def __post_init__(self) -> None:
         check_fields(self)
         _require(self.images > 0, f"Ramp: images={self.images} must be positive")
-        _require(self.shape in ("cosine", "linear"), f"Ramp: shape={self.shape!r} must be cosine or linear")
 
     def at(self, images: int) -> float:
         """The number after `images` images seen."""

@@ -23,6 +23,7 @@ from framework.evaluation.tools import open_tools
 from framework.flags import OptionalLocalPath
 from framework.ranges import Range
 from framework.runtime.session import Session, open_session
+from framework.sampling.classes import network_classes
 from framework.sampling.latents import SMALLEST_TRUNCATION
 from framework.tracking.records import FIGURES
 
@@ -52,6 +53,7 @@ def evaluate(
     cache_folder: OptionalLocalPath = None,
     record: bool = True,
     upload: bool = True,
+    network: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     tracking_uri: str | None = None,
     device: str = "auto",
     json: bool = False,
@@ -86,6 +88,7 @@ def evaluate(
         cache_folder: Of real statistics and downloads; default ~/.cache/framework/evaluation.
         record: Keep records beside the checkpoint and in the run's journal.
         upload: Bring them to the run's MLflow store at once.
+        network: FILE.py:CLASS of a network class of your own, for example my_recipe.py:Generator; imports the file.
         tracking_uri: MLflow store for runs:/... and models:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
         device: auto, cpu or cuda.
         json: Print JSON on stdout, and nothing else there.
@@ -108,6 +111,7 @@ def evaluate(
         )
         common = {"metrics": wanted, "tools": tools, "session": session, "settings": settings}
         common |= {"reference_count": reference_count, "cache_folder": cache_folder, "progress": progress}
+        classes = network_classes(network)
         if images is not None:
             judged = open_images(images)
             against = None if real is None else _real(real, judged)
@@ -116,7 +120,9 @@ def evaluate(
             found = {"": evaluate_images(judged, against, subject={"images": images}, **common)}  # type: ignore[arg-type]
             failed: list[str] = []
         else:
-            sampling = Sampling(averaged=weights == "ema", seed=seed, standing_statistics=standing_statistics)
+            sampling = Sampling(
+                averaged=weights == "ema", seed=seed, standing_statistics=standing_statistics, classes=classes
+            )
             found, failed = _checkpoints(checkpoints, real, sampling, sweep, tracking_uri, record, upload, common)
         is_main = session.is_main
     if is_main:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from framework.interop.huggingface import write_folder
 from framework.interop.load import Side
 from framework.quantities import format_count
 from framework.ranges import Range
+from framework.sampling.classes import network_classes
 
 SUFFIXES = (".safetensors", ".npz")
 
@@ -31,6 +33,7 @@ def export(
     side: Side = "generator",
     weights: Literal["ema", "raw"] = "ema",
     max_file_gb: Annotated[float, Range(above=0, most=1e9)] = 5.0,
+    network: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
 ) -> None:
     """Write a network for other programs.
 
@@ -44,6 +47,7 @@ def export(
         side: The network.
         weights: Of the generator: the moving average (ema), or the weights as they were last trained (raw).
         max_file_gb: huggingface: a file is closed before it would be larger than this.
+        network: FILE.py:CLASS of a network class of your own, for example my_recipe.py:Generator; imports the file.
     """
     averaged = side == "generator" and weights == "ema"
     if to == "huggingface":
@@ -53,7 +57,8 @@ def export(
         return
     if out.suffix not in SUFFIXES:
         raise FrameworkError(f"--out {out}: the name must end in {' or '.join(SUFFIXES)}")
-    state = state_of(to, _network(resolve(checkpoint, ema_only=averaged), side, averaged=averaged))
+    found = resolve(checkpoint, ema_only=averaged)
+    state = state_of(to, _network(found, side, averaged=averaged, classes=network_classes(network)))
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
         np.savez(out, **{name: tensor.numpy() for name, tensor in state.items()})  # type: ignore[arg-type]
@@ -63,11 +68,13 @@ def export(
 
 
 @torch.no_grad()
-def _network(checkpoint: Checkpoint, side: Side, *, averaged: bool) -> nn.Module:
+def _network(
+    checkpoint: Checkpoint, side: Side, *, averaged: bool, classes: Mapping[str, type[nn.Module]]
+) -> nn.Module:
     recipe = checkpoint.document("recipe.json")
     if side not in recipe:
         raise FrameworkError(f"{checkpoint.path} holds no {side}")
-    network = network_from(recipe[side]["network"])
+    network = network_from(recipe[side]["network"], classes=classes)
     weights, buffers = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
     for kind, tensors in ((weights, network.named_parameters()), (buffers, network.named_buffers())):
         for name, tensor in tensors:

@@ -15,6 +15,7 @@ from framework.errors import FrameworkError
 from framework.flags import LocalPath, OptionalLocalPath
 from framework.ranges import Range
 from framework.sampling.animation import interpolation, save_animation
+from framework.sampling.classes import network_classes
 from framework.sampling.generate import settle_statistics, style_options
 from framework.sampling.latents import SMALLEST_TRUNCATION, grid_labels, latents
 from framework.sampling.load import LoadedGenerator, load_generator
@@ -41,6 +42,7 @@ def sample(
     weights: Literal["ema", "raw"] = "ema",
     standing_statistics: Annotated[int, Range(least=0)] = 0,
     device: str = "cpu",
+    network: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     tracking_uri: str | None = None,
     progress: bool = True,
 ) -> None:
@@ -64,12 +66,19 @@ def sample(
         weights: The moving average (ema), or the weights as they were last trained (raw).
         standing_statistics: Recompute batch-norm statistics over so many batches before sampling.
         device: cpu, cuda, cuda:1 ...
+        network: FILE.py:CLASS of a network class of your own, for example my_recipe.py:Generator; imports the file.
         tracking_uri: MLflow store for runs:/... and models:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
         progress: Show on standard error how far it is.
     """
     columns, rows = parse_grid(grid)
     check(out, interpolate=interpolate, npz=npz)
-    loaded = load_generator(checkpoint, device=device, averaged=weights == "ema", tracking_uri=tracking_uri)
+    loaded = load_generator(
+        checkpoint,
+        device=device,
+        averaged=weights == "ema",
+        classes=network_classes(network),
+        tracking_uri=tracking_uri,
+    )
     options = style_options(loaded.network, psi=psi, cutoff=cutoff, noise=noise)
     loaded = replace(loaded, options=options, progress=progress)
     chosen = class_numbers(classes, loaded)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from framework.engines.base import Fragment, Precision, StepReport
 from framework.engines.precision import LossScale, autocast
 from framework.engines.reducer import GradientReducer
-from framework.recipe import Adam
+from framework.optimizers import Optimizer
 
 
 class Replicated:
@@ -30,7 +30,7 @@ class Replicated:
     collective_forward = False
 
     def __init__(
-        self, network: nn.Module, *, name: str, optimizer: Adam, clip_norm: float | None, precision: Precision
+        self, network: nn.Module, *, name: str, optimizer: Optimizer, clip_norm: float | None, precision: Precision
     ) -> None:
         self.name, self.network = name, network
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)

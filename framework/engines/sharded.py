@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from framework.engines.base import Fragment, Precision, StepReport
 from framework.engines.precision import LossScale, autocast
-from framework.recipe import Adam
+from framework.optimizers import Optimizer
 
 
 class Sharded:
@@ -37,7 +37,7 @@ class Sharded:
     collective_forward = True
 
     def __init__(
-        self, network: nn.Module, *, name: str, optimizer: Adam, clip_norm: float | None, precision: Precision
+        self, network: nn.Module, *, name: str, optimizer: Optimizer, clip_norm: float | None, precision: Precision
     ) -> None:
         self.name, self._spec, self._clip_norm, self._precision = name, optimizer, clip_norm, precision
         self.rank, self.world = dist.get_rank(), dist.get_world_size()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from framework.engines.base import Fragment, Precision, StepReport
 from framework.engines.precision import LossScale, autocast
 from framework.engines.zero_setup import BUCKET_ELEMENTS, assert_known_inside, configuration, prepared_deepspeed
-from framework.recipe import Adam
+from framework.optimizers import Optimizer
 
 
 class Zero:
@@ -43,7 +43,7 @@ class Zero:
         *,
         name: str,
         stage: int,
-        optimizer: Adam,
+        optimizer: Optimizer,
         clip_norm: float | None,
         precision: Precision,
     ) -> None:

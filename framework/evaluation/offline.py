@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from framework.evaluation.collective import together
 from framework.evaluation.evaluate import evaluate
@@ -32,6 +34,8 @@ class Sampling:
     psi: float | None = None
     truncation: float | None = None
     standing_statistics: int = 0
+    classes: Mapping[str, type[nn.Module]] = field(default_factory=dict)
+    """Network classes from outside the framework that may be built; see `load_generator`."""
 
     def at(self, psi: float | None, truncation: float | None) -> Sampling:
         """The same at another truncation."""
@@ -67,7 +71,13 @@ def evaluate_checkpoint(
     """
     with together(session, doing=f"to load {checkpoint}"):
         device = str(session.device)
-        loaded = load_generator(checkpoint, device=device, averaged=sampling.averaged, tracking_uri=tracking_uri)
+        loaded = load_generator(
+            checkpoint,
+            device=device,
+            averaged=sampling.averaged,
+            classes=sampling.classes,
+            tracking_uri=tracking_uri,
+        )
     images = generated(loaded, sampling, progress=progress and session.is_main)
     reference = None if real is None else _reference(real, images)
     if isinstance(reference, ShardImages) and len(reference.label_counts) == images.classes:

@@ -24,6 +24,7 @@ from framework.games.share import BatchShare
 from framework.growth import Segment
 from framework.networks import grow, latent_size
 from framework.networks.blocks import moving
+from framework.networks.blocks.norm import share_statistics
 from framework.networks.blocks.spectral import SpectralNorm, power_iteration
 from framework.networks.draw import stochastic_inputs
 from framework.objectives.equilibrium import equilibrium_of
@@ -113,10 +114,13 @@ class AlternatingGame:
             for side, memory in remembered.items():
                 self.memory[side].clear()
                 self.memory[side].update(memory)
-            moving.forget(self.generator.network)
+            for player in (self.generator, self.discriminator):
+                moving.forget(player.network)
             self._augmenter.forget()
             return scores, False
-        moving.advance(self.generator.network)
+        for player in (self.generator, self.discriminator):
+            moving.advance(player.network)
+            share_statistics(player.network)
         self._augmenter.adjust(step=self._turn_number(images) // self.rules.critic_steps, images=self.step_images)
         self.average.update(
             kept_share=self._recipe.averaging.kept_share(

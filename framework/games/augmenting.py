@@ -11,6 +11,7 @@ from framework.augment import Augmentation
 from framework.augment.blur import gaussian_blur
 from framework.games.deal import ImageDraws
 from framework.networks.blocks.collective import sum_over_processes
+from framework.networks.draw import stochastic_inputs
 from framework.objectives.penalties import Discriminate, Memory
 from framework.schedules import Ramp, value_at
 
@@ -64,22 +65,24 @@ class Augmenter:
     def through(self, network: nn.Module, *, images: int, draw: ImageDraws) -> Callable[[str], Discriminate]:
         """The discriminator behind blur and augmentation, as they are after `images` images seen.
 
-        `through(...)("real")` has other draws than `("fake")`.
+        It is called with images and labels alone: what its forward takes besides is drawn here. `through(...)("real")`
+        has other draws than `("fake")`; calls of one of them share its draws: a penalty compares like with like.
         """
         augmentation, strength = self._augmentation, self.strength(images)
         sigma = self._blur.at(images) if self._blur else 0.0
-        if augmentation is None and sigma == 0:
+        if augmentation is None and sigma == 0 and not hasattr(network, "stochastic"):
             return lambda what: network
 
         def judge(what: str) -> Discriminate:
             numbers = draw.under(f"augment/{what}")
+            inputs = stochastic_inputs(network, draw.under(f"network/{what}"))
 
             def augmented(pictures: Tensor, labels: Tensor | None) -> Tensor:
                 if sigma > 0:
                     pictures = gaussian_blur(pictures, sigma=sigma)
                 if augmentation is not None:
                     pictures = augmentation(pictures, strength=strength, draw=numbers)
-                logits: Tensor = network(pictures, labels)
+                logits: Tensor = network(pictures, labels, **inputs)
                 return logits
 
             return augmented

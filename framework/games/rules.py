@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from framework.augment import Augmentation
+from framework.errors import RecipeError
+from framework.fields import check_fields
 from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.penalties import Penalty
-from framework.recipe import RecipeError
 from framework.schedules import Ramp, values_of
 from framework.tracking.records import check_name
 
@@ -34,6 +35,7 @@ class Alternating:
     """Classes of generated images: drawn uniformly, or those of the real batch."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.critic_steps < 1:
             raise RecipeError(f"game.critic_steps={self.critic_steps} must be at least 1")
         if self.blur is not None and min(values_of(self.blur)) < 0:

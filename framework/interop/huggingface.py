@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -64,8 +64,11 @@ def write_folder(checkpoint: Checkpoint, out: Path, *, side: Side, averaged: boo
 
 
 @torch.no_grad()
-def read_folder(folder: Path) -> nn.Module:
+def read_folder(folder: Path, *, classes: Mapping[str, type[nn.Module]] | None = None) -> nn.Module:
     """The network in such a folder, in evaluation mode; tensors are read one by one, and nothing is unpickled.
+
+    Args:
+        classes: network classes from outside the framework that may be built; see `network_from`.
 
     Raises:
         FrameworkError: a file is missing, or names and shapes are not this network's.
@@ -73,7 +76,7 @@ def read_folder(folder: Path) -> nn.Module:
     folder = Path(folder)
     if not (folder / CONFIG).exists():
         raise FrameworkError(f"{folder} has no {CONFIG}: it was not written by `framework export --to huggingface`")
-    network = network_from(json.loads((folder / CONFIG).read_text())["network"])
+    network = network_from(json.loads((folder / CONFIG).read_text())["network"], classes=classes)
     state = network.state_dict()
     files = [SINGLE]
     if (folder / INDEX).exists():

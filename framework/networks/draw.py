@@ -1,8 +1,8 @@
 """Where a training forward gets its random numbers: from the game, as functions of the clock.
 
 A network never asks torch's generator in training, because the same run must come out on 1, 2 and 4 processes and after
-a resume. A generator that needs more than latents says so in a method `stochastic(draw)`, which returns keyword
-arguments for its forward.
+a resume. A generator that needs more than latents and labels, or a discriminator that needs more than images and
+labels, says so in a method `stochastic(draw)`, which returns keyword arguments for its forward.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Draw(Protocol):
         ...
 
 
-def stochastic_inputs(generator: nn.Module, draw: Draw) -> dict[str, Any]:
-    """What a training forward of `generator` takes besides latents and labels; nothing for most networks."""
-    method = getattr(generator, "stochastic", None)
+def stochastic_inputs(network: nn.Module, draw: Draw) -> dict[str, Any]:
+    """What a training forward of a player takes besides latents or images, and labels; nothing for most networks."""
+    method = getattr(network, "stochastic", None)
     return {} if method is None else method(draw)

@@ -8,10 +8,14 @@ gives the same bits on every machine and device.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from framework.errors import FrameworkError
 
 
 def derive(*key: int | str, bits: int = 128) -> int:
@@ -44,5 +48,37 @@ class Draws:
 
 
 def seed_torch(*key: int | str) -> None:
-    """Seed torch's own generators (initialisation, dropout) from a key."""
+    """Seed torch's own generators (initialisation) from a key."""
     torch.manual_seed(derive(*key, bits=64))
+
+
+@contextmanager
+def no_draws(device: torch.device, *, images: int) -> Iterator[None]:
+    """Refuse a step that took from torch's generators, whose numbers depend on how the batch was cut.
+
+    Networks are tried before a run begins; this sees what only happens later, in any network, loss or penalty.
+
+    Args:
+        device: where the step computes.
+        images: the clock, for the message.
+
+    Raises:
+        FrameworkError: a generator has moved.
+    """
+    before = _generator_states(device)
+    yield
+    if not all(map(torch.equal, before, _generator_states(device))):
+        raise FrameworkError(
+            f"at {images:,} images something in a step (a network, the loss, a penalty or an augmentation) drew from "
+            "torch's own random numbers, so that another number of processes and a resumed run would train something "
+            "else: networks take theirs in through stochastic(draw), dropout is "
+            "framework.networks.blocks.dropout.Dropout, penalties and augmentations are given a `draw` "
+            "(docs/decisions/008-what-a-network-may-do.md). Nothing of this step was saved"
+        )
+
+
+def _generator_states(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))  # kept on the CPU: the device is not waited for
+    return states

@@ -67,7 +67,7 @@ def load_generator(
 
     Args:
         averaged: the moving average of the weights (EMA) instead of the last ones.
-        classes: network classes from outside this package that may be built, by dotted name.
+        classes: network classes from outside this package that may be built; see `network_from`.
         tracking_uri: MLflow store in which `runs:/...` and `models:/...` are looked up.
 
     Raises:

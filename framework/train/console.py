@@ -98,7 +98,16 @@ def short(path: Path) -> str:
 
 def fail(message: str) -> None:
     """An error a user can mend, on stderr, without a traceback."""
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(message)}", highlight=False)
+    _print(f"[bold red]error:[/] {_escaped(message)}")
+
+
+def warn(message: str) -> None:
+    """What a user should know before it does harm, on stderr."""
+    _print(f"[bold yellow]warning:[/] {_escaped(message)}")
+
+
+def _print(markup: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(markup, highlight=False)
     sys.stderr.flush()
 
 

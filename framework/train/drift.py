@@ -29,6 +29,18 @@ from framework.train.state import TrainingState
 COLUMNS, ROWS_IN_CACHE = 4096, 16
 _SHOWN = 4
 _RECORD = "small states (steps taken, loss scale, memories)"
+_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+_CAUSES = {
+    "statistics": "a running statistic: usually a torch.nn.BatchNorm, or a norm like it, follows the images of its own "
+    "process; use framework.networks.blocks.norm",
+    "buffer": "a buffer: usually a forward changes it by the images, the random numbers or the clock of its own "
+    "process; keep it in framework.networks.blocks.moving.MovingMean, which the game moves",
+    "parameter": "a parameter, or what its optimiser or average keeps of it: gradients are equal on all processes, so "
+    "usually something writes to it outside the optimiser, by what one process alone has seen or drawn",
+    "record": "remembered between turns: usually a penalty or an augmentation puts into its memory what it has not "
+    "summed over processes",
+}
+"""By the kind of tensor, what programs usually do; in this order."""
 
 
 class DriftError(FrameworkError):
@@ -170,8 +182,28 @@ def _message(differing: Mapping[str, list[int]], distances: Mapping[str, float],
     against = "rank 0" if world == 2 else "the others"
     return (
         f"the copies of the state have come apart: at {images:,} images {who} differs from {against} in "
-        f"{', '.join(shown[:_SHOWN])}{more}. Nothing was saved; the checkpoint before is sound, and the same command "
-        f"continues from it. If {who} differs again, suspect the memory or the device of its machine "
-        "(`framework doctor` there); machines of different make, or with different versions of torch, also compute "
-        "different bits: do not mix them in one launch"
+        f"{', '.join(shown[:_SHOWN])}{more}. {_usual_cause(list(differing))}. Nothing was saved; the checkpoint before "
+        f"is sound, and the same command continues from it. If no program is at fault and {who} differs again, suspect "
+        "the memory or the device of its machine (`framework doctor` there); machines of different make, or with "
+        "different versions of torch, also compute different bits: do not mix them in one launch"
     )
+
+
+def _usual_cause(names: Sequence[str]) -> str:
+    """What programs usually do wrong when these tensors differ; buffers first, because the rest follows them."""
+    kinds = {name: _kind(name) for name in names}
+    for kind, cause in _CAUSES.items():
+        if kind in kinds.values():
+            first = next(name for name in names if kinds[name] == kind)
+            return f"{first} is {cause}"
+    raise AssertionError(f"no kind for {names}")
+
+
+def _kind(name: str) -> str:
+    """Of a checkpoint's key."""
+    if name == _RECORD:
+        return "record"
+    _, kind, tensor = name.split("/", 2)
+    if kind not in ("buffer", "ema_buffer"):
+        return "parameter"
+    return "statistics" if tensor.rpartition(".")[2] in _RUNNING else "buffer"

@@ -290,5 +290,5 @@ class Duties:
         if self.on_disk is None:
             self._announce()
         if self.session.is_main:
-            log_generator(self.tracker, self.checkpoints / str(images))
+            log_generator(self.tracker, self.checkpoints / str(images), self.recipe)
         self.tracker.flush()

@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from framework.errors import FrameworkError
 from framework.growth import Segment
 from framework.networks import grow
 from framework.networks.blocks.minibatch import MinibatchStddev
 from framework.networks.blocks.norm import BatchNorm2d
+from framework.networks.observe import iterates
 from framework.objectives.lecam import LeCam
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
 from framework.objectives.path_length import PathLength
@@ -26,6 +28,7 @@ from framework.runtime.memory import available_bytes
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.preflight import activation_bytes, largest_share
+from framework.train.trial import shapes_only
 
 USABLE_SHARE = 0.8
 """Of the memory that is free: the rest is for workspaces, fragmentation and what the estimate does not see."""
@@ -76,13 +79,14 @@ def kept_micro_batches(
 
 def over_a_micro_batch(recipe: Recipe) -> list[str]:
     """Names of what the recipe computes over a whole micro-batch of all processes."""
-    with torch.device("meta"):
-        parts: list[object] = [part for side in SIDES for part in recipe.build_network(side).modules()]
+    parts: list[object] = [part for side in SIDES for part in shapes_only(recipe, side).modules()]
     for name in ("loss", "discriminator_terms", "generator_terms"):
         part = getattr(recipe.game, name, ())
         parts += part if isinstance(part, tuple) else (part,)
     # Local statistics are over a process's own images, and those stay together.
     tied = {type(p).__name__ for p in parts if isinstance(p, OVER_A_MICRO_BATCH) and _statistics(p) == "global"}
+    if any(isinstance(p, nn.Module) and iterates(p) for p in parts):
+        tied.add("torch's spectral norm")
     return sorted(tied)
 
 
@@ -110,10 +114,9 @@ def fewest_micro_batches(recipe: Recipe, segment: Segment, config: RunConfig, *,
     """The fewest micro-batches whose activations take at most `usable` bytes per process.
 
     Raises:
-        FrameworkError: not even one image per process fits.
+        FrameworkError: not even one image per process fits, or a network cannot run on meta tensors.
     """
-    with torch.device("meta"):
-        networks = {side: recipe.build_network(side) for side in SIDES}
+    networks = {side: shapes_only(recipe, side) for side in SIDES}
     for network in networks.values():
         grow(network, resolution=segment.resolution, alpha=0.5 if segment.fading else 1.0)
     one, two = (activation_bytes(networks, recipe, n) // (1 if config.precision == "fp32" else 2) for n in (1, 2))

@@ -17,14 +17,16 @@ from framework import override
 from framework.describe import describe
 from framework.errors import FrameworkError
 from framework.games.share import BatchShare
-from framework.recipe import SIDES, Recipe
+from framework.recipe import Recipe
 from framework.runtime.family import end_family
 from framework.runtime.launchers import adopt_environment, told_processes
 from framework.runtime.stopping import end_on_signals, tell_launcher
 from framework.train.config import Flags, RunConfig
+from framework.train.console import warn
 from framework.train.ending import end_stopped, end_with_error, end_without_peer, peer_is_gone
 from framework.train.folder import RunFolder, run_folder
 from framework.train.launcher import as_launched, check_clipping
+from framework.train.network_check import Setting, check_networks
 
 LOCAL_RANK = re.compile(r"--local[-_]rank(=\d+)?")
 """DeepSpeed's launcher, and torch's old one, put this first; it is in LOCAL_RANK, too."""
@@ -42,12 +44,14 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
     try:
         adopt_environment()
         config, adopted = as_launched(_parsed(recipe, sys.argv[1:] if arguments is None else arguments))
-        recipe = checked(recipe, config)
+        recipe, notes = checked(recipe, config)
     except FrameworkError as error:
         end_with_error(str(error), alike=True)
     rank = os.environ.get("RANK", "0")
     if adopted and rank == "0":
         print(adopted, file=sys.stderr if config.json else sys.stdout, flush=True)
+    for note in notes if rank == "0" else ():
+        warn(note)
     try:
         if config.dry_run:
             _dry_run(recipe, config)
@@ -81,8 +85,8 @@ def _parsed(recipe: Recipe, arguments: Sequence[str]) -> Flags:
         raise
 
 
-def checked(recipe: Recipe, config: RunConfig) -> Recipe:
-    """The recipe with the command line's science applied, refused if it could not work.
+def checked(recipe: Recipe, config: RunConfig) -> tuple[Recipe, list[str]]:
+    """The recipe with the command line's science applied, refused if it could not work, and warnings for the user.
 
     Nothing is written and no process waits for another.
 
@@ -98,10 +102,13 @@ def checked(recipe: Recipe, config: RunConfig) -> Recipe:
         BatchShare(batch_size=segment.batch_size, micro_batches=config.micro_batches, world=told_processes()).micros()
         if augment := getattr(recipe.game, "augment", None):
             augment.check(channels=recipe.data.channels, height=segment.resolution, width=segment.resolution)
-    with torch.device("meta"):
-        for side in SIDES:
-            recipe.build_network(side)
-    return recipe
+    setting = Setting(
+        world=told_processes(),
+        micro_batches=config.micro_batches,
+        cuts_more=config.auto_micro_batch,
+        on_cpu=config.device == "cpu" or not torch.cuda.is_available(),
+    )
+    return recipe, check_networks(recipe, setting)
 
 
 def configured(recipe: Recipe, config: Flags) -> Recipe:

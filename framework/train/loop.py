@@ -10,7 +10,7 @@ from typing import Literal
 from framework.games.alternating import AlternatingGame
 from framework.games.scores import Scores
 from framework.runtime.health import FiniteGuard
-from framework.runtime.seeding import seed_torch
+from framework.runtime.seeding import no_draws, seed_torch
 from framework.runtime.signals import StopVote
 from framework.runtime.stalls import DATA, STEP
 from framework.runtime.watchdog import Progress
@@ -67,14 +67,16 @@ def train(
 
     Raises:
         TrainingDiverged: too many steps in a row were not finite.
+        FrameworkError: something in a step drew from torch's generator.
     """
     source = Waiting(batches, progress)
     window.begin(images=images)
     progress.begin(images=images)
     while images < total_images:
-        seed_torch(seed, images, game.generator.rank)  # dropout and the like; everything else draws by position
+        seed_torch(seed, images)  # for duties: nothing in a step may draw from it
         waited, skipped = source.seconds, source.skipped
-        scores, finite = game.step(source, images=images)
+        with no_draws(game.device, images=images):
+            scores, finite = game.step(source, images=images)
         before, images = images, images + game.step_images
         window.add(
             scores if finite else Scores(),

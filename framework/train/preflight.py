@@ -12,11 +12,17 @@ from torch import nn
 
 from framework.describe import describe, dumps, science_hash
 from framework.engines.choose import check
+from framework.errors import FrameworkError
 from framework.games.share import BatchShare
 from framework.networks import latent_size
 from framework.quantities import format_bytes, format_count
 from framework.recipe import SIDES, Recipe
 from framework.train.config import RunConfig
+from framework.train.trial import META, shapes_only, told, tried
+
+
+class NoEstimate(FrameworkError):
+    """Nobody can tell what a network's activations take without running it."""
 
 
 @dataclass
@@ -34,8 +40,7 @@ def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device)
         player = getattr(recipe, side)
         engine = player.engine or config.engine
         check(engine, player, side=side, device=device, precision=config.precision, world=world)
-    with torch.device("meta"):
-        networks = {side: recipe.build_network(side) for side in SIDES}
+    networks = {side: shapes_only(recipe, side) for side in SIDES}
     counts = {side: sum(p.numel() for p in network.parameters()) for side, network in networks.items()}
     last = recipe.segments()[-1]
     local = largest_share(last.batch_size, micro_batches=config.micro_batches, world=world)
@@ -60,16 +65,21 @@ def largest_share(batch_size: int, *, micro_batches: int, world: int) -> int:
 
 def _memory(
     networks: dict[str, nn.Module], counts: dict[str, int], recipe: Recipe, local: int, config: RunConfig
-) -> dict[str, int]:
+) -> dict[str, int | None]:
+    """Bytes by what they are for; None where nobody can tell without running the networks."""
     moments = {side: len(getattr(recipe, side).optimizer.moments) for side in SIDES}
     memory = {
         "weights": 4 * sum(counts.values()),
         "gradients": 4 * sum(counts.values()),
         "optimizer": 4 * sum(moments[side] * counts[side] for side in SIDES),
         "average": 4 * counts["generator"],
-        "activations": activation_bytes(networks, recipe, local) // (1 if config.precision == "fp32" else 2),
     }
-    return {**memory, "total": sum(memory.values())}
+    known = sum(memory.values())
+    try:
+        activations = activation_bytes(networks, recipe, local) // (1 if config.precision == "fp32" else 2)
+    except NoEstimate:
+        return {**memory, "activations": None, "total": None}
+    return {**memory, "activations": activations, "total": known + activations}
 
 
 def activation_bytes(networks: dict[str, nn.Module], recipe: Recipe, local: int) -> int:
@@ -77,18 +87,31 @@ def activation_bytes(networks: dict[str, nn.Module], recipe: Recipe, local: int)
 
     The generator's turn holds its own forward and the discriminator's; the discriminator's turn holds two of its own,
     and about as much again for a penalty on input gradients, whose graph mirrors the forward.
+
+    Raises:
+        NoEstimate: a network cannot run on meta tensors.
     """
     generator, discriminator = networks["generator"], networks["discriminator"]
-    with torch.device("meta"):
-        labels = torch.zeros(local, dtype=torch.int64) if recipe.data.classes else None
-        z = torch.zeros(local, latent_size(generator))
-        own, judged = _SavedBytes(), _SavedBytes()
-        with torch.autograd.graph.saved_tensors_hooks(own.pack, lambda tensor: tensor):
-            images = generator(z, labels)
-        with torch.autograd.graph.saved_tensors_hooks(judged.pack, lambda tensor: tensor):
-            discriminator(images, labels)
+    labels = torch.zeros(local, dtype=torch.int64, device=META) if recipe.data.classes else None
+    own, judged = _SavedBytes(), _SavedBytes()
+    with torch.autograd.graph.saved_tensors_hooks(own.pack, lambda tensor: tensor):
+        images = _on_meta(generator, torch.zeros(local, latent_size(generator), device=META), labels)
+    with torch.autograd.graph.saved_tensors_hooks(judged.pack, lambda tensor: tensor):
+        _on_meta(discriminator, images, labels)
     penalised = any(term.needs_second_derivative for term in getattr(recipe.game, "discriminator_terms", ()))
     return judged.total + max(own.total, judged.total * (3 if penalised else 1))
+
+
+def _on_meta(network: nn.Module, first: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    trial = tried(network, first, labels)
+    if trial.error is not None:
+        name = type(network).__name__
+        raise NoEstimate(
+            f"the memory cannot be estimated: {name} does not run on meta tensors ({told(trial.error)}); instead of "
+            "--auto-micro-batch give --micro-batches"
+        )
+    output: torch.Tensor = trial.output
+    return output
 
 
 def _phases(rows: list[dict[str, Any]]) -> Table:
@@ -120,7 +143,7 @@ def show(report: dict[str, Any], *, as_json: bool) -> None:
         "per process", "estimate", title=f"Memory, {report['images_per_micro_batch']} images per micro-batch"
     )
     for name, num_bytes in report["memory_bytes_per_process"].items():
-        memory.add_row(name, format_bytes(num_bytes))
+        memory.add_row(name, "unknown" if num_bytes is None else format_bytes(num_bytes))
     console.print(memory)
     console.print(
         f"{format_count(recipe['images'])} images on {report['processes']} process(es), engine {report['engine']}, "

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from framework.errors import FrameworkError
 from framework.games.alternating import RealBatch
-from framework.growth import Segment
+from framework.growth import Segment, dearest
 from framework.recipe import Recipe
 from framework.runtime.launchers import local_processes
 from framework.runtime.memory import used_bytes
@@ -74,7 +74,7 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
     rows = []
     with ExitStack() as stack:
         seats = seat(recipe, config, session=session, stack=stack)
-        for segment in _dearest(recipe.segments()):
+        for segment in dearest(recipe.segments()):
             micro_batches = config.micro_batches
             if config.auto_micro_batch:
                 usable = usable_bytes(device, processes_here=local_processes())
@@ -106,13 +106,6 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
             seconds = time.monotonic() - begun
             rows.append({**row, "memory_bytes": peak.bytes, "seconds_per_kimg": round(1000 * seconds / step_images, 3)})
     return rows
-
-
-def _dearest(segments: tuple[Segment, ...]) -> Iterator[Segment]:
-    """One segment per resolution: the fade where there is one, because it computes both paths."""
-    for segment in segments:
-        if segment.fading or not any(s.fading and s.resolution == segment.resolution for s in segments):
-            yield segment
 
 
 def _pixels(recipe: Recipe, segment: Segment, count: int) -> Iterator[RealBatch]:

@@ -127,7 +127,7 @@ def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
     print(f"already finished: {format_count(checkpoint.images)} images seen. Train longer with --images.")
     if not journal_is_closed(this.folder):  # the launch that finished was killed before it could say so
         tracker = open_tracker(this.recipe, this.config, this.folder)
-        log_generator(tracker, checkpoint.path)
+        log_generator(tracker, checkpoint.path, this.recipe)
         if left := tracker.finish("FINISHED"):
             print(left)
     print(_where(this, checkpoint.images))

@@ -14,7 +14,7 @@ from torch import distributed
 
 from framework.checkpoint import Checkpoint
 from framework.data.stream import Stream
-from framework.describe import describe, science_hash
+from framework.describe import class_name, describe, science_hash
 from framework.errors import FrameworkError
 from framework.leaves import leaves
 from framework.recipe import Recipe
@@ -90,25 +90,27 @@ def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFo
     tracker.artifact(folder.recipe)
 
 
-def log_generator(tracker: Tracker | NullTracker, checkpoint: Path) -> None:
+def log_generator(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Recipe) -> None:
     """What sampling needs goes to MLflow too, so that `framework sample runs:/<id>` works elsewhere."""
     opened = Checkpoint.open(checkpoint)
     for name in ("manifest.json", *opened.ema_files):
         tracker.artifact(checkpoint / name, folder=f"checkpoints/{checkpoint.name}")
     if opened.images >= opened.document("recipe.json")["images"]:
-        log_walk(tracker, checkpoint)
+        log_walk(tracker, checkpoint, recipe)
 
 
-def log_walk(tracker: Tracker | NullTracker, checkpoint: Path) -> None:
+def log_walk(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Recipe) -> None:
     """A film of walks through latent space, where there is an MLflow to show it and the extra `video` to make it.
 
-    It is an ornament: whatever goes wrong (no memory beside the training state, a network class from outside this
-    package) is told, and the run ends as it would have.
+    It is an ornament: whatever goes wrong (no memory beside the training state, say) is told, and the run ends as it
+    would have.
     """
     if not isinstance(tracker, Tracker) or tracker.upload is None or importlib.util.find_spec("av") is None:
         return
     try:
-        loaded = load_generator(checkpoint, device="cuda" if torch.cuda.is_initialized() else "cpu")
+        cls = recipe.generator.network.cls  # the recipe file's own, perhaps
+        device = "cuda" if torch.cuda.is_initialized() else "cpu"
+        loaded = load_generator(checkpoint, device=device, classes={class_name(cls): cls})
         classes = list(range(min(loaded.classes, WALK_CLASSES)))
         walks = interpolation(loaded, classes=classes, steps=WALK_FRAMES, truncation=None, seed=0, closed=True).numpy()
         scale = max(1, WALK_PIXELS // walks.shape[-1])

@@ -13,7 +13,7 @@ from torch import Tensor
 from framework.checkpoint import Checkpoint, list_checkpoints
 from framework.data.pack import pack
 from framework.runtime.session import Session
-from framework.train.drift import DriftError, check_drift, checksum, deviations, replicated
+from framework.train.drift import DriftError, _message, check_drift, checksum, deviations, replicated
 from tests.helpers.families import FAMILIES
 from tests.helpers.launch import ROOT, Launch
 from tests.helpers.play import small_recipe, smooth_recipe, start, steps
@@ -25,6 +25,13 @@ MOMENT = "generator/exp_avg_sq/conv.parametrizations.weight.original"
 AVERAGE = "generator/ema/to_image.bias"
 BUFFER = "generator/buffer/norm1.norm.running_var"
 AVERAGED_BUFFER = "generator/ema_buffer/norm2.norm.running_mean"
+CAUSES = {
+    WEIGHT: "a parameter, or .* something writes to it outside the optimiser",
+    MOMENT: "a parameter, or what its optimiser",
+    AVERAGE: "a parameter, or what its optimiser or average",
+    BUFFER: "a running statistic: usually a torch.nn.BatchNorm",
+    AVERAGED_BUFFER: "a running statistic: usually a torch.nn.BatchNorm",
+}
 WHOLE = {  # what every process holds a copy of, by engine
     "ddp": (WEIGHT, MOMENT, AVERAGE, BUFFER, AVERAGED_BUFFER),
     "zero1": (WEIGHT, BUFFER, AVERAGED_BUFFER),
@@ -96,7 +103,9 @@ def test_one_unit_in_the_last_place_is_named_on_every_process_and_nothing_else_i
         for key in WHOLE[engine]:
             pattern = rf"at 48 images rank 1 differs from rank 0 in {re.escape(key)} \(by \d\.\de-\d+\)"
             assert re.search(pattern, said[f"{engine} {key}"]), said[f"{engine} {key}"]
+            assert re.search(rf"{re.escape(key)} is {CAUSES[key]}.*suspect the memory", said[f"{engine} {key}"])
         assert "rank 1 differs from rank 0 in small states" in said[f"{engine} record"]
+        assert "is remembered between turns: usually a penalty" in said[f"{engine} record"]
         print(f"{engine}: one unit in the last place named on both: {[key.split('/')[1] for key in WHOLE[engine]]}")
     print(f"{said['families']} families, 3 steps each on 2 processes: copies equal to the bit, no alarm")
 
@@ -121,6 +130,20 @@ def test_a_corrupted_launch_stops_before_it_saves(tmp_path: Path) -> None:
         "one weight of rank 1 nudged at 208 images, saves every 160: found at 320, checkpoint 160 is sound, 160 images "
         "to be repeated"
     )
+
+
+def test_the_usual_cause_is_told_by_the_kind_of_tensor_and_statistics_first() -> None:
+    weight, plain = "generator/weight/first.weight", "discriminator/buffer/mean"
+    norm = "generator/buffer/norm.num_batches_tracked"
+    texts = [_message({name: [1] for name in names}, {}, images=8, world=2) for names in ([weight], [weight, plain])]
+    assert f"{weight} is a parameter" in texts[0]
+    assert f"{plain} is a buffer: usually a forward changes it" in texts[1]
+    assert "networks.blocks.moving.MovingMean" in texts[1]
+    assert f"{norm} is a running statistic" in _message(
+        {key: [1] for key in (weight, plain, norm)}, {}, images=8, world=2
+    )
+    for text in texts:
+        assert text.index("usually") < text.index("suspect the memory"), "programs first, machines last"
 
 
 def test_the_minority_is_blamed_and_without_a_majority_whoever_differs_from_rank_0() -> None:

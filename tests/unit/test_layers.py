@@ -31,7 +31,10 @@ ORDER = [
     "networks",
 ]
 # Modules at the root of the package that every room may use.
-SHARED = {"errors", "suggest", "quantities", "ranges", "schedules", "leaves", "atomic", "flags", "locks", "progress"}
+SHARED = {
+    *("errors", "suggest", "quantities", "ranges", "fields", "optimizers", "schedules", "leaves", "atomic"),
+    *("flags", "locks", "progress"),
+}
 # The recipe and what is made of it: between games and the rest.
 RECIPE = {"recipe", "growth", "describe", "override"}
 USES_RECIPE = {"commands", "train", "sampling", "games", "interop", "engines"}

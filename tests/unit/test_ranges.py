@@ -21,7 +21,7 @@ from framework.describe import describe
 from framework.errors import FrameworkError
 from framework.override import OverrideError
 from framework.quantities import parse_count
-from framework.ranges import LARGEST, Range, check_fields, check_flags, with_checked_flags
+from framework.ranges import LARGEST, Range, check_flags, check_numbers, with_checked_flags
 from framework.recipe import Recipe
 from framework.train.config import RunConfig
 from tests.helpers.launch import ROOT
@@ -59,15 +59,15 @@ class Numbers:
 )
 def test_what_a_range_does_not_take(values: dict[str, Any], message: str) -> None:
     with pytest.raises(FrameworkError, match=f"^Numbers: .*{message}"):
-        check_fields(Numbers(**values))
+        check_numbers(Numbers(**values))
     (name,) = values
     with pytest.raises(FrameworkError, match=f"^--{name} "):
         check_flags(Numbers, values)
 
 
 def test_what_a_range_takes() -> None:
-    check_fields(Numbers())
-    check_fields(Numbers(share=0.0, rates=(10.0, 1e-300), anything=-LARGEST))
+    check_numbers(Numbers())
+    check_numbers(Numbers(share=0.0, rates=(10.0, 1e-300), anything=-LARGEST))
     check_flags(Numbers, {"inner": Inner()})
     with pytest.raises(FrameworkError, match="--depth-pixels 0: must be at least 1"):
         check_flags(Numbers, {"inner": Inner(0)})

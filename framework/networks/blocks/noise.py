@@ -1,4 +1,4 @@
-"""Per-pixel noise as a function of one seed per image (StyleGAN, arXiv:1812.04948, section 2).
+"""A layer's random numbers as a function of one seed per image: noise (StyleGAN, arXiv:1812.04948, section 2), dropout.
 
 The noise of pixel p in layer l is a hash of (seed, l, p): nothing is stored, the same image gets the same noise on any
 process, and it is made where it is used. SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195) in counter mode
@@ -32,6 +32,28 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shifted(x, 31)
 
 
+def _words(seeds: Tensor, layer: int, count: int) -> Tensor:
+    """Random 64-bit words (N, count) for seeds (N,)."""
+    counter = torch.arange(1, count + 1, device=seeds.device, dtype=torch.int64) * _GOLDEN
+    keys = _mix(_mix(seeds + _GOLDEN) + layer)
+    return _mix(keys[:, None] + counter)
+
+
+@torch.no_grad()
+def seeded_uniform(seeds: Tensor, layer: int, count: int) -> Tensor:
+    """Uniform numbers in [0, 1) for one layer, in steps of 2^-24.
+
+    Args:
+        seeds: (N,) int64, one per image.
+        layer: number of the layer, so that layers differ.
+        count: numbers per image.
+
+    Returns:
+        float32 (N, count) on the device of `seeds`.
+    """
+    return _shifted(_words(seeds, layer, count), 40).float() * 2.0**-24
+
+
 @torch.no_grad()
 def seeded_normal(seeds: Tensor, layer: int, height: int, width: int) -> Tensor:
     """Standard normal noise for one layer.
@@ -45,9 +67,7 @@ def seeded_normal(seeds: Tensor, layer: int, height: int, width: int) -> Tensor:
     """
     count = height * width
     # Two streams of 32 bits are cut from each 64-bit word: Box-Muller needs two uniforms for two normals.
-    words = torch.arange(1, (count + 1) // 2 + 1, device=seeds.device, dtype=torch.int64) * _GOLDEN
-    keys = _mix(_mix(seeds + _GOLDEN) + layer)
-    bits = _mix(keys[:, None] + words)
+    bits = _words(seeds, layer, (count + 1) // 2)
     radius = ((_shifted(bits, 40) + 1).float() * 2.0**-24).log().mul(-2.0).sqrt()  # of a uniform in (0, 1]
     angle = (bits & 0xFFFFFF).float() * (2.0 * math.pi * 2.0**-24)
     values = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=2).flatten(1)

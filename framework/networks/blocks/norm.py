@@ -36,7 +36,8 @@ class BatchNorm2d(nn.Module):
         eps: added to the variance.
         momentum: weight of the new batch in the running statistics.
         affine: learn `weight` and `bias`, both (C,).
-        statistics: `global` = over all processes, collective in training; `local` = over this process's images.
+        statistics: `global` = over all processes, collective in training; `local` = over this process's images (their
+            running statistics: see `share_statistics`).
 
     Raises:
         FrameworkError: unknown `statistics`.
@@ -196,6 +197,22 @@ def batch_norms(
         momentum=momentum,
         statistics=statistics,
     )
+
+
+@torch.no_grad()
+def share_statistics(network: nn.Module) -> None:
+    """Make the running statistics of `local` batch norms their mean over processes: one collective, or none.
+
+    Each process's follow its own images; without this the copies of the network would come apart. The game calls it
+    once per step, before the weights are averaged.
+    """
+    layers = [m for m in network.modules() if isinstance(m, BatchNorm2d) and m.statistics == "local"]
+    if not layers or num_processes() == 1:
+        return
+    buffers = [buffer for layer in layers for buffer in (layer.running_mean, layer.running_var)]
+    means = sum_over_processes(torch.cat(buffers)) / num_processes()
+    for buffer, mean in zip(buffers, means.split([len(b) for b in buffers]), strict=True):
+        buffer.copy_(mean)
 
 
 @contextmanager

@@ -11,12 +11,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from framework import R1, Alternating, Drift, GradientPenalty, Hinge, LeastSquares, NonSaturating, Wasserstein
+from framework import (
+    R1,
+    Alternating,
+    Drift,
+    FirstOrderR1,
+    GradientPenalty,
+    Hinge,
+    LeastSquares,
+    Network,
+    NonSaturating,
+    Wasserstein,
+)
 from framework.games.deal import Deal
 from framework.games.scores import Scores
+from framework.networks.blocks.moving import MovingMean
 from framework.networks.blocks.spectral import SpectralNorm
+from framework.networks.draw import Draw
 from framework.recipe import Recipe, RecipeError
 from framework.runtime.seeding import Draws
+from tests.helpers import smooth
 from tests.helpers.play import Played, small_recipe, smooth_recipe, start, steps, synthetic
 
 
@@ -153,3 +167,60 @@ def test_a_penalty_of_the_wrong_player_is_refused() -> None:
 def test_no_critic_is_no_game() -> None:
     with pytest.raises(RecipeError, match="critic_steps=0"):
         Alternating(loss=Hinge(), critic_steps=0)
+
+
+class Averaging(smooth.Discriminator):
+    """Keeps a moving mean of its images, as framework.networks.blocks.moving does for any player."""
+
+    def __init__(self, *, resolution: int, channels: int, classes: int) -> None:
+        super().__init__(resolution=resolution, channels=channels, classes=classes)
+        self.mean = MovingMean((), keep=0.5)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        self.mean.note(images.detach().mean((1, 2, 3)))
+        return super().forward(images, labels)
+
+
+def test_a_discriminators_moving_means_move_once_a_step_and_not_in_one_that_does_not_count() -> None:
+    recipe = smooth_recipe()
+    recipe = replace(recipe, discriminator=replace(recipe.discriminator, network=Network(Averaging)))
+    played = start(recipe)
+    mean, batches = played.game.discriminator.network.mean, synthetic(recipe, played.share)
+    before = mean.value.clone()
+    _, finite = played.game.step(batches, images=0)
+    assert finite
+    moved = mean.value.clone()
+    assert moved != before
+    with torch.no_grad():
+        weight = next(played.game.generator.network.parameters())
+        weight.fill_(torch.nan)
+    _, finite = played.game.step(batches, images=12)
+    assert not finite
+    assert torch.equal(mean.value, moved)
+    assert float(mean.take()[0]) == 0, "and nothing of it is left for the next one"
+
+
+def test_a_discriminator_is_dealt_draws_of_its_own_for_real_fake_and_penalty() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Dealt(smooth.Discriminator):
+        def stochastic(self, draw: Draw) -> dict[str, Tensor]:
+            return {"seeds": draw.integers("seeds", 1 << 62)}
+
+        def forward(self, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None) -> Tensor:
+            assert seeds is not None
+            seen.append(tuple(seeds.tolist()))
+            return super().forward(images, labels)
+
+    recipe = smooth_recipe(
+        game=Alternating(loss=Hinge(), discriminator_terms=(R1(weight=1.0), FirstOrderR1(weight=1.0)))
+    )
+    recipe = replace(recipe, discriminator=replace(recipe.discriminator, network=Network(Dealt)))
+    steps(start(recipe), count=1)
+    real, fake, penalty, *rest, generator = seen
+    assert len({real, fake, penalty, generator}) == 4
+    assert set(rest) == {penalty}, "penalties compare logits under the same draws"
+    again = seen.copy()
+    seen.clear()
+    steps(start(recipe), count=1)
+    assert seen == again, "functions of the clock"

@@ -13,7 +13,7 @@ from framework.errors import FrameworkError
 from framework.objectives.lecam import LeCam
 from framework.objectives.penalties import R1
 from framework.objectives.relativistic import RelativisticAverage
-from framework.recipe import Recipe
+from framework.recipe import Network, Recipe
 from framework.train.config import RunConfig
 from framework.train.fitting import (
     OVER_A_MICRO_BATCH,
@@ -23,6 +23,7 @@ from framework.train.fitting import (
     over_a_micro_batch,
 )
 from framework.train.preflight import activation_bytes, largest_share
+from tests.helpers import newcomers
 from tests.helpers.play import small_recipe
 from tests.recipes.smooth import RECIPE as NORMALISED
 from tests.recipes.tiny_progan import RECIPE as GROWING
@@ -106,6 +107,8 @@ def test_what_is_computed_over_a_micro_batch_goes_before_memory() -> None:
     assert "change what BatchNorm2d computes" in why
     assert over_a_micro_batch(UNNORMALISED) == []
     assert over_a_micro_batch(GROWING) == ["MinibatchStddev"]
+    torchs = dataclasses.replace(UNNORMALISED.discriminator, network=Network(newcomers.TorchSpectralNorm))
+    assert over_a_micro_batch(dataclasses.replace(UNNORMALISED, discriminator=torchs)) == ["torch's spectral norm"]
     game = dataclasses.replace(
         UNNORMALISED.game, loss=RelativisticAverage(), discriminator_terms=(R1(weight=1.0), LeCam())
     )

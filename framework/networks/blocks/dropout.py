@@ -1,0 +1,78 @@
+"""Dropout whose masks are functions of one seed per image (Srivastava et al. 2014, JMLR 15:1929).
+
+`torch.nn.Dropout` draws from torch's generator: other masks on another number of processes or micro-batches, and after
+a resume. Here the game deals the seeds, as it deals everything random: they depend on the clock and on the image's
+place in the global batch. A network asks for them in `stochastic` and passes them on:
+
+    def stochastic(self, draw):
+        return {"dropout": dropout_seeds(draw)}
+
+    def forward(self, images, labels=None, *, dropout=None):
+        x = self.drop1(self.conv1(images), dropout)
+        ...
+
+The default None is for evaluation, in which nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from framework.errors import FrameworkError
+from framework.networks.blocks.noise import seeded_uniform
+from framework.networks.draw import Draw
+
+
+def dropout_seeds(draw: Draw) -> Tensor:
+    """Seeds (N,) int64 for all dropouts of one forward; `Dropout.layer` tells them apart."""
+    return draw.integers("dropout", 1 << 62)
+
+
+class Dropout(nn.Module):
+    """In training each number is 0 with probability `p`, and divided by 1 - p otherwise; in evaluation nothing happens.
+
+    Args:
+        p: share that is dropped, in [0, 1).
+        layer: number of this layer in its network; layers of the same number drop alike.
+        whole_channels: drop all numbers of a channel (N, C, ...) together, as `torch.nn.Dropout2d` does (Tompson et
+            al., arXiv:1411.4280).
+
+    Raises:
+        FrameworkError: `p` outside [0, 1).
+    """
+
+    def __init__(self, p: float = 0.5, *, layer: int, whole_channels: bool = False) -> None:
+        super().__init__()
+        if not 0.0 <= p < 1.0:
+            raise FrameworkError(f"Dropout: p={p} must be a share from 0 and below 1")
+        self.p, self.layer, self.whole_channels = p, layer, whole_channels
+
+    def extra_repr(self) -> str:
+        """The options, for `print`."""
+        return f"p={self.p}, layer={self.layer}" + (", whole_channels=True" if self.whole_channels else "")
+
+    def forward(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
+        """Drop from (N, ...), or with `whole_channels` from (N, C, ...).
+
+        Args:
+            x: one row per image.
+            seeds: (N,) int64, one per image; see `dropout_seeds`. Needed in training only.
+
+        Raises:
+            FrameworkError: training without seeds, or with another number of them than of images.
+        """
+        if not self.training or self.p == 0.0:
+            return x
+        if seeds is None or len(seeds) != len(x):
+            given = "no seeds" if seeds is None else f"{len(seeds)} seeds for {len(x)} images"
+            raise FrameworkError(
+                f"Dropout(layer={self.layer}): {given} in training; ask for dropout_seeds(draw) in the network's "
+                "method stochastic(draw), and pass them on in its forward (framework/networks/blocks/dropout.py shows "
+                "how)"
+            )
+        masked = x.shape[1:2] if self.whole_channels else x.shape[1:]
+        kept = seeded_uniform(seeds, self.layer, math.prod(masked)) >= self.p
+        shape = (len(x), *masked, *[1] * (x.dim() - 1 - len(masked)))
+        return x * kept.view(shape) / (1.0 - self.p)

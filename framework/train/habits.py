@@ -1,0 +1,96 @@
+"""What networks do in forward that a run on several processes, or a resumed one, would do otherwise, and what to write.
+
+Sentences for `framework.networks.observe.Observed`; the reasons are in docs/decisions/008-what-a-network-may-do.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from framework.networks.observe import Observed
+
+_BLOCKS = "framework.networks.blocks"
+_SHOWN = 4
+
+
+class Tolerated(Enum):
+    """Where a habit does no harm."""
+
+    NOWHERE = "nowhere"
+    ONE_MICRO_BATCH = "with one micro-batch"
+    ALONE = "on one process with one micro-batch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Habit:
+    """Something that a forward was seen to do."""
+
+    sentence: str
+    tolerated: Tolerated
+
+
+def habits(seen: Observed) -> Iterator[Habit]:
+    """What was seen, one sentence for each kind."""
+    for replacement, layers in _by_replacement(seen.draws):
+        yield Habit(
+            sentence=f"{_named(layers, seen.draws)} draws random numbers of its own in training, so that a resumed run "
+            f"and another number of processes would train something else: {replacement}",
+            tolerated=Tolerated.NOWHERE,
+        )
+    if seen.batch_norms:
+        yield Habit(
+            sentence=f"{_named(seen.batch_norms, seen.batch_norms)} normalises by the images of one process, and each "
+            f"process's running statistics become others: use {_BLOCKS}.norm.BatchNorm2d (with classes: "
+            "ConditionalBatchNorm2d), whose statistics are those of all processes; it takes (N, C, H, W), and features "
+            "(N, C) as x[..., None, None]",
+            tolerated=Tolerated.ALONE,
+        )
+    if seen.power_iterations:
+        yield Habit(
+            sentence=f"{_named(seen.power_iterations, seen.power_iterations)} iterates in every forward, so that the "
+            f"number of micro-batches changes the weights: use {_BLOCKS}.spectral.spectral_norm, which the game "
+            "advances once per turn",
+            tolerated=Tolerated.ONE_MICRO_BATCH,
+        )
+    if seen.changed:
+        yield Habit(
+            sentence=f"forward changes {_list(seen.changed)}, by the images of one process and once per micro-batch: "
+            f"keep a moving mean in {_BLOCKS}.moving.MovingMean, which forward notes and the game moves (in a "
+            "torch.nn.InstanceNorm: track_running_stats=False)",
+            tolerated=Tolerated.ALONE,
+        )
+
+
+def _by_replacement(draws: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """What to write instead, and the layers it is for."""
+    sorted_: dict[str, list[str]] = {}
+    for layer, what in draws.items():
+        sorted_.setdefault(_instead_of(what), []).append(layer)
+    yield from sorted_.items()
+
+
+def _instead_of(what: str) -> str:
+    if what == "torch.nn.RReLU":
+        return "use torch.nn.LeakyReLU"
+    if what.startswith("torch.nn.FractionalMaxPool"):
+        return "use torch.nn.MaxPool2d"
+    if what in ("torch.nn.Dropout1d", "torch.nn.Dropout2d", "torch.nn.Dropout3d", "torch.nn.FeatureAlphaDropout"):
+        return f"use {_BLOCKS}.dropout.Dropout with whole_channels=True, which drops by seeds that the game deals"
+    if "Dropout" in what or "bernoulli" in what or "dropout" in what:
+        return f"use {_BLOCKS}.dropout.Dropout, which drops by seeds that the game deals"
+    return (
+        "take them from the game, as keyword arguments of forward that a method stochastic(draw) returns "
+        "(framework/networks/draw.py)"
+    )
+
+
+def _named(layers: Iterable[str], what: dict[str, str]) -> str:
+    return _list([f"{layer} ({what[layer]})" if layer else f"forward ({what[layer]})" for layer in layers])
+
+
+def _list(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(every[:_SHOWN]) + more

@@ -1,0 +1,240 @@
+"""Before anything is written: can these networks be trained at all, on these processes, and resumed to the bit?
+
+One forward of each player at every resolution (latents to images, images to logits, logits to losses), on meta tensors,
+so that it costs little for any network. Only what was seen is refused, in one sentence each, with what to write
+instead. A network that needs numbers (`.item()`, NumPy) is tried with two samples on the CPU; where that fails, too,
+and training might not, the user is told that it was not checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from framework.errors import FrameworkError
+from framework.games.rules import Alternating
+from framework.growth import Segment, dearest
+from framework.networks import grow, latent_size
+from framework.objectives.adversarial import AdversarialLoss
+from framework.recipe import SIDES, Recipe, RecipeError
+from framework.train.habits import Tolerated, habits
+from framework.train.preflight import largest_share
+from framework.train.trial import (
+    CPU,
+    META,
+    SAMPLES,
+    Trial,
+    attempted,
+    built,
+    check_signature,
+    draws_for,
+    needs_others,
+    shapes_only,
+    told,
+    tried,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Where a recipe is about to be trained."""
+
+    world: int
+    micro_batches: int = 1
+    cuts_more: bool = False
+    """The run may choose more micro-batches (`--auto-micro-batch`)."""
+    on_cpu: bool = True
+
+    def tolerates(self, where: Tolerated) -> bool:
+        """Whether a habit does no harm here."""
+        whole = self.micro_batches == 1 and not self.cuts_more
+        return where is not Tolerated.NOWHERE and whole and (where is Tolerated.ONE_MICRO_BATCH or self.world == 1)
+
+
+def check_networks(recipe: Recipe, setting: Setting) -> list[str]:
+    """Try both players and the loss; returns sentences for the user about what works here but would not elsewhere.
+
+    Raises:
+        RecipeError: what cannot work, one sentence a line.
+    """
+    if not isinstance(recipe.game, Alternating):
+        raise RecipeError(f"game={type(recipe.game).__name__}: no such game can be played; use Alternating(...)")
+    checks = [_Player(recipe, side, setting) for side in SIDES]
+    for segment in dearest(recipe.segments()):
+        for check in checks:
+            check.segment(segment)
+        refused = [sentence for check in checks for sentence in check.refused]
+        if refused:
+            raise RecipeError("\n".join(refused))
+    notes = [sentence for check in checks for sentence in check.notes]
+    share = largest_share(recipe.batch_size, micro_batches=setting.micro_batches, world=setting.world)
+    return notes + _loss_notes(recipe.game.loss, count=share)
+
+
+class _Player:
+    """The check of one player.
+
+    Attributes:
+        refused: sentences, each once.
+        notes: the same.
+    """
+
+    def __init__(self, recipe: Recipe, side: str, setting: Setting) -> None:
+        self._recipe, self._side, self._setting = recipe, side, setting
+        self.refused: dict[str, None] = {}
+        self.notes: dict[str, None] = {}
+        network = shapes_only(recipe, side)
+        self._networks = {META: network}
+        self._name = type(network).__name__
+        with self._refusing():
+            _check_sizes(network)
+            check_signature(network, side=side)
+            self._z_dim = latent_size(network) if side == "generator" else 0
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Say whose network it is."""
+        try:
+            yield
+        except FrameworkError as error:
+            raise RecipeError(f"{self._side}.network: {error}") from None
+
+    def segment(self, segment: Segment) -> None:
+        """Try the player at one resolution."""
+        share = largest_share(segment.batch_size, micro_batches=self._setting.micro_batches, world=self._setting.world)
+        attempts = [(META, share), (CPU, SAMPLES), *([(CPU, share)] if self._setting.on_cpu else [])]
+        errors: list[Exception] = []
+        for device, count in attempts:
+            trial = self._tried(segment, device, count)
+            if trial.error is None:
+                self._judge_output(trial.output, segment, count)
+                break
+            errors.append(trial.error)
+        else:
+            self._judge_errors(errors)
+        self._judge_habits(trial)
+
+    def _tried(self, segment: Segment, device: torch.device, count: int) -> Trial:
+        if device not in self._networks:
+            self._networks[device] = built(self._recipe, self._side)
+        network, data = self._networks[device], self._recipe.data
+        grow(network, resolution=segment.resolution, alpha=0.5 if segment.fading else 1.0)
+        draw = draws_for(count, device=device)
+        pixels = (data.channels, segment.resolution, segment.resolution)
+        first = draw.normal("z", self._z_dim) if self._side == "generator" else draw.normal("images", *pixels)
+        labels = draw.integers("labels", data.classes) if data.classes else None
+        with self._refusing():
+            return tried(network, first, labels)
+
+    def _judge_output(self, output: object, segment: Segment, count: int) -> None:
+        pixels = (count, self._recipe.data.channels, segment.resolution, segment.resolution)
+        fault = _images_fault(output, pixels) if self._side == "generator" else _logits_fault(output, count)
+        if fault is not None:
+            at = f" at {segment.resolution}x{segment.resolution}" if self._recipe.growth else ""
+            self.refused[f"{self._side}.network: {self._name} returns {fault}{at}"] = None
+
+    def _judge_habits(self, trial: Trial) -> None:
+        for habit in habits(trial.seen):
+            sentence = f"{self._side}.network: {self._name}: {habit.sentence}"
+            if self._setting.tolerates(habit.tolerated):
+                self.notes[f"{sentence}; this run does without, {habit.tolerated.value}"] = None
+            else:
+                self.refused[sentence] = None
+
+    def _judge_errors(self, errors: list[Exception]) -> None:
+        last = errors[-1]
+        if self._setting.on_cpu and not needs_others(last):  # training would do the same
+            self.refused[f"{self._side}.network: {self._name}.forward fails: {told(last)}"] = None
+        else:
+            self.notes[
+                f"{self._side}.network was not checked: {self._name}.forward runs neither on meta tensors "
+                f"({told(errors[0])}) nor on {SAMPLES} samples on the CPU ({told(last)})"
+            ] = None
+
+
+def _check_sizes(network: nn.Module) -> None:
+    """Refuse layers that find their sizes in the first forward: an engine would have no parameters to train."""
+    for name, parameter in network.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise FrameworkError(
+                f"{name} has no size before the first forward (a lazy layer): give the layer its sizes"
+            )
+
+
+def _images_fault(output: object, pixels: tuple[int, ...]) -> str | None:
+    """What is wrong with what a generator returned, in words that follow `returns`."""
+    if not isinstance(output, Tensor):
+        return f"a {type(output).__name__}: it must return the images alone, one tensor"
+    if tuple(output.shape) != pixels:
+        return (
+            f"images of shape {tuple(output.shape)} where the data has {pixels} (N, channels, height, width): take "
+            "`resolution` and `channels` as options of the constructor, the recipe passes them on"
+        )
+    if output.dtype != torch.float32:
+        return f"images of {output.dtype}: they must be torch.float32 in [-1, 1]"
+    return _cut_off(output, "images")
+
+
+def _logits_fault(output: object, count: int) -> str | None:
+    """What is wrong with what a discriminator returned, in words that follow `returns`."""
+    if not isinstance(output, Tensor):
+        return f"a {type(output).__name__}: it must return the logits alone, one tensor"
+    if tuple(output.shape) != (count,):
+        hint = {2: "; .squeeze(1) drops an axis of length 1", 4: "; .mean((1, 2, 3)) takes the mean over patches"}
+        return (
+            f"logits of shape {tuple(output.shape)} for {count} images: losses take one logit per image, shape (N,)"
+            f"{hint.get(output.dim(), '')}"
+        )
+    if not output.dtype.is_floating_point:
+        return f"logits of {output.dtype}: they must be floating-point numbers"
+    return _cut_off(output, "logits")
+
+
+def _cut_off(output: Tensor, what: str) -> str | None:
+    if output.requires_grad:
+        return None
+    return f"{what} through which no gradient reaches its parameters (torch.no_grad, .detach() or .data in forward?)"
+
+
+def _loss_notes(loss: AdversarialLoss, *, count: int) -> list[str]:
+    """Try a loss on logits of `count` images.
+
+    Raises:
+        RecipeError: it does not return a scalar that depends on the logits.
+    """
+    name = type(loss).__name__
+    for player in reversed(SIDES):  # in the order of turns
+        trial = _loss_trial(loss, player, count)
+        if trial.error is not None:
+            if needs_others(trial.error):
+                return [
+                    f"game.loss was not checked: {name}.{player} fails before there are processes: {told(trial.error)}"
+                ]
+            raise RecipeError(f"game.loss: {name}.{player} fails on {count} logits: {told(trial.error)}")
+        value = trial.output
+        if not isinstance(value, Tensor) or value.dim() != 0 or not value.requires_grad:
+            what = (
+                f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            )
+            what += "" if not isinstance(value, Tensor) or value.requires_grad else " without a gradient"
+            raise RecipeError(
+                f"game.loss: {name}.{player} returns {what}: it must be a scalar, the mean over the logits"
+            )
+    return []
+
+
+def _loss_trial(loss: AdversarialLoss, player: str, count: int) -> Trial:
+    """A player's loss on meta logits (count,), or on zeros where those do not do."""
+
+    def run(device: torch.device) -> object:
+        real, fake = (torch.zeros(count, device=device, requires_grad=True) for _ in range(2))
+        if player == "discriminator":
+            return loss.discriminator(real, fake)
+        return loss.generator(fake, real if loss.needs_real_logits else None)
+
+    trial = attempted(lambda: run(META))
+    return trial if trial.error is None else attempted(lambda: run(CPU))

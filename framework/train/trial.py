@@ -1,0 +1,161 @@
+"""One forward of a network before anything is written: on meta tensors, or on two samples on the CPU."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from framework.errors import FrameworkError
+from framework.games.deal import ImageDraws
+from framework.networks.draw import stochastic_inputs
+from framework.networks.observe import Observed, observed
+from framework.recipe import Recipe, RecipeError
+from framework.runtime.seeding import Draws
+
+SAMPLES = 2
+"""Images of a trial on the CPU."""
+META, CPU = torch.device("meta"), torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a forward returned, or why it did not, and what it did besides."""
+
+    output: Any = None
+    error: Exception | None = None
+    seen: Observed = field(default_factory=Observed)
+
+
+def shapes_only(recipe: Recipe, side: str) -> nn.Module:
+    """A player's network on the meta device: shapes without numbers.
+
+    Raises:
+        FrameworkError: it cannot be built.
+    """
+    try:
+        with META:
+            return recipe.build_network(side)
+    except FrameworkError:
+        raise
+    except Exception:  # whatever a constructor does with numbers that are not there
+        return built(recipe, side).to(META)
+
+
+def built(recipe: Recipe, side: str) -> nn.Module:
+    """A player's network on the CPU.
+
+    Raises:
+        FrameworkError: it cannot be built; says where.
+    """
+    try:
+        return recipe.build_network(side)
+    except FrameworkError:
+        raise
+    except Exception as error:
+        cls = getattr(recipe, side).network.cls
+        kinds = {parameter.kind for parameter in inspect.signature(cls).parameters.values()}
+        hint = ""
+        if inspect.Parameter.VAR_KEYWORD in kinds:
+            hint = "; write out the options behind **: a recipe passes `resolution`, `channels` and `classes` by name"
+        raise RecipeError(f"{side}.network cannot be built: {told(error)}{hint}") from error
+
+
+def draws_for(count: int, *, device: torch.device, seed: int = 0) -> ImageDraws:
+    """Random numbers for a forward on `count` images that counts for nothing."""
+    return ImageDraws(
+        draws=Draws(seed=seed, images=0),
+        purpose="trial",
+        batch_size=count,
+        rows=slice(0, count),
+        device=device,
+        dtype=torch.float32,
+    )
+
+
+def tried(network: nn.Module, first: Tensor, labels: Tensor | None) -> Trial:
+    """A training forward of a player on latents or images, and labels, on their device.
+
+    Raises:
+        FrameworkError: the network refuses what the game will give it.
+    """
+    draw = draws_for(len(first), device=first.device)
+    with first.device, observed(network) as seen:
+        trial = attempted(lambda: network(first, labels, **_inputs(network, draw)))
+    return replace(trial, seen=seen)
+
+
+def attempted(run: Callable[[], Any]) -> Trial:
+    """What a piece of anybody's program returns, or its error.
+
+    Raises:
+        FrameworkError: as it is, because it has a sentence for the user.
+    """
+    try:
+        return Trial(output=run())
+    except FrameworkError:
+        raise
+    except Exception as error:
+        return Trial(error=error)
+
+
+def _inputs(network: nn.Module, draw: ImageDraws) -> dict[str, Any]:
+    inputs = stochastic_inputs(network, draw)
+    if not isinstance(inputs, Mapping):
+        raise FrameworkError(
+            f"{type(network).__name__}.stochastic(draw) returns a {type(inputs).__name__}, it must return a dictionary "
+            "of keyword arguments for forward"
+        )
+    return dict(inputs)
+
+
+def check_signature(network: nn.Module, *, side: str) -> None:
+    """Refuse a forward that cannot be called as games call it, or, of a generator, as samplers do, with nothing drawn.
+
+    Raises:
+        FrameworkError: it takes other arguments.
+    """
+    name, signature = type(network).__name__, inspect.signature(network.forward)
+    first = "latents" if side == "generator" else "images"
+    drawn = attempted(lambda: _inputs(network, draws_for(SAMPLES, device=META)))
+    inputs = drawn.output or {}  # where drawing fails, the trial on the CPU will show whether it always does
+    unknown = set() if _takes_any(signature) else set(inputs) - set(signature.parameters)
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise FrameworkError(f"{name}.stochastic(draw) gives what {name}.forward does not take: {names}")
+    try:
+        signature.bind(None, None, **({} if side == "generator" else inputs))
+    except TypeError as error:
+        taken = ", ".join(signature.parameters)
+        raise FrameworkError(
+            f"{name}.forward({taken}) cannot be called with {first} and labels: {error}; it must take ({first}, "
+            "labels), labels being None without classes, and any other argument needs a default"
+        ) from None
+
+
+def _takes_any(signature: inspect.Signature) -> bool:
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+
+
+def told(error: Exception) -> str:
+    """An error in one line, with the user's place nearest to it."""
+    text = str(error).strip().partition("\n")[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_library(frame.filename)]
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {text}{place}"
+
+
+def needs_others(error: Exception) -> bool:
+    """Whether a forward failed because it talks to other processes, which do not listen yet."""
+    return any("/torch/distributed/" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+
+
+def _is_library(file: str) -> bool:
+    return "site-packages" in file or file.startswith("<") or Path(__file__).parents[1] in Path(file).parents
