@@ -13,7 +13,7 @@ from pathlib import Path
 from framework.errors import FrameworkError
 from framework.tracking.names import check_experiment, check_run_name
 from framework.tracking.records import JOURNAL_NAME, last_start
-from framework.tracking.uri import check_uri, embedded_uri, is_redacted, redact
+from framework.tracking.uri import check_uri, embedded_uri, is_redacted, redact, redact_text
 
 URI, EXPERIMENT, RUN_NAME = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_NAME"
 UNUSED = {
@@ -114,7 +114,7 @@ def _store(source: str, value: str | None) -> str | None:
     try:
         return check_uri(value)
     except ValueError as error:
-        raise FrameworkError(f"{source}: {error}") from None
+        raise FrameworkError(f"{source} {redact_text(value)}: {error}") from None
 
 
 def _name(check: Callable[..., str], *sources: tuple[str, str | None]) -> str | None:
