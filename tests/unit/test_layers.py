@@ -25,6 +25,7 @@ ORDER = [
     "checkpoint",
     "engines",
     "runtime",
+    "rendezvous",
     "objectives",
     "augment",
     "data",
