@@ -23,6 +23,7 @@ from framework.data.decode import picture_header
 from framework.data.errors import DataError, ShardError
 from framework.data.index import IMAGE_EXTENSIONS, SampleIndex, index_shard, write_index
 from framework.data.manifest import Manifest, ShardEntry, file_sha256, index_name
+from framework.redaction import redact_text
 
 _LOG = logging.getLogger(__name__)
 RECORD_SUFFIX = ".survey.json"
@@ -172,7 +173,7 @@ def recorded(
         with FileLock(lock, timeout=_LOCK_SECONDS):
             known = ShardSurvey.from_text(record.read_text("utf-8")) if record.exists() else None
             if known is None or not is_current(known):
-                _LOG.info("reading shard %s once in full, to index it", shard)
+                _LOG.info("reading shard %s once in full, to index it", redact_text(str(shard)))
                 known = make()
                 write_atomically(record, known.to_text())
             return known
