@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -18,9 +19,11 @@ from framework.data.errors import DataError
 from framework.data.fetch import FetchOptions
 from framework.data.inspection import report_on
 from framework.data.stream import open_stream
+from framework.describe import describe
 from framework.redaction import redact_text, redact_urls
 from framework.review import read_run, write_report
 from tests.helpers.launch import ROOT, TINY, Launch
+from tests.helpers.play import small_recipe
 
 USER, PASSWORD, SIGNATURE = "reader", "p@ss/w?rd", "c2lnbmF0dXJlIG9mIGEgVVJM"
 FORMS = (PASSWORD, quote(PASSWORD, safe=""), SIGNATURE, base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode())
@@ -129,6 +132,13 @@ def test_a_command_is_shown_by_its_shard_only(tmp_path: Path) -> None:
 
 def test_what_is_reported_and_described_has_no_token(store: str, tmp_path: Path) -> None:
     assert not leaks(repr(report_on(address(store), cache_folder=tmp_path)))
+
+
+def test_a_recipe_that_names_the_data_is_described_without_its_token(store: str) -> None:
+    recipe = small_recipe()
+    named = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, location=address(store)))
+    assert describe(named)["data"]["location"] == f"http://***@{store}/{SHARDS}?***"
+    assert not leaks(repr(describe(named)))
 
 
 @pytest.mark.parametrize(
