@@ -19,13 +19,16 @@ from framework.errors import FrameworkError
 from framework.leaves import leaves
 from framework.ranges import Range
 from framework.recipe import Network, Recipe
+from framework.redaction import redact_text
 
 Json = Any
 
 
 def describe(recipe: Recipe) -> dict[str, Json]:
-    """The resolved recipe: every field and every network option, defaults included."""
-    return _describe(recipe, recipe.data.derived(), science_only=False)
+    """The resolved recipe: every field and every network option, defaults included, without secrets of addresses."""
+    described = _describe(recipe, recipe.data.derived(), science_only=False)
+    described["data"]["location"] = redact_text(recipe.data.location)
+    return described
 
 
 def describe_network(network: Network) -> dict[str, Json]:

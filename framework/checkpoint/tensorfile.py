@@ -21,6 +21,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from framework.atomic import replacing
 from framework.checkpoint.durable import JSON, Digest
 from framework.checkpoint.errors import naming
 
@@ -80,6 +81,19 @@ def write_tensors(
         at(f"fsync {path.name}")
         os.fsync(file.fileno())
     return Digest(size, digest.hexdigest())
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
+    """Write tensors of any device and layout as one safetensors file, whole or not at all.
+
+    Its mode is the umask's; the `safetensors` library's own writer makes files that only their owner may read.
+    """
+    flat = [
+        Stored(key=key, shape=tuple(tensor.shape), values=tensor.detach().cpu().contiguous().reshape(-1))
+        for key, tensor in tensors.items()
+    ]
+    with replacing(path) as temporary:
+        write_tensors(temporary, flat, metadata=metadata, at=lambda _: None)
 
 
 def _blocks(tensors: list[Stored], metadata: Mapping[str, str]) -> Iterable[memoryview]:

@@ -221,12 +221,13 @@ def _upload(checkpoint: str) -> None:
     """Bring the journal of the checkpoint's run to its MLflow store, if it has both."""
     from framework.commands.sync import upload_now
     from framework.evaluation.journal import run_of, store_of
+    from framework.tracking.destination import destination
 
     run = run_of(Path(checkpoint))
     if run is None or store_of(run) is None:
         return
     try:
-        upload_now(run, uri=None)
+        upload_now(run, uri=destination(run, given=None))
     except FrameworkError as error:
         print(f"kept in the journal, not yet in MLflow: {error}", file=sys.stderr)
 

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 import tyro
-from safetensors.torch import save_file
 from torch import nn
 
 from framework.checkpoint import Checkpoint, resolve
+from framework.checkpoint.tensorfile import save_tensors
 from framework.describe import network_from
 from framework.errors import FrameworkError
 from framework.flags import LocalPath
@@ -63,7 +63,7 @@ def export(
     if out.suffix == ".npz":
         np.savez(out, **{name: tensor.numpy() for name, tensor in state.items()})  # type: ignore[arg-type]
     else:
-        save_file(state, out)
+        save_tensors(out, state, metadata={})
     print(f"{out}: {len(state)} tensors, {format_count(sum(tensor.numel() for tensor in state.values()))} numbers")
 
 

@@ -18,12 +18,13 @@ from framework.flags import LocalPaths, OptionalLocalPath
 from framework.ranges import Range
 from framework.review import read_run, write_report
 from framework.tracking.cursor import Cursor
+from framework.tracking.destination import TRACKING_VARIABLE, is_chosen
 from framework.tracking.environment import reachable
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.names import check_model_name
 from framework.tracking.records import JOURNAL_NAME, last_start
 from framework.tracking.server import free_port, mlflow_server
-from framework.tracking.uri import embedded_uri, sqlite_path
+from framework.tracking.uri import check_uri, embedded_uri, sqlite_path
 
 # Without it a fresh browser opens MLflow's pages for language models.
 _WORKFLOW = "workflowType=machine_learning"
@@ -80,7 +81,9 @@ def review(
     uri = _common_uri(runs)
     database = sqlite_path(uri)
     if database is None:
-        _show(console, runs, url=uri.rstrip("/"), browser=browser)
+        # What a run folder from elsewhere names is shown and not opened.
+        ours = all(is_chosen(run.uri, run_folder=run.folder) for run in runs)
+        _show(console, runs, url=uri.rstrip("/"), browser=browser and ours)
         return
     _catch_up(console, runs)
     if not database.is_file():
@@ -129,7 +132,7 @@ def find_runs(*targets: Path) -> list[_Run]:
         FrameworkError: there is none.
     """
     folders = run_folders(*targets)
-    runs = [_Run(folder=folder, uri=uri) for folder in folders if (uri := _uri_of(folder))]
+    runs = [_Run(folder=folder, uri=check_uri(uri)) for folder in folders if (uri := _uri_of(folder))]
     if not runs:
         raise FrameworkError(
             f"{folders[0]} was trained without MLflow: upload it first with "
@@ -169,6 +172,11 @@ def _register(console: Console, runs: list[_Run], *, name: str, by: str) -> None
         raise FrameworkError(f"--register takes the best checkpoint of one run, these are {len(runs)}: give one")
     from framework.tracking.registry import register_best  # imports mlflow
 
+    if not is_chosen(runs[0].uri, run_folder=runs[0].folder):
+        raise FrameworkError(
+            f"--register {name}: the run names {runs[0].uri}, which anybody may have written: set {TRACKING_VARIABLE} "
+            "to it if that is where the model shall go"
+        )
     run = _Run(folder=runs[0].folder, uri=reachable(runs[0].uri))
     _catch_up(console, [run])
     version = register_best(run.folder, uri=run.uri, name=name, by=by)
@@ -193,6 +201,9 @@ def _catch_up(console: Console, runs: list[_Run]) -> None:
         size_bytes = (run.folder / JOURNAL_NAME).stat().st_size
         sent = min(cursor.points.offset_bytes, cursor.files.offset_bytes) >= size_bytes and cursor.status != "RUNNING"
         if (sent and not cursor.models_are_behind(run.folder)) or writer_is_alive(run.folder / WRITER_LOCK_NAME):
+            continue
+        if not is_chosen(run.uri, run_folder=run.folder):
+            console.print(f"{run.folder} is not wholly in MLflow: framework sync {run.folder} --uri {run.uri}")
             continue
         with console.status(f"uploading the rest of {run.folder.name}"):
             try:

@@ -1,7 +1,7 @@
 """`framework sync RUN`: bring a run's journal into MLflow, now or again."""
 
-import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,47 +12,53 @@ from framework.errors import FrameworkError
 from framework.flags import LocalPath
 from framework.ranges import Range
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
-from framework.tracking.environment import reachable
+from framework.tracking.destination import destination
 from framework.tracking.process import BUSY, COMPLETE, upload_command, upload_environment
 from framework.tracking.records import JOURNAL_NAME, last_start
-from framework.tracking.uri import check_uri, embedded_uri
+from framework.tracking.uri import check_uri
 
 
 def sync(
     run: Annotated[LocalPath, tyro.conf.Positional],
     *,
     uri: str | None = None,
+    recorded: bool = False,
     rebuild: bool = False,
     patience_seconds: Annotated[float, Range(least=0, most=1e7)] = 60.0,
 ) -> None:
     """Upload what is not in MLflow yet: after a killed job, a dead server, or training without one.
 
     Safe at any time and any number of times: points keep their original times, and none is stored twice. A run whose
-    trainer was killed gets the status FAILED and the tag framework.exit=unclean.
+    trainer was killed gets the status FAILED and the tag framework.exit=unclean. Only files inside the run's folder are
+    uploaded.
 
     Args:
         run: The run's folder (what --out was).
-        uri: MLflow tracking URI; by default the one the run was last trained with (its password: from
-            MLFLOW_TRACKING_URI).
+        uri: MLflow tracking URI; by default MLFLOW_TRACKING_URI, else the mlflow.db beside the run if it was trained
+            with that, else the one it was last trained with, after a question.
+        recorded: Take the URI that the run was last trained with, without a question.
         rebuild: Send everything again from the first record (another or emptied store, a run deleted by mistake).
         patience_seconds: How long to go on trying against a store that fails.
     """
-    cursor = upload_now(run, uri=uri, rebuild=rebuild, patience_seconds=patience_seconds)
+    folder = run.resolve()
+    chosen = destination(folder, given=uri, recorded=recorded, ask=_ask)
+    cursor = upload_now(folder, uri=chosen, rebuild=rebuild, patience_seconds=patience_seconds)
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(f"{run} is complete in MLflow at {cursor.uri} (run {cursor.run_id}, {cursor.status})")
     if cursor.num_rejected:
         rejected = run / TRACKING_FOLDER / "rejected.jsonl"
-        console.print(f"{cursor.num_rejected} records were refused by the store for good; see {rejected}")
+        console.print(f"{cursor.num_rejected} records were refused for good; see {rejected}")
 
 
-def upload_now(run: Path, *, uri: str | None, rebuild: bool = False, patience_seconds: float = 60.0) -> Cursor:
-    """Run one upload in the foreground and return where it stands.
+def upload_now(run: Path, *, uri: str, rebuild: bool = False, patience_seconds: float = 60.0) -> Cursor:
+    """Run one upload in the foreground, to a URI that the user has chosen, and return where it stands.
 
     Raises:
-        FrameworkError: no run, no URI, another upload at work, or not everything could be sent.
+        FrameworkError: no run, another upload at work, or not everything could be sent.
     """
     run = run.resolve()
-    uri = check_uri(uri) if uri else _recorded_uri(run)
+    uri = check_uri(uri)
+    last_start(run / JOURNAL_NAME)
     options = ["--linger-seconds", str(patience_seconds), *(["--rebuild"] if rebuild else [])]
     log = run / TRACKING_FOLDER / "upload.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -77,11 +83,6 @@ def upload_now(run: Path, *, uri: str | None, rebuild: bool = False, patience_se
     return cursor
 
 
-def _recorded_uri(run: Path) -> str:
-    uri = last_start(run / JOURNAL_NAME)["uri"]
-    if uri is None:
-        raise FrameworkError(
-            f"{run} was trained without MLflow: say where it shall go, for example "
-            f"{shlex.join(['--uri', embedded_uri(run.parent)])}"
-        )
-    return check_uri(reachable(uri))
+def _ask(question: str) -> bool:
+    """Put a question to whoever sits at the terminal; no, where nobody does."""
+    return sys.stdin.isatty() and input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

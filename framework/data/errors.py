@@ -1,12 +1,19 @@
-"""Errors of the data room: each names the place (file, shard, sample key), what is wrong there, and what to do."""
+"""Errors of the data room: each names the place (file, shard, sample key), what is wrong there, and what to do.
+
+Addresses may hold passwords and tokens; no error shows them, whoever raises it.
+"""
 
 from __future__ import annotations
 
 from framework.errors import FrameworkError
+from framework.redaction import redact_text, redact_urls
 
 
 class DataError(FrameworkError):
     """A data set, its location or an option of the stream is wrong."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact_urls(message))
 
 
 class ManifestError(DataError):
@@ -23,7 +30,7 @@ class ShardError(DataError):
     """
 
     def __init__(self, shard: object, why: str, *, key: str | None = None) -> None:
-        self.shard, self.why, self.key = str(shard), why, key
+        self.shard, self.why, self.key = redact_text(str(shard)), redact_urls(why), key
         super().__init__(f"shard {self.shard}" + (f", sample {key}" if key else "") + f": {why}")
 
 

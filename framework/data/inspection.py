@@ -23,6 +23,7 @@ from framework.data.samples import ReadOptions, SampleReader
 from framework.data.shards import Shards
 from framework.data.sources import FOREIGN, Source, default_cache_folder, list_shards, open_source
 from framework.data.survey import RECORD_SUFFIX, manifest_of, survey_local
+from framework.redaction import redact_text
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 _CACHE_BYTES = 50 << 30
@@ -126,7 +127,7 @@ def _check_source(source: Source, cache: ShardCache, sample: int | None, found: 
 def _samples(shards: Shards, shard: int, faults: list[str]) -> Iterator[tuple[int, SampleIndex]]:
     """The samples of a shard whose header chain is whole, with its open file; what is wrong goes to `faults`."""
     source = shards.source
-    name, entry = source.addresses[shard], source.manifest.shards[shard]
+    name, entry = redact_text(source.addresses[shard]), source.manifest.shards[shard]
     try:
         descriptor = shards.open(shard)
     except DataError as error:
@@ -168,7 +169,9 @@ def index_foreign(location: str, *, name: str = "", split: str = "", force: bool
         DataError: not local, several folders, or a manifest stands there; ShardError: a shard is damaged.
     """
     if "://" in location or location.startswith("pipe:"):
-        raise DataError(f"{location}: only local shards can be indexed in place; remote ones are on first use")
+        raise DataError(
+            f"{redact_text(location)}: only local shards can be indexed in place; remote ones are on first use"
+        )
     given = Path(location)
     folder = given if given.is_dir() else given.parent
     if (folder / MANIFEST_NAME).exists() and not force:

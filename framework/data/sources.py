@@ -14,6 +14,7 @@ import functools
 import glob
 import hashlib
 import os
+import re
 import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from framework.data.errors import DataError, ManifestError
 from framework.data.fetch import PIPE, FetchOptions, NotFoundError, fetch_bytes
 from framework.data.manifest import MANIFEST_NAME, Manifest, index_name, parse_manifest, parse_resolutions
 from framework.data.survey import RECORD_SUFFIX, ShardSurvey, manifest_of, recorded, survey_local, survey_shard
+from framework.redaction import redact_text
 
 FOREIGN = "indexed shards"  # the manifest's source kind for shards that were indexed and not packed by us
 
@@ -35,7 +37,7 @@ class Source:
     """A data set and where its parts are.
 
     Attributes:
-        location: as given.
+        location: as given, without passwords and tokens: for messages and documents.
         manifest: what the shards hold.
         addresses: path, URL or `pipe:` command of each shard.
         indexes: path or URL of each `.idx`; "" where it is made from the fetched shard.
@@ -47,6 +49,9 @@ class Source:
     addresses: tuple[str, ...]
     indexes: tuple[str, ...]
     remote: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "location", redact_text(self.location))
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for `from_json` in another process."""
@@ -128,11 +133,19 @@ def _expand(text: str) -> list[str]:
     try:
         return list(braceexpand(text, escape=False))  # a backslash in a pipe: command belongs to the command
     except ValueError as error:
-        raise DataError(f"{text}: not a brace list ({error}); write {{000000..000011}}") from None
+        raise DataError(f"{redact_text(text)}: not a brace list ({error}); write {{000000..000011}}") from None
 
 
 def _path_of(url: str) -> str:
     return urllib.parse.urlsplit(url).path
+
+
+def _shard_name(address: str) -> str:
+    """The last part of an address; of a command that ends in more than a path, the shard that it names, if any."""
+    name = _path_of(address).rpartition("/")[2]
+    if address.startswith(PIPE) and not re.fullmatch(r"[\w.-]*", name):
+        return redact_text(address).removeprefix(f"{PIPE}***")
+    return name
 
 
 def _local_folder(folder: Path, cache_folder: Path, resolution: int | None) -> Source:
@@ -170,7 +183,9 @@ def _local_shards(location: str, shards: Sequence[Path], cache_folder: Path) -> 
     found = [survey_local(path, cache_folder=cache_folder) for path in shards]
     surveys = [survey for survey, _ in found]
     names = _unique_names([path.name for path in shards])
-    manifest = manifest_of(surveys, names, name=folder.name, split="", source={"kind": FOREIGN, "name": location})
+    manifest = manifest_of(
+        surveys, names, name=folder.name, split="", source={"kind": FOREIGN, "name": redact_text(location)}
+    )
     return Source(
         location=location,
         manifest=manifest,
@@ -255,8 +270,8 @@ def _foreign_remote(location: str, shards: Sequence[str], cache: ShardCache, cac
         digest = hashlib.sha256(address.encode()).hexdigest()[:32]
         record, lock = folder / f"{digest}{RECORD_SUFFIX}", folder / f"{digest}.lock"
         surveys.append(recorded(record, functools.partial(survey, address), shard=address, lock=lock))
-    names = _unique_names([_path_of(address).rpartition("/")[2] or f"{i:06d}" for i, address in enumerate(shards)])
-    source = {"kind": FOREIGN, "name": location}
+    names = _unique_names([_shard_name(address) or f"{i:06d}" for i, address in enumerate(shards)])
+    source = {"kind": FOREIGN, "name": redact_text(location)}
     manifest = manifest_of(surveys, names, name=names[0].rpartition(".")[0], split="", source=source)
     return Source(
         location=location,

@@ -24,6 +24,7 @@ from framework.data.index import SampleIndex, index_shard, write_index
 from framework.data.labels import is_label, parse_label
 from framework.data.manifest import ENCODINGS, Manifest, ShardEntry, file_sha256, index_name
 from framework.data.pictures import picture_header
+from framework.redaction import redact_text
 
 _LOG = logging.getLogger(__name__)
 RECORD_SUFFIX = ".survey.json"
@@ -183,7 +184,7 @@ def recorded(
         with FileLock(lock, timeout=_LOCK_SECONDS):
             known = ShardSurvey.from_text(record.read_text("utf-8")) if record.exists() else None
             if known is None or not is_current(known):
-                _LOG.info("reading shard %s once in full, to index it", shard)
+                _LOG.info("reading shard %s once in full, to index it", redact_text(str(shard)))
                 known = make()
                 write_atomically(record, known.to_text())
             return known

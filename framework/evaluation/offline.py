@@ -82,7 +82,8 @@ def evaluate_checkpoint(
     reference = None if real is None else _reference(real, images)
     if isinstance(reference, ShardImages) and len(reference.label_counts) == images.classes:
         images = replace(images, label_shares=tuple(map(float, reference.label_counts)))
-    subject = {"checkpoint": str(loaded.path), "images_seen": loaded.images}
+    record = record and not loaded.downloaded
+    subject = {"checkpoint": checkpoint if loaded.downloaded else str(loaded.path), "images_seen": loaded.images}
     common: dict[str, Any] = {"tools": tools, "session": session, "settings": settings}
     common |= {"reference_count": reference_count}
 

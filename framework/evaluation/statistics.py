@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from framework.atomic import replacing
+from framework.checkpoint.tensorfile import save_tensors
 from framework.evaluation.collective import from_main
 from framework.evaluation.extract import Extract, Needs, extract
 from framework.evaluation.extractors.base import Extractor
@@ -72,11 +71,9 @@ def read(path: Path) -> dict[str, Tensor] | None:
 
 def write(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
     """Write atomically. A full disk costs the cache and not the evaluation: it is said and passed over."""
-    contiguous = {name: value.contiguous() for name, value in tensors.items()}
     try:
-        with replacing(path) as temporary:
-            save_file(contiguous, temporary, metadata={"about": json.dumps(about)})
-    except (OSError, SafetensorError) as error:
+        save_tensors(path, tensors, metadata={"about": json.dumps(about)})
+    except OSError as error:
         log.warning("%s could not be written (%s): the statistics will be computed again next time", path, error)
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from framework.checkpoint import Checkpoint
+from framework.checkpoint.tensorfile import save_tensors
 from framework.describe import network_from
 from framework.errors import FrameworkError
 from framework.interop.load import Side
@@ -52,7 +52,7 @@ def write_folder(checkpoint: Checkpoint, out: Path, *, side: Side, averaged: boo
         names = [SINGLE]
     for name, group in zip(names, groups, strict=True):
         tensors = {short: checkpoint.full(keys[short]) for short in group}
-        save_file(tensors, out / name, metadata={"format": "pt"})
+        save_tensors(out / name, tensors, metadata={"format": "pt"})
     config = {"player": side, "images": checkpoint.images, "averaged": averaged, "network": recipe[side]["network"]}
     (out / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     if len(groups) > 1:

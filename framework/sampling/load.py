@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ class LoadedGenerator:
     images: int
     """Images seen when the checkpoint was written."""
     path: Path
+    downloaded: bool = False
+    """Whether `path` was a copy from MLflow, which is gone again."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of every forward; see `style_options`."""
     progress: bool = False
@@ -73,19 +76,27 @@ def load_generator(
     Raises:
         CheckpointError: nothing valid there. FrameworkError: the network class is unknown.
     """
-    checkpoint = resolve(_local(source, tracking_uri), ema_only=averaged)
-    recipe = checkpoint.document("recipe.json")
-    network = network_from(recipe["generator"]["network"], classes=classes)
-    if segments := segments_from(recipe):  # a growing generator draws at the resolution it had reached
-        segment = segment_at(segments, checkpoint.images)
-        grow(network, resolution=segment.resolution, alpha=segment.alpha(checkpoint.images))
-    kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
-    _fill(network, checkpoint, *kinds)
+    with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
+        path = _local(source, tracking_uri, into=Path(folder))
+        checkpoint = resolve(path, ema_only=averaged)
+        recipe = checkpoint.document("recipe.json")
+        network = network_from(recipe["generator"]["network"], classes=classes)
+        if segments := segments_from(recipe):  # a growing generator draws at the resolution it had reached
+            segment = segment_at(segments, checkpoint.images)
+            grow(network, resolution=segment.resolution, alpha=segment.alpha(checkpoint.images))
+        kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
+        _fill(network, checkpoint, *kinds)
     _to_device(network, device)
     network.eval().requires_grad_(False)
     if averaged:
         power_iteration(network, steps=POWER_ITERATIONS)
-    return LoadedGenerator(network=network, recipe=recipe, images=checkpoint.images, path=checkpoint.path)
+    return LoadedGenerator(
+        network=network,
+        recipe=recipe,
+        images=checkpoint.images,
+        path=checkpoint.path,
+        downloaded=path.is_relative_to(folder),
+    )
 
 
 def _to_device(network: nn.Module, device: str | torch.device) -> None:
@@ -103,12 +114,12 @@ def _fill(network: nn.Module, checkpoint: Checkpoint, weights: str, buffers: str
         buffer.copy_(checkpoint.full(f"generator/{buffers}/{name}"))
 
 
-def _local(source: str | Path, tracking_uri: str | None) -> Path:
+def _local(source: str | Path, tracking_uri: str | None, *, into: Path) -> Path:
     text = str(source)
     if text.startswith(("runs:/", "models:/")):
         from framework.tracking.artifacts import download_checkpoint  # imports mlflow
 
-        return download_checkpoint(text, tracking_uri=tracking_uri)
+        return download_checkpoint(text, into=into, tracking_uri=tracking_uri)
     path = local_path(text)
     if not path.exists():
         raise FrameworkError(f"{text}: no such checkpoint or run folder")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +22,13 @@ if TYPE_CHECKING:
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 
 
-def download_checkpoint(uri: str, *, tracking_uri: str | None = None) -> Path:
+def download_checkpoint(uri: str, *, into: Path, tracking_uri: str | None = None) -> Path:
     """The checkpoint meant by a URI: its own folder when this machine sees it, else the files stored in MLflow.
 
     Args:
         uri: `runs:/<id>` (the run's last one), `runs:/<id>/checkpoints/<images>`, `models:/<name>/<version>`,
             `models:/<name>@<alias>`, or `models:/<id of a logged model>`.
+        into: folder for files that must be fetched; the caller's to remove.
         tracking_uri: MLflow store; default: the environment's, else `runs/mlflow.db` here.
 
     Raises:
@@ -44,13 +44,13 @@ def download_checkpoint(uri: str, *, tracking_uri: str | None = None) -> Path:
     client = mlflow.MlflowClient()
     try:
         if uri.startswith("models:/"):
-            return _of_model(client, uri)
-        return _of_run(client, uri)
+            return _of_model(client, uri, into)
+        return _of_run(client, uri, into)
     except MlflowException as error:
         raise FrameworkError(f"{uri} in {redact(store)}: {error.message}") from None
 
 
-def _of_run(client: MlflowClient, uri: str) -> Path:
+def _of_run(client: MlflowClient, uri: str, into: Path) -> Path:
     run_id, _, wanted = uri.removeprefix("runs:/").partition("/")
     tags = client.get_run(run_id).data.tags
     location = Path(tags.get(LOCATION_TAG, ""))
@@ -65,10 +65,10 @@ def _of_run(client: MlflowClient, uri: str) -> Path:
         )
     if not chosen:
         raise FrameworkError(f"{uri}: the run has no checkpoint yet")
-    return Path(client.download_artifacts(run_id, chosen, dst_path=tempfile.mkdtemp(prefix="checkpoint-")))
+    return Path(client.download_artifacts(run_id, chosen, dst_path=str(into)))
 
 
-def _of_model(client: MlflowClient, uri: str) -> Path:
+def _of_model(client: MlflowClient, uri: str, into: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
     model_id = _model_id(client, uri)
@@ -80,7 +80,7 @@ def _of_model(client: MlflowClient, uri: str) -> Path:
     if not why_not:
         return location
     if client.list_logged_model_artifacts(model_id):
-        folder = Path(download_artifacts(f"models:/{model_id}", dst_path=tempfile.mkdtemp(prefix="checkpoint-")))
+        folder = Path(download_artifacts(f"models:/{model_id}", dst_path=str(into)))
         if damage := _unlike(folder, sha256):
             raise FrameworkError(f"{uri}: what MLflow has stored is not the registered checkpoint ({damage})")
         return folder

@@ -16,11 +16,12 @@ from mlflow.entities import Metric, Param, RunTag
 from PIL import UnidentifiedImageError
 
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
+from framework.tracking.destination import inside
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.models import ModelLane
-from framework.tracking.previews import ARTIFACT_FOLDER, stage
+from framework.tracking.previews import ARTIFACT_FOLDER, mlflow_names, stage
 from framework.tracking.projection import MAX_METRICS_PER_BATCH, Projection, Rejection
-from framework.tracking.records import JOURNAL_NAME, Record, last_start, read_journal
+from framework.tracking.records import JOURNAL_NAME, Record, check_name, last_start, read_journal
 
 MAX_TAG_LENGTH = 7900  # MLflow cuts longer ones silently
 REJECTED_NAME = "rejected.jsonl"
@@ -192,18 +193,25 @@ class Lanes:
 
     def _send_file(self, record: Record) -> None:
         try:
+            source = inside(self._run_folder, record["file"])
             if record["kind"] == "artifact":
-                path = self._run_folder / record["file"]
-                if not path.is_file():
-                    raise FileNotFoundError(f"{path} is gone")
-                self._projection.log_file(path, folder=record["folder"])
-                return
-            with tempfile.TemporaryDirectory(prefix="framework-upload-") as folder:
-                for path in stage(record, run_folder=self._run_folder, folder=Path(folder)):
+                folder = record["folder"] and check_name(record["folder"])
+            else:
+                names = mlflow_names(record)
+        except (FileNotFoundError, LookupError, TypeError, ValueError, AttributeError) as error:
+            # Gone, outside the run folder, or not as we write records: told, and the upload goes on.
+            self._park([Rejection(entity=json.dumps(record), reason=str(error))])
+            return
+        if record["kind"] == "artifact":
+            self._projection.log_file(source, folder=folder)
+            return
+        try:
+            with tempfile.TemporaryDirectory(prefix="framework-upload-") as temporary:
+                for path in stage(source, names, folder=Path(temporary)):
                     self._projection.log_file(path, folder=ARTIFACT_FOLDER)
             self._projection.show_images()
         except (FileNotFoundError, UnidentifiedImageError) as error:
-            if (self._run_folder / record["file"]).is_file() and isinstance(error, FileNotFoundError):
+            if source.is_file() and isinstance(error, FileNotFoundError):
                 raise  # something else is missing: not this record's fault
             self._park([Rejection(entity=json.dumps(record), reason=str(error))])
 

@@ -20,21 +20,26 @@ _WEBP_QUALITY = 85
 
 
 def mlflow_names(record: Record) -> tuple[str, str]:
-    """Return the file names of the full image and of its preview for an `image` record."""
+    """Return the file names of the full image and of its preview for an `image` record.
+
+    Raises:
+        ValueError: they would be no plain file names.
+    """
     key = record["key"].replace("/", "~")
     stem = f"{key}+step+{record['images']}+timestamp+{record['time_ms']}+{record['token']}"
+    if "/" in stem or "\0" in stem:
+        raise ValueError(f"an image record of which MLflow's file name would be {stem!r}")
     return f"{stem}.png", f"{stem}+compressed.webp"
 
 
-def stage(record: Record, *, run_folder: Path, folder: Path) -> list[Path]:
-    """Put both files of an `image` record into `folder` under MLflow's names and return them, the image first.
+def stage(source: Path, names: tuple[str, str], *, folder: Path) -> list[Path]:
+    """Put both files of an image into `folder` under MLflow's names and return them, the image first.
 
     Raises:
-        FileNotFoundError: the image is no longer in the run folder.
+        FileNotFoundError: the image is gone.
         PIL.UnidentifiedImageError: it is no image any more.
     """
-    full, preview = (folder / name for name in mlflow_names(record))
-    source = run_folder / record["file"]
+    full, preview = (folder / name for name in names)
     try:
         os.link(source, full)
     except FileNotFoundError:

@@ -16,6 +16,7 @@ from pathlib import Path
 from framework.errors import FrameworkError
 from framework.suggest import nearest
 from framework.tracking.cursor import Cursor
+from framework.tracking.destination import OutsideError, inside
 from framework.tracking.kept import (
     LOCATION_TAG,
     MANIFEST_NAME,
@@ -81,7 +82,7 @@ def register_best(run_folder: Path, *, uri: str, name: str, by: str) -> Version:
         "framework.best_by": f"{score.chart} = {score.value:g}",
     }
     try:
-        _store_files(client, model_id, checkpoint)
+        _store_files(client, model_id, checkpoint, run_folder=run_folder)
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
         version = client.create_model_version(
@@ -129,9 +130,16 @@ def _choose(scores: Mapping[int, list[Score]], *, by: str, run_folder: Path) -> 
     )
 
 
-def _store_files(client, model_id: str, checkpoint: KeptCheckpoint) -> None:  # type: ignore[no-untyped-def]
+def _store_files(  # type: ignore[no-untyped-def]
+    client, model_id: str, checkpoint: KeptCheckpoint, *, run_folder: Path
+) -> None:
     """Put what sampling needs beside the model's entry; the same names are replaced."""
     with tempfile.TemporaryDirectory(prefix="framework-register-") as folder:
         for name in (MANIFEST_NAME, *checkpoint.weights):
-            os.symlink(checkpoint.path / name, Path(folder) / name)
+            if Path(name).name != name:
+                raise FrameworkError(f"{checkpoint.path / MANIFEST_NAME} names {name!r}, which is no plain file name")
+            try:
+                os.symlink(inside(run_folder, checkpoint.path / name), Path(folder) / name)
+            except (OutsideError, FileNotFoundError) as error:
+                raise FrameworkError(f"{checkpoint.path}: {error}") from None
         client.log_model_artifacts(model_id, folder)

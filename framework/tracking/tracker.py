@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, SupportsFloat
 
 from framework.errors import FrameworkError
+from framework.redaction import redact_text
 from framework.tracking.grids import Pixels
 from framework.tracking.images import ImageWriter
 from framework.tracking.journal import Journal
@@ -28,7 +29,7 @@ from framework.tracking.launch import flat_params, start_fields
 from framework.tracking.names import MOST_DATASET
 from framework.tracking.process import UploadProcess
 from framework.tracking.records import HEALTH_STATES, STATUSES, check_name, evaluation_mark, image_mark
-from framework.tracking.uri import check_uri, redact_text
+from framework.tracking.uri import check_uri
 
 HOUSEKEEPING_SECONDS = 5.0
 NONFINITE = "health/nonfinite"

@@ -25,7 +25,7 @@ from framework.locks import ProcessLock
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.process import BUSY, COMPLETE, INCOMPLETE, LINGER_SECONDS, URI_VARIABLE, mlflow_environment
-from framework.tracking.records import JOURNAL_NAME, last_start
+from framework.tracking.records import JOURNAL_NAME
 from framework.tracking.uri import move_credentials, without_secrets
 
 if TYPE_CHECKING:
@@ -171,7 +171,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     if options.parent:
         os.nice(NICENESS)
-    uri = os.environ.get(URI_VARIABLE) or last_start(options.run)["uri"]
+    uri = os.environ.get(URI_VARIABLE)
+    if not uri:  # what the journal names is for the user to confirm: see framework sync
+        print(f"{URI_VARIABLE} does not say where to upload to", flush=True)
+        return INCOMPLETE
     trainer = Trainer(options.parent) if options.parent else None
     with _only_one(options.run, trainer) as alone:
         if not alone:

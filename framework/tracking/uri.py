@@ -1,11 +1,11 @@
 """MLflow tracking URIs: which are taken, and what of them may be written into files."""
 
-import re
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from framework.errors import FrameworkError
+from framework.redaction import redact_text
 
 SQLITE = "sqlite:///"
 EMBEDDED_NAME = "mlflow.db"
@@ -74,13 +74,6 @@ def redact(uri: str) -> str:
     if parts.password is not None:
         parts = parts._replace(netloc=f"{user.partition(':')[0] if parts.password else ''}:***@{host}")
     return urlunsplit(parts._replace(query="***" if parts.query else ""))
-
-
-def redact_text(text: str) -> str:
-    """Return a location or a command line without passwords, tokens in queries, and commands behind `pipe:`."""
-    text = re.sub(r"pipe:.*", "pipe:***", text)
-    text = re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
-    return re.sub(r"(://[^\s?]+)\?\S+", r"\1?***", text)
 
 
 def is_redacted(uri: str) -> bool:

@@ -18,6 +18,7 @@ from framework.describe import class_name, describe, science_hash
 from framework.errors import FrameworkError
 from framework.leaves import leaves
 from framework.recipe import Recipe
+from framework.redaction import redact_text
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.load import load_generator
 from framework.tracking import NullTracker, Tracker
@@ -25,7 +26,6 @@ from framework.tracking.environment import store_uri
 from framework.tracking.grids import image_grid
 from framework.tracking.records import JOURNAL_NAME, read_journal
 from framework.tracking.system import git_revision
-from framework.tracking.uri import redact_text
 from framework.train.config import RunConfig
 from framework.train.folder import RunFolder
 
@@ -71,7 +71,7 @@ def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFo
             "framework.recipe": recipe.name,
             "framework.science_hash": science_hash(recipe),
             "framework.data_fingerprint": stream.fingerprint,
-            "framework.data_location": redact_text(str(stream.describe()["location"])),
+            "framework.data_location": str(stream.describe()["location"]),
             "framework.command": command,
             "framework.git_commit": _revision(),
             "framework.engine": config.engine,

@@ -16,7 +16,6 @@ from framework.data.plan import rank_positions
 from framework.data.stream import Stream
 from framework.runtime.session import Session
 from framework.runtime.watchdog import Progress, Watchdog
-from framework.tracking.uri import redact_text
 
 CONNECT_SECONDS = 60.0
 _SHOWN = 4
@@ -87,7 +86,7 @@ def awaited(
         places = [stream.order.locate(position) for micro in micros for position in micro]
         shards = list(dict.fromkeys(stream.manifest.shards[place.shard].name for place in places))
         more = f" and {len(shards) - _SHOWN} more" if len(shards) > _SHOWN else ""
-        where = redact_text(str(stream.describe()["location"]))
+        where = str(stream.describe()["location"])
         return f"the batch at {progress.images:,} images, from {', '.join(shards[:_SHOWN])}{more} of {where}"
 
     return details

@@ -11,6 +11,8 @@
 # MAX_RESTARTS: how often torchrun starts the processes again after one has failed; 0 unless given, 10 where machines may
 # go. LAST_CALL_SECONDS (30): how long a smaller number of machines waits for the others before it goes on without them.
 # LOCAL_ADDRESS: this machine's, where its own name does not lead the others to it (machines that may go, restarts).
+# JOB_SECRET_FILE (or its content, JOB_SECRET): what the machines of this job know and nobody else does; needed where they
+# may go or restart. Make one with: (umask 077; openssl rand -hex 32 > job-secret)
 #
 # Exit status: 0 finished; 75 stopped by a signal, the same command continues; anything else is an error, with the status
 # of the process that failed first (2: something the user can mend).
@@ -31,7 +33,8 @@ elif ((restarts)); then
 fi
 arguments=()
 if [[ $nodes == 1 ]]; then
-    arguments+=(--standalone) # takes a free port
+    # Nobody to meet: the list of who is there stays in memory, and the endpoint, which torchrun asks for, is not used.
+    arguments+=(--rdzv_backend authenticated --rdzv_endpoint localhost:0 --rdzv_id training)
 else
     rank=${NODE_RANK:-${SLURM_NODEID:-${PET_NODE_RANK:-${RANK:-}}}}
     address=${MAIN_ADDRESS:-${PET_MASTER_ADDR:-${MASTER_ADDR:-}}}
@@ -42,10 +45,16 @@ else
     fi
     if [[ -n $again ]]; then
         # The machines agree anew after every loss, in a store on machine 0: only there may they become fewer or more.
+        # torch's own (c10d) runs what anybody on the network writes into it; ours takes only the job's machines.
+        if [[ -z ${JOB_SECRET:-}${JOB_SECRET_FILE:-} ]]; then
+            echo "machines that restart together need a secret of the job, so that no stranger joins them: make one" \
+                "with (umask 077; openssl rand -hex 32 > job-secret) and give JOB_SECRET_FILE to all of them" >&2
+            exit 2
+        fi
         host=false
         if ((rank == 0)); then host=true; fi
         settings="is_host=$host,last_call_timeout=${LAST_CALL_SECONDS:-30}"
-        arguments+=(--nnodes "$nodes" --rdzv_backend c10d --rdzv_endpoint "$address:$port" --rdzv_id training)
+        arguments+=(--nnodes "$nodes" --rdzv_backend authenticated --rdzv_endpoint "$address:$port" --rdzv_id training)
         arguments+=(--rdzv_conf "$settings")
         if [[ -n ${LOCAL_ADDRESS:-} ]]; then arguments+=(--local_addr "$LOCAL_ADDRESS"); fi
     else
@@ -91,7 +100,7 @@ rm -f "$out/PREEMPTED" # of an earlier start
 # end torchrun, so it is started deaf to it; the training processes install a handler of their own.
 (
     trap '' USR1
-    exec setsid "$python" -m framework.runtime.torchrun "${arguments[@]}" "$@"
+    exec setsid "$python" -m framework.rendezvous "${arguments[@]}" "$@"
 ) &
 launcher=$!
 if [[ -n $stop ]]; then stop_processes; fi # it came between the lines

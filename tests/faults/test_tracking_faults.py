@@ -136,9 +136,9 @@ def test_server_never_comes_back_then_sync(server: Server, proxy: FaultProxy, tm
     assert f"framework sync {tmp_path / 'run'}" in sentence
     stop_upload(tracker)
     with pytest.raises(FrameworkError, match="not everything"):
-        sync(tmp_path / "run", patience_seconds=1)
+        sync(tmp_path / "run", recorded=True, patience_seconds=1)
     proxy.mode = "up"
-    sync(tmp_path / "run")
+    sync(tmp_path / "run", recorded=True)
     assert_complete(server, tracker.uid, steps=range(1, 51))
 
 
@@ -207,7 +207,7 @@ def test_killed_trainer_and_upload_then_sync_then_resume(server: Server, proxy: 
     for child in children:
         os.kill(int(child), signal.SIGKILL)
     proxy.mode = "up"
-    sync(folder)
+    sync(folder, recorded=True)
     assert_complete(server, uid, steps=range(1, 101), status="FAILED")
     assert server.tags(uid)["framework.exit"] == "unclean"
 
@@ -267,7 +267,7 @@ def test_deleted_run_is_no_reason_to_park_records(server: Server, tmp_path: Path
     stop_upload(tracker)
     assert not (folder / "tracking" / "rejected.jsonl").exists()
     server.call("runs/restore", body={"run_id": run_id})
-    sync(folder)
+    sync(folder, recorded=True)
     assert_complete(server, tracker.uid, steps=range(1, 41))
 
 
@@ -281,7 +281,7 @@ def test_refused_record_is_parked_and_the_rest_arrives_once(server: Server, tmp_
     train(tracker, steps=range(301, 401))
     assert tracker.finish("FINISHED") is None
     with pytest.raises(FrameworkError, match="without MLflow"):
-        sync(folder)
+        sync(folder, recorded=True)
     sync(folder, uri=server.url)
     rejected = (folder / "tracking" / "rejected.jsonl").read_text().splitlines()
     assert len(rejected) == 1

@@ -43,6 +43,7 @@ def elastic(nodes: Nodes, node: int) -> list[str]:
         "PROCESSES_PER_NODE": 1,
         "LAST_CALL_SECONDS": 5,
         "PYTHON": sys.executable,
+        "JOB_SECRET": "0123456789abcdef" * 4,
     }
     return ["env", *(f"{name}={value}" for name, value in says.items()), str(ROOT / "launch/torchrun/node.sh")]
 

@@ -18,6 +18,7 @@ from framework.commands.review import links
 from framework.commands.sync import upload_now
 from framework.errors import FrameworkError
 from framework.review import read_run
+from framework.tracking.destination import destination
 from framework.tracking.records import read_journal
 from framework.tracking.server import free_port, mlflow_server
 from tests.helpers.auth_proxy import AuthProxy
@@ -205,7 +206,7 @@ def test_no_secret_is_written_anywhere(
         flags = ("--images", "64", "--save-every-images", "32", "--tracking", uri, "--out", str(here / "in_uri"))
         run(TINY, *flags, world=1, log=tmp_path / "log")
         with pytest.raises(FrameworkError, match="is not kept in the run"):
-            upload_now(here / "in_uri", uri=None)
+            destination(here / "in_uri", given=None, recorded=True)
         assert upload_now(here / "in_uri", uri=uri).status == "FINISHED"
         # A wrong password is refused, and the message does not hold it.
         write_run(here / "refused", uri=None, checkpoints=())
@@ -220,7 +221,8 @@ def test_no_secret_is_written_anywhere(
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate[0]))
     with AuthProxy(port, user="me", password=SECRET, certificate=certificate) as proxy:
         write_run(here / "in_environment", uri=f"https://{proxy.address}", checkpoints=())
-        assert upload_now(here / "in_environment", uri=None).status == "FINISHED"
+        told = destination(here / "in_environment", given=None, recorded=True)
+        assert upload_now(here / "in_environment", uri=told).status == "FINISHED"
         assert proxy.num_passed > 5
     assert leaks(here, tmp_path / "log", runs / "mlflow.db", runs / "server.log") == []
     told = {r["kind"]: r for _, r in read_journal(here / "in_uri/journal.jsonl") if r["kind"] in ("dataset", "start")}

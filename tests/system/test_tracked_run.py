@@ -67,16 +67,19 @@ def test_one_run_with_every_step_once(client, out: Path) -> None:
 def test_sampling_by_run_id(client, out: Path, tmp_path: Path, hidden: bool) -> None:
     run_id = client.search_runs([client.get_experiment_by_name("tiny_sagan").experiment_id])[0].info.run_id
     checkpoints = out / "checkpoints"
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     if hidden:  # as on a machine that does not see the run folder: only what MLflow stored is there
         checkpoints.rename(out / "elsewhere")
     try:
         done = subprocess.run(
             [sys.executable, "-m", "framework", "sample", f"runs:/{run_id}", "--grid", "2x2", "--out", "g.png",
              "--tracking-uri", f"sqlite:///{out.parent / 'mlflow.db'}"],
-            capture_output=True, text=True, cwd=tmp_path, env=environment(),
+            capture_output=True, text=True, cwd=tmp_path, env=environment() | {"TMPDIR": str(temporary)},
         )  # fmt: skip
     finally:
         if hidden:
             (out / "elsewhere").rename(checkpoints)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "g.png").stat().st_size > 100
+    assert list(temporary.iterdir()) == [], "what was downloaded is gone"

@@ -132,3 +132,26 @@ def test_operators_find_what_they_look_for() -> None:
     for replica in kind("PyTorchJob")["spec"]["pytorchReplicaSpecs"].values():
         assert replica["template"]["spec"]["containers"][0]["name"] == "pytorch"
         assert replica["restartPolicy"] == "OnFailure"
+
+
+def test_only_the_machines_of_a_job_may_connect_to_each_other() -> None:
+    policies = [d for path in FILES for d in documents(path) if d["kind"] == "NetworkPolicy"]
+    selected = {}
+    for policy in policies:
+        spec = policy["spec"]
+        assert spec["policyTypes"] == ["Ingress"]
+        assert spec["ingress"] == [{"from": [{"podSelector": spec["podSelector"]}]}]
+        selected |= spec["podSelector"]["matchLabels"]
+    # The labels that the operators put on pods, and the names of the jobs here.
+    assert kind("JobSet")["metadata"]["name"] == kind("TrainJob")["metadata"]["name"]
+    assert selected == {
+        "jobset.sigs.k8s.io/jobset-name": kind("JobSet")["metadata"]["name"],
+        "training.kubeflow.org/job-name": kind("PyTorchJob")["metadata"]["name"],
+    }
+
+
+@pytest.mark.parametrize(("name", "pod"), list(pods()), ids=[name for name, _ in pods()])
+def test_a_pod_takes_the_secret_of_its_job_from_kubernetes(name: str, pod: dict[str, Any]) -> None:
+    (secret,) = [entry for entry in pod["containers"][0]["env"] if entry["name"] == "JOB_SECRET"]
+    assert secret["valueFrom"]["secretKeyRef"] == {"name": "gan-job", "key": "secret", "optional": True}
+    assert "kubectl create secret generic gan-job --from-file=secret=" in (ROOT / "launch/README.md").read_text()

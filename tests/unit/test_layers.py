@@ -24,6 +24,7 @@ ORDER = [
     "interop",
     "checkpoint",
     "engines",
+    "rendezvous",
     "runtime",
     "objectives",
     "augment",
@@ -33,7 +34,7 @@ ORDER = [
 # Modules at the root of the package that every room may use.
 SHARED = {
     *("errors", "suggest", "quantities", "ranges", "fields", "optimizers", "schedules", "leaves", "atomic"),
-    *("flags", "locks", "progress"),
+    *("flags", "locks", "progress", "redaction"),
 }
 # The recipe and what is made of it: between games and the rest.
 RECIPE = {"recipe", "growth", "describe", "override"}

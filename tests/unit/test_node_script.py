@@ -50,14 +50,16 @@ def node(python: Path, *arguments: str, **variables: str) -> tuple[int, str]:
 
 
 TWO = "--nnodes 2 --node_rank 1 --master_addr first"
-MEETING = "--rdzv_backend c10d --rdzv_endpoint first:29500 --rdzv_id training --rdzv_conf"
+SECRET = {"JOB_SECRET_FILE": "job-secret"}
+ALONE = "--rdzv_backend authenticated --rdzv_endpoint localhost:0 --rdzv_id training"
+MEETING = "--rdzv_backend authenticated --rdzv_endpoint first:29500 --rdzv_id training --rdzv_conf"
 
 
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({}, "--standalone --nproc_per_node gpu x.py"),
-        ({"PROCESSES_PER_NODE": "2"}, "--standalone --nproc_per_node 2 x.py"),
+        ({}, f"{ALONE} --nproc_per_node gpu x.py"),
+        ({"PROCESSES_PER_NODE": "2"}, f"{ALONE} --nproc_per_node 2 x.py"),
         ({"NUM_NODES": "2", "NODE_RANK": "1", "MAIN_ADDRESS": "first"}, f"{TWO} --master_port 29500"),
         (
             {"SLURM_NNODES": "2", "SLURM_NODEID": "1", "MAIN_ADDRESS": "first", "MAIN_PORT": "5"},
@@ -72,17 +74,17 @@ MEETING = "--rdzv_backend c10d --rdzv_endpoint first:29500 --rdzv_id training --
             f"{TWO} --master_port 23456",
         ),
         ({"WORLD_SIZE": "16", "RANK": "1", "PET_NNODES": "2", "MAIN_ADDRESS": "first"}, f"{TWO} --master_port 29500"),
-        ({"MAX_RESTARTS": "3"}, "--standalone --max_restarts 3 --nproc_per_node gpu x.py"),
+        ({"MAX_RESTARTS": "3"}, f"{ALONE} --max_restarts 3 --nproc_per_node gpu x.py"),
         (
-            {"NUM_NODES": "2", "NODE_RANK": "1", "MAIN_ADDRESS": "first", "MAX_RESTARTS": "3"},
+            {"NUM_NODES": "2", "NODE_RANK": "1", "MAIN_ADDRESS": "first", "MAX_RESTARTS": "3"} | SECRET,
             f"--nnodes 2 {MEETING} is_host=false,last_call_timeout=30 --max_restarts 3 --nproc_per_node gpu x.py",
         ),
         (
-            {"NUM_NODES": "1:2", "NODE_RANK": "0", "MAIN_ADDRESS": "first", "LOCAL_ADDRESS": "me"},
+            {"NUM_NODES": "1:2", "NODE_RANK": "0", "MAIN_ADDRESS": "first", "LOCAL_ADDRESS": "me"} | SECRET,
             f"--nnodes 1:2 {MEETING} is_host=true,last_call_timeout=30 --local_addr me --max_restarts 10",
         ),
         (
-            {"NUM_NODES": "1:2", "NODE_RANK": "0", "MAIN_ADDRESS": "first", "MAX_RESTARTS": "0"},
+            {"NUM_NODES": "1:2", "NODE_RANK": "0", "MAIN_ADDRESS": "first", "MAX_RESTARTS": "0"} | SECRET,
             f"--nnodes 1:2 {MEETING} is_host=true,last_call_timeout=30 --max_restarts 0 --nproc_per_node",
         ),
     ],
@@ -94,7 +96,7 @@ MEETING = "--rdzv_backend c10d --rdzv_endpoint first:29500 --rdzv_id training --
 def test_what_torchrun_is_told(python: Path, tmp_path: Path, variables: dict[str, str], expected: str) -> None:
     status, text = node(python, "x.py", "--out", str(tmp_path), **variables)
     assert status == 0, text
-    assert text.startswith("-m framework.runtime.torchrun ")
+    assert text.startswith("-m framework.rendezvous ")
     assert expected in text
     assert "RANK=none PET=none" in text, "a process would take its machine's rank for its own"
 
@@ -107,6 +109,18 @@ def test_what_is_missing_is_asked_for(python: Path, tmp_path: Path) -> None:
     assert status == 2
     assert "NODE_RANK (0 ... 3) and MAIN_ADDRESS" in text
     assert "2:4 machines need NODE_RANK (0 ... 3)" in node(python, "x.py", f"--out={tmp_path}", NUM_NODES="2:4")[1]
+
+
+@pytest.mark.parametrize("variables", [{"NUM_NODES": "2:4"}, {"NUM_NODES": "2", "MAX_RESTARTS": "1"}])
+def test_machines_that_restart_together_need_a_secret(python: Path, tmp_path: Path, variables: dict[str, str]) -> None:
+    place = {"NODE_RANK": "1", "MAIN_ADDRESS": "first"}
+    status, text = node(python, "x.py", f"--out={tmp_path}", **variables, **place)
+    assert status == 2
+    assert text.count("\n") == 1
+    assert "openssl rand -hex 32 > job-secret) and give JOB_SECRET_FILE" in text
+    status, text = node(python, "x.py", f"--out={tmp_path}", **variables, **place, JOB_SECRET="0123456789abcdef" * 4)
+    assert status == 0, text
+    assert "0123456789abcdef" not in text, "a command line is for everybody's eyes"
 
 
 def test_statuses(python: Path, tmp_path: Path) -> None:

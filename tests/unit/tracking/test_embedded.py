@@ -202,7 +202,8 @@ def test_review_serves_a_killed_run_on_the_next_free_port(tmp_path: Path, databa
         taken.listen()
         port = taken.getsockname()[1]
         command = [sys.executable, "-c", REVIEW, str(folder.parent), str(port)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        chosen = os.environ | {"MLFLOW_TRACKING_URI": database.uri}  # it is not beside the run
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=chosen) as process:
             assert process.stdout is not None
             lines = []
             while not lines or "Ctrl-C" not in lines[-1]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,7 +174,9 @@ def test_the_best_is_registered_and_found_again(run: Path, database: Database, t
     assert (first.number, second.number) == (1, 2)
 
     def located(uri: str) -> Path:
-        return download_checkpoint(uri, tracking_uri=database.uri)
+        into = tmp_path / f"download-{uuid.uuid4().hex}"
+        into.mkdir()
+        return download_checkpoint(uri, into=into, tracking_uri=database.uri)
 
     assert located("models:/shapes/1") == run / "checkpoints/160"
     assert located("models:/shapes@best") == run / "checkpoints/320"
@@ -204,7 +207,7 @@ def test_a_model_that_cannot_be_reached_says_so(run: Path, database: Database) -
     shutil.rmtree(run / "checkpoints")
     model_id = next(iter(cursor.models.values()))["model_id"]
     with pytest.raises(FrameworkError, match=r"cannot be reached from this machine \(no such folder\).*--register"):
-        download_checkpoint(f"models:/{model_id}", tracking_uri=database.uri)
+        download_checkpoint(f"models:/{model_id}", into=run, tracking_uri=database.uri)
 
 
 def test_evaluated_offline_with_or_without_the_journal(run: Path, database: Database) -> None:
