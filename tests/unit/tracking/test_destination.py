@@ -145,8 +145,10 @@ def test_a_database_is_written_unasked_beside_the_run_only(run: Path) -> None:
     write_run(run, uri=embedded_uri(run.parent))
     assert destination(run, given=None, environment={}) == embedded_uri(run.parent)
     moved = run.rename(run.parents[1] / "moved")
+    assert destination(moved, given=None, environment={}) == embedded_uri(moved.parent)
+    elsewhere = write_run(run.parent / "other", uri=embedded_uri(run.parents[1] / "not beside it"))
     with pytest.raises(FrameworkError, match=r"the database .*which anybody may have written"):
-        destination(moved, given=None, environment={})
+        destination(elsewhere, given=None, environment={})
 
 
 def test_no_command_connects_to_the_journals_server_unasked(
