@@ -27,9 +27,7 @@ _CHUNK_BYTES = 1 << 20
 _ENCRYPTED = 0x1
 
 
-def check_archive(
-    archive: zipfile.ZipFile, *, num_bytes: int, source: object, most_times: int = MOST_TIMES
-) -> None:
+def check_archive(archive: zipfile.ZipFile, *, num_bytes: int, source: object, most_times: int = MOST_TIMES) -> None:
     """Refuse members that are encrypted, packed in an unusual way, or unpack to far more than the archive's size.
 
     Args:
@@ -114,7 +112,7 @@ class Arrays:
         """The array of this name.
 
         Raises:
-            FrameworkError: there is none, or it is damaged or no plain array of numbers.
+            FrameworkError: there is none, or it is damaged or no plain array of numbers or texts.
         """
         if name not in self._members:
             raise FrameworkError(f"{self.path} has no array {name!r}; it has: {', '.join(self._members) or 'none'}")
@@ -130,8 +128,8 @@ def _read_array(file: BinaryIO, *, num_bytes: int, source: str) -> np.ndarray[An
         raise FrameworkError(f"{source} is an array of format {version}; only 1.0 and 2.0 can be read")
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = read(file)
-    if dtype.kind not in "biufc":
-        raise FrameworkError(f"{source} holds {dtype}, not numbers")
+    if dtype.kind not in "biufcSU":
+        raise FrameworkError(f"{source} holds {dtype}, not numbers or texts")
     count, left = element_count(tuple(shape), source=source), num_bytes - file.tell()
     if count * dtype.itemsize != left:
         raise FrameworkError(f"{source}: {dtype} of shape {shape} does not fit its {left} bytes")

@@ -124,9 +124,9 @@ def parse_json(
         decoded = text if isinstance(text, str) else text.decode("utf-8")
         content = _decode(decoded, finite=finite)
     except RecursionError:
-        raise error(f"{source} is not valid JSON: it is nested too deeply") from None
+        raise error(f"{source} is damaged: it is not valid JSON: it is nested too deeply") from None
     except ValueError as cause:  # bad JSON, bad UTF-8, and numbers out of range
-        raise error(f"{source} is not valid JSON ({str(cause)[:_MOST_QUOTED]}): it is damaged") from None
+        raise error(f"{source} is damaged: it is not valid JSON ({str(cause)[:_MOST_QUOTED]})") from None
     # Without a container too many, or an escape, there is nothing to look for.
     if decoded.count("[") + decoded.count("{") > MOST_DEPTH or "\\u" in decoded:
         _check(content, source=source, error=error)
@@ -186,7 +186,7 @@ def _check(content: Any, *, source: object, error: type[FrameworkError]) -> None
     while waiting:
         depth, values = waiting.pop()
         if depth > MOST_DEPTH:
-            raise error(f"{source} is not valid JSON: it is nested more than {MOST_DEPTH} deep")
+            raise error(f"{source} is damaged: it is not valid JSON: it is nested more than {MOST_DEPTH} deep")
         for value in values:
             if isinstance(value, str):
                 _check_text(value, source=source, error=error)
@@ -203,7 +203,7 @@ def _check_text(text: str, *, source: object, error: type[FrameworkError]) -> No
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
-            raise error(f"{source} is not valid JSON: {text[:20]!a} is half a character") from None
+            raise error(f"{source} is damaged: it is not valid JSON: {text[:20]!a} is half a character") from None
 
 
 def _kind(content: object) -> str:

@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import nn
 
+from framework.bounded import decoding
+from framework.budget import Budget
 from framework.errors import FrameworkError
 from framework.leaves import leaves
 from framework.recipe import Network, Recipe
@@ -56,19 +58,30 @@ def differences(old: Json, new: Json) -> list[str]:
     return [f"{path}: {before.get(path, '(absent)')} -> {after.get(path, '(absent)')}" for path in sorted(changed)]
 
 
-def network_from(description: Mapping[str, Json], *, classes: Mapping[str, type[nn.Module]] | None = None) -> nn.Module:
+def network_from(
+    description: Json, *, budget: Budget, classes: Mapping[str, type[nn.Module]] | None = None
+) -> nn.Module:
     """Build a network from its description.
 
     Args:
         description: `{"class": dotted name, "options": {...}}` as `describe` writes it.
+        budget: what its stored tensors justify.
         classes: classes outside `framework.networks` that may be built, by dotted name.
 
     Raises:
-        FrameworkError: the class is not ours and was not handed over, or the options no longer fit it.
+        FrameworkError: it is no description, the class is not ours and was not handed over, or the options no longer
+            fit it or the budget.
     """
-    name = str(description["class"])
-    cls = (classes or {}).get(name) or _own_class(name)
-    return Network(cls, **description["options"]).build()
+    if not isinstance(description, Mapping) or not isinstance(description.get("options"), Mapping):
+        raise FrameworkError("the network is not described by its class and options")
+    name = str(description.get("class"))
+    own = name not in (classes or {})
+    network = Network(_own_class(name) if own else (classes or {})[name], **description["options"])
+    source = f"the description of {name}"
+    if own:  # others need not be able to exist without values, and the caller answers for them
+        budget.check(network.build, network.options, source=source)
+    with decoding(source):
+        return network.build()
 
 
 def _own_class(name: str) -> type[nn.Module]:
@@ -80,7 +93,7 @@ def _own_class(name: str) -> type[nn.Module]:
         )
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise FrameworkError(f"this version has no network class {name!r} ({error})") from None
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise FrameworkError(f"{name!r} is not a network class")
