@@ -59,13 +59,13 @@ def differences(old: Json, new: Json) -> list[str]:
 
 
 def network_from(
-    description: Json, *, budget: Budget, classes: Mapping[str, type[nn.Module]] | None = None
+    description: Json, *, budget: Budget | None = None, classes: Mapping[str, type[nn.Module]] | None = None
 ) -> nn.Module:
     """Build a network from its description.
 
     Args:
         description: `{"class": dotted name, "options": {...}}` as `describe` writes it.
-        budget: what its stored tensors justify.
+        budget: what its stored tensors justify; None for a description that is the caller's own.
         classes: classes outside `framework.networks` that may be built, by dotted name.
 
     Raises:
@@ -78,7 +78,7 @@ def network_from(
     own = name not in (classes or {})
     network = Network(_own_class(name) if own else (classes or {})[name], **description["options"])
     source = f"the description of {name}"
-    if own:  # others need not be able to exist without values, and the caller answers for them
+    if own and budget is not None:  # others need not be able to exist without values, and the caller answers for them
         budget.check(network.build, network.options, source=source)
     with decoding(source):
         return network.build()

@@ -11,6 +11,8 @@ import tyro
 from safetensors.torch import save_file
 from torch import nn
 
+from framework.bounded import decoding
+from framework.budget import Budget
 from framework.checkpoint import Checkpoint, resolve
 from framework.describe import network_from
 from framework.errors import FrameworkError
@@ -66,7 +68,9 @@ def _network(checkpoint: Checkpoint, side: Side, *, averaged: bool) -> nn.Module
     recipe = checkpoint.document("recipe.json")
     if side not in recipe:
         raise FrameworkError(f"{checkpoint.path} holds no {side}")
-    network = network_from(recipe[side]["network"])
+    budget = Budget.of(checkpoint.shape(key) for key in checkpoint.keys(f"{side}/"))
+    with decoding(checkpoint.path / "recipe.json"):
+        network = network_from(recipe[side]["network"], budget=budget)
     weights, buffers = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
     for kind, tensors in ((weights, network.named_parameters()), (buffers, network.named_buffers())):
         for name, tensor in tensors:

@@ -13,16 +13,20 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from framework.archives import Arrays
+from framework.bounded import open_regular
 from framework.data.inspection import report_on
 from framework.data.manifest import file_sha256
 from framework.data.stream import open_stream
+from framework.errors import FrameworkError
 from framework.evaluation.errors import EvaluationError
+from framework.pictures import opened
 
 BATCH_SIZE = 50
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_MOST_TIMES = 1100  # images of a collapsed generator are all alike, and deflate shrinks 1032 times at most
 _ORDER_SEED = 0
 
 
@@ -137,10 +141,10 @@ class ArrayImages:
 
     def __init__(self, path: Path) -> None:
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with Arrays(path, most_times=_MOST_TIMES) as arrays:
                 self._images = arrays["images"]
-                self._labels = arrays.get("labels")
-        except (ValueError, KeyError, OSError) as error:
+                self._labels = next((arrays[name] for name in arrays if name == "labels"), None)
+        except (OSError, FrameworkError) as error:
             raise EvaluationError(
                 f"{path}: not an .npz with `images`, as `framework sample --npz` writes ({error})"
             ) from None
@@ -149,6 +153,10 @@ class ArrayImages:
                 f"{path}: `images` is {self._images.dtype} {self._images.shape}, must be uint8 (N, H, W, 1 or 3)"
             )
         self.path, self.count = path, len(self._images)
+        if self._labels is not None and not _are_classes(self._labels, self.count):
+            raise EvaluationError(
+                f"{path}: `labels` is {self._labels.dtype} {self._labels.shape}, must be {self.count} class numbers"
+            )
         self.classes = 0 if self._labels is None or not self._labels.any() else int(self._labels.max()) + 1
 
     def describe(self) -> dict[str, Any]:
@@ -227,6 +235,10 @@ class ShardImages:
                     yield Part(start, batch.images, batch.labels)
 
 
+def _are_classes(labels: np.ndarray, count: int) -> bool:
+    return labels.dtype.kind in "iu" and labels.shape == (count,) and bool((labels.astype(np.int64) >= 0).all())
+
+
 def _part(start: int, pixels: np.ndarray, labels: np.ndarray | None) -> Part:
     images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
     numbers = (
@@ -237,9 +249,9 @@ def _part(start: int, pixels: np.ndarray, labels: np.ndarray | None) -> Part:
 
 def _read_picture(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
+        with open_regular(path) as file, opened(file, source=path) as picture:
             return np.asarray(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except (OSError, FrameworkError) as error:
         raise EvaluationError(f"{path}: cannot be read as a picture ({error})") from None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from framework.bounded import decoding
 from framework.budget import Budget
 from framework.errors import FrameworkError
 from framework.interop.blueprint import Blueprint, Kind, State
@@ -85,7 +86,8 @@ def understand(kind: str, side: Side, state: Mapping[str, Tensor | np.ndarray[An
         network = description.build()
     if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
         network.double()
-    ours = translated(tensors, blueprint.pairs, kind=kind)
+    with decoding(f"the state of the {kind} {side}"):  # layouts are changed before shapes are compared
+        ours = translated(tensors, blueprint.pairs, kind=kind)
     fill(network, ours, kind=kind, absent=[_MEAN_STYLE] if blueprint.averages_styles else [])
     if blueprint.averages_styles and not on_meta:
         _average_styles(network)

@@ -114,9 +114,10 @@ def _fill(network: nn.Module, checkpoint: Checkpoint, weights: str, buffers: str
 
 
 def _copy(target: Tensor, checkpoint: Checkpoint, key: str) -> None:
-    if checkpoint.shape(key) != tuple(target.shape):  # copying would stretch a tensor of one element over all of them
+    stored = checkpoint.shape(key)
+    if stored != tuple(target.shape):  # copying would stretch a tensor of one element over all of them
         raise FrameworkError(
-            f"{checkpoint.path} holds {key} with shape {checkpoint.shape(key)}, its recipe describes {tuple(target.shape)}"
+            f"{checkpoint.path} holds {key} with shape {stored}, not {tuple(target.shape)} as its recipe"
         )
     target.copy_(checkpoint.full(key))
 
