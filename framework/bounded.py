@@ -82,8 +82,8 @@ def read_file(path: Path, *, most_bytes: int, error: type[FrameworkError] = Fram
     """
     with open_regular(path, error=error) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(most_bytes + 1) if size <= most_bytes else b""
-    if size > most_bytes or len(content) > most_bytes:
+        content = file.read(size) if size <= most_bytes else b""  # what is appended meanwhile is not read
+    if size > most_bytes:
         raise error(f"{path} has {size} bytes, more than the {most_bytes} that a file of its kind may have")
     return content
 

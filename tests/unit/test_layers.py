@@ -31,7 +31,18 @@ ORDER = [
     "networks",
 ]
 # Modules at the root of the package that every room may use.
-SHARED = {"errors", "suggest", "quantities", "schedules", "leaves", "atomic", "bounded", "archives", "budget", "pictures"}
+SHARED = {
+    "errors",
+    "suggest",
+    "quantities",
+    "schedules",
+    "leaves",
+    "atomic",
+    "bounded",
+    "archives",
+    "budget",
+    "pictures",
+}
 # The recipe and what is made of it: between games and the rest.
 RECIPE = {"recipe", "growth", "describe", "override"}
 USES_RECIPE = {"commands", "train", "sampling", "games", "interop", "engines"}
