@@ -18,8 +18,9 @@ import math
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeGuard
 
 from framework.errors import FrameworkError
 
@@ -55,7 +56,7 @@ def decoding(source: object, *, error: type[FrameworkError] = FrameworkError) ->
         raise error(f"{source} cannot be read: it is damaged ({type(cause).__name__}: {reason})") from cause
 
 
-def open_regular(path: Path, *, error: type[FrameworkError] = FrameworkError) -> BinaryIO:
+def open_regular(path: Path, *, error: type[FrameworkError] = FrameworkError) -> BufferedReader:
     """Open a file for reading; links are followed.
 
     Raises:
@@ -153,7 +154,7 @@ def is_count(value: object, *, most: int = (1 << 53)) -> bool:
     return type(value) is int and 0 <= value <= most
 
 
-def is_texts(value: object) -> bool:
+def is_texts(value: object) -> TypeGuard[Mapping[str, str]]:
     """Is it a mapping of texts to texts?"""
     return isinstance(value, Mapping) and all(isinstance(each, str) for pair in value.items() for each in pair)
 

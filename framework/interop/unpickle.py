@@ -182,5 +182,5 @@ def _check_operations(file: BinaryIO) -> None:
     for number, (operation, argument, _) in enumerate(pickletools.genops(file), start=1):
         if number > _MOST_OPERATIONS:
             raise FrameworkError(f"the pickle makes more than {_MOST_OPERATIONS} objects")
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > number:
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > number:
             raise FrameworkError(f"the pickle keeps an object under the number {argument} and has made only {number}")

@@ -1,7 +1,7 @@
 """`python -m tests.fuzz --cases 5000`: damaged and hostile files for every reader of foreign bytes.
 
-The only passes are: accepted (equal to the original where a digest stands over the bytes), or a `FrameworkError`, within
-2 seconds and 256 MB. Any other outcome is printed with the command that repeats it, and makes the exit status 1.
+The only passes are: accepted (equal to the original where a digest stands over the bytes), or a `FrameworkError`,
+within 2 seconds and 256 MB. Any other outcome is printed with the command that repeats it, and makes the exit status 1.
 """
 
 from __future__ import annotations

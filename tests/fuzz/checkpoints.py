@@ -16,8 +16,6 @@ from framework.sampling.load import load_generator
 from tests.fuzz.mutation import damaged, json_edited, json_signed, resigned_document
 from tests.fuzz.reader import Reader, Target
 
-STATE = "training-state-00001-of-00001.safetensors"
-
 
 def _write(folder: Path, clocks: tuple[int, ...]) -> None:
     network = Network(dcgan.Generator, resolution=8, channels=1, z_dim=3, width=2)

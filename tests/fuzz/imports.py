@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from framework import interop
+from framework.checkpoint import Checkpoint
 from framework.errors import FrameworkError
 from framework.interop import huggingface
 from framework.interop.files import read_file
-from framework.sampling.load import load_generator
 from tests.fuzz.checkpoints import _one
 from tests.fuzz.mutation import damaged, json_edited
 from tests.fuzz.reader import Reader, Target
@@ -70,12 +70,8 @@ def _safetensors(folder: Path) -> None:
 
 def _huggingface(folder: Path) -> None:
     _one(folder / "run")
-    checkpoint = load_generator(folder / "run").path
-    from framework.checkpoint import Checkpoint
-
-    huggingface.write_folder(
-        Checkpoint.open(checkpoint), folder / "hf", side="generator", averaged=True, max_file_bytes=400
-    )
+    checkpoint = Checkpoint.open(folder / "run" / "64")
+    huggingface.write_folder(checkpoint, folder / "hf", side="generator", averaged=True, max_file_bytes=400)
 
 
 def _exported(folder: Path) -> Any:

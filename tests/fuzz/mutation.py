@@ -16,7 +16,8 @@ Mutator = Callable[[Random, bytes], bytes]
 NUMBERS = (0, 1, 0x7F, 0xFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
 VALUES: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 3, 1.5, -0.5, 1e308, 2**31, 2**40, 2**53, 2**63, 2**80, 10**30, "", "x", "nan", "../x",
-    "/etc/hostname", "a\0b", "a" * 300, "\ud800", "é", "framework.networks.dcgan.Generator", "F8_E4M3", [], [[]], {}, [0],
+    "/etc/hostname", "a\0b", "a" * 300, "\ud800", "é",
+    "framework.networks.dcgan.Generator", "F8_E4M3", [], [[]], {}, [0],
     [2**40, 2**40], ["a"], {"a": 1}, {"": None}, [1, "a", None], {"value": "x", "protocol": 3},
 )  # fmt: skip
 
