@@ -15,6 +15,8 @@ from typing import Any
 
 from torch import nn
 
+from framework.bounded import decoding
+from framework.budget import Budget
 from framework.errors import FrameworkError
 from framework.leaves import leaves
 from framework.ranges import Range
@@ -59,20 +61,31 @@ def differences(old: Json, new: Json) -> list[str]:
     return [f"{path}: {before.get(path, '(absent)')} -> {after.get(path, '(absent)')}" for path in sorted(changed)]
 
 
-def network_from(description: Mapping[str, Json], *, classes: Mapping[str, type[nn.Module]] | None = None) -> nn.Module:
+def network_from(
+    description: Json, *, budget: Budget | None = None, classes: Mapping[str, type[nn.Module]] | None = None
+) -> nn.Module:
     """Build a network from its description.
 
     Args:
         description: `{"class": dotted name, "options": {...}}` as `describe` writes it.
+        budget: what its stored tensors justify; None for a description that is the caller's own.
         classes: classes outside `framework.networks` that may be built, by dotted name, or by class name alone where
             the module may have any name (that of a recipe file is `__main__` while it trains).
 
     Raises:
-        FrameworkError: the class is not ours and was not handed over, or the options no longer fit it.
+        FrameworkError: it is no description, the class is not ours and was not handed over, or the options no longer
+            fit it or the budget.
     """
-    name, handed = str(description["class"]), classes or {}
-    cls = None if _is_own(name) else handed.get(name) or handed.get(name.rpartition(".")[2])
-    return Network(cls or _own_class(name), **description["options"]).build()
+    if not isinstance(description, Mapping) or not isinstance(description.get("options"), Mapping):
+        raise FrameworkError("the network is not described by its class and options")
+    name, handed = str(description.get("class")), classes or {}
+    theirs = None if _is_own(name) else handed.get(name) or handed.get(name.rpartition(".")[2])
+    network = Network(theirs or _own_class(name), **description["options"])
+    source = f"the description of {name}"
+    if theirs is None and budget is not None:  # others need not be able to exist without values, and the caller answers
+        budget.check(network.build, network.options, source=source)
+    with decoding(source):
+        return network.build()
 
 
 def _is_own(name: str) -> bool:
@@ -89,7 +102,7 @@ def _own_class(name: str) -> type[nn.Module]:
         )
     try:
         cls = getattr(importlib.import_module(module_name), short)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise FrameworkError(f"this version has no network class {name!r} ({error})") from None
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise FrameworkError(f"{name!r} is not a network class")

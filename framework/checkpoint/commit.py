@@ -192,7 +192,7 @@ def _read_part(attempt: Attempt, rank: int) -> Manifest | None:
         content = read_json(attempt.temporary / part_file(rank))
     except CheckpointError:
         return None  # written atomically, so it is still on its way; collect's deadline bounds the wait
-    if "error" in content:
+    if isinstance(content, dict) and "error" in content:
         raise CheckpointError(f"checkpoint {attempt.images}: rank {rank} failed: {content['error']}")
     part = parse_manifest(content)
     for name, digest in part.files.items():

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from framework import bounded
 from framework.checkpoint.errors import CheckpointError, explain, naming
 
 log = logging.getLogger(__name__)
@@ -75,13 +76,11 @@ def read_json(path: Path) -> JSON:
         CheckpointError: it is missing, unreadable, or not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return bounded.read_json(path, error=CheckpointError)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except OSError as error:
         raise explain(error, doing="read", path=path) from error
-    except ValueError as error:  # bad JSON and bad UTF-8 alike
-        raise CheckpointError(f"{path} is not valid JSON ({error}): the file is damaged") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from framework.bounded import element_count, is_count
 from framework.checkpoint.durable import JSON, Digest, read_json
 from framework.checkpoint.errors import CheckpointError
 from framework.checkpoint.layout import FORMAT, check_coverage
@@ -75,6 +76,13 @@ class Manifest:
             check_coverage(key, tensor.shape, [(span.start, span.stop) for span in tensor.spans])
             if unlisted := {span.file for span in tensor.spans} - set(self.files):
                 raise CheckpointError(f"tensor {key} lies in {sorted(unlisted)}, which the manifest does not list")
+        held: dict[str, int] = dict.fromkeys(self.files, 0)
+        for tensor in self.tensors.values():
+            for span in tensor.spans:
+                held[span.file] += (span.stop - span.start) * DTYPES[tensor.dtype].itemsize
+        for name, num_bytes in held.items():
+            if num_bytes > self.files[name].bytes:  # a tensor takes memory before its bytes are read
+                raise CheckpointError(f"tensors of {num_bytes} bytes cannot lie in {name}, which has fewer")
 
     def index(self, prefix: str) -> JSON:
         """What Hugging Face calls an index: which of the files that begin with `prefix` holds a stored key.
@@ -127,19 +135,16 @@ def parse_manifest(content: JSON) -> Manifest:
         return Manifest(
             images=_count(body["images"]),
             world=_count(body["world"]),
-            files={_file_name(name): Digest(**digest) for name, digest in body["files"].items()},
-            tensors={
-                key: TensorRecord(
-                    shape=tuple(_count(size) for size in tensor["shape"]),
-                    dtype=_known_dtype(tensor["dtype"]),
-                    spans=[Span(*span) for span in tensor["pieces"]],
-                )
-                for key, tensor in body["tensors"].items()
-            },
+            files={_file_name(name): _read_digest(digest) for name, digest in _object(body["files"]).items()},
+            tensors={key: _tensor(key, tensor) for key, tensor in _object(body["tensors"]).items()},
             record=body["record"],
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"malformed content: {error!r}") from error
+    except KeyError as error:
+        raise CheckpointError(f"malformed content: the field {error} is missing") from error
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"malformed content: {error}") from error
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -159,19 +164,50 @@ def _digest(body: JSON) -> str:
 
 
 def _count(value: JSON) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if not is_count(value):
         raise ValueError(f"{value!r} is not a count")
     return value
 
 
+def _text(value: JSON) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    return value
+
+
+def _object(value: JSON) -> dict[str, JSON]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{value!r} is not an object")
+    return value
+
+
+def _read_digest(value: JSON) -> Digest:
+    fields = _object(value)
+    if fields.keys() != {"bytes", "sha256"}:
+        raise ValueError(f"a file has the fields {sorted(fields)} instead of bytes and sha256")
+    return Digest(_count(fields["bytes"]), _text(fields["sha256"]))
+
+
+def _tensor(key: str, value: JSON) -> TensorRecord:
+    fields = _object(value)
+    element_count(fields["shape"], source=f"tensor {key}", error=CheckpointError)
+    pieces = fields["pieces"]
+    if not isinstance(pieces, list) or not all(isinstance(piece, list) and len(piece) == 4 for piece in pieces):
+        raise ValueError(f"the pieces of tensor {key} are not lists of start, stop, file and stored key")
+    spans = [Span(_count(start), _count(stop), _text(file), _text(stored)) for start, stop, file, stored in pieces]
+    if any(span.stop < span.start for span in spans):
+        raise ValueError(f"a piece of tensor {key} ends before it begins")
+    return TensorRecord(shape=tuple(fields["shape"]), dtype=_known_dtype(fields["dtype"]), spans=spans)
+
+
 def _known_dtype(code: JSON) -> str:
-    if code not in DTYPES:
+    if not isinstance(code, str) or code not in DTYPES:
         raise ValueError(f"dtype {code!r} is not one of {', '.join(DTYPES)}")
     return code
 
 
 def _file_name(name: str) -> str:
     """A manifest must never make us open a file outside its folder."""
-    if not name or name != Path(name).name or name.startswith("."):
-        raise ValueError(f"{name!r} is not a plain file name")
+    if not name or name != Path(name).name or name.startswith(".") or not name.isprintable() or len(name) > 255:
+        raise ValueError(f"{name!a} is not a plain file name")
     return name

@@ -19,6 +19,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from framework.bounded import open_regular
 from framework.checkpoint.durable import JSON, read_json
 from framework.checkpoint.errors import CheckpointError, explain
 from framework.checkpoint.layout import MANIFEST, Piece, checkpoint_folders, index_files, is_ema, parse_complete
@@ -133,7 +134,7 @@ class Checkpoint:
                 if found != expected.bytes:
                     raise CheckpointError(f"{path} has {found} bytes instead of {expected.bytes}: it is damaged")
                 if level == "hash":
-                    with path.open("rb") as file:
+                    with open_regular(path, error=CheckpointError) as file:
                         digest = hashlib.file_digest(file, "sha256").hexdigest()
                     if digest != expected.sha256:
                         raise CheckpointError(
@@ -190,6 +191,8 @@ class Checkpoint:
     def full(self, key: str) -> Tensor:
         """A whole tensor in its shape, in CPU memory."""
         tensor = self._tensor(key)
+        for span in tensor.spans:
+            self._file(span.file)  # of the size that the manifest says, which bounds what is allocated
         out = torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype])
         self.read(key, 0, out.numel(), out)
         return out
@@ -231,13 +234,15 @@ class Checkpoint:
             self.verify("size", files=[name])
             path = self.path / name
             try:
-                with path.open("rb") as file:
+                with open_regular(path, error=CheckpointError) as file:
                     entries, size = read_header(file)
                     if size != self._manifest.files[name].bytes:
                         raise ValueError(f"its header describes {size} bytes")
                     self._open[name] = os.dup(file.fileno()), entries
             except OSError as error:
                 raise explain(error, doing="open a checkpoint file", path=path) from error
+            except CheckpointError:
+                raise
             except ValueError as error:
                 raise CheckpointError(f"{path} is damaged: {error}") from error
         return self._open[name]

@@ -96,7 +96,7 @@ def read_scores(path: Path) -> dict[str, float]:
     if not file.exists():
         return {}
     scores = read_json(file)
-    if not isinstance(scores, dict) or not all(isinstance(value, int | float) for value in scores.values()):
+    if not isinstance(scores, dict) or not all(type(value) in (int, float) for value in scores.values()):
         raise CheckpointError(f"{file} must map names to numbers: delete it or mend it")
     return scores
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from framework.atomic import replacing
+from framework.bounded import element_count, is_count, parse_json
 from framework.checkpoint.durable import JSON, Digest
 from framework.checkpoint.errors import naming
 
@@ -59,6 +60,11 @@ class Entry:
     shape: tuple[int, ...]
     offset_bytes: int
     """From the beginning of the file."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Its size in the file."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def write_tensors(
@@ -117,29 +123,42 @@ def _blocks(tensors: list[Stored], metadata: Mapping[str, str]) -> Iterable[memo
 
 
 def read_header(file: BinaryIO) -> tuple[dict[str, Entry], int]:
-    """Entries by key, and the size the file must have, in bytes.
+    """Entries by key, and the size the file must have, in bytes; no tensor lies beyond the file's present end.
 
     Raises:
         ValueError: the header is not that of a safetensors file we can read.
     """
+    num_bytes = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= _MAX_HEADER_BYTES:
-        raise ValueError(f"header length of {length} bytes is impossible")
-    header = json.loads(file.read(length))
-    entries, data_begin, size = {}, 8 + length, 8 + length
-    try:
-        for key, item in header.items():
-            if key == "__metadata__":
-                continue
-            begin, end = item["data_offsets"]
-            dtype, shape = DTYPES[item["dtype"]], tuple(item["shape"])
-            if end - begin != math.prod(shape) * dtype.itemsize or begin < 0:
-                raise ValueError(f"tensor {key}: shape and size disagree")
-            entries[key] = Entry(dtype=dtype, shape=shape, offset_bytes=data_begin + begin)
-            size = max(size, data_begin + end)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"malformed header: {error!r}") from error
-    return entries, size
+    if not 2 <= length <= min(_MAX_HEADER_BYTES, num_bytes - 8):
+        raise ValueError(f"header length of {length} bytes is impossible in a file of {num_bytes}")
+    header = parse_json(file.read(length), source="its header")
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    entries = {key: _entry(key, item, data_begin=8 + length) for key, item in header.items() if key != "__metadata__"}
+    # The format has no gaps and no overlaps: tensors that share bytes would become more memory than the file has.
+    end = 8 + length
+    for key, entry in sorted(entries.items(), key=lambda pair: (pair[1].offset_bytes, pair[1].num_bytes)):
+        if entry.offset_bytes != end:
+            raise ValueError(f"tensor {key} begins at byte {entry.offset_bytes} instead of {end}")
+        end += entry.num_bytes
+    if end > num_bytes:
+        raise ValueError(f"its header describes {end} bytes, it has {num_bytes}")
+    return entries, end
+
+
+def _entry(key: str, item: JSON, *, data_begin: int) -> Entry:
+    if not isinstance(item, dict):
+        raise ValueError(f"malformed header: tensor {key} is no object")
+    code, offsets = item.get("dtype"), item.get("data_offsets")
+    if not isinstance(code, str) or code not in DTYPES:
+        raise ValueError(f"tensor {key}: dtype {code!r} is not one of {', '.join(DTYPES)}")
+    if not (isinstance(offsets, list) and len(offsets) == 2 and all(is_count(each) for each in offsets)):
+        raise ValueError(f"tensor {key}: data_offsets must be two numbers of bytes")
+    dtype = DTYPES[code]
+    if offsets[1] - offsets[0] != element_count(item.get("shape"), source=f"tensor {key}") * dtype.itemsize:
+        raise ValueError(f"tensor {key}: shape and size disagree")
+    return Entry(dtype=dtype, shape=tuple(item["shape"]), offset_bytes=data_begin + offsets[0])
 
 
 def read_flat(descriptor: int, entry: Entry, start: int, out: Tensor) -> None:

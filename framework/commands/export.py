@@ -10,6 +10,8 @@ import torch
 import tyro
 from torch import nn
 
+from framework.bounded import decoding
+from framework.budget import Budget
 from framework.checkpoint import Checkpoint, resolve
 from framework.checkpoint.tensorfile import save_tensors
 from framework.describe import network_from
@@ -74,7 +76,9 @@ def _network(
     recipe = checkpoint.document("recipe.json")
     if side not in recipe:
         raise FrameworkError(f"{checkpoint.path} holds no {side}")
-    network = network_from(recipe[side]["network"], classes=classes)
+    budget = Budget.of(checkpoint.shape(key) for key in checkpoint.keys(f"{side}/"))
+    with decoding(checkpoint.path / "recipe.json"):
+        network = network_from(recipe[side]["network"], budget=budget, classes=classes)
     weights, buffers = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
     for kind, tensors in ((weights, network.named_parameters()), (buffers, network.named_buffers())):
         for name, tensor in tensors:

@@ -67,7 +67,12 @@ class Protocol:
         Raises:
             EvaluationError: a field is missing or unknown, or the hash does not belong to it.
         """
+        if not isinstance(data, Mapping):
+            raise EvaluationError("not a protocol of this version: it is no object")
         fields = {name: value for name, value in data.items() if name != "hash"}
+        texts = ("metric", "definition", "dtype")
+        if not all(isinstance(value, str if name in texts else Mapping) for name, value in fields.items()):
+            raise EvaluationError("not a protocol of this version: a field is of another type")
         try:
             protocol = cls(**fields)
         except TypeError as error:
@@ -135,10 +140,14 @@ class Record:
             EvaluationError: it is not one.
         """
         try:
+            if type(data["value"]) not in (int, float, type(None)) or not isinstance(data.get("missing"), str | None):
+                raise EvaluationError(f"not a record of a metric: the value of {name} is no number")
+            if not all(isinstance(data.get(key, {}), Mapping) for key in ("details", "subject", "cost")):
+                raise EvaluationError(f"not a record of a metric: {name} has details of another type")
             protocol = Protocol.from_json(data["protocol"])
             rest = {key: data[key] for key in ("missing", "details", "subject", "cost") if key in data}
             return cls(name=name, value=data["value"], protocol=protocol, **rest)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise EvaluationError(f"not a record of a metric: {type(error).__name__} {error}") from None
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from framework.checkpoint.tensorfile import save_tensors
+from framework.bounded import decoding, open_regular
+from framework.checkpoint.tensorfile import read_flat, read_header, save_tensors
+from framework.errors import FrameworkError
 from framework.evaluation.collective import from_main
 from framework.evaluation.extract import Extract, Needs, extract
 from framework.evaluation.extractors.base import Extractor
@@ -41,7 +42,7 @@ def real_statistics(
     """As `extract`, but what the cache holds is not computed again. A collective; rank 0 alone touches the cache."""
     pieces = _pieces(needs)
     paths = {piece: cache_folder / f"{_key(images, extractor, piece)}.safetensors" for piece in pieces}
-    cached = {piece: found for piece in pieces if session.is_main and (found := read(paths[piece])) is not None}
+    cached = {piece: found for piece in pieces if session.is_main and (found := read(paths[piece], piece)) is not None}
     known = json.loads(session.broadcast_text(json.dumps(sorted(cached))))
     wanted = _needs({p: pieces[p] for p in pieces if p not in known})
     computed = extract(images, extractor, wanted, session=session, shown_as=shown_as)
@@ -57,16 +58,34 @@ def real_statistics(
     return result
 
 
-def read(path: Path) -> dict[str, Tensor] | None:
-    """The tensors of a cache file; None when there is none, or it is damaged."""
+def read(path: Path, piece: str) -> dict[str, Tensor] | None:
+    """The tensors of a cache file; None when there is none, or it is damaged or holds another piece."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with open_regular(path) as file, decoding(path):
+            entries, _ = read_header(file)
+            tensors = {name: torch.empty(entry.shape, dtype=entry.dtype) for name, entry in entries.items()}
+            for name, entry in entries.items():
+                read_flat(file.fileno(), entry, 0, tensors[name].view(-1))
+        _check(tensors, piece, path)
     except FileNotFoundError:
         return None
-    except (OSError, SafetensorError) as error:
+    except (OSError, FrameworkError) as error:
         log.warning("%s is damaged (%s): computed again", path, error)
         return None
+    return tensors
+
+
+def _check(tensors: Mapping[str, Tensor], piece: str, path: Path) -> None:
+    """Raise `FrameworkError` unless they are what `write` would have written for this piece."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if piece.startswith("features-"):
+        fits = shapes.keys() == {"features"} and len(shapes["features"]) == 2
+    else:
+        rows, width = (*shapes.get("sum", ()), 0, 0)[:2]
+        fits = shapes == {"count": (rows,), "sum": (rows, width), "outer": (rows, width, width)}
+        fits = fits and tensors["count"].dtype == torch.int64 and (rows == 1 or piece.startswith("classes-"))
+    if not fits or not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise FrameworkError(f"{path} holds {shapes}, which is no {piece}")
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:

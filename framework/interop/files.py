@@ -9,15 +9,18 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from framework.archives import Arrays
+from framework.bounded import decoding, open_regular
 from framework.checkpoint.tensorfile import read_flat, read_header
 from framework.errors import FrameworkError
-from framework.interop.unpickle import read_network_pickle, read_torch
+from framework.interop.inert import Steps
+from framework.interop.modules import read_network_pickle
+from framework.interop.unpickle import read_torch
 
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How a file of `torch.save` begins that is no zip archive."""
@@ -44,17 +47,31 @@ def read_file(path: Path) -> ForeignFile:
         FrameworkError: no such file, an unknown format, or content that is more than weights.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FrameworkError(f"{path}: no such file")
-    with path.open("rb") as file:
-        head = file.read(16)
+    try:
+        with open_regular(path) as file:
+            content = _read(file, path)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise FrameworkError(f"{path}: {'no such file' if missing else error.strerror}") from None
+    if isinstance(content, ForeignFile):
+        return content
+    states = dict(_states(content, Steps(path)))
+    if not states:
+        raise FrameworkError(f"{path}: holds no state dict (names to tensors)")
+    return ForeignFile(path=path, states=states)
+
+
+def _read(file: BinaryIO, path: Path) -> Any:
+    """The content of a file, or the networks of a network pickle."""
+    head = file.read(16)
     if head.startswith(b"PK"):
-        content = _read_archive(path)
-    elif head.startswith(_TORCH_LEGACY):
-        content = read_torch(path, source=path)
-    elif head[8:9] == b"{":
-        content = _read_safetensors(path)
-    elif head.startswith((b"\x80", b"(", b"}", b"c")):
+        return _read_archive(file, path)
+    if head.startswith(_TORCH_LEGACY):
+        return read_torch(file, source=path)
+    if head[8:9] == b"{":
+        file.seek(0)
+        return _read_safetensors(file, path)
+    if head.startswith((b"\x80", b"(", b"}", b"c")):
         modules = read_network_pickle(path)
         if not modules:
             raise FrameworkError(f"{path}: holds no network")
@@ -63,50 +80,32 @@ def read_file(path: Path) -> ForeignFile:
             states={name: module.state for name, module in modules.items()},
             options={name: module.options for name, module in modules.items()},
         )
-    else:
-        raise FrameworkError(f"{path}: unknown format; .pth, .pt, NVlabs .pkl, .npz and .safetensors can be read")
-    states = dict(_states(content))
-    if not states:
-        raise FrameworkError(f"{path}: holds no state dict (names to tensors)")
-    return ForeignFile(path=path, states=states)
+    raise FrameworkError(f"{path}: unknown format; .pth, .pt, NVlabs .pkl, .npz and .safetensors can be read")
 
 
-def _read_archive(path: Path) -> Any:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise FrameworkError(f"{path}: damaged ({error})") from None
-    if all(name.endswith(".npy") for name in names):
-        return _read_npz(path)
-    return read_torch(path, source=path)
+def _read_archive(file: BinaryIO, path: Path) -> Any:
+    with decoding(path), zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+    if not all(name.endswith(".npy") for name in names):
+        return read_torch(file, source=path)
+    with Arrays(path) as arrays, decoding(path):
+        found = ((name, arrays[name]) for name in arrays)
+        return {name: torch.from_numpy(array) for name, array in found if array.dtype.kind in "biuf"}
 
 
-def _read_npz(path: Path) -> dict[str, Tensor]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {
-                name: torch.from_numpy(archive[name]) for name in archive.files if archive[name].dtype.kind in "biuf"
-            }
-    except (ValueError, TypeError, EOFError) as error:
-        raise FrameworkError(f"{path}: {error}") from None
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(file: BinaryIO, path: Path) -> dict[str, Tensor]:
     tensors = {}
-    with path.open("rb") as file:
-        try:
-            entries, _ = read_header(file)
-            for name, entry in entries.items():
-                tensors[name] = torch.empty(entry.shape, dtype=entry.dtype)
-                read_flat(file.fileno(), entry, 0, tensors[name].view(-1))
-        except (ValueError, EOFError) as error:
-            raise FrameworkError(f"{path}: damaged ({error})") from None
+    with decoding(path):
+        entries, _ = read_header(file)
+        for name, entry in entries.items():
+            tensors[name] = torch.empty(entry.shape, dtype=entry.dtype)
+            read_flat(file.fileno(), entry, 0, tensors[name].view(-1))
     return tensors
 
 
-def _states(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _states(content: Any, steps: Steps, name: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Every dictionary of named tensors in nested dictionaries, by its path; other values beside the tensors too."""
+    steps.take()
     if not isinstance(content, Mapping) or depth > _DEEPEST:
         return
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
@@ -114,4 +113,4 @@ def _states(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str,
         yield name, tensors
     for key, value in content.items():
         if isinstance(key, str):
-            yield from _states(value, f"{name}.{key}" if name else key, depth + 1)
+            yield from _states(value, steps, f"{name}.{key}" if name else key, depth + 1)

@@ -17,11 +17,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import nn
 
+from framework import bounded
+from framework.budget import Budget
 from framework.checkpoint import Checkpoint
-from framework.checkpoint.tensorfile import save_tensors
+from framework.checkpoint.tensorfile import Entry, read_flat, read_header, save_tensors
 from framework.describe import network_from
 from framework.errors import FrameworkError
 from framework.interop.load import Side
@@ -76,25 +77,43 @@ def read_folder(folder: Path, *, classes: Mapping[str, type[nn.Module]] | None =
     folder = Path(folder)
     if not (folder / CONFIG).exists():
         raise FrameworkError(f"{folder} has no {CONFIG}: it was not written by `framework export --to huggingface`")
-    network = network_from(json.loads((folder / CONFIG).read_text())["network"], classes=classes)
+    files = _files(folder)
+    headers = {name: _header(folder / name) for name in files}
+    budget = Budget.of(entry.shape for entries in headers.values() for entry in entries.values())
+    network = network_from(bounded.read_object(folder / CONFIG).get("network"), budget=budget, classes=classes)
     state = network.state_dict()
-    files = [SINGLE]
-    if (folder / INDEX).exists():
-        files = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
     missing = set(state)
-    for name in files:
-        if not (folder / name).exists():
-            raise FrameworkError(f"{folder / name} is missing; the network cannot be read without it")
-        with safe_open(folder / name, "pt") as file:
-            for short in file.keys():  # noqa: SIM118 (not a mapping)
-                tensor = file.get_tensor(short)
-                if short not in state or state[short].shape != tensor.shape:
-                    raise FrameworkError(f"{folder / name}: {short} {tuple(tensor.shape)} is not of this network")
+    for name, entries in headers.items():
+        with bounded.open_regular(folder / name) as file:
+            for short, entry in entries.items():
+                if short not in state or tuple(state[short].shape) != entry.shape:
+                    raise FrameworkError(f"{folder / name}: {short} {entry.shape} is not of this network")
+                with bounded.decoding(folder / name):
+                    tensor = torch.empty(entry.shape, dtype=entry.dtype)
+                    read_flat(file.fileno(), entry, 0, tensor.view(-1))
                 state[short].copy_(tensor)
                 missing.discard(short)
     if missing:
         raise FrameworkError(f"{folder} lacks {len(missing)} tensors of the network, for example {min(missing)}")
     return network.eval()
+
+
+def _files(folder: Path) -> list[str]:
+    """The tensor files that the index names; a name must not lead out of the folder."""
+    if not (folder / INDEX).exists():
+        return [SINGLE]
+    places = bounded.read_object(folder / INDEX).get("weight_map")
+    if not bounded.is_texts(places) or any(name != Path(name).name for name in places.values()):
+        raise FrameworkError(f"{folder / INDEX} is damaged: weight_map must map names to files of the folder")
+    return sorted(set(places.values()))
+
+
+def _header(path: Path) -> dict[str, Entry]:
+    try:
+        with bounded.open_regular(path) as file, bounded.decoding(path):
+            return read_header(file)[0]
+    except FileNotFoundError:
+        raise FrameworkError(f"{path} is missing; the network cannot be read without it") from None
 
 
 def _keys(checkpoint: Checkpoint, side: Side, *, averaged: bool) -> dict[str, str]:

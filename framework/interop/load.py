@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from framework.bounded import decoding
+from framework.budget import Budget
 from framework.errors import FrameworkError
 from framework.interop.blueprint import Blueprint, Kind, State
 from framework.interop.names import fill, translated
@@ -77,12 +79,15 @@ def understand(kind: str, side: Side, state: Mapping[str, Tensor | np.ndarray[An
     # Every weight is replaced: draw them in the cheapest way.
     drawn = {"init": "normal"} if "init" in Network.parameters_of(blueprint.cls) else {}
     description = Network(blueprint.cls, **drawn | blueprint.options | given)
+    budget = Budget.of(tuple(tensor.shape) for tensor in tensors.values())
+    budget.check(description.build, description.options, source=f"the state of the {kind} {side}")
     on_meta = any(tensor.is_meta for tensor in tensors.values())
     with torch.device("meta" if on_meta else "cpu"):
         network = description.build()
     if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
         network.double()
-    ours = translated(tensors, blueprint.pairs, kind=kind)
+    with decoding(f"the state of the {kind} {side}"):  # layouts are changed before shapes are compared
+        ours = translated(tensors, blueprint.pairs, kind=kind)
     fill(network, ours, kind=kind, absent=[_MEAN_STYLE] if blueprint.averages_styles else [])
     if blueprint.averages_styles and not on_meta:
         _average_styles(network)
@@ -139,7 +144,7 @@ def _blueprint(kind: str, side: Side, state: State) -> Blueprint:
         raise FrameworkError("the state holds no tensors")
     try:
         return module.generator(state) if side == "generator" else module.discriminator(state)
-    except (FrameworkError, ValueError, IndexError) as error:
+    except (FrameworkError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise FrameworkError(f"not the state of a {kind} {side}: {error}") from error
 
 

@@ -3,29 +3,26 @@
 Two kinds of files are pickles. `.pth` files go through `torch.load(weights_only=True)`. The network pickles of NVlabs
 (StyleGAN2-ADA, StyleGAN3) and R3GAN hold whole modules, with the source text of their classes; they are read by the
 unpickler below. It knows a closed list of names. A name on the list becomes an *inert record* that keeps what the
-pickle said about the object (its arguments, its state) and can do nothing; any other name is refused. Afterwards the
-records that stand for tensors are turned into tensors, with checked bounds, and modules are walked for parameters and
-buffers. Source text in the file is skipped like any other string.
+pickle said about the object (its arguments, its state) and can do nothing; any other name is refused. Source text in
+the file is skipped like any other string. `framework.interop.modules` makes tensors of the records.
 """
 
 from __future__ import annotations
 
 import io
-import math
+import os
 import pickle
+import pickletools
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import zipfile
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
 
+from framework.archives import check_archive, check_members
+from framework.bounded import decoding
 from framework.errors import FrameworkError
-
-PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
-"""Rebuilds an object of a class whose source is in the pickle; its one argument holds `class_name` and `state`."""
+from framework.interop.inert import PERSISTENT, TORCH_NAMES, Record, TorchPickle
 
 _DICTS = {"collections.OrderedDict", "dnnlib.util.EasyDict", "dnnlib.EasyDict"}
 _SETS = {f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset")}
@@ -56,44 +53,23 @@ _TENSORFLOW = "dnnlib.tflib."
 _CONFIGURATIONS = ("argparse.Namespace", "models.utils.config.BaseConfig", "training.config.EasyDict")
 """Option holders that stand beside the weights in public `.pth` files (rosinality, pytorch_GAN_zoo)."""
 
-_MOST_NUMBERS = 1 << 40
-"""In a tensor."""
-
-_DEEPEST = 64
-"""Nesting of modules; deeper is a module that contains itself."""
-
-
-class Record:
-    """What a pickle says about an object that is not built: `origin` names its class or function."""
-
-    origin = ""
-    arguments: tuple[Any, ...]
-    state: Any
-
-    def __new__(cls, *arguments: Any, **keywords: Any) -> Record:
-        """Keep the arguments, whatever they are."""
-        record = super().__new__(cls)
-        record.arguments = arguments
-        record.state = None
-        return record
-
-    def __setstate__(self, state: Any) -> None:
-        """Keep the state."""
-        self.state = state
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForeignModule:
-    """A module of a network pickle."""
-
-    options: dict[str, Any]
-    """Keyword arguments it was built with, those that are numbers, strings, or containers of them."""
-    state: dict[str, Tensor]
-    """As its `state_dict()` would give it."""
+_MOST_OPERATIONS = 1 << 19
+"""In one pickle: an object takes up to 220 bytes, so this bounds what a small file becomes."""
+_LEGACY_PICKLES = 4
+"""How a file of `torch.save` that is no zip archive begins: magic number, version, machine, and the content."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds numbers, strings, bytes, plain containers and records."""
+    """Builds numbers, strings, bytes, plain containers and records.
+
+    Args:
+        file: the pickle.
+        torch_pickle: where it comes from `torch.save`, what compares its storages and tensors with the file.
+    """
+
+    def __init__(self, file: BinaryIO, torch_pickle: TorchPickle | None = None) -> None:
+        super().__init__(file)
+        self._torch_pickle = torch_pickle
 
     def find_class(self, module: str, name: str) -> Any:
         """The record class for a known name; nothing is imported.
@@ -111,43 +87,34 @@ class _Unpickler(pickle.Unpickler):
                 f"the file is a pickle of the TensorFlow programs (it names {origin}): convert it first with the "
                 "authors' legacy.py of stylegan2-ada-pytorch or stylegan3"
             )
-        if origin in _RECORDS or origin.startswith(_MODULE_CLASSES):
+        if self._torch_pickle is not None:
+            if origin in TORCH_NAMES or origin in _CONFIGURATIONS:
+                return self._torch_pickle.holder(origin)
+        elif origin in _RECORDS or origin.startswith(_MODULE_CLASSES):
             return type("Record", (Record,), {"origin": origin})
         raise FrameworkError(_refusal(origin))
 
     def persistent_load(self, pid: Any) -> Any:
-        """Objects outside the file do not exist."""
+        """Storages of torch's files; other objects outside the file do not exist."""
+        if self._torch_pickle is not None:
+            return self._torch_pickle.storage(pid)
         raise FrameworkError("the file refers to objects outside it (persistent ids): refused")
 
 
-def read_network_pickle(path: Path) -> dict[str, ForeignModule]:
-    """The modules of a network pickle by their key (`G`, `D`, `G_ema`).
-
-    Raises:
-        FrameworkError: the file holds anything but modules, tensors, plain containers, numbers and strings.
-    """
-    with path.open("rb") as file:
-        content = _unpickled(file, source=path)
-    if not isinstance(content, Mapping):
-        raise FrameworkError(f"{path}: expected a dictionary of networks, found {type(content).__name__}")
-    modules = {}
-    for key, value in content.items():
-        if isinstance(key, str) and _fields(value) is not None:
-            modules[key] = ForeignModule(options=_options(value), state=dict(_tensors(value, source=path)))
-    return {key: module for key, module in modules.items() if module.state}
-
-
-def read_torch(file: Path | BinaryIO, *, source: Path) -> Any:
+def read_torch(file: BinaryIO, *, source: object) -> Any:
     """What `torch.save` wrote: tensors, plain containers, numbers and strings; option holders become records.
 
     Raises:
         FrameworkError: anything else; names the file and what it asked for.
     """
+    with decoding(source):
+        _check_torch(file, source=source)
+        file.seek(0)
     holders: list[Any] = [(type("Record", (Record,), {"origin": origin}), origin) for origin in _CONFIGURATIONS]
     try:
         with torch.serialization.safe_globals(holders):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except (MemoryError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
     except Exception as error:  # torch passes on whatever a damaged file provokes
         named = re.search(r"GLOBAL (\S+)", str(error))
@@ -157,107 +124,63 @@ def read_torch(file: Path | BinaryIO, *, source: Path) -> Any:
         raise FrameworkError(f"{source}: not a file of weights ({type(error).__name__}: {reason})") from None
 
 
+def _check_torch(file: BinaryIO, *, source: object) -> None:
+    """Compare storages and tensors of a file with its bytes, and those of a zip archive with their checksums."""
+    num_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if file.read(2) != b"PK":
+        file.seek(0)
+        for _ in range(_LEGACY_PICKLES):
+            read_pickle(file, source=source, torch_pickle=TorchPickle(num_bytes=num_bytes))
+        return
+    with zipfile.ZipFile(file) as archive:
+        check_archive(archive, num_bytes=num_bytes, source=source)
+        check_members(archive, source=source)
+        names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(names) != 1:
+            raise FrameworkError(f"{source} holds {len(names)} members data.pkl: torch.save writes one")
+        root = names[0].removesuffix("data.pkl") + "data/"
+        stored = {m.filename.removeprefix(root): m.file_size for m in archive.infolist() if m.filename.startswith(root)}
+        data = io.BytesIO(archive.read(names[0]))
+        checked = TorchPickle(num_bytes=sum(stored.values()), stored=stored)
+        read_pickle(data, source=source, torch_pickle=checked)
+
+
 def _refusal(name: str) -> str:
     return f"the file names {name}, which is not part of a network's weights: refused"
 
 
-def _unpickled(file: BinaryIO, *, source: Path) -> Any:
+def read_pickle(file: BinaryIO, *, source: object, torch_pickle: TorchPickle | None = None) -> Any:
+    """The next pickle in a file as records, plain containers, numbers and strings.
+
+    Args:
+        source: what messages name.
+        torch_pickle: where it comes from `torch.save`, what compares its storages and tensors with the file.
+
+    Raises:
+        FrameworkError: it is damaged, or names anything else.
+    """
+    begin = file.tell()
     try:
-        return _Unpickler(file).load()
+        _check_operations(file)
+        file.seek(begin)
+        return _Unpickler(file, torch_pickle).load()
     except FrameworkError as error:
         raise FrameworkError(f"{source}: {error}") from None
-    except (MemoryError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
     except Exception as error:  # a damaged or hostile pickle provokes almost any type of error
         raise FrameworkError(f"{source}: not a network pickle ({type(error).__name__}: {error})") from None
 
 
-def _fields(value: Any) -> Mapping[str, Any] | None:
-    """Attributes of the object a record stands for, or None where it stands for no module."""
-    fields = None
-    if isinstance(value, Record) and value.origin == PERSISTENT and value.arguments:
-        meta = value.arguments[0]
-        fields = meta.get("state") if isinstance(meta, Mapping) else None
-    elif isinstance(value, Record):
-        fields = value.state
-    return fields if isinstance(fields, Mapping) and "_parameters" in fields else None
+def _check_operations(file: BinaryIO) -> None:
+    """Refuse a pickle that makes more than its bytes would: too many objects, or a table with a place for each number.
 
-
-def _options(module: Any) -> dict[str, Any]:
-    options = (_fields(module) or {}).get("_init_kwargs")
-    plain = {key: _plain(value) for key, value in options.items()} if isinstance(options, Mapping) else {}
-    return {key: value for key, value in plain.items() if isinstance(key, str) and value is not ...}
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """Numbers, strings, and lists and dictionaries of them as they are; `...` for anything else."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple) and depth < _DEEPEST:
-        items = [_plain(item, depth + 1) for item in value]
-        return ... if ... in items else items
-    if isinstance(value, Mapping) and depth < _DEEPEST:
-        plain = {str(key): _plain(item, depth + 1) for key, item in value.items()}
-        return ... if ... in plain.values() else plain
-    return ...
-
-
-def _tensors(module: Any, *, source: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers in the order of `state_dict()`."""
-    fields = _fields(module)
-    if fields is None:
-        return
-    if depth > _DEEPEST:
-        raise FrameworkError(f"{source}: module {prefix} contains itself")
-    groups = [fields.get(group, {}) for group in ("_parameters", "_buffers", "_modules")]
-    hidden = fields.get("_non_persistent_buffers_set", set())
-    if not all(isinstance(group, Mapping) for group in groups) or not isinstance(hidden, set):
-        raise FrameworkError(f"{source}: {prefix or 'the network'} is not a module")
-    parameters, buffers, children = groups
-    for name, value in [*parameters.items(), *((n, b) for n, b in buffers.items() if n not in hidden)]:
-        if value is not None:
-            yield f"{prefix}{name}", _tensor(value, name=f"{prefix}{name}", source=source)
-    for name, child in children.items():
-        yield from _tensors(child, source=source, prefix=f"{prefix}{name}.", depth=depth + 1)
-
-
-def _tensor(value: Any, *, name: str, source: Path) -> Tensor:
-    if isinstance(value, Record) and value.origin == "torch._utils._rebuild_parameter":
-        value = value.arguments[0]
-    raw, offset, size, stride = _rebuilding(value) or (None, 0, (), ())
-    if raw is None:
-        raise FrameworkError(f"{source}: {name} is not a tensor")
-    values = read_torch(io.BytesIO(raw), source=source)
-    if not isinstance(values, torch.storage.TypedStorage):
-        raise FrameworkError(f"{source}: {name} holds {type(values).__name__} instead of a tensor's values")
-    last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    flat, untyped = torch.empty(0, dtype=values.dtype), values._untyped_storage
-    if math.prod(size) and last >= untyped.nbytes() // flat.itemsize:
-        raise FrameworkError(f"{source}: {name} is larger than its values")
-    return flat.set_(untyped, offset, size, stride).contiguous()
-
-
-def _rebuilding(value: Any) -> tuple[bytes, int, tuple[int, ...], tuple[int, ...]] | None:
-    """Values, offset, size and stride of a tensor, or None where the record describes no possible tensor."""
-    if not (isinstance(value, Record) and value.origin == "torch._utils._rebuild_tensor_v2"):
-        return None
-    storage, offset, size, stride = (*value.arguments, None, None, None, None)[:4]
-    size, stride = (
-        each.arguments[0] if isinstance(each, Record) and each.arguments else each for each in (size, stride)
-    )
-    if not (isinstance(storage, Record) and storage.origin == "torch.storage._load_from_bytes" and storage.arguments):
-        return None
-    if not (isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride)):
-        return None
-    if not all(type(number) is int and 0 <= number < _MOST_NUMBERS for number in (offset, *size, *stride)):
-        return None
-    raw = _bytes(storage.arguments[0])
-    return None if raw is None else (raw, offset, size, stride)
-
-
-def _bytes(value: Any) -> bytes | None:
-    """Bytes, which pickles of protocol 2 write as text to be encoded."""
-    if isinstance(value, Record) and value.origin == "_codecs.encode" and value.arguments[1:] == ("latin1",):
-        value = value.arguments[0]
-        return value.encode("latin1", errors="replace") if isinstance(value, str) else None
-    return value if isinstance(value, bytes) else None
+    Raises:
+        FrameworkError: it does. ValueError: it is no pickle.
+    """
+    for number, (operation, argument, _) in enumerate(pickletools.genops(file), start=1):
+        if number > _MOST_OPERATIONS:
+            raise FrameworkError(f"the pickle makes more than {_MOST_OPERATIONS} objects")
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > number:
+            raise FrameworkError(f"the pickle keeps an object under the number {argument} and has made only {number}")

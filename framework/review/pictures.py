@@ -11,7 +11,11 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from framework.bounded import open_regular
+from framework.errors import FrameworkError
+from framework.pictures import opened
 
 BUDGET_BYTES = 12_000_000
 """Image bytes of a page before base64 (which adds a third)."""
@@ -39,7 +43,7 @@ def strip(grids: dict[int, Path], *, budget_bytes: int) -> Strip:
     for images in chosen:
         try:
             encoded[images] = encode(grids[images])
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        except (OSError, FrameworkError) as error:
             result.notes.append(f"The grid at {images:,} images cannot be shown: {error}.")
     while len(encoded) > 2 and sum(len(data) for _, data in encoded.values()) > budget_bytes:
         kept = spread(sorted(encoded), most=max(2, len(encoded) // 2))
@@ -61,22 +65,26 @@ def encode(path: Path) -> tuple[str, bytes]:
     """(media type, bytes) of an image file, small enough for a page.
 
     Raises:
-        OSError, PIL.UnidentifiedImageError: it is gone or no image.
+        OSError: it is gone. FrameworkError: it is no image that can be read.
     """
-    data = path.read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
-        image.load()  # a cut file must not pass
+    with open_regular(path) as file, opened(file, source=path) as image:
+        file.seek(0)
+        data = file.read(AS_IT_IS_BYTES + 1)
         if image.format == "PNG" and max(image.size) <= MAX_SIDE and len(data) <= AS_IT_IS_BYTES:
             return "image/png", data
         shrink = MAX_SIDE / max(image.size)
         if shrink < 1:
             size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
-            smaller = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+            smaller = _in_colours(image).resize(size, Image.Resampling.LANCZOS)
         else:
-            smaller = image.convert("RGB")
+            smaller = _in_colours(image)
         buffer = io.BytesIO()
         smaller.save(buffer, format="WEBP", quality=_WEBP_QUALITY)
         return "image/webp", buffer.getvalue()
+
+
+def _in_colours(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def data_uri(kind: str, data: bytes) -> str:

@@ -5,7 +5,6 @@ Nothing here may fail on a damaged file: what is unreadable is left out and beco
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from framework.bounded import is_count, read_object
 from framework.errors import FrameworkError
 from framework.tracking.kept import (
     KeptCheckpoint,
@@ -94,7 +94,7 @@ class Run:
     def total_images(self) -> int:
         """Images the recipe trains for; 0 when unknown."""
         images = self.recipe.get("images", 0)
-        return images if isinstance(images, int) else 0
+        return images if is_count(images) else 0
 
     @property
     def active_seconds(self) -> float:
@@ -137,7 +137,7 @@ def _read_journal(run: Run, journal: Path) -> None:
         read_bytes = end
         try:
             _observe(run, record)
-        except (LookupError, TypeError, ValueError, AttributeError):
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
             num_unreadable += 1
         if record["kind"] == "unreadable":
             num_unreadable += 1
@@ -249,11 +249,8 @@ def _health(record: Record) -> Health:
 def _read_recipe(run: Run) -> None:
     file = run.folder / RECIPE_NAME
     try:
-        content = json.loads(file.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("not a JSON object")
-        run.recipe = content
-    except (OSError, ValueError) as error:
+        run.recipe = read_object(file)
+    except (OSError, FrameworkError) as error:
         run.notes.append(f"{RECIPE_NAME} cannot be read ({error}).")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from framework.bounded import read_file
+from framework.errors import FrameworkError
 from framework.leaves import leaves
 from framework.quantities import format_bytes
 from framework.review.facts import swatch, utc
@@ -16,6 +18,7 @@ from framework.tracking.kept import Score, best_of
 from framework.tracking.records import HEALTH_STATES
 
 _NONE = "–"
+_MOST_FIGURE_BYTES = 4 << 20
 
 
 def section(key: str, title: str, *children: Html | None) -> Html:
@@ -113,9 +116,9 @@ def _sweeps(runs: list[Run]) -> Html | None:
         for axis in sorted({name.partition("-")[0] for name in run.figures}):
             path = run.figures[max(name for name in run.figures if name.startswith(f"{axis}-"))]
             try:
-                source = data_uri("image/svg+xml", path.read_bytes())
-            except OSError as error:
-                run.notes.append(f"The figure {path.name} cannot be shown: {error.strerror}.")
+                source = data_uri("image/svg+xml", read_file(path, most_bytes=_MOST_FIGURE_BYTES))
+            except (OSError, FrameworkError) as error:
+                run.notes.append(f"The figure {path.name} cannot be shown: {error}.")
                 continue
             caption = tag("figcaption", swatch(number), f"{run.name}: sweep of {axis}")
             shown.append(tag("figure", caption, tag("img", src=source, alt=f"sweep of {axis}", class_="grid")))

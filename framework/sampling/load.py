@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from framework.bounded import decoding, is_count
+from framework.budget import Budget
 from framework.checkpoint import Checkpoint, resolve
 from framework.describe import network_from
 from framework.errors import FrameworkError
@@ -19,6 +21,8 @@ from framework.growth import segment_at, segments_from
 from framework.networks import grow, latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.sampling.generate import POWER_ITERATIONS, generate
+
+_MOST_CLASSES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +84,13 @@ def load_generator(
         path = _local(source, tracking_uri, into=Path(folder))
         checkpoint = resolve(path, ema_only=averaged)
         recipe = checkpoint.document("recipe.json")
-        network = network_from(recipe["generator"]["network"], classes=classes)
-        if segments := segments_from(recipe):  # a growing generator draws at the resolution it had reached
-            segment = segment_at(segments, checkpoint.images)
-            grow(network, resolution=segment.resolution, alpha=segment.alpha(checkpoint.images))
+        with decoding(checkpoint.path / "recipe.json"):
+            budget = Budget.of(checkpoint.shape(key) for key in checkpoint.keys("generator/"))
+            network = network_from(recipe["generator"]["network"], budget=budget, classes=classes)
+            if segments := segments_from(recipe):  # a growing generator draws at the resolution it had reached
+                segment = segment_at(segments, checkpoint.images)
+                grow(network, resolution=segment.resolution, alpha=segment.alpha(checkpoint.images))
+            _check_classes(recipe)
         kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
         _fill(network, checkpoint, *kinds)
     _to_device(network, device)
@@ -99,6 +106,12 @@ def load_generator(
     )
 
 
+def _check_classes(recipe: Mapping[str, Any]) -> None:
+    names = recipe.get("class_names", [])
+    if not is_count(recipe["data"]["classes"], most=_MOST_CLASSES) or not isinstance(names, list):
+        raise FrameworkError("data.classes must be a count, and class_names a list")
+
+
 def _to_device(network: nn.Module, device: str | torch.device) -> None:
     try:
         network.to(device)
@@ -109,9 +122,18 @@ def _to_device(network: nn.Module, device: str | torch.device) -> None:
 @torch.no_grad()
 def _fill(network: nn.Module, checkpoint: Checkpoint, weights: str, buffers: str) -> None:
     for name, parameter in network.named_parameters():
-        parameter.copy_(checkpoint.full(f"generator/{weights}/{name}"))
+        _copy(parameter, checkpoint, f"generator/{weights}/{name}")
     for name, buffer in network.named_buffers():
-        buffer.copy_(checkpoint.full(f"generator/{buffers}/{name}"))
+        _copy(buffer, checkpoint, f"generator/{buffers}/{name}")
+
+
+def _copy(target: Tensor, checkpoint: Checkpoint, key: str) -> None:
+    stored = checkpoint.shape(key)
+    if stored != tuple(target.shape):  # copying would stretch a tensor of one element over all of them
+        raise FrameworkError(
+            f"{checkpoint.path} holds {key} with shape {stored}, not {tuple(target.shape)} as its recipe"
+        )
+    target.copy_(checkpoint.full(key))
 
 
 def _local(source: str | Path, tracking_uri: str | None, *, into: Path) -> Path:

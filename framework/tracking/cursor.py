@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from framework.bounded import is_count, open_regular, read_object
+from framework.errors import FrameworkError
 from framework.tracking.kept import checkpoint_paths, scores_written_ns
 from framework.tracking.records import JOURNAL_NAME
 from framework.tracking.uri import redact
@@ -69,11 +71,13 @@ class Cursor:
         path = run_folder / TRACKING_FOLDER / f"upload-{name}.json"
         fresh = cls(path=path, uri=redact(uri))
         try:
-            stored = json.loads(path.read_text())
-            points, files = Position(**stored.pop("points")), Position(**stored.pop("files"))
-            cursor = cls(path=path, points=points, files=files, **stored)
-        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            stored = read_object(path)
+        except (FileNotFoundError, FrameworkError):
             return fresh
+        if not _is_cursor(stored):
+            return fresh
+        points, files = Position(**stored.pop("points")), Position(**stored.pop("files"))
+        cursor = cls(path=path, points=points, files=files, **stored)
         journal = run_folder / JOURNAL_NAME
         cursor.points.check(journal)
         cursor.files.check(journal)
@@ -83,9 +87,10 @@ class Cursor:
     def read_uri(path: Path) -> str | None:
         """Return the (redacted) URI of a cursor file; None when it is damaged."""
         try:
-            return json.loads(path.read_text())["uri"]
-        except (ValueError, TypeError, KeyError):
+            uri = read_object(path).get("uri")
+        except FrameworkError:
             return None
+        return uri if isinstance(uri, str) else None
 
     def models_are_behind(self, run_folder: Path) -> bool:
         """Whether checkpoints or scores on disk may be newer than what the store was told."""
@@ -116,9 +121,44 @@ class Cursor:
         self.models = {}
 
 
+def _is_cursor(stored: dict[str, Any]) -> bool:
+    """Has a stored cursor every field, of the type it was written with?"""
+    texts, places = ("uri", "run_id", "experiment_id", "status", "problem"), ("points", "files")
+    models = stored.get("models")
+    return (
+        stored.keys() == {*texts, *places, "models", "num_rejected"}
+        and all(isinstance(stored[name], str) for name in texts)
+        and all(_is_position(stored[name]) for name in places)
+        and is_count(stored["num_rejected"])
+        and isinstance(models, dict)
+        and all(_is_model(entry) for entry in models.values())
+    )
+
+
+def _is_position(stored: object) -> bool:
+    return (
+        isinstance(stored, dict)
+        and stored.keys() == {"offset_bytes", "probe"}
+        and is_count(stored["offset_bytes"])
+        and isinstance(stored["probe"], str)
+    )
+
+
+def _is_model(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and is_count(entry.get("images"))
+        and is_count(entry.get("scores_ns"), most=1 << 63)
+        and isinstance(entry.get("kept"), bool)
+        and isinstance(entry.get("model_id"), str)
+        and isinstance(scores := entry.get("scores"), dict)
+        and all(type(value) in (int, float) for value in scores.values())
+    )
+
+
 def _probe(journal: Path, offset_bytes: int) -> str:
     try:
-        with journal.open("rb") as file:
+        with open_regular(journal) as file:
             file.seek(max(0, offset_bytes - _PROBE_BYTES))
             before = file.read(min(offset_bytes, _PROBE_BYTES))
     except FileNotFoundError:

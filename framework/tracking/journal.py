@@ -51,7 +51,7 @@ class Journal:
             self.num_cut_bytes = os.fstat(self._fd).st_size - self.state.size_bytes
             if self.num_cut_bytes:
                 os.ftruncate(self._fd, self.state.size_bytes)
-        except OSError as error:
+        except (OSError, FrameworkError) as error:
             self._writer_lock.release()
             raise FrameworkError(f"cannot write a journal into {run_folder}: {error}") from error
 

@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from framework.bounded import decoding, is_count, read_object
+from framework.errors import FrameworkError
+
 # Tags of an MLflow model (the first also of a run) by which its checkpoint is found again.
 LOCATION_TAG, HOST_TAG, SHA256_TAG = "framework.checkpoint", "framework.host", "framework.manifest_sha256"
 # SQL registries keep no link from a version to its logged model, so a tag does.
@@ -33,7 +36,7 @@ _COMPLETE = re.compile(r"0|[1-9][0-9]*")
 _HIGHER_IS_BETTER = re.compile(r"precision|recall|density|coverage|inception_score|(^|_)isc?($|_|\d)|lpips|diversity")
 
 
-class DamagedError(ValueError):
+class DamagedError(FrameworkError):
     """A manifest or a score file that cannot be what it says; the message names the file."""
 
 
@@ -104,28 +107,26 @@ def read_checkpoint(path: Path) -> KeptCheckpoint:
         FileNotFoundError: it was deleted meanwhile (retention).
     """
     file = path / MANIFEST_NAME
-    text = file.read_text()
-    try:
-        content = json.loads(text)
-        body = {name: value for name, value in content.items() if name != "sha256"}
-        canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        if content["sha256"] != hashlib.sha256(canonical.encode()).hexdigest():
-            raise DamagedError(f"{file} does not match its own sha256")
-        files = content["files"]
+    content, time_ms = read_object(file, error=DamagedError), file.stat().st_mtime_ns // 1_000_000
+    body = {name: value for name, value in content.items() if name != "sha256"}
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    if content.get("sha256") != hashlib.sha256(canonical.encode()).hexdigest():
+        raise DamagedError(f"{file} does not match its own sha256")
+    with decoding(file, error=DamagedError):  # it may be signed and still be no manifest
+        files, data = content["files"], content["record"].get("data", {})
+        clocks = [content["images"], content["world"], *(digest["bytes"] for digest in files.values())]
+        if not all(is_count(number) for number in clocks):
+            raise DamagedError(f"{file} is damaged: images, world and bytes must be counts")
         return KeptCheckpoint(
-            images=int(content["images"]),
+            images=clocks[0],
             path=path,
-            world=int(content["world"]),
-            num_bytes=sum(int(digest["bytes"]) for digest in files.values()),
-            sha256=str(content["sha256"]),
+            world=clocks[1],
+            num_bytes=sum(clocks[2:]),
+            sha256=content["sha256"],
             weights={name: str(files[name]["sha256"]) for name in sorted(_for_sampling(content))},
-            time_ms=file.stat().st_mtime_ns // 1_000_000,
-            data=dict(content["record"].get("data", {})),
+            time_ms=time_ms,
+            data=dict(data) if isinstance(data, dict) else {},
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, DamagedError):
-            raise
-        raise DamagedError(f"{file} is damaged: {error!r}") from error
 
 
 def read_score_file(path: Path) -> dict[str, Any]:
@@ -148,14 +149,9 @@ def scores_written_ns(path: Path) -> int:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
+        return read_object(file, error=DamagedError)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise DamagedError(f"{file} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise DamagedError(f"{file} is damaged: it must map names to records")
-    return content
 
 
 def score_from_chart(chart: str, value: float) -> Score | None:

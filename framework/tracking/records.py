@@ -21,6 +21,7 @@ The format is ours. Plain text on purpose: `tail -f`, `jq` and ten lines of Pyth
 """
 
 import json
+import logging
 import posixpath
 import re
 from collections.abc import Iterator
@@ -28,7 +29,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from framework.bounded import open_regular, parse_json
 from framework.errors import FrameworkError
+from framework.tracking.fields import is_record
 from framework.tracking.kept import chart_of
 from framework.tracking.uri import resolved_uri
 
@@ -44,6 +47,10 @@ MAX_NAME_LENGTH = 250
 
 _NAME = re.compile(r"[A-Za-z0-9_\-./ :]+")
 _CHUNK_BYTES = 1 << 22
+MAX_LINE_BYTES = 1 << 24
+"""Of a record; the longest ones hold the parameters of a launch."""
+
+_log = logging.getLogger(__name__)
 
 
 def check_name(name: str) -> str:
@@ -71,26 +78,42 @@ def encode(kind: str, *, time_ms: int, fields: Record) -> bytes:
 def read_journal(path: Path, *, offset: int = 0) -> Iterator[tuple[int, Record]]:
     """Yield `(end offset in bytes, record)` for each complete line from `offset` to the present end of the file.
 
-    A torn last line is left for the next call. A complete line that is no JSON object (a damaged disk) comes as
-    `{"kind": "unreadable", "time_ms": 0, "line": text}`, so that no reader passes over it unknowingly.
+    A torn last line is left for the next call. A complete line that is no record (a damaged disk, an edited file) comes
+    as `{"kind": "unreadable", "time_ms": 0, "line": text}`, so that no reader passes over it unknowingly.
+
+    Raises:
+        OSError: the file cannot be read. FrameworkError: it is no regular file.
     """
-    with path.open("rb") as file:
+    for end, line in _lines(path, offset=offset):
+        yield end, _decode(line)
+
+
+def _lines(path: Path, *, offset: int) -> Iterator[tuple[int, bytes]]:
+    """Each complete line and its end; of one that is too long to be a record, the beginning."""
+    with open_regular(path) as file:
         file.seek(offset)
-        tail = b""
+        tail, begin = b"", b""
         while chunk := file.read(_CHUNK_BYTES):
             *lines, tail = (tail + chunk).split(b"\n")
             for line in lines:
                 offset += len(line) + 1
-                yield offset, _decode(line)
+                yield offset, begin + line
+                begin = b""
+            if len(begin) + len(tail) > MAX_LINE_BYTES:
+                # It stays too long whatever follows, so its bytes need not be kept; they still count.
+                offset += len(tail)
+                begin, tail = (begin + tail)[: MAX_LINE_BYTES + 1], b""
 
 
 def _decode(line: bytes) -> Record:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        record = None
-    if isinstance(record, dict) and "kind" in record and "time_ms" in record:
-        return record
+    if len(line) <= MAX_LINE_BYTES:
+        try:
+            # NaN is no JSON, but other programs write it into journals.
+            record = parse_json(line, source="the line", finite=False)
+        except FrameworkError:
+            record = None
+        if is_record(record):
+            return record
     return {"kind": "unreadable", "time_ms": 0, "line": line[:1000].decode(errors="replace")}
 
 
@@ -160,12 +183,20 @@ def evaluation_mark(name: str, record: Any) -> str:
 
 
 def scan_journal(path: Path) -> JournalState:
-    """Read a whole journal (tens of MB per second); a missing file is an empty one."""
-    state = JournalState()
+    """Read a whole journal (tens of MB per second); a missing file is an empty one.
+
+    Lines that are no records are passed over and said once, with the number of the first: the journal tells what was
+    written, and nothing that a resumed run computes depends on it. What such a line held may be written once more.
+    """
+    state, damaged = JournalState(), list[int]()
     if path.exists():
-        for end, record in read_journal(path):
+        for number, (end, record) in enumerate(read_journal(path), start=1):
+            if record["kind"] == "unreadable":
+                damaged.append(number)
             state.observe(record)
             state.size_bytes = end
+    if damaged:
+        _log.warning("%s: %d line(s) are no records and are passed over, first line %d", path, len(damaged), damaged[0])
     return state
 
 
@@ -186,12 +217,9 @@ def last_start(path: Path, *, missing_ok: bool = False) -> Record:
             return {}
         raise FrameworkError(f"{path.parent} holds no {path.name}: give the folder of a run (the one of `--out`)")
     state = JournalState()
-    with path.open("rb") as file:
-        for line in file:
-            if line.startswith(b'{"kind":"start"') and line.endswith(b"\n"):
-                record = _decode(line)
-                if record["kind"] == "start":
-                    state.observe(record)
+    for _, line in _lines(path, offset=0):
+        if line.startswith(b'{"kind":"start"') and (record := _decode(line))["kind"] == "start":
+            state.observe(record)
     if not state.start and not missing_ok:
         raise FrameworkError(f"{path} has no start record: it was not written by a training run")
     kept = state.start.get("uri")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from framework.atomic import write_atomically
+from framework.bounded import read_object
 from framework.checkpoint import Checkpoint, CheckpointError, newest_valid
 from framework.describe import describe, differences, dumps, science, science_hash
 from framework.errors import FrameworkError
@@ -84,7 +84,10 @@ class RunFolder:
         """
         hashed = ""
         if session.is_main and self.recipe.exists():
-            hashed = json.loads(self.recipe.read_text())["science_hash"]
+            try:
+                hashed = str(read_object(self.recipe).get("science_hash", ""))
+            except (OSError, FrameworkError) as error:  # cut by a crash: no checkpoint depends on it yet
+                log.warning("%s; it is written anew", error)
         if session.broadcast_text(hashed) not in ("", science_hash(recipe)):
             raise ResumeError(
                 f"{self.path} was begun with another recipe and has no checkpoint yet; use another --out, or remove "

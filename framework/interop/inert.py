@@ -1,0 +1,185 @@
+"""What a foreign pickle says, as records that can do nothing, and the bounds within which it may say it.
+
+torch makes a tensor of whatever shape a file names, and takes memory for it, or reads beyond its values, before it
+looks at them. So a file of torch's is read twice: first as records, here, where storages are compared with the bytes
+that the file has and tensors with their storages; then by torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from framework.bounded import MOST_AXES, element_count
+from framework.errors import FrameworkError
+
+PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
+"""Rebuilds an object of a class whose source is in the pickle; its one argument holds `class_name` and `state`."""
+MOST_TIMES = 4
+"""How often the bytes of a file may appear in its tensors: tied weights share a storage."""
+
+_TENSOR = "torch._utils._rebuild_tensor_v2"
+_MOST_STEPS = 1 << 20
+
+_ITEM_BYTES = {
+    "torch.DoubleStorage": 8,
+    "torch.FloatStorage": 4,
+    "torch.HalfStorage": 2,
+    "torch.BFloat16Storage": 2,
+    "torch.LongStorage": 8,
+    "torch.IntStorage": 4,
+    "torch.ShortStorage": 2,
+    "torch.CharStorage": 1,
+    "torch.ByteStorage": 1,
+    "torch.BoolStorage": 1,
+    "torch.ComplexFloatStorage": 8,
+    "torch.ComplexDoubleStorage": 16,
+    "torch.storage.UntypedStorage": 1,
+}
+_DTYPES = {
+    f"torch.{name}"
+    for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+}
+TORCH_NAMES = {
+    _TENSOR,
+    "torch._utils._rebuild_parameter",
+    "torch.nn.parameter.Parameter",
+    "torch.Size",
+    "torch.device",
+    "_codecs.encode",
+    *_ITEM_BYTES,
+    *_DTYPES,
+}
+"""What files of weights hold besides plain containers; torch's own reader knows more, which no weights need."""
+
+
+class Record:
+    """What a pickle says about an object that is not built: `origin` names its class or function."""
+
+    origin = ""
+    arguments: tuple[Any, ...]
+    state: Any
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Record:
+        """Keep the arguments, whatever they are."""
+        record = super().__new__(cls)
+        record.arguments = arguments
+        record.state = None
+        return record
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep the state."""
+        self.state = state
+
+
+class Steps:
+    """A walk through what a pickle holds, with an end: its containers may hold themselves, or one another twice."""
+
+    def __init__(self, source: object) -> None:
+        self._source = source
+        self._left = _MOST_STEPS
+
+    def take(self) -> None:
+        """Go one step.
+
+        Raises:
+            FrameworkError: that was one too many.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise FrameworkError(f"{self._source}: what it holds contains itself, or the same things without end")
+
+
+class TorchPickle:
+    """The storages and tensors that a pickle of torch's names.
+
+    Args:
+        num_bytes: of the file.
+        stored: bytes of each storage by key, where the file tells (a zip archive).
+    """
+
+    def __init__(self, *, num_bytes: int, stored: Mapping[str, int] | None = None) -> None:
+        self._num_bytes = num_bytes
+        self._stored = stored
+        self._storages: dict[str, int] = {}
+        self._used_bytes = 0
+
+    def storage(self, pid: Any) -> Record:
+        """A record for a persistent id: ("storage", class, key, device, number of elements, and a view in old files).
+
+        Raises:
+            FrameworkError: it is none, or larger than what the file has of it.
+        """
+        if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage"):
+            raise FrameworkError("it refers to something outside it that is no storage: refused")
+        kind, key, numel = pid[1], pid[2], pid[4]
+        # The class itself, not an object of it.
+        origin = kind.origin if isinstance(kind, type) and issubclass(kind, Record) else ""
+        if origin not in _ITEM_BYTES or not isinstance(key, str) or not is_count(numel):
+            raise FrameworkError("it describes a storage in a way that cannot be")
+        view = pid[5] if len(pid) == 6 else None
+        if view is not None:
+            raise FrameworkError("it holds views of storages, as torch before 0.4 wrote them: refused")
+        num_bytes = numel * _ITEM_BYTES[origin]
+        if self._stored is not None and num_bytes > self._stored.get(key, -1):
+            raise FrameworkError(f"storage {key!a} of {num_bytes} bytes is larger than what the file has of it")
+        self._storages[key] = max(num_bytes, self._storages.get(key, 0))
+        if sum(self._storages.values()) > self._num_bytes and self._stored is None:
+            raise FrameworkError(f"its storages have more bytes than the file's {self._num_bytes}")
+        record = Record(numel, _ITEM_BYTES[origin])
+        record.origin = "storage"
+        return record
+
+    def tensor(self, arguments: tuple[Any, ...]) -> None:
+        """Compare what a call of `_rebuild_tensor_v2` asks for with its storage.
+
+        Raises:
+            FrameworkError: it is no tensor, or larger than its values.
+        """
+        storage, offset, size, stride = (*arguments, None, None, None, None)[:4]
+        if not (isinstance(storage, Record) and storage.origin == "storage"):
+            raise FrameworkError("a tensor has no storage")
+        numel, item_bytes = storage.arguments
+        self._used_bytes += check_view(numel, offset, size, stride) * item_bytes
+        if self._used_bytes > MOST_TIMES * self._num_bytes:
+            raise FrameworkError(f"its tensors have more than {MOST_TIMES} times the file's {self._num_bytes} bytes")
+
+    def holder(self, origin: str) -> type[Record]:
+        """The class of records for one of `TORCH_NAMES`; one for tensors compares them as they are made."""
+        if origin != _TENSOR:
+            return type("Record", (Record,), {"origin": origin})
+        checked = self.tensor
+
+        def new(cls: type[Record], *arguments: Any) -> Record:
+            checked(arguments)
+            return Record.__new__(cls, *arguments)
+
+        return type("Record", (Record,), {"origin": origin, "__new__": new})
+
+
+def check_view(numel: int, offset: object, size: object, stride: object) -> int:
+    """The number of elements of a tensor in a storage of `numel`.
+
+    Raises:
+        FrameworkError: offset, size and stride are no counts, reach beyond the storage, or repeat its elements.
+    """
+    size, stride = (_plain_size(each) for each in (size, stride))
+    if not (is_count(offset) and size is not None and stride is not None and len(size) == len(stride)):
+        raise FrameworkError("offset, size and stride of a tensor must be counts, one stride for each length")
+    count = element_count(size, source="a tensor")
+    last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))  # type: ignore[operator]
+    if count > numel or (count and last >= numel):
+        raise FrameworkError(f"a tensor of shape {size} and strides {stride} is larger than its {numel} values")
+    return count
+
+
+def is_count(value: object) -> bool:
+    """Is it an integer that memory could be counted in?"""
+    return type(value) is int and 0 <= value < 1 << 48
+
+
+def _plain_size(value: object) -> tuple[int, ...] | None:
+    if isinstance(value, Record) and value.origin == "torch.Size" and value.arguments:
+        value = value.arguments[0]
+    fits = isinstance(value, tuple | list) and len(value) <= MOST_AXES and all(is_count(each) for each in value)
+    return tuple(value) if fits else None  # type: ignore[arg-type]
