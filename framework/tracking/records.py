@@ -82,38 +82,37 @@ def read_journal(path: Path, *, offset: int = 0) -> Iterator[tuple[int, Record]]
     as `{"kind": "unreadable", "time_ms": 0, "line": text}`, so that no reader passes over it unknowingly.
 
     Raises:
-        OSError: the file cannot be read. FrameworkError: it is no regular file.
+        OSError: the file cannot be read. FrameworkError: it is no regular file, or has a line that cannot be a record.
     """
     for end, line in _lines(path, offset=offset):
         yield end, _decode(line)
 
 
 def _lines(path: Path, *, offset: int) -> Iterator[tuple[int, bytes]]:
-    """Each complete line and its end; of one that is too long to be a record, the beginning."""
+    """Each complete line and its end."""
     with open_regular(path) as file:
         file.seek(offset)
-        tail, begin = b"", b""
+        tail = b""
         while chunk := file.read(_CHUNK_BYTES):
             *lines, tail = (tail + chunk).split(b"\n")
             for line in lines:
                 offset += len(line) + 1
-                yield offset, begin + line
-                begin = b""
-            if len(begin) + len(tail) > MAX_LINE_BYTES:
-                # It stays too long whatever follows, so its bytes need not be kept; they still count.
-                offset += len(tail)
-                begin, tail = (begin + tail)[: MAX_LINE_BYTES + 1], b""
+                yield offset, line
+            if len(tail) > MAX_LINE_BYTES:  # its end may be a terabyte away
+                raise FrameworkError(
+                    f"{path}: the line at byte {offset} has more than {MAX_LINE_BYTES} bytes, which no record has: "
+                    "cut the file there, or move it away"
+                )
 
 
 def _decode(line: bytes) -> Record:
-    if len(line) <= MAX_LINE_BYTES:
-        try:
-            # NaN is no JSON, but other programs write it into journals.
-            record = parse_json(line, source="the line", finite=False)
-        except FrameworkError:
-            record = None
-        if is_record(record):
-            return record
+    try:
+        # NaN is no JSON, but other programs write it into journals.
+        record = parse_json(line, source="the line", finite=False)
+    except FrameworkError:
+        record = None
+    if is_record(record):
+        return record
     return {"kind": "unreadable", "time_ms": 0, "line": line[:1000].decode(errors="replace")}
 
 
