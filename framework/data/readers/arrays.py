@@ -12,13 +12,18 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from framework.archives import check_archive
+from framework.bounded import open_regular
 from framework.data.readers.base import Labels, Pixels, Source, SourceError, as_labels
+from framework.errors import FrameworkError
 
 _UINT8 = 8
+_MOST_TIMES = 1100  # flat pictures are all alike, and deflate shrinks 1032 times at most
 _SPLIT_PREFIXES = {"train": "train", "test": "t10k", "validation": "t10k"}
 
 
@@ -89,18 +94,30 @@ def load_npz(path: Path, *, labels: bool = True) -> tuple[np.ndarray | None, np.
         SourceError: not an npz, one that holds an array twice, or one that would have to be unpickled.
     """
     try:
-        arrays = np.load(path, allow_pickle=False)
+        file = open_regular(path, error=SourceError)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read as an npz ({error})") from None
+    with file:
+        return _of_npz(file, path, labels=labels)
+
+
+def _of_npz(file: BinaryIO, path: Path, *, labels: bool) -> tuple[np.ndarray | None, np.ndarray | None]:
+    try:
+        arrays = np.load(file, allow_pickle=False)
         if not isinstance(arrays, np.lib.npyio.NpzFile):
             raise SourceError(f"{path}: is one array, not an npz; write it with np.savez(path, images=..., labels=...)")
         with arrays:
+            check_archive(arrays.zip, num_bytes=path.stat().st_size, source=path, most_times=_MOST_TIMES)
             if len(set(arrays.files)) < len(arrays.files):
                 raise SourceError(f"{path}: holds an array twice ({', '.join(arrays.files)}); write it anew")
             return arrays.get("images"), arrays.get("labels") if labels else None
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SourceError(f"{path}: cannot be read as an npz ({error})") from None
-    except SourceError:
-        raise
-    except ValueError as error:  # NumPy's word for an array of objects, which only pickle could read
+    except FrameworkError as error:
+        raise SourceError(str(error)) from None
+    except MemoryError:
+        raise SourceError(f"{path}: asks for more memory than there is") from None
+    except Exception as error:  # NumPy's word for an array of objects, which only pickle could read
         raise SourceError(f"{path}: cannot be read as an npz of plain arrays ({error})") from None
 
 

@@ -14,11 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from framework.bounded import read_file
 from framework.data.index import IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSIONS
 from framework.data.readers.base import BadImageError, Labels, Source, SourceError, as_labels, digest_rows
 
 PICTURE_SUFFIXES = frozenset(f".{extension}" for extension in (*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS))
 LABEL_FILE = "dataset.json"
+MOST_BYTES = 1 << 30
+"""Of one picture file: Pillow refuses pictures that need as much long before."""
 
 
 def open_folder(path: Path, *, labels: bool = True) -> Source:
@@ -38,7 +41,7 @@ def open_folder(path: Path, *, labels: bool = True) -> Source:
 
     def read(index: int) -> bytes:
         try:
-            return (path / names[index]).read_bytes()
+            return read_file(path / names[index], most_bytes=MOST_BYTES, error=BadImageError)
         except OSError as error:
             raise BadImageError(f"cannot be read ({error.strerror})") from None
 
