@@ -3,7 +3,7 @@
 import shlex
 import subprocess
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import tyro
 from rich.console import Console
@@ -54,8 +54,7 @@ def upload_now(run: Path, *, uri: str | None, rebuild: bool = False, patience_se
     uri = check_uri(uri) if uri else _recorded_uri(run)
     options = ["--linger-seconds", str(patience_seconds), *(["--rebuild"] if rebuild else [])]
     log = run / TRACKING_FOLDER / "upload.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with _opened(log) as output:
         code = subprocess.run(
             upload_command(run, *options),
             stdin=subprocess.DEVNULL,
@@ -74,6 +73,17 @@ def upload_now(run: Path, *, uri: str | None, rebuild: bool = False, patience_se
             "Mend the cause and run the same command again"
         )
     return cursor
+
+
+def _opened(log: Path) -> BinaryIO:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError as error:
+        raise FrameworkError(
+            f"{log} cannot be written ({error.strerror}): where an upload stands is kept in the run folder. Upload as "
+            "an account that may write there, or upload a copy"
+        ) from None
 
 
 def _recorded_uri(run: Path) -> str:
