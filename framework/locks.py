@@ -45,8 +45,7 @@ class ProcessLock:
         Raises:
             OSError: the file cannot be made or written.
         """
-        if not self.path.exists():
-            os.close(os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        make_file(self.path)
         try:
             self._lock.acquire()
         except Timeout:
@@ -68,6 +67,12 @@ class ProcessLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file with the permissions that the user's umask leaves, unless there is one."""
+    if not path.exists():
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
 
 
 def is_held(path: Path) -> bool:

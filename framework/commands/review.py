@@ -1,8 +1,10 @@
 """`framework review [RUN ...]`: runs in MLflow's pages, with a small server of our own, or as one HTML file."""
 
 import contextlib
+import os
 import shlex
 import signal
+import tempfile
 import threading
 import webbrowser
 from dataclasses import dataclass
@@ -99,11 +101,19 @@ def review(
         signal.signal(sign, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         with console.status("starting MLflow (10 to 60 s)"):
-            server = mlflow_server(database, port=chosen, log=database.parent / "mlflow-server.log")
-            url = stack.enter_context(server)
+            log = _server_log(database.parent)
+            url = stack.enter_context(mlflow_server(database, port=chosen, log=log))
         _show(console, runs, url=url, browser=browser)
         console.print("Ctrl-C ends it.")
         threading.Event().wait()
+
+
+def _server_log(folder: Path) -> Path:
+    """Beside the database, or among temporary files where the runs are another account's."""
+    log = folder / "mlflow-server.log"
+    if os.access(log if log.exists() else folder, os.W_OK):
+        return log
+    return Path(tempfile.mkdtemp(prefix="framework-review-")) / log.name
 
 
 def run_folders(*targets: Path) -> list[Path]:

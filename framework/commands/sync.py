@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import tyro
 from rich.console import Console
@@ -61,8 +61,7 @@ def upload_now(run: Path, *, uri: str, rebuild: bool = False, patience_seconds: 
     last_start(run / JOURNAL_NAME)
     options = ["--linger-seconds", str(patience_seconds), *(["--rebuild"] if rebuild else [])]
     log = run / TRACKING_FOLDER / "upload.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with _opened(log) as output:
         code = subprocess.run(
             upload_command(run, *options),
             stdin=subprocess.DEVNULL,
@@ -86,3 +85,14 @@ def upload_now(run: Path, *, uri: str, rebuild: bool = False, patience_seconds: 
 def _ask(question: str) -> bool:
     """Put a question to whoever sits at the terminal; no, where nobody does."""
     return sys.stdin.isatty() and input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _opened(log: Path) -> BinaryIO:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError as error:
+        raise FrameworkError(
+            f"{log} cannot be written ({error.strerror}): where an upload stands is kept in the run folder. Upload as "
+            "an account that may write there, or upload a copy"
+        ) from None

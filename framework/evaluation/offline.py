@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from framework.errors import FrameworkError
 from framework.evaluation.collective import together
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
@@ -104,12 +105,20 @@ def evaluate_checkpoint(
         common |= {"cache_folder": cache_folder, "subject": subject, "progress": progress}
         measured = evaluate(images, reference, metrics=todo, **common)
     records = [r for metric in metrics for r in done.get(metric) or _of(metric, measured, planned)]
-    note = None
-    with together(session, doing="to keep the records"):
-        if record and session.is_main:
-            write_records(loaded.path, measured)
-            note = write_to_run(loaded.path, records, images=loaded.images)
+    note = _keep(loaded, measured, records) if record and session.is_main else None
     return records, [*notes_on(reference), *([note] if note else [])]
+
+
+def _keep(loaded: LoadedGenerator, measured: Sequence[Record], records: Sequence[Record]) -> str | None:
+    """Write what was measured beside the checkpoint and into its run; a sentence for the user where it is not there.
+
+    A checkpoint of another account, or on a full disk, is measured all the same.
+    """
+    try:
+        write_records(loaded.path, measured)
+        return write_to_run(loaded.path, records, images=loaded.images)
+    except (FrameworkError, OSError) as error:
+        return f"measured, but not kept with the checkpoint: {error}"
 
 
 def _known(checkpoint: Path, session: Session) -> dict[str, Record]:

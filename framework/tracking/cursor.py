@@ -16,7 +16,7 @@ from framework.bounded import is_count, open_regular, read_object
 from framework.errors import FrameworkError
 from framework.tracking.kept import checkpoint_paths, scores_written_ns
 from framework.tracking.records import JOURNAL_NAME
-from framework.tracking.uri import redact
+from framework.tracking.uri import portable_uri, redact, resolved_uri
 
 TRACKING_FOLDER = "tracking"
 
@@ -77,7 +77,7 @@ class Cursor:
         if not _is_cursor(stored):
             return fresh
         points, files = Position(**stored.pop("points")), Position(**stored.pop("files"))
-        cursor = cls(path=path, points=points, files=files, **stored)
+        cursor = cls(path=path, points=points, files=files, **stored | {"uri": redact(uri)})
         journal = run_folder / JOURNAL_NAME
         cursor.points.check(journal)
         cursor.files.check(journal)
@@ -85,12 +85,18 @@ class Cursor:
 
     @staticmethod
     def read_uri(path: Path) -> str | None:
-        """Return the (redacted) URI of a cursor file; None when it is damaged."""
+        """Return the (redacted) URI of a cursor file, as seen from where the run is now; None when it is damaged."""
         try:
             uri = read_object(path).get("uri")
+            return resolved_uri(uri, run_folder=path.parents[1]) if isinstance(uri, str) else None
         except FrameworkError:
             return None
-        return uri if isinstance(uri, str) else None
+
+    @staticmethod
+    def forget(run_folder: Path) -> None:
+        """Remove what is known of uploads: they were those of another run."""
+        for path in (run_folder / TRACKING_FOLDER).glob("upload-*.json"):
+            path.unlink(missing_ok=True)
 
     def models_are_behind(self, run_folder: Path) -> bool:
         """Whether checkpoints or scores on disk may be newer than what the store was told."""
@@ -109,6 +115,7 @@ class Cursor:
         # No `parents`: a run folder that somebody deleted must not come back.
         self.path.parent.mkdir(exist_ok=True)
         content = {name: value for name, value in asdict(self).items() if name != "path"}
+        content["uri"] = portable_uri(self.uri, run_folder=self.path.parents[1])
         temporary = self.path.with_suffix(".part")
         temporary.write_text(json.dumps(content, indent=1) + "\n")
         os.replace(temporary, self.path)

@@ -17,6 +17,7 @@ from PIL import UnidentifiedImageError
 
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.destination import inside
+from framework.tracking.kept import CHECKPOINTS_FOLDER, LOCATION_TAG
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.models import ModelLane
 from framework.tracking.previews import ARTIFACT_FOLDER, mlflow_names, stage
@@ -32,6 +33,7 @@ DROPPED_TAG = "framework.dropped_records"
 class _Batch:
     """Neighbouring records that fit into one round of requests."""
 
+    run_folder: Path
     end_bytes: int
     metrics: list[Metric] = field(default_factory=list)
     params: list[Param] = field(default_factory=list)
@@ -64,7 +66,10 @@ class _Batch:
         elif kind == "params":
             self.params += [Param(name, value) for name, value in record["values"].items()]
         elif kind == "tags":
-            return self._add_tags(record["values"])
+            values = dict(record["values"])
+            if LOCATION_TAG in values:  # the run may have been moved
+                values[LOCATION_TAG] = str(self.run_folder / CHECKPOINTS_FOLDER / Path(values[LOCATION_TAG]).name)
+            return self._add_tags(values)
         elif kind == "dataset":
             self.datasets.append(record)
         elif kind == "health":
@@ -149,7 +154,7 @@ class Lanes:
         return read_journal(self._journal, offset=offset_bytes)
 
     def _next_batch(self) -> _Batch:
-        batch = _Batch(end_bytes=self._cursor.points.offset_bytes)
+        batch = _Batch(run_folder=self._run_folder, end_bytes=self._cursor.points.offset_bytes)
         for end, record in self._records(batch.end_bytes):
             if not batch.take(self._unsent(record)):
                 break

@@ -223,6 +223,8 @@ def _find_or_create(
         experiment_id, name=name, source_run_id=run_id, tags=model_tags(checkpoint), model_type=MODEL_TYPE,
         params={"images": str(checkpoint.images), "processes": str(checkpoint.world)},
     )  # fmt: skip
+    if model.tags.get(LOCATION_TAG) != str(checkpoint.path):  # the run has been moved
+        client.set_logged_model_tags(model.model_id, model_tags(checkpoint))
     if model.status != LoggedModelStatus.READY:
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     outputs = client.get_run(run_id).outputs

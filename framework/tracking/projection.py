@@ -21,6 +21,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from framework.errors import FrameworkError
+from framework.locks import make_file
+from framework.tracking.moved import artifacts_of, follow
 from framework.tracking.records import Record
 from framework.tracking.uri import SQLITE, redact, sqlite_path
 
@@ -67,14 +69,18 @@ class Projection:
         if self._database:
             # SQLite takes one writer at a time and gives up on a busy database after 5 s: our own processes queue.
             self._database.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(f"{self._database}.lock", timeout=_LOCK_TIMEOUT_SECONDS)
+            lock = self._database.with_name(f"{self._database.name}.lock")
+            make_file(lock)
+            self._lock = FileLock(lock, timeout=_LOCK_TIMEOUT_SECONDS)
 
     @functools.cached_property
     def _client(self) -> MlflowClient:
         # Made on first use, because for SQLite this opens the database, which may fail and be retried.
         with self._guard():
-            if self._database and not self._database.exists():
-                _create_database(self._database)
+            if self._database:
+                if not self._database.exists():
+                    _create_database(self._database)
+                follow(self._database)
             return MlflowClient(tracking_uri=self._uri)
 
     def open_run(self, start: Record, *, run_id: str, experiment_id: str) -> tuple[str, str]:
@@ -174,7 +180,7 @@ class Projection:
     def _find_or_create_experiment(self, name: str) -> str:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
-            location = (self._database.parent / "mlflow-artifacts").as_uri() if self._database else None
+            location = artifacts_of(self._database) if self._database else None
             try:
                 return self._client.create_experiment(name, artifact_location=location)
             except MlflowException as error:
@@ -241,6 +247,7 @@ def _create_database(database: Path) -> None:
     for leftover in database.parent.glob(f".{database.name}.*.new*"):
         leftover.unlink()
     temporary = database.with_name(f".{database.name}.{os.getpid()}.new")
+    make_file(temporary)  # SQLite's own would be for this account alone, whatever its umask
     MlflowClient(tracking_uri=f"{SQLITE}{temporary}").search_experiments(max_results=1)
     os.replace(temporary, database)
 

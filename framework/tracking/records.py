@@ -1,8 +1,9 @@
 """The journal's records: one JSON object per line, `kind` and `time_ms` (milliseconds since 1970) first.
 
     kind       further fields
-    start      uid, attempt, experiment, run_name, uri, host, user, pid, command    one per launch of the run; `uri` is
-               null without MLflow, and sqlite:///../mlflow.db for the database beside the run folder, wherever that is
+    start      uid, attempt, experiment, run_name, uri, host, user, pid, command, folder    one per launch of the run;
+               `uri` is null without MLflow, and sqlite:///../mlflow.db for the database beside the run folder, wherever
+               that is; `copy_of` (a uid) where a copied folder begins to be a run of its own
     metrics    images, values {name: float}, nonfinite {name: "nan" | "inf" | "-inf"} (only when there are any)
     params     values {name: str}
     tags       values {name: str}
@@ -149,7 +150,7 @@ class JournalState:
             self.tags |= record["values"]
         elif kind == "start":
             # Identity and birth are the first launch's; where to upload to is the latest launch's choice.
-            first = self.start or record
+            first = record if "copy_of" in record else self.start or record
             self.start = record | {"uid": first["uid"], "born_ms": first.get("born_ms", record["time_ms"])}
             self.num_attempts += 1
         elif kind == "dropped":

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from framework.errors import FrameworkError
+from framework.tracking.moved import ARTIFACTS_FOLDER, follow
 from framework.tracking.process import mlflow_environment
 
 HOST = "127.0.0.1"
@@ -51,11 +52,12 @@ def mlflow_server(database: Path, *, port: int, log: Path) -> Iterator[str]:
     Raises:
         FrameworkError: the server ended, or did not answer within 3 minutes.
     """
+    follow(database)
     url = f"http://{HOST}:{port}"
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{database}"),
-        *("--artifacts-destination", str(database.parent / "mlflow-artifacts")),
+        *("--artifacts-destination", str(database.parent / ARTIFACTS_FOLDER)),
     ]
     environment = {**mlflow_environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "OMP_NUM_THREADS": "1"}
     with log.open("wb") as output:

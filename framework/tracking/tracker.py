@@ -21,6 +21,7 @@ from typing import Any, SupportsFloat
 
 from framework.errors import FrameworkError
 from framework.redaction import redact_text
+from framework.tracking.cursor import Cursor
 from framework.tracking.grids import Pixels
 from framework.tracking.images import ImageWriter
 from framework.tracking.journal import Journal
@@ -82,6 +83,9 @@ class Tracker:
         uri = check_uri(uri) if uri else None
         journal = Journal(run_folder)
         told = start_fields(journal.state, experiment=experiment, run_name=run_name, uri=uri, run_folder=run_folder)
+        if "copy_of" in told:
+            _log.warning("%s is a copy of a run that still is where it was: it goes on as another run", run_folder)
+            Cursor.forget(run_folder)
         journal.write("start", told)
         upload = UploadProcess(run_folder, uri=uri) if uri and start_upload else None
         return cls(journal, run_folder=run_folder, upload=upload)

@@ -21,6 +21,7 @@ from framework.runtime.straggling import Lap, Stragglers, enough
 from framework.runtime.watchdog import Watchdog
 from framework.sentinels import Verdict
 from framework.tracking import NullTracker, Tracker
+from framework.tracking.kept import LOCATION_TAG
 from framework.tracking.system import SystemSampler
 from framework.train.console import Status, short
 from framework.train.drift import check_drift
@@ -230,7 +231,8 @@ class Duties:
         """Say that the last save is on disk."""
         if self.session.is_main and self.saved_at >= 0:
             location = self.checkpoints / str(self.saved_at)
-            self.tracker.tags({"framework.checkpoint": str(location), "framework.checkpoint_images": self.saved_at})
+            inside = location.relative_to(self.checkpoints.parent)  # a run can be moved
+            self.tracker.tags({LOCATION_TAG: inside.as_posix(), "framework.checkpoint_images": self.saved_at})
             self.status.say(f"checkpoint at {format_count(self.saved_at)} images: {short(location)}")
 
     def restore(self, checkpoint: Checkpoint) -> None:

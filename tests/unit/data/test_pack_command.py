@@ -43,7 +43,7 @@ def test_command_draws_a_bar_on_a_terminal(tmp_path, arrays, capsys, monkeypatch
     monkeypatch.setenv("FORCE_COLOR", "1")
     run(arrays, tmp_path / "out")
     assert "20/20" in (printed := capsys.readouterr().err)
-    assert "img/s" in printed
+    assert "images/s" in printed
 
 
 def test_command_takes_several_resolutions(tmp_path, arrays, capsys):

@@ -149,7 +149,7 @@ def test_upload_process_is_polite_and_restarted(
     pid = upload.pid
     assert pid is not None
     stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    assert int(stat[16]) == 10, "niceness"
+    assert int(stat[16]) == min(19, os.nice(0) + 10), "niceness: 10 more than ours"
     assert int(stat[3]) == pid, "a session of its own"
     assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
     os.kill(pid, signal.SIGKILL)
