@@ -107,6 +107,7 @@ def _of_npz(file: BinaryIO, path: Path, *, labels: bool) -> tuple[np.ndarray | N
         if not isinstance(arrays, np.lib.npyio.NpzFile):
             raise SourceError(f"{path}: is one array, not an npz; write it with np.savez(path, images=..., labels=...)")
         with arrays:
+            assert arrays.zip is not None  # while it is open
             check_archive(arrays.zip, num_bytes=path.stat().st_size, source=path, most_times=_MOST_TIMES)
             if len(set(arrays.files)) < len(arrays.files):
                 raise SourceError(f"{path}: holds an array twice ({', '.join(arrays.files)}); write it anew")

@@ -17,6 +17,7 @@ from framework.commands.review import find_runs
 from framework.commands.sync import sync, upload_now
 from framework.errors import FrameworkError
 from framework.tracking import Tracker, embedded_uri
+from framework.tracking.destination import destination
 from framework.tracking.moved import follow
 from framework.tracking.records import JOURNAL_NAME, last_start
 from tests.helpers.journals import records
@@ -91,7 +92,8 @@ def test_a_folder_of_runs_elsewhere_is_whole_there(original: Path, tmp_path: Pat
     shutil.move(before, here) if how == "moved" else shutil.copytree(before, here)
     assert [run.uri for run in find_runs(here / "a")] == [embedded_uri(here)]
     write(here / "a", steps=range(5, 8))  # a resume
-    assert upload_now(here / "a", uri=None).uri == embedded_uri(here)
+    assert destination(here / "a", given=None, environment={}) == embedded_uri(here)
+    assert upload_now(here / "a", uri=embedded_uri(here)).uri == embedded_uri(here)
     assert all(address.startswith(f"{here.as_uri()}/mlflow-artifacts") for address in addresses(here / "mlflow.db"))
     found = points(here / "mlflow.db")
     if how == "moved":
@@ -149,7 +151,7 @@ os.setgroups([]); os.setgid(65534); os.setuid(65534)
 run = Path(sys.argv[1])
 print(framework.review.read_run(run).name, writer_is_alive(run / "journal.lock"))
 try:
-    framework.commands.sync.upload_now(run, uri=None)
+    framework.commands.sync.sync(run)
 except FrameworkError as error:
     print(error)
 """
