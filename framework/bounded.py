@@ -13,6 +13,7 @@ A `FileNotFoundError` stays one: that a file is not there is often an answer, an
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -68,6 +69,10 @@ def open_regular(path: Path, *, error: type[FrameworkError] = FrameworkError) ->
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError as cause:  # NUL, or text that is no file name
         raise error(f"{str(path)!r} cannot be the name of a file ({cause})") from None
+    except OSError as cause:
+        if cause.errno not in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.ENOTDIR):
+            raise
+        raise error(f"{str(path)[:_MOST_QUOTED]} cannot be opened ({cause.strerror})") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise error(f"{path} is not a regular file (a folder, a named pipe or a device): put the file itself there")

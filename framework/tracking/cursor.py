@@ -166,6 +166,8 @@ def _is_model(entry: object) -> bool:
 def _probe(journal: Path, offset_bytes: int) -> str:
     try:
         with open_regular(journal) as file:
+            if offset_bytes > os.fstat(file.fileno()).st_size:
+                return "cut"
             file.seek(max(0, offset_bytes - _PROBE_BYTES))
             before = file.read(min(offset_bytes, _PROBE_BYTES))
     except FileNotFoundError:

@@ -43,6 +43,8 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
             open_regular(path)
     with pytest.raises(FrameworkError, match="cannot be the name"):
         open_regular(tmp_path / "a\0b")
+    with pytest.raises(FrameworkError, match="cannot be opened"):
+        open_regular(tmp_path / ("a" * 300))
     with (tmp_path / "huge.json").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(FrameworkError, match="more than"):

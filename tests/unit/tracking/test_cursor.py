@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from framework.errors import FrameworkError
-from framework.tracking.cursor import Cursor
+from framework.tracking.cursor import Cursor, Position
 from framework.tracking.journal import Journal
 from framework.tracking.uri import (
     check_uri,
@@ -102,3 +102,11 @@ def test_messages_lose_their_secrets() -> None:
     assert told == "cannot reach postgresql://***@db/x as me with *** or ***, nor https://***@c/?***"
     assert redact("https://token:@host/?key=1") == "https://:***@host/?***"
     assert is_redacted(redact("https://host/?key=1"))
+
+
+def test_a_position_far_beyond_the_journal_starts_over(tmp_path: Path) -> None:
+    """Some file systems refuse to seek that far."""
+    (tmp_path / "journal.jsonl").write_bytes(b"x" * 100)
+    position = Position(offset_bytes=1 << 53, probe="0123456789abcdef")
+    position.check(tmp_path / "journal.jsonl")
+    assert position == Position()
