@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,10 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = Path(__file__).parents[1] / "recipes/data/fashion_mnist"
     pack(source, out, resolution=8, resize_filter="box", progress=False)
     return out
+
+
+@pytest.fixture(autouse=True)
+def no_store_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the user's own MLflow, nor that of a test before: MLflow writes the last one into the environment."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)

@@ -16,7 +16,7 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-from framework.runtime.stopping import STOP_SIGNALS
+from framework.runtime.stopping import STOP_SIGNALS, handled_elsewhere
 
 log = logging.getLogger("framework")
 
@@ -41,12 +41,13 @@ class StopVote:
     @contextlib.contextmanager
     def listening(self) -> Iterator[StopVote]:
         """Catch SIGTERM, SIGINT and SIGUSR1 inside the context; a second SIGINT interrupts at once."""
-        previous = {s: signal.signal(s, self._receive) for s in STOP_SIGNALS}
-        try:
-            yield self
-        finally:
-            for s, handler in previous.items():
-                signal.signal(s, handler)
+        with handled_elsewhere():
+            previous = {s: signal.signal(s, self._receive) for s in STOP_SIGNALS}
+            try:
+                yield self
+            finally:
+                for s, handler in previous.items():
+                    signal.signal(s, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is signal.SIGINT and number == signal.SIGINT:

@@ -7,13 +7,14 @@ without losing more than it computed since its last checkpoint, so nothing is un
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -75,6 +76,19 @@ def _listen_beside_the_main_thread() -> None:
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=_forget)
     threading.Thread(target=_listen, args=(reading,), name="signals", daemon=True).start()
+
+
+@contextlib.contextmanager
+def handled_elsewhere() -> Iterator[None]:
+    """Leave signals inside this context to the handlers of the main thread alone.
+
+    The listener looks at the handler when it wakes up, which may be after the context has ended.
+    """
+    listened = signal.set_wakeup_fd(-1)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(listened, warn_on_full_buffer=False)
 
 
 def _forget() -> None:

@@ -37,6 +37,18 @@ else:
     import time
     time.sleep(30)
 """
+VOTES = """
+import os, signal, time
+from framework.runtime.signals import StopVote
+from framework.runtime.stopping import end_on_signals
+end_on_signals()
+for number in (signal.SIGTERM, signal.SIGUSR1):
+    with StopVote(world=1).listening() as stop:
+        os.kill(os.getpid(), number)
+        assert stop.poll()
+time.sleep(0.5)
+print("saved")
+"""
 PROGRAM = """
 import signal, sys
 import framework
@@ -118,3 +130,9 @@ def test_a_run_stops_when_its_launcher_has_ended_and_only_then(caplog: pytest.Lo
     assert caplog.text.count("has ended: saving and stopping") == 1
     with StopVote(world=1).listening() as stop:
         assert not stop.poll()
+
+
+def test_a_signal_that_a_vote_has_heard_is_not_heard_again() -> None:
+    """The thread beside the main one may wake up after the vote, when signals would end the process again."""
+    done = subprocess.run([sys.executable, "-c", VOTES], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "saved\n"), done.stderr
