@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,17 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(autouse=True)
-def no_store_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the user's own MLflow, nor that of a test before: MLflow writes the last one into the environment."""
+def forget_stores() -> None:
+    """Take MLflow's variables out of the environment."""
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        monkeypatch.delenv(name)
+        del os.environ[name]
+
+
+forget_stores()  # the user's own
+
+
+@pytest.fixture(autouse=True)
+def no_store_of_others() -> Iterator[None]:
+    """MLflow writes the store it has used last into the environment, where the next test would find it."""
+    yield
+    forget_stores()
