@@ -33,13 +33,29 @@ def one() -> dict[str, Tensor]:
     return run_ranks(play, 1, "ddp", STEPS)[0]
 
 
+@pytest.fixture(scope="module")
+def rounding(one: dict[str, Tensor]) -> dict[str, float]:
+    """What splitting the batch over 2 processes changes by itself, by game: replicas against one process.
+
+    It depends on the processor: R1 carries the rounding of StyleGAN2's first steps to 2e-6 on one and to 2.5e-5 on
+    another, the same on every engine.
+    """
+    two = run_ranks(play, 2, "ddp", STEPS)[0]
+    return {game: difference(part(one, f"{game}/"), part(two, f"{game}/")) for game in games()}
+
+
 @pytest.mark.parametrize("engine", ["zero1", "zero2", "zero3", "fsdp2"])
-def test_two_sharded_processes_train_as_one_does(one: dict[str, Tensor], engine: str) -> None:
+def test_two_sharded_processes_train_as_one_does(
+    one: dict[str, Tensor], rounding: dict[str, float], engine: str
+) -> None:
     found = run_ranks(play, 2, engine, STEPS)[0]
     for game in games():
         largest = difference(part(one, f"{game}/"), part(found, f"{game}/"))
-        print(f"{engine}, {game}: {STEPS} steps on 2 processes against 1, fp32: {largest:.1e}")
-        assert largest < LIMIT
+        print(
+            f"{engine}, {game}: {STEPS} steps on 2 processes against 1, fp32: {largest:.1e}; ddp {rounding[game]:.1e}"
+        )
+        assert rounding[game] < 10 * LIMIT
+        assert largest < max(LIMIT, 2 * rounding[game])
 
 
 def test_checkpoints_go_from_engine_to_engine(tmp_path: Path) -> None:

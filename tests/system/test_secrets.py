@@ -80,11 +80,13 @@ def test_a_run_leaves_no_token_behind(store: str, tmp_path: Path, monkeypatch: p
     children: dict[int, str] = {}
     with Launch(TINY, *flags, world=1, log=tmp_path / "log") as launch:
         trainer = psutil.Process(launch.process.pid)
+        own = trainer.cmdline()
 
         def ended() -> bool:
             with contextlib.suppress(psutil.Error):  # one that has just ended
                 for child in trainer.children(recursive=True):
-                    children[child.pid] = "\n".join([*child.cmdline(), *child.environ().values()])
+                    if child.cmdline() != own:  # until its program begins, a child shows its parent's
+                        children[child.pid] = "\n".join([*child.cmdline(), *child.environ().values()])
             return launch.process.poll() is not None
 
         while not ended():
