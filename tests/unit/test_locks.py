@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,9 @@ def test_a_forked_child_does_not_keep_it(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         os.kill(child, 0)  # it is alive
+        deadline = time.monotonic() + 10  # the child may not have had its turn yet
+        while is_held(tmp_path / "lock") and time.monotonic() < deadline:
+            time.sleep(0.05)
         assert not is_held(tmp_path / "lock")
         assert ProcessLock(tmp_path / "lock").take()
 
