@@ -213,7 +213,7 @@ def _catch_up(console: Console, runs: list[_Run]) -> None:
         if (sent and not cursor.models_are_behind(run.folder)) or writer_is_alive(run.folder / WRITER_LOCK_NAME):
             continue
         if not is_chosen(run.uri, run_folder=run.folder):
-            console.print(f"{run.folder} is not wholly in MLflow: framework sync {run.folder} --uri {run.uri}")
+            console.print(f"{run.folder} is not wholly in MLflow: {_sync(str(run.folder), '--uri', run.uri)}")
             continue
         with console.status(f"uploading the rest of {run.folder.name}"):
             try:

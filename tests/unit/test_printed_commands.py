@@ -11,9 +11,9 @@ import pytest
 
 import framework
 from framework.commands.review import find_runs
-from framework.commands.sync import upload_now
 from framework.errors import FrameworkError
 from framework.tracking import Tracker, embedded_uri
+from framework.tracking.destination import destination
 from framework.tracking.process import UploadProcess
 
 NAME = "it's $HOME; a `run`"
@@ -41,7 +41,7 @@ def test_sentences_of_review_and_sync(tmp_path: Path) -> None:
     command = str(refused.value).removesuffix(", or write a page with --out report.html")
     assert pasted(command, begin="framework sync") == ["framework", "sync", str(run), *store]
     with pytest.raises(FrameworkError) as refused:
-        upload_now(run, uri=None)
+        destination(run, given=None, environment={})
     assert pasted(str(refused.value), begin="--uri") == store
 
 
