@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,6 +189,11 @@ class Course:
         raise AssertionError(f"the launch ended while it was to be killed\n{launch.text()}")
 
 
+def has_begun(out: Path) -> bool:
+    """Whether rank 0 has taken the samples of its first step."""
+    return step_of(out) >= 1
+
+
 def step_of(out: Path) -> int:
     """The step for which rank 0 took its samples last; 0 before the first."""
     try:
@@ -230,7 +236,7 @@ class Undisturbed:
             begun = time.monotonic()
             log = folder / f"undisturbed-{world}.log"
             with Launch(game.recipe, *game.flags(outs[world]), world=world, log=log) as launch:
-                launch.until(lambda out=outs[world]: step_of(out) >= 1)  # type: ignore[misc]
+                launch.until(partial(has_begun, outs[world]))
                 startup = max(startup, time.monotonic() - begun)
                 assert launch.wait(timeout_seconds=PATIENCE_SECONDS) == 0, launch.text()
         first, *others = (last_checkpoint(out) for out in outs.values())

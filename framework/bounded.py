@@ -26,14 +26,14 @@ from typing import Any, TypeGuard
 from framework.errors import FrameworkError
 
 MOST_JSON_BYTES = 256 << 20
-"""Of one JSON file: the manifest of a checkpoint with a million pieces has about half."""
+"""The largest JSON file: the manifest of a checkpoint with a million pieces has about half."""
 MOST_DEPTH = 64
 """Containers within containers in JSON."""
 MOST_ELEMENTS = 1 << 48
-"""In one array: no machine holds as many, and products of two such numbers are still exact."""
+"""The most elements of an array: no machine holds as many, and products of two such numbers are still exact."""
 MOST_AXES = 32
 _MOST_DIGITS = 40
-"""Of a number: the states of random generators are 128-bit integers."""
+"""The longest number: the states of random generators are 128-bit integers."""
 _MOST_QUOTED = 300
 """Characters of a decoder's own message that are repeated in ours."""
 

@@ -29,7 +29,7 @@ _TIMES = 4
 _SPARE_ELEMENTS = 1 << 22
 _SPARE_MODULES = 4096
 _LARGEST_OPTION = 1 << 24
-"""Of what a constructor may be given as a number: lists of that length are made before there is a layer."""
+"""The largest number that a constructor may be given: lists of that length are made before there is a layer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from framework.flags import LocalPaths, OptionalLocalPath
 from framework.ranges import Range
 from framework.review import read_run, write_report
 from framework.tracking.cursor import Cursor
-from framework.tracking.destination import TRACKING_VARIABLE, is_chosen
-from framework.tracking.environment import reachable
+from framework.tracking.destination import is_chosen
+from framework.tracking.environment import URI, reachable
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.names import check_model_name
 from framework.tracking.records import JOURNAL_NAME, last_start
@@ -184,7 +184,7 @@ def _register(console: Console, runs: list[_Run], *, name: str, by: str) -> None
 
     if not is_chosen(runs[0].uri, run_folder=runs[0].folder):
         raise FrameworkError(
-            f"--register {name}: the run names {runs[0].uri}, which anybody may have written: set {TRACKING_VARIABLE} "
+            f"--register {name}: the run names {runs[0].uri}, which anybody may have written: set {URI} "
             "to it if that is where the model shall go"
         )
     run = _Run(folder=runs[0].folder, uri=reachable(runs[0].uri))

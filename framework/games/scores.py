@@ -32,7 +32,7 @@ class Scores:
             self._weights[name] = self._weights.get(name, 0.0) + other._weights[name]
 
     def sums(self) -> dict[str, tuple[float, float]]:
-        """By name, in their order: this process's weighted sum, and the sum of the weights."""
+        """This process's weighted sum and the sum of the weights by name, sorted."""
         return {name: (float(self._sums[name]), self._weights[name]) for name in sorted(self._sums)}
 
     @classmethod

@@ -71,7 +71,7 @@ class Server:
 
     def __init__(self, port: int, *, secret: bytes) -> None:
         self._secret, self._table = secret, Table()
-        self._warned: set[str] = set()
+        self._warned: set[tuple[str, type[OSError]]] = set()
         self._closed = False
         self._strangers = threading.BoundedSemaphore(MAX_STRANGERS)
         dual = socket.has_dualstack_ipv6()
@@ -123,8 +123,9 @@ class Server:
                 _log.debug("rendezvous: %s has gone: %s", address, error)
 
     def _warn(self, address: str, error: OSError) -> None:
-        if address not in self._warned and len(self._warned) < MAX_WARNINGS:
-            self._warned.add(address)
+        kind = (address, type(error))  # a line that breaks must not silence what is said of a stranger later
+        if kind not in self._warned and len(self._warned) < MAX_WARNINGS:
+            self._warned.add(kind)
             _log.warning("rendezvous: a connection from %s was closed: %s", address, error)
 
 

@@ -18,7 +18,7 @@ TOLD = "ACCELERATE_MIXED_PRECISION"
 """`accelerate launch` sets this for every process, however it starts it."""
 
 LAUNCH = ("accelerate-launch", "accelerate.commands.launch")
-COMMAND = ("accelerate", "accelerate.commands.accelerate_cli", "accelerate_cli.py")
+COMMAND = ("accelerate", "accelerate.commands.accelerate_cli")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +66,9 @@ def launch_arguments(command: Sequence[str]) -> list[str] | None:
     """What follows `accelerate launch`, in any of the ways to write it; None if the command is another one."""
     for index, word in enumerate(command):
         name, following = Path(word).name, command[index + 1 : index + 2]
-        if name in ("accelerate-launch", "accelerate.commands.launch") or word.endswith(
-            "accelerate/commands/launch.py"
-        ):
+        if name in LAUNCH or word.endswith("accelerate/commands/launch.py"):
             return list(command[index + 1 :])
-        cli = name in ("accelerate", "accelerate.commands.accelerate_cli") or word.endswith("accelerate_cli.py")
+        cli = name in COMMAND or word.endswith("accelerate_cli.py")
         if cli and following == ["launch"]:
             return list(command[index + 2 :])
     return None

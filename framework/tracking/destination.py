@@ -12,11 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from framework.errors import FrameworkError
-from framework.tracking.environment import reachable
+from framework.tracking.environment import URI, reachable
 from framework.tracking.records import JOURNAL_NAME, last_start
 from framework.tracking.uri import check_uri, embedded_uri, redact, sqlite_path
-
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 class OutsideError(ValueError):
@@ -45,7 +43,7 @@ def inside(run_folder: Path, name: object) -> Path:
 
 def is_chosen(uri: str, *, run_folder: Path, environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether a recorded URI is also the user's: the database beside the run, or the environment's server."""
-    named = environment.get(TRACKING_VARIABLE)
+    named = environment.get(URI)
     return uri == embedded_uri(run_folder.parent) or (named is not None and redact(named) == redact(uri))
 
 
@@ -69,7 +67,7 @@ def destination(
     Raises:
         FrameworkError: nobody has chosen one, or its password is needed and not known.
     """
-    named = environment.get(TRACKING_VARIABLE)
+    named = environment.get(URI)
     if given or (named and not recorded):
         return check_uri(str(given or named))
     uri = last_start(run_folder / JOURNAL_NAME)["uri"]
@@ -86,5 +84,5 @@ def destination(
         return uri
     raise FrameworkError(
         f"where shall {run_folder} go? Its journal names {where}, which anybody may have written: give "
-        f"{shlex.join(['--uri', redact(uri)])} or --recorded, or set {TRACKING_VARIABLE}"
+        f"{shlex.join(['--uri', redact(uri)])} or --recorded, or set {URI}"
     )

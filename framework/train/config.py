@@ -147,6 +147,10 @@ class Flags:
         """
         return wishes(tracking=self.tracking, experiment=self.experiment, run_name=self.run_name)
 
+    def run_folder(self, recipe_name: str) -> Path:
+        """Where a run is kept: `--out`, or a folder named like the recipe."""
+        return (self.out or Path("runs") / recipe_name).resolve()
+
     def names(self, recipe_name: str) -> tuple[str, str]:
         """What MLflow shall call the run's experiment, and the run: the flags, else the recipe's and the folder's name.
 
@@ -158,8 +162,9 @@ class Flags:
         if experiment is None:
             experiment = check_experiment(recipe_name, what="--experiment, by default the recipe's name,")
         if run_name is None:
-            folder = (self.out or Path("runs") / recipe_name).resolve().name
-            run_name = check_run_name(folder, what="--run-name, by default the run folder's name,")
+            run_name = check_run_name(
+                self.run_folder(recipe_name).name, what="--run-name, by default the run folder's name,"
+            )
         return experiment, run_name
 
     def check(self) -> None:

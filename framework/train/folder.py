@@ -120,8 +120,8 @@ class RunFolder:
 
 
 def run_folder(recipe: Recipe, config: RunConfig) -> RunFolder:
-    """Where a run is kept: `--out`, or a folder named like the recipe."""
-    return RunFolder(path=(config.out or Path("runs") / recipe.name).resolve())
+    """The folder of a run."""
+    return RunFolder(path=config.run_folder(recipe.name))
 
 
 def _opened(path: Path) -> Checkpoint:

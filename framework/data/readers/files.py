@@ -21,7 +21,7 @@ from framework.data.readers.base import BadImageError, Labels, Source, SourceErr
 PICTURE_SUFFIXES = frozenset(f".{extension}" for extension in (*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS))
 LABEL_FILE = "dataset.json"
 MOST_BYTES = 1 << 30
-"""Of one picture file: Pillow refuses pictures that need as much long before."""
+"""The largest file of a picture: Pillow refuses pictures that need as much long before."""
 
 
 def open_folder(path: Path, *, labels: bool = True) -> Source:
