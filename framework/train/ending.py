@@ -26,9 +26,9 @@ def end_with_error(message: str, *, alike: bool = False) -> NoReturn:
     Args:
         alike: every process of the launch ends in the same way, so that rank 0 speaks for all.
     """
-    _let_the_first_go_first()
     if not alike or os.environ.get("RANK", "0") == "0":
-        fail(message)
+        fail(message)  # first of all: the launcher may end this process in a moment
+    _let_the_first_go_first()
     tell_launcher(message)
     sys.exit(USER_ERROR)
 
