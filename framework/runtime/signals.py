@@ -16,7 +16,7 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-from framework.runtime.stopping import STOP_SIGNALS, handled_elsewhere
+from framework.runtime.stopping import STOP_SIGNALS, end_with_launcher, handled_elsewhere
 
 log = logging.getLogger("framework")
 
@@ -59,6 +59,7 @@ class StopVote:
         if self._launcher is not None and os.getppid() != self._launcher:
             log.warning("the launcher (process %d) has ended: saving and stopping", self._launcher)
             self._launcher, self.received = None, signal.SIGHUP
+            end_with_launcher(None)  # it is known: what follows is the end of a run that saves
         if self._group is None:
             return self.received is not None
         stop = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -23,7 +24,11 @@ STOPPED = 75
 STARTING_PARENT = os.getppid()
 """The process that started this one, also after it has ended and another has adopted this one."""
 
+_LOOK_SECONDS = 1.0
+"""How often the launcher is looked for."""
+
 _leave: Callable[[], None] | None = None
+_launcher: int | None = None
 _ending = threading.Lock()
 
 
@@ -42,6 +47,18 @@ def end_on_signals(*, leave: Callable[[], None] | None = None) -> None:
         signal.signal(number, _end)
     if signal.SIGTERM in ours:
         _listen_beside_the_main_thread()
+
+
+def end_with_launcher(launcher: int | None) -> None:
+    """From here on, the end of the launcher ends this process as a signal would, wherever signals would end it.
+
+    Otherwise processes whose launcher was killed while they met would wait for each other until a time-out.
+
+    Args:
+        launcher: its process id, the parent of this process; None for no launcher, or none any more.
+    """
+    global _launcher
+    _launcher = launcher
 
 
 def is_program(*, calls: str) -> bool:
@@ -101,15 +118,24 @@ def _forget() -> None:
 
 def _listen(reading: int) -> None:
     while True:
-        for number in os.read(reading, 64):
+        ready, _, _ = select.select([reading], [], [], _LOOK_SECONDS)
+        for number in os.read(reading, 64) if ready else b"":
             if number in STOP_SIGNALS and signal.getsignal(number) is _end:
                 _end(number, None)
+        orphaned = _launcher is not None and os.getppid() != _launcher
+        if orphaned and signal.getsignal(signal.SIGTERM) is _end:
+            _stop("stopped: the launcher has ended")
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    _stop(f"stopped by {signal.Signals(number).name}")
+
+
+def _stop(why: str) -> None:
+    """End this process at once."""
     if not _ending.acquire(blocking=False):
         return  # the other thread is about to end the process
-    message = f"stopped by {signal.Signals(number).name}; the same command continues"
+    message = f"{why}; the same command continues"
     tell_launcher(message)
     if os.environ.get("RANK", "0") == "0":
         os.write(2, f"{message}\n".encode())  # not sys.stderr, whose lock the interrupted code may hold

@@ -19,8 +19,8 @@ from framework.errors import FrameworkError
 from framework.games.share import BatchShare
 from framework.recipe import Recipe
 from framework.runtime.family import end_family
-from framework.runtime.launchers import adopt_environment, told_processes
-from framework.runtime.stopping import end_on_signals, tell_launcher
+from framework.runtime.launchers import adopt_environment, launcher_to_watch, told_processes
+from framework.runtime.stopping import end_on_signals, end_with_launcher, tell_launcher
 from framework.train.config import Flags, RunConfig
 from framework.train.console import warn
 from framework.train.ending import end_stopped, end_with_error, end_without_peer, peer_is_gone
@@ -43,6 +43,7 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
     end_on_signals()
     try:
         adopt_environment()
+        end_with_launcher(launcher_to_watch())
         config, adopted = as_launched(_parsed(recipe, sys.argv[1:] if arguments is None else arguments))
         recipe, notes = checked(recipe, config)
     except FrameworkError as error:

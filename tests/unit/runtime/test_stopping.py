@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from framework.runtime.signals import StopVote
 from framework.runtime.stopping import STOP_SIGNALS, STOPPED, tell_launcher
+from tests.helpers.launch import environment
 
 WAITS = """
 import ctypes
@@ -37,6 +39,19 @@ else:
     import time
     time.sleep(30)
 """
+ORPHANS = """
+import ctypes, os
+from framework.runtime.stopping import end_on_signals, end_with_launcher
+end_on_signals(leave=lambda: open("left", "w").close())
+end_with_launcher(os.getppid())
+mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+lock(mutex)
+open("waits", "w").close()
+lock(mutex)  # as for processes that never come to the meeting
+"""
+LAUNCHES = (
+    "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', sys.argv[1]]).pid, flush=True); input()"
+)
 VOTES = """
 import os, signal, time
 from framework.runtime.signals import StopVote
@@ -136,3 +151,29 @@ def test_a_signal_that_a_vote_has_heard_is_not_heard_again() -> None:
     """The thread beside the main one may wake up after the vote, when signals would end the process again."""
     done = subprocess.run([sys.executable, "-c", VOTES], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "saved\n"), done.stderr
+
+
+def test_a_process_that_waits_for_others_ends_with_its_launcher(tmp_path: Path) -> None:
+    """Found by `benchmarks.kills`: killed during start-up, a launcher left ranks that waited for each other."""
+    with (tmp_path / "log").open("w") as log:
+        launcher = subprocess.Popen(
+            [sys.executable, "-c", LAUNCHES, ORPHANS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=tmp_path,
+            env=environment(),
+        )
+    assert launcher.stdout is not None
+    orphan = psutil.Process(int(launcher.stdout.readline()))
+    while not (tmp_path / "waits").exists():
+        assert orphan.is_running()
+        time.sleep(0.02)
+    launcher.kill()
+    launcher.communicate()
+    _, alive = psutil.wait_procs([orphan], timeout=30)
+    for process in alive:
+        process.kill()
+    assert not alive
+    assert (tmp_path / "left").exists()
+    assert (tmp_path / "log").read_text() == "stopped: the launcher has ended; the same command continues\n"
