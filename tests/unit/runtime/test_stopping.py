@@ -170,10 +170,10 @@ def test_a_process_that_waits_for_others_ends_with_its_launcher(tmp_path: Path) 
         assert orphan.is_running()
         time.sleep(0.02)
     launcher.kill()
-    launcher.communicate()
     _, alive = psutil.wait_procs([orphan], timeout=30)
     for process in alive:
         process.kill()
+    launcher.communicate()
     assert not alive
     assert (tmp_path / "left").exists()
     assert (tmp_path / "log").read_text() == "stopped: the launcher has ended; the same command continues\n"
