@@ -1,6 +1,6 @@
 """Networks as plain `nn.Module`s: no engine, no optimiser, no recipe.
 
-A generator is called `(z, labels)` and tells the length of its latent in the attribute `z_dim`.
+A generator is called `(z, labels)`, and its attribute `z_dim` holds the length of its latent.
 """
 
 from numbers import Integral
@@ -11,10 +11,10 @@ from framework.errors import FrameworkError
 
 
 def latent_size(generator: nn.Module) -> int:
-    """Length of the latent vector a generator takes.
+    """Return the length of the latent vectors that a generator takes, its attribute `z_dim`.
 
     Raises:
-        FrameworkError: the generator does not tell it.
+        FrameworkError: the attribute is missing, or is not a whole number from 1.
     """
     size: object = getattr(generator, "z_dim", None)
     if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
@@ -27,11 +27,12 @@ def latent_size(generator: nn.Module) -> int:
 
 
 def grow(network: nn.Module, *, resolution: int, alpha: float) -> None:
-    """Choose the path of a growing network (it has a method `grow`); others have no path to choose.
+    """Choose the path of a growing network, one that has a method `grow`; do nothing with others.
 
     Args:
+        network: a generator or discriminator.
         resolution: side of the images in use.
-        alpha: share of the newest layers, 0 to 1.
+        alpha: share of the newest layers, from 0 to 1.
     """
     if hasattr(network, "grow"):
         network.grow(resolution=resolution, alpha=alpha)  # type: ignore[operator]

@@ -10,10 +10,14 @@ from framework.errors import FrameworkError
 
 
 def check_labels(labels: Tensor | None, *, classes: int) -> None:
-    """Refuse a call without labels of a network that has classes, and labels of the wrong shape.
+    """Refuse missing labels, and labels of the wrong shape, if a network has classes.
+
+    Args:
+        labels: (N,) class indices, or (N, classes) weights over classes.
+        classes: number of classes; 0 accepts anything, because labels are ignored.
 
     Raises:
-        FrameworkError: with the expected shape.
+        FrameworkError: labels are missing, or have the wrong shape; the message states the right one.
     """
     if not classes:
         return
@@ -24,10 +28,10 @@ def check_labels(labels: Tensor | None, *, classes: int) -> None:
 
 
 def one_hot(labels: Tensor | None, *, classes: int, dtype: torch.dtype) -> Tensor:
-    """Weights over classes (N, classes): indices become one-hot rows, weights are passed on.
+    """Return weights over classes (N, classes): indices (N,) become one-hot rows, weights are passed on.
 
     Raises:
-        FrameworkError: no labels, or of the wrong shape.
+        FrameworkError: labels are missing, or have the wrong shape.
     """
     check_labels(labels, classes=classes)
     assert labels is not None

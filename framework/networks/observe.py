@@ -1,4 +1,4 @@
-"""What a network does besides computing: seen while it runs, whatever it is written with.
+"""Detection of a forward's side effects: random numbers drawn, batch statistics used, tensors changed.
 
 A forward in training may draw no random numbers and change nothing (docs/decisions/008). Inside `observed` every
 operation passes two modes of torch, which see functional calls as well as layers; names come from the running layer.
@@ -26,21 +26,21 @@ from framework.networks.blocks.norm import BatchNorm2d
 
 @dataclass(kw_only=True)
 class Observed:
-    """By the name of a layer ("" = the network itself), in the order in which it was seen."""
+    """The side effects that were seen, by the name of a layer ("" = the network itself), in the order of occurrence."""
 
     draws: dict[str, str] = field(default_factory=dict)
-    """Layers that drew random numbers, and what drew: a torch class, or the operation."""
+    """Layers that drew random numbers, and what drew them: a torch class, or the operation."""
     batch_norms: dict[str, str] = field(default_factory=dict)
-    """Batch normalisations over this process's images alone, and what they are."""
+    """Layers that normalised over this process's images alone, and the torch class or function that did it."""
     power_iterations: dict[str, str] = field(default_factory=dict)
     """Layers under torch's own spectral norm, which iterates in forward."""
     changed: dict[str, str] = field(default_factory=dict)
-    """Buffers and parameters that changed otherwise, and the layer that holds them."""
+    """Buffers and parameters that changed in any other way, and the layer that holds them."""
 
 
 @contextlib.contextmanager
 def observed(network: nn.Module) -> Iterator[Observed]:
-    """Watch the forward passes of `network` in this context; what was seen is complete when the context ends."""
+    """Watch the forward passes of `network` in this context; the result is complete when the context ends."""
     seen, layers = Observed(), _Layers(network)
     before = {name: (tensor, tensor._version) for name, tensor in _state(network)}
     foreign = _foreign_generators()
@@ -56,7 +56,7 @@ def observed(network: nn.Module) -> Iterator[Observed]:
 
 
 class _Layers:
-    """Which layer of a network is running."""
+    """The stack of running layers of a network."""
 
     def __init__(self, network: nn.Module) -> None:
         self._named = list(network.named_modules())
@@ -64,12 +64,12 @@ class _Layers:
 
     @property
     def innermost(self) -> tuple[str, nn.Module]:
-        """The layer whose forward is running, by name."""
+        """The name of the layer whose forward is running, and the layer."""
         return self._running[-1]
 
     @contextlib.contextmanager
     def followed(self, seen: Observed) -> Iterator[None]:
-        """Know the running layer inside this context, and note torch's batch norms as they begin."""
+        """Track the running layer inside this context, and note torch's batch norms as they begin."""
         handles = []
         for name, layer in self._named:
             handles.append(layer.register_forward_pre_hook(self._entering(name, seen), prepend=True))
@@ -93,7 +93,7 @@ class _Layers:
 
 
 class _Draws(TorchDispatchMode):
-    """Notes every operation that takes from a random number generator."""
+    """A mode that notes every operation that uses a random number generator."""
 
     def __init__(self, layers: _Layers, seen: Observed) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class _Draws(TorchDispatchMode):
 
 
 class _BatchNorms(TorchFunctionMode):
-    """Notes functional batch norms in training that do not belong to a layer known for them."""
+    """A mode that notes functional batch norms in training, outside torch's batch norm layers and our own."""
 
     def __init__(self, layers: _Layers, seen: Observed) -> None:
         super().__init__()
@@ -126,12 +126,19 @@ class _BatchNorms(TorchFunctionMode):
 
 
 def _state(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield every buffer and parameter with its name."""
     yield from network.named_buffers()
     yield from network.named_parameters()
 
 
 def _compare(network: nn.Module, before: dict[str, tuple[Tensor, int]], seen: Observed) -> None:
-    """Note what was written to or replaced since `before`, unless its layer is known for it."""
+    """Note the tensors that were written to or replaced since `before`, except those of batch norms.
+
+    Args:
+        network: the network.
+        before: each tensor and its version counter by name.
+        seen: takes the result.
+    """
     after = dict(_state(network))
     for name in {**before, **after}:
         held, version = before.get(name, (None, -1))
@@ -151,7 +158,7 @@ def _compare(network: nn.Module, before: dict[str, tuple[Tensor, int]], seen: Ob
 
 
 def iterates(layer: nn.Module) -> bool:
-    """Whether a layer, or a hook of it, is torch's own spectral norm, in one of its two forms."""
+    """Return whether a layer, or a hook of it, is torch's own spectral norm, in either of its two forms."""
     parts = [layer, *layer._forward_pre_hooks.values()]
     return any(
         type(part).__module__.startswith("torch.nn.utils") and "SpectralNorm" in type(part).__name__ for part in parts
@@ -159,5 +166,5 @@ def iterates(layer: nn.Module) -> bool:
 
 
 def _foreign_generators() -> dict[str, str]:
-    """The states of generators besides torch's, which no mode sees."""
+    """Return the states of NumPy's and Python's generators, which no mode of torch sees."""
     return {"numpy.random": repr(np.random.get_state()), "random": repr(random.getstate())}

@@ -17,7 +17,7 @@ GENERATOR_MULTIPLES = {
     128: (16, 16, 8, 4, 2, 1),
     256: (16, 16, 8, 8, 4, 2, 1),
 }
-"""Channels from the first feature map to the image, by resolution; above 256 px every further map has 1."""
+"""Channels of the feature maps from the coarsest to the image, by resolution; above 256 px each further one has 1."""
 
 DISCRIMINATOR_MULTIPLES = {
     32: (2, 2, 2, 2),
@@ -26,14 +26,19 @@ DISCRIMINATOR_MULTIPLES = {
     128: (1, 2, 4, 8, 16, 16),
     256: (1, 2, 4, 8, 8, 16, 16),
 }
-"""Channels from the image down; above 256 px every further map before these has 1."""
+"""Channels of the feature maps from the image down; above 256 px each further one, placed before these, has 1."""
 
 
 def generator_widths(resolution: int, *, width: int, multiples: Sequence[int] | None = None) -> list[int]:
-    """Channels of the generator's feature maps, coarsest first: one more than `generator_sides`.
+    """Return the channels of the generator's feature maps, coarsest first: one number more than `generator_sides`.
+
+    Args:
+        resolution: side of the images, 48 or a power of two from 32.
+        width: channels per multiple.
+        multiples: channels of each map in multiples of `width`; None = `GENERATOR_MULTIPLES`.
 
     Raises:
-        FrameworkError: `multiples` of another length.
+        FrameworkError: `multiples` has the wrong length, or a number below 1.
     """
     sides = generator_sides(resolution)
     if multiples is None:
@@ -49,10 +54,18 @@ def generator_widths(resolution: int, *, width: int, multiples: Sequence[int] | 
 def discriminator_widths(
     resolution: int, *, width: int, coarsest: int, multiples: Sequence[int] | None = None
 ) -> list[int]:
-    """Channels after each of the discriminator's blocks, finest first; the blocks after `coarsest` keep the side.
+    """Return the channels after each of the discriminator's blocks, finest first.
+
+    Blocks halve the side down to `coarsest`; further ones keep it.
+
+    Args:
+        resolution: side of the images, 48 or a power of two from 32.
+        width: channels per multiple.
+        coarsest: side of the last feature map.
+        multiples: channels of each map in multiples of `width`; None = `DISCRIMINATOR_MULTIPLES`.
 
     Raises:
-        FrameworkError: `multiples` too short.
+        FrameworkError: `multiples` is too short or has a number below 1, or `coarsest` does not suit the resolution.
     """
     if multiples is None:
         multiples = (*[1] * _beyond_256(resolution), *DISCRIMINATOR_MULTIPLES[min(resolution, 256)])
@@ -66,20 +79,20 @@ def discriminator_widths(
 
 
 def first_side(resolution: int) -> int:
-    """Side of the generator's first feature map: 4, or 6 at 48 px."""
+    """Return the side of the generator's first feature map: 4, or 6 at 48 px."""
     return 6 if resolution == 48 else 4
 
 
 def generator_sides(resolution: int) -> list[int]:
-    """Sides of the feature maps after each of the generator's blocks."""
+    """Return the sides of the feature maps after each of the generator's blocks."""
     return _doublings(2 * first_side(resolution), resolution)
 
 
 def discriminator_sides(resolution: int, *, coarsest: int) -> list[int]:
-    """Sides of the feature maps after each block that halves the resolution, finest first.
+    """Return the sides of the feature maps after each block that halves the resolution, finest first.
 
     Raises:
-        FrameworkError: `coarsest` is not the resolution halved a few times.
+        FrameworkError: halving the resolution does not lead to `coarsest`.
     """
     sides = _doublings(coarsest, resolution // 2)[::-1] if coarsest > 0 else []
     if not sides or sides[0] * 2 != resolution:
@@ -92,7 +105,7 @@ def check_resolution(resolution: int) -> None:
     """Refuse a resolution without a table.
 
     Raises:
-        FrameworkError: neither 48 nor a power of two from 32.
+        FrameworkError: it is neither 48 nor a power of two from 32.
     """
     if resolution != 48 and (resolution < 32 or resolution & (resolution - 1)):
         raise FrameworkError(f"resolution={resolution} must be 48 or a power of two from 32: 32, 64, 128, 256, ...")
@@ -102,7 +115,7 @@ def check_sizes(*, classes: int, **sizes: int) -> None:
     """Refuse a negative number of classes, and sizes below 1.
 
     Raises:
-        FrameworkError: names the argument.
+        FrameworkError: an argument is out of range; the message names it.
     """
     if classes < 0:
         raise FrameworkError(f"classes={classes} must be 0 (unconditional) or the number of classes")
@@ -112,10 +125,14 @@ def check_sizes(*, classes: int, **sizes: int) -> None:
 
 
 def check_attention(attention_at: int | None, *, sides: list[int]) -> None:
-    """Refuse attention where there is no feature map.
+    """Refuse attention at a side that no feature map has.
+
+    Args:
+        attention_at: the side, or None for no attention.
+        sides: sides of the feature maps.
 
     Raises:
-        FrameworkError: lists the sides of the feature maps.
+        FrameworkError: no feature map has this side; the message lists those there are.
     """
     if attention_at is not None and attention_at not in sides:
         valid = ", ".join(map(str, sides))
@@ -123,17 +140,22 @@ def check_attention(attention_at: int | None, *, sides: list[int]) -> None:
 
 
 def check_choice(name: str, value: str, choices: object) -> None:
-    """Refuse a value that is none of a `Literal`'s.
+    """Refuse a value that is not one of a `Literal`.
+
+    Args:
+        name: name of the argument.
+        value: its value.
+        choices: the `Literal`.
 
     Raises:
-        FrameworkError: lists them.
+        FrameworkError: the value is none of these; the message lists them.
     """
     if value not in get_args(choices):
         raise FrameworkError(f"{name}={value!r} must be one of: {', '.join(get_args(choices))}")
 
 
 def _doublings(first: int, last: int) -> list[int]:
-    """first, 2 first, 4 first, ... up to `last`."""
+    """Return first, 2 first, 4 first, ... up to `last`."""
     sides = []
     while first <= last:
         sides.append(first)
@@ -142,5 +164,5 @@ def _doublings(first: int, last: int) -> list[int]:
 
 
 def _beyond_256(resolution: int) -> int:
-    """How often the resolution was doubled after 256 px."""
+    """Return how often 256 px is doubled to reach the resolution; 0 below it."""
     return len(_doublings(512, resolution))

@@ -22,12 +22,16 @@ Activation = Literal["linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu"
 
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
+    """An activation and its defaults."""
+
     function: Callable[[Tensor, float], Tensor]
-    """Of x and alpha."""
+    """The activation as a function of x and alpha."""
     gain: float = 1.0
+    """Factor that restores the variance of the input."""
     alpha: float = 0.0
+    """Slope below zero, where the activation has one."""
     in_place: Callable[[Tensor, float], Tensor] | None = None
-    """The same in x's memory, if a positive factor passes through it."""
+    """The same function in the memory of x; only where a positive factor may be applied before it instead of after."""
 
 
 _KINDS: dict[Activation, _Kind] = {
@@ -46,10 +50,10 @@ _KINDS: dict[Activation, _Kind] = {
 
 
 def activation_gain(activation: Activation) -> float:
-    """The gain that `bias_act` applies unless told otherwise.
+    """Return the gain that `bias_act` applies by default, a factor on the activation's result.
 
     Raises:
-        FrameworkError: unknown activation.
+        FrameworkError: the activation is unknown.
     """
     return _kind(activation).gain
 
@@ -64,19 +68,19 @@ def bias_act(
     gain: float | None = None,
     clamp: float | None = None,
 ) -> Tensor:
-    """`clamp(gain * activation(x + bias))`, in the precision of x.
+    """Return `clamp(gain * activation(x + bias))`, in the shape and precision of x.
 
     Args:
         x: any shape.
-        bias: one value per entry of dimension `dim`; None adds nothing.
+        bias: (x.shape[dim],), one value per entry of dimension `dim`; None adds nothing.
         activation: one of `Activation`.
-        dim: of the bias.
+        dim: dimension of x that the bias belongs to.
         alpha: slope of `lrelu` below zero; None: 0.2. Other activations ignore it.
         gain: factor on the result; None: the activation's own, see `activation_gain`.
         clamp: bound on the absolute value, applied last; None: no bound. Half precision needs one.
 
     Raises:
-        FrameworkError: unknown activation.
+        FrameworkError: the activation is unknown.
     """
     kind = _kind(activation)
     if bias is not None:

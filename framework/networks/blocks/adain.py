@@ -9,9 +9,9 @@ from framework.networks.blocks.equalized import EqualizedLinear
 
 
 class AdaIN(nn.Module):
-    """`y = y_s (x - mean(x)) / std(x) + y_b` per image and channel, with (y_s - 1, y_b) a learned affine map of w.
+    """AdaIN: `y = y_s (x - mean(x)) / std(x) + y_b` per image and channel; (y_s - 1, y_b) is a learned affine map of w.
 
-    The variance over pixels is the biased one. The paper starts the biases of y_s at one, which is the same.
+    The variance over pixels is the biased one. The paper initialises the biases of y_s with one, which is equivalent.
 
     Args:
         channels: C.
@@ -25,9 +25,9 @@ class AdaIN(nn.Module):
         self.style = EqualizedLinear(w_dim, 2 * channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """(N, C, H, W) and styles (N, w_dim) -> (N, C, H, W)."""
+        """Normalise feature maps (N, C, H, W), then scale and shift them by styles (N, w_dim); same shape."""
         scale, shift = self.style(w)[:, :, None, None].chunk(2, dim=1)
-        # Sums over a million pixels need more than half precision.
+        # A sum over a million pixels needs more than half precision.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         deviation = wide - wide.mean((2, 3), keepdim=True)
         normalized = deviation * (deviation.square().mean((2, 3), keepdim=True) + self.eps).rsqrt()

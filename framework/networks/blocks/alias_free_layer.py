@@ -17,10 +17,19 @@ from framework.networks.blocks.moving import MovingMean
 
 
 class ModulatedConvolution(nn.Module):
-    """What both kinds of layers share: style, weight, bias, and the input's magnitude, which is divided out.
+    """The base of both kinds of layers: a modulated convolution of inputs normalised to unit magnitude.
 
     Without skip connections magnitudes would drift; a moving mean of x^2 over all pixels and feature maps normalises
-    the input (section 3.1, "baseline simplifications"). It moves by `blocks.moving.advance`.
+    the input (section 3.1, "baseline simplifications"). `blocks.moving.advance` moves it.
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        kernel: side of the square kernel.
+        demodulate: bring the output back to unit variance.
+        w_dim: length of a style vector.
+        conv_clamp: bound on the output's absolute value; None = no bound.
+        magnitude_keep: share of the old input magnitude kept per turn.
     """
 
     def __init__(
@@ -42,7 +51,11 @@ class ModulatedConvolution(nn.Module):
         self.magnitude = MovingMean((), keep=magnitude_keep, init=1.0)
 
     def convolve(self, x: Tensor, w: Tensor) -> Tensor:
-        """(N, C, H, W) and (N, w_dim) to (N, C', H + kernel - 1, W + kernel - 1): every pixel the kernel touches."""
+        """Normalise and convolve feature maps (N, C, H, W), modulated by styles (N, w_dim).
+
+        Returns:
+            (N, C', H + kernel - 1, W + kernel - 1): every position at which the kernel touches the input.
+        """
         if self.training:
             with torch.no_grad():
                 wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -55,12 +68,12 @@ class ModulatedConvolution(nn.Module):
 
 
 class Layer(ModulatedConvolution):
-    """Modulated convolution and filtered leaky ReLU, from one signal to the next (figure 4b).
+    """A modulated convolution and a filtered leaky ReLU, from one signal to the next (figure 4b).
 
     Args:
         before: the input's signal.
-        after: the output's.
-        kernel: of the convolution.
+        after: the output's signal.
+        kernel: side of the convolution's kernel.
         filter_size: see `Generator`.
         oversampling: see `Generator`.
         radial: see `Generator`.
@@ -82,6 +95,7 @@ class Layer(ModulatedConvolution):
         **common: Any,
     ) -> None:
         super().__init__(before.channels, after.channels, kernel=kernel, demodulate=True, **common)
+        # Filters around the nonlinearity, which works at a multiple of the higher of both sampling rates.
         rate = oversampling * max(before.sampling_rate, after.sampling_rate)
         self.up, self.down = rate // before.sampling_rate, rate // after.sampling_rate
         up_taps = filter_size * self.up if self.up > 1 else 1
@@ -97,7 +111,7 @@ class Layer(ModulatedConvolution):
         )
         self.register_buffer("up_filter", up_filter if up_taps > 1 else None)
         self.register_buffer("down_filter", down_filter if down_taps > 1 else None)
-        # The convolution grows the map by kernel - 1; cropping to the next size waits for the filters.
+        # The convolution enlarges the map by kernel - 1; the filters' padding crops it to the next size.
         self.padding = centred_padding(
             size_in=before.size + kernel - 1,
             size_out=after.size,
@@ -108,11 +122,11 @@ class Layer(ModulatedConvolution):
         )
 
     def extra_repr(self) -> str:
-        """The options, for `print`."""
+        """Return the options for `print`."""
         return f"{tuple(self.weight.shape)}, up={self.up}, down={self.down}, padding={self.padding}"
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """(N, C, H, W) and style (N, w_dim) to (N, C', H', W')."""
+        """Map feature maps (N, C, H, W) and styles (N, w_dim) to (N, C', H', W'), H' = W' = `after.size`."""
         return filtered_leaky_relu(
             self.convolve(x, w),
             self.bias,
@@ -126,11 +140,17 @@ class Layer(ModulatedConvolution):
 
 
 class ToImage(ModulatedConvolution):
-    """The last feature maps to colours: pointwise and linear, without demodulation."""
+    """The last layer, from feature maps to colours: pointwise and linear, without demodulation.
+
+    Args:
+        in_channels: C.
+        channels: number of image channels.
+        common: see `ModulatedConvolution`.
+    """
 
     def __init__(self, in_channels: int, channels: int, **common: Any) -> None:
         super().__init__(in_channels, channels, kernel=1, demodulate=False, **common)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """(N, C, H, W) and style (N, w_dim) to (N, channels, H, W)."""
+        """Map feature maps (N, C, H, W) and styles (N, w_dim) to colours (N, channels, H, W)."""
         return bias_act(self.convolve(x, w), self.bias, clamp=self.conv_clamp)

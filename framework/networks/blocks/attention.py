@@ -11,11 +11,11 @@ from framework.networks.blocks.spectral import spectral_norm
 
 
 class SelfAttention2d(nn.Module):
-    """`y = x + gamma * o(softmax(theta(x)^T phi(x)) g(x))` for (N, C, H, W) with even H and W.
+    """Self-attention `y = x + gamma * o(softmax(theta(x)^T phi(x)) g(x))` for (N, C, H, W) with even H and W.
 
     Queries and keys have C // 8 channels, values C // 2; keys and values are max-pooled to a quarter of the pixels, as
     in the authors' program (the text does not say so). `gamma` starts at zero, so the block starts as the identity.
-    Products are written out: the fused attention kernels have no second derivative, which R1 needs.
+    The matrix products are written out: the fused attention kernels have no second derivative, which R1 needs.
 
     Args:
         channels: C, at least 8.
@@ -39,7 +39,7 @@ class SelfAttention2d(nn.Module):
                 spectral_norm(layer)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Attend within each (C, H, W); same shape."""
+        """Attend within each image of (N, C, H, W); same shape."""
         queries = self.theta(images).flatten(2)
         keys = functional.max_pool2d(self.phi(images), 2).flatten(2)
         values = functional.max_pool2d(self.g(images), 2).flatten(2)

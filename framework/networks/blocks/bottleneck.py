@@ -1,7 +1,7 @@
 """BigGAN-deep's residual blocks with bottlenecks (arXiv:1809.11096, appendix B, figure 16).
 
-The 3x3 convolutions work on a quarter of the channels. Shortcuts have no convolution over what they keep: a generator's
-drops surplus channels, a discriminator's adds the missing ones by a 1x1 convolution.
+The 3x3 convolutions work on a quarter of the channels. A shortcut passes channels on unchanged: a generator's drops the
+surplus ones, a discriminator's makes the missing ones by a 1x1 convolution.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _REDUCTION = 4
 
 
 class BottleneckGeneratorBlock(nn.Module):
-    """Four times norm, ReLU, convolution (1x1, 3x3, 3x3, 1x1), plus the first C' channels of the input.
+    """The generator's block: norm, ReLU, convolution (1x1, 3x3, 3x3, 1x1) four times, plus C' channels of the input.
 
-    (N, C, H, W) -> (N, C', H, W), or (N, C', 2H, 2W) when upsampling, which happens before the first 3x3.
+    Upsampling happens before the first 3x3 convolution.
 
     Args:
         in_channels: C, at least 4.
         out_channels: C' <= C.
-        norm: makes a normalisation for a number of channels; it is called with (images, condition).
+        norm: makes a normalisation for a number of channels, which is called with (images, condition).
         upsample: double the resolution.
         spectral: spectral norm on the convolutions.
     """
@@ -55,7 +55,12 @@ class BottleneckGeneratorBlock(nn.Module):
         self.conv4 = convolution(hidden, out_channels, kernel=1, spectral=spectral)
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) and what the norm is conditioned on -> (N, C', H', W')."""
+        """Map (N, C, H, W) to (N, C', H, W), or to (N, C', 2H, 2W) when upsampling.
+
+        Args:
+            images: (N, C, H, W).
+            condition: what the norm takes: (N,) or (N, length), or None if it is not conditional.
+        """
         x = self.conv1(functional.relu(self.norm1(images, condition)))
         x = self.conv2(self._upsample(functional.relu(self.norm2(x, condition))))
         x = self.conv3(functional.relu(self.norm3(x, condition)))
@@ -67,9 +72,9 @@ class BottleneckGeneratorBlock(nn.Module):
 
 
 class BottleneckDiscriminatorBlock(nn.Module):
-    """Four times ReLU, convolution (1x1, 3x3, 3x3, 1x1), plus the input with C' - C channels appended.
+    """The discriminator's block: ReLU, convolution (1x1, 3x3, 3x3, 1x1) four times, plus input with channels appended.
 
-    (N, C, H, W) -> (N, C', H, W), or (N, C', H/2, W/2) by average pooling before the last convolution.
+    Average pooling, if any, happens before the last convolution. The shortcut appends C' - C channels to the input.
 
     Args:
         in_channels: C.
@@ -102,7 +107,7 @@ class BottleneckDiscriminatorBlock(nn.Module):
             self.shortcut = convolution(in_channels, out_channels - in_channels, kernel=1, spectral=spectral)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H', W')."""
+        """Map (N, C, H, W) to (N, C', H, W), or to (N, C', H/2, W/2) when downsampling."""
         rectified = functional.relu(images)
         x = functional.relu(self.conv2(functional.relu(self.conv1(rectified))))
         x = self.conv4(self._pool(functional.relu(self.conv3(x))))

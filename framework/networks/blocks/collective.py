@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def num_processes() -> int:
-    """Processes in the default group; 1 when there is none."""
+    """Return the number of processes in the default group; 1 when there is none."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """`y = sum_r x_r` on every process. Its transpose is the same sum, hence the same function is its backward."""
+    """The sum `y = sum_r x_r` on every process. Its transpose is the same sum, so it is its own backward."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -29,17 +29,24 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
-    """The elementwise sum of every process's `tensor`; the tensor itself when there is one process.
+    """Return the elementwise sum of every process's `tensor`; the tensor itself when there is one process.
 
-    Collective in forward and in every order of backward: all processes must build and differentiate the same graph.
-    The gradient is that of the *sum over processes* of their losses.
+    This is a collective in forward and in every order of backward: all processes must build and differentiate the same
+    graph. The gradient is that of the *sum over processes* of their losses.
+
+    Args:
+        tensor: any shape and dtype, the same ones on every process.
     """
     return tensor if num_processes() == 1 else _SumOverProcesses.apply(tensor)
 
 
 @torch.no_grad()
 def max_over_processes(tensor: Tensor) -> Tensor:
-    """The elementwise maximum of every process's `tensor`, without a gradient. Collective."""
+    """Return the elementwise maximum of every process's `tensor`, without a gradient; a collective.
+
+    Args:
+        tensor: any shape and dtype, the same ones on every process.
+    """
     largest = tensor.detach().clone()
     if num_processes() > 1:
         dist.all_reduce(largest, dist.ReduceOp.MAX)

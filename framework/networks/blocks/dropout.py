@@ -1,8 +1,8 @@
 """Dropout whose masks are functions of one seed per image (Srivastava et al. 2014, JMLR 15:1929).
 
-`torch.nn.Dropout` draws from torch's generator: other masks on another number of processes or micro-batches, and after
-a resume. Here the game deals the seeds, as it deals everything random: they depend on the clock and on the image's
-place in the global batch. A network asks for them in `stochastic` and passes them on:
+`torch.nn.Dropout` draws from torch's generator, so its masks change with the number of processes or micro-batches, and
+after a resume. Here the game provides the seeds, as it provides everything random: they depend on the clock and on the
+image's place in the global batch. A network asks for them in `stochastic` and passes them on:
 
     def stochastic(self, draw):
         return {"dropout": dropout_seeds(draw)}
@@ -11,7 +11,7 @@ place in the global batch. A network asks for them in `stochastic` and passes th
         x = self.drop1(self.conv1(images), dropout)
         ...
 
-The default None is for evaluation, in which nothing is dropped.
+The default None is for evaluation, where nothing is dropped.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ from framework.networks.draw import Draw
 
 
 def dropout_seeds(draw: Draw) -> Tensor:
-    """Seeds (N,) int64 for all dropouts of one forward; `Dropout.layer` tells them apart."""
+    """Return seeds (N,) int64 for all dropouts of one forward; `Dropout.layer` distinguishes the layers."""
     return draw.integers("dropout", 1 << 62)
 
 
 class Dropout(nn.Module):
-    """In training each number is 0 with probability `p`, and divided by 1 - p otherwise; in evaluation nothing happens.
+    """Dropout with seeded masks: in training each number is 0 with probability `p`, otherwise divided by 1 - p.
+
+    In evaluation the input is returned unchanged.
 
     Args:
         p: share that is dropped, in [0, 1).
-        layer: number of this layer in its network; layers of the same number drop alike.
+        layer: number of this layer in its network; layers with the same number have the same masks.
         whole_channels: drop all numbers of a channel (N, C, ...) together, as `torch.nn.Dropout2d` does (Tompson et
             al., arXiv:1411.4280).
 
     Raises:
-        FrameworkError: `p` outside [0, 1).
+        FrameworkError: `p` lies outside [0, 1).
     """
 
     def __init__(self, p: float = 0.5, *, layer: int, whole_channels: bool = False) -> None:
@@ -50,18 +52,18 @@ class Dropout(nn.Module):
         self.p, self.layer, self.whole_channels = p, layer, whole_channels
 
     def extra_repr(self) -> str:
-        """The options, for `print`."""
+        """Return the options for `print`."""
         return f"p={self.p}, layer={self.layer}" + (", whole_channels=True" if self.whole_channels else "")
 
     def forward(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
-        """Drop from (N, ...), or with `whole_channels` from (N, C, ...).
+        """Drop numbers, or with `whole_channels` channels, of x; same shape.
 
         Args:
-            x: one row per image.
+            x: (N, ...), or (N, C, ...) with `whole_channels`; one row per image.
             seeds: (N,) int64, one per image; see `dropout_seeds`. Needed in training only.
 
         Raises:
-            FrameworkError: training without seeds, or with another number of them than of images.
+            FrameworkError: in training the seeds are missing, or their number is not that of the images.
         """
         if not self.training or self.p == 0.0:
             return x

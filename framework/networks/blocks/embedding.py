@@ -1,4 +1,4 @@
-"""Vectors of classes, and the projection discriminator's use of them (Miyato & Koyama, arXiv:1802.05637)."""
+"""Class embeddings, and the projection discriminator's use of them (Miyato & Koyama, arXiv:1802.05637)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch.nn import functional
 
 
 class ClassEmbedding(nn.Embedding):
-    """One vector per class; weight (classes, dim).
+    """An embedding with one vector per class; its weight is (classes, dim).
 
     Labels are class indices (N,) int64, or weights over classes (N, classes), which mix the vectors.
     """
 
     def forward(self, labels: Tensor) -> Tensor:
-        """The (N, dim) vectors of `labels`."""
+        """Return the vectors (N, dim) of labels (N,) int64 or (N, classes) weights over classes."""
         if labels.dim() == 1:
             return functional.embedding(labels, self.weight)
         return labels.to(self.weight.dtype) @ self.weight
@@ -22,9 +22,13 @@ class ClassEmbedding(nn.Embedding):
 def projection(
     features: Tensor, labels: Tensor | None, *, linear: nn.Linear, embedding: ClassEmbedding | None
 ) -> Tensor:
-    """Logits (N,) of features (N, dim): `linear(f) + <embedding(label), f>` (arXiv:1802.05637, eq. 3).
+    """Return logits (N,) `linear(f) + <embedding(label), f>` of features f (arXiv:1802.05637, eq. 3).
 
-    Without an embedding, labels do not matter.
+    Args:
+        features: (N, dim).
+        labels: (N,) int64 or (N, classes) weights over classes; ignored without an embedding.
+        linear: map from dim features to one logit.
+        embedding: vectors of length dim; None = an unconditional discriminator.
     """
     logits = linear(features).squeeze(1)
     return logits if embedding is None else logits + (embedding(labels) * features).sum(1)

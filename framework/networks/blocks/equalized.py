@@ -14,14 +14,14 @@ from torch.nn import functional
 
 
 class EqualizedLinear(nn.Module):
-    """`y = (scale * W) x + lr_multiplier * b` with `scale = gain * lr_multiplier / sqrt(in_features)`.
+    """A linear layer `y = (scale * W) x + lr_multiplier * b`, `scale = gain * lr_multiplier / sqrt(in_features)`.
 
     Args:
         in_features: length of x.
         out_features: length of y.
         bias: learn b.
-        bias_init: what `lr_multiplier * b` starts as.
-        lr_multiplier: slows the layer down (StyleGAN's mapping network: 0.01).
+        bias_init: initial value of `lr_multiplier * b`.
+        lr_multiplier: learning rate relative to other layers (StyleGAN's mapping network: 0.01).
         gain: He's sqrt(2) before a rectifier whose own gain is 1; 1 where the activation brings its gain.
     """
 
@@ -42,21 +42,21 @@ class EqualizedLinear(nn.Module):
         self.scale = gain * lr_multiplier / math.sqrt(in_features)
 
     def extra_repr(self) -> str:
-        """The options, for `print`."""
+        """Return the options for `print`."""
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, scale={self.scale:.4g}"
 
     def scaled_weight(self) -> Tensor:
-        """The weight in use, (out, in)."""
+        """Return the weight in use, (out_features, in_features)."""
         return self.weight * self.scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in_features) -> (..., out_features)."""
+        """Map (..., in_features) to (..., out_features)."""
         bias = None if self.bias is None else self.bias * self.lr_multiplier
         return functional.linear(x, self.scaled_weight(), bias)
 
 
 class EqualizedConv2d(nn.Module):
-    """`y = (scale * W) * x + b` with `scale = gain / sqrt(in_channels * kernel^2)`.
+    """A convolution `y = (scale * W) * x + b` with `scale = gain / sqrt(in_channels * kernel^2)`.
 
     Args:
         in_channels: C.
@@ -64,8 +64,8 @@ class EqualizedConv2d(nn.Module):
         kernel: side of the square kernel.
         bias: learn b.
         gain: as in `EqualizedLinear`.
-        stride: of the convolution.
-        padding: None keeps the size (at stride 1).
+        stride: step of the convolution, in pixels.
+        padding: zeros added on each side, in pixels; None keeps the size (at stride 1).
     """
 
     def __init__(
@@ -86,22 +86,27 @@ class EqualizedConv2d(nn.Module):
         self.stride, self.padding = stride, kernel // 2 if padding is None else padding
 
     def extra_repr(self) -> str:
-        """The options, for `print`."""
+        """Return the options for `print`."""
         return f"{tuple(self.weight.shape)}, bias={self.bias is not None}, scale={self.scale:.4g}"
 
     def scaled_weight(self) -> Tensor:
-        """The weight in use, (out, in, kernel, kernel)."""
+        """Return the weight in use, (C', C, kernel, kernel)."""
         return self.weight * self.scale
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H', W')."""
+        """Convolve (N, C, H, W) to (N, C', H', W'), of the same size with the default padding and stride."""
         return functional.conv2d(images, self.scaled_weight(), self.bias, stride=self.stride, padding=self.padding)
 
 
 def pixel_norm(x: Tensor, *, eps: float = 1e-8) -> Tensor:
-    """`x / sqrt(mean(x^2) + eps)` over dimension 1: each pixel's feature vector, or each latent, to unit mean square.
+    """Return `x / sqrt(mean(x^2) + eps)`, the mean over dimension 1 (arXiv:1710.10196, section 4.2); same shape.
 
-    Half precision is widened for the mean, which would overflow.
+    Each pixel's feature vector, or each latent, then has a mean square of 1. Half precision is widened for the mean,
+    which would overflow.
+
+    Args:
+        x: feature maps (N, C, H, W), or latents (N, C).
+        eps: added to the mean square.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return (wide * (wide.square().mean(1, keepdim=True) + eps).rsqrt()).to(x.dtype)

@@ -1,7 +1,7 @@
-"""Which frequencies each layer of StyleGAN3 carries: "flexible layer specifications" (arXiv:2106.12423, eqs 35 and 36).
+"""The frequencies of StyleGAN3's layers: "flexible layer specifications" (arXiv:2106.12423, eqs 35 and 36).
 
-Frequencies and sampling rates are in cycles and samples per width of the image: a signal sampled at `s` can carry less
-than s / 2. Pure arithmetic, so that the whole schedule can be printed and tested.
+Frequencies and sampling rates are in cycles and samples per width of the image: a signal sampled at rate s holds
+frequencies below s / 2. The file is pure arithmetic, so that the whole schedule can be printed and tested.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from framework.errors import FrameworkError
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """What one layer hands to the next."""
+    """The signal that one layer passes to the next: its sampling rate, spectrum and size."""
 
     sampling_rate: int
     """s: pixels per width of the image."""
     cutoff: float
-    """f_c: below it everything passes."""
+    """f_c: all frequencies below it pass."""
     half_width: float
-    """f_h: half of the transition band; from `cutoff + half_width` on everything is suppressed."""
+    """f_h: half of the transition band; frequencies above `cutoff + half_width` are suppressed."""
     size: int
-    """Side of the feature map in pixels: the image and a margin on each side, in which borders may do harm."""
+    """Side of the feature map in pixels: the image and a margin on each side, which keeps border effects outside."""
     channels: int
+    """Number of feature maps."""
     critical: bool
-    """Critically sampled: all frequencies up to half the sampling rate are used."""
+    """Whether it is critically sampled: all frequencies up to half the sampling rate are used."""
 
     @property
     def stopband(self) -> float:
-        """f_c + f_h: where suppression begins."""
+        """The frequency f_c + f_h above which the signal is suppressed."""
         return self.cutoff + self.half_width
 
 
@@ -46,12 +47,12 @@ def flexible_layers(
     channel_base: int,
     channel_max: int,
 ) -> tuple[Signal, ...]:
-    """The signals after layers 0 ... N - 1; the last one becomes the image.
+    """Return the signals after layers 0 ... N - 1; the last one becomes the image.
 
     Cutoffs f_c and least acceptable stopbands f_t grow geometrically up to the first critically sampled layer (eq. 35).
-    Each sampling rate is the power of two that holds f_t, at most the image's; the transition band takes what is left
-    (eq. 36). Feature maps are inversely proportional to f_c (appendix F.2, "Generator capacity"). Critically sampled
-    layers use all frequencies up to half the sampling rate, so that the image can be crisp.
+    Each sampling rate is the power of two that holds f_t, at most the image's; the transition band takes the rest
+    (eq. 36). The number of feature maps is inversely proportional to f_c (appendix F.2, "Generator capacity").
+    Critically sampled layers use all frequencies up to half the sampling rate, so that the image can be crisp.
 
     Args:
         resolution: s_N, a power of two from 16.
@@ -61,28 +62,23 @@ def flexible_layers(
         first_stopband: f_t of layer 0.
         last_stopband_ratio: f_t / f_c of the last layer.
         margin: pixels added on each side of all maps but the last layer's.
-        channel_base: feature maps times twice the cutoff.
-        channel_max: most feature maps.
+        channel_base: number of feature maps times twice the cutoff.
+        channel_max: largest number of feature maps.
 
     Raises:
-        FrameworkError: names the argument and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
-    if resolution < 16 or resolution & (resolution - 1):
-        raise FrameworkError(f"resolution={resolution} must be a power of two from 16: 16, 32, 64, 128, ...")
-    if not 1 <= num_critical < num_layers:
-        raise FrameworkError(f"num_critical={num_critical} must be at least 1 and less than num_layers={num_layers}")
-    if not 0 < first_cutoff < resolution / 2:
-        raise FrameworkError(f"first_cutoff={first_cutoff} must lie between 0 and half the resolution={resolution}")
-    if first_stopband <= first_cutoff:
-        raise FrameworkError(f"first_stopband={first_stopband} must lie above first_cutoff={first_cutoff}")
-    if last_stopband_ratio <= 1:
-        raise FrameworkError(f"last_stopband_ratio={last_stopband_ratio} must be greater than 1")
-    if margin < 0:
-        raise FrameworkError(f"margin={margin} must not be negative")
-    for name, value in {"channel_base": channel_base, "channel_max": channel_max}.items():
-        if value < 1:
-            raise FrameworkError(f"{name}={value} must be at least 1")
-
+    _check_arguments(
+        resolution=resolution,
+        num_layers=num_layers,
+        num_critical=num_critical,
+        first_cutoff=first_cutoff,
+        first_stopband=first_stopband,
+        last_stopband_ratio=last_stopband_ratio,
+        margin=margin,
+        channel_base=channel_base,
+        channel_max=channel_max,
+    )
     last_cutoff = resolution / 2
     last_stopband = last_cutoff * last_stopband_ratio
 
@@ -101,3 +97,33 @@ def flexible_layers(
         )
 
     return tuple(signal(index) for index in range(num_layers))
+
+
+def _check_arguments(
+    *,
+    resolution: int,
+    num_layers: int,
+    num_critical: int,
+    first_cutoff: float,
+    first_stopband: float,
+    last_stopband_ratio: float,
+    margin: int,
+    channel_base: int,
+    channel_max: int,
+) -> None:
+    """Refuse arguments of `flexible_layers` that are out of range."""
+    if resolution < 16 or resolution & (resolution - 1):
+        raise FrameworkError(f"resolution={resolution} must be a power of two from 16: 16, 32, 64, 128, ...")
+    if not 1 <= num_critical < num_layers:
+        raise FrameworkError(f"num_critical={num_critical} must be at least 1 and less than num_layers={num_layers}")
+    if not 0 < first_cutoff < resolution / 2:
+        raise FrameworkError(f"first_cutoff={first_cutoff} must lie between 0 and half the resolution={resolution}")
+    if first_stopband <= first_cutoff:
+        raise FrameworkError(f"first_stopband={first_stopband} must lie above first_cutoff={first_cutoff}")
+    if last_stopband_ratio <= 1:
+        raise FrameworkError(f"last_stopband_ratio={last_stopband_ratio} must be greater than 1")
+    if margin < 0:
+        raise FrameworkError(f"margin={margin} must not be negative")
+    for name, value in {"channel_base": channel_base, "channel_max": channel_max}.items():
+        if value < 1:
+            raise FrameworkError(f"{name}={value} must be at least 1")

@@ -1,7 +1,7 @@
-"""StyleGAN3's input: a field of sine waves that each image turns and shifts (arXiv:2106.12423, 3.1 and appendix F.1).
+"""StyleGAN3's input: sine waves, rotated and translated per image (arXiv:2106.12423, section 3.1 and appendix F.1).
 
-The field has no border and no grid: it can be moved by fractions of a pixel exactly, so whatever follows can learn to
-attach detail to it.
+The field of waves has no border and no grid. It can be moved exactly by fractions of a pixel, so the following layers
+can learn to attach detail to it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from framework.networks.blocks.precision import full_precision
 
 
 class FourierInput(nn.Module):
-    """Latents w (N, w_dim) to feature maps (N, channels, size, size), a mixture of `sin(2 pi (f . p + phase))`.
+    """The synthesis network's input: learned mixtures of the waves `sin(2 pi (f . p + phase))`, placed by styles w.
 
     The point p is (x, y) with the image's canvas at [-1/2, 1/2]^2; the map extends beyond it. Frequencies f are drawn
     uniformly from the disc of radius `cutoff`, phases uniformly from a full period; both stay fixed.
 
-    The buffer `transform` (3, 3), the identity unless set, maps canvas to field before anything else: the *inverse* of
-    what happens to the image. A translation of the image by (dx, dy) canvas widths is [[1, 0, -dx], [0, 1, -dy],
-    [0, 0, 1]].
+    The buffer `transform` (3, 3), the identity unless set, maps canvas to field first: it is the *inverse* of what
+    happens to the image. A translation of the image by (dx, dy) canvas widths is [[1, 0, -dx], [0, 1, -dy], [0, 0, 1]].
 
     Args:
         w_dim: length of w.
@@ -53,12 +52,12 @@ class FourierInput(nn.Module):
             self.affine.bias.copy_(torch.eye(4)[0])
 
     def extra_repr(self) -> str:
-        """The options, for `print`."""
+        """Return the options for `print`."""
         return f"{len(self.weight)}, size={self.size}, sampling_rate={self.sampling_rate}, cutoff={self.cutoff:g}"
 
     def forward(self, w: Tensor) -> Tensor:
-        """(N, w_dim) -> (N, channels, size, size)."""
-        # Half precision would round phases by whole pixels.
+        """Return the feature maps (N, channels, size, size) for styles w (N, w_dim)."""
+        # In half precision, rounding the phases would move the waves by whole pixels.
         with full_precision(w):
             matrix = self._canvas_to_field(w.to(self.weight.dtype))
             frequencies = self.frequencies @ matrix[:, :2, :2]
@@ -69,9 +68,9 @@ class FourierInput(nn.Module):
         return mixed.permute(0, 3, 1, 2)
 
     def _canvas_to_field(self, w: Tensor) -> Tensor:
-        """(N, 3, 3): the inverse of the rotation by (r_c, r_s) and the translation by (t_x, t_y) that w asks for."""
+        """Return (N, 3, 3): the inverse of w's rotation by (r_c, r_s) and translation by (t_x, t_y)."""
         turn = self.affine(w)
-        # A common factor of all four has no effect, like the length of a style that demodulation takes out.
+        # A common factor of all four has no effect, as the length of a style has none after demodulation.
         cos, sin, x, y = (turn / turn[:, :2].norm(dim=1, keepdim=True)).unbind(1)
         zero, one = torch.zeros_like(x), torch.ones_like(x)
         rotation = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1)
@@ -79,12 +78,12 @@ class FourierInput(nn.Module):
         return rotation.view(-1, 3, 3) @ translation.view(-1, 3, 3) @ self.transform
 
     def _points(self) -> Tensor:
-        """Centres of the pixels, (size, size, 2), x first."""
+        """Return the centres of the pixels, (size, size, 2), x first."""
         centres = torch.arange(self.size, dtype=self.weight.dtype, device=self.weight.device) - (self.size - 1) / 2
         y, x = torch.meshgrid(centres / self.sampling_rate, centres / self.sampling_rate, indexing="ij")
         return torch.stack([x, y], dim=2)
 
     def _amplitudes(self, frequencies: Tensor) -> Tensor:
-        """(N, channels) in [0, 1]: a `transform` that shrinks the field fades out what the grid cannot hold."""
+        """Return factors (N, channels) in [0, 1]; waves that `transform` makes too fine for the grid fade out."""
         beyond = (frequencies.norm(dim=2) - self.cutoff) / (self.sampling_rate / 2 - self.cutoff)
         return (1 - beyond).clamp(0, 1)

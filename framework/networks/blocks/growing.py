@@ -1,8 +1,8 @@
 """Networks that grow: all layers exist from the start, and a path through them is chosen (ProGAN, arXiv:1710.10196).
 
 `grow(resolution=, alpha=)` sets plain attributes, no buffers: the game calls it at every step with functions of the
-clock, so that there is nothing to save. Layers finer than the path do not enter the graph; their gradient is missing,
-which every optimiser of this framework reads as zero.
+clock, so there is nothing to save. Layers finer than the path do not enter the graph; they get no gradient, which every
+optimiser of this framework reads as zero.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ COARSEST = 4
 
 
 class Growing(nn.Module):
-    """Base of generators and discriminators whose images double in size during training.
+    """The base of generators and discriminators whose images double in size during training.
 
     Args:
         resolution: the final side of the images, a power of two from 4. The network starts fully grown.
 
     Raises:
-        FrameworkError: another resolution.
+        FrameworkError: the resolution is not a power of two from 4.
     """
 
     resolutions: tuple[int, ...]
-    """Sides from 4 to the final one."""
+    """Sides of the images, 4, 8, ... up to the final one."""
     resolution: int
-    """The side grown to."""
+    """The current side of the images."""
     alpha: float
-    """Share of the finest layers in use; 1 = fully grown, as the paper counts."""
+    """Share of the newest layers in the result, from 0 to 1 = fully grown (the paper's alpha, figure 2)."""
 
     def __init__(self, *, resolution: int) -> None:
         super().__init__()
@@ -47,19 +47,24 @@ class Growing(nn.Module):
 
         Args:
             resolution: side of the images, one of `resolutions`.
-            alpha: share of the layers of this resolution, from 0 (the upsampled images of half the side; for the
-                discriminator: the judgement on halved images) to 1. Irrelevant at the coarsest resolution.
+            alpha: share of the layers of this resolution, from 0 (the generator upsamples images of half the side, the
+                discriminator sees images halved to it) to 1. Without effect at the coarsest resolution.
 
         Raises:
-            FrameworkError: a resolution the network does not have, or alpha outside [0, 1].
+            FrameworkError: the network does not have this resolution, or alpha lies outside [0, 1].
         """
         self._level(resolution, alpha)
         self.resolution, self.alpha = resolution, alpha
 
     def path(self, *, resolution: int | None, alpha: float | None) -> tuple[int, float]:
-        """Index of the finest level and its share, as grown to unless given.
+        """Return the index of the finest level in use, and its share.
 
-        The alpha grown to belongs to the resolution grown to: any other is fully grown.
+        Args:
+            resolution: side of the images; None = the current one.
+            alpha: share of the finest layers; None = the current one at the current resolution, 1 at any other.
+
+        Raises:
+            FrameworkError: the network does not have this resolution, or alpha lies outside [0, 1].
         """
         resolution = self.resolution if resolution is None else resolution
         if alpha is None:
@@ -78,13 +83,13 @@ class Growing(nn.Module):
 def feature_widths(
     resolutions: Sequence[int], *, channel_base: int, channel_max: int, widths: Sequence[int] | None = None
 ) -> list[int]:
-    """Channels at each resolution: `min(channel_base / resolution, channel_max)`, or `widths` if given.
+    """Return the channels at each resolution: `min(channel_base / resolution, channel_max)`, or `widths` if given.
 
     ProGAN's table 2 (also StyleGAN's) is base 16384 and maximum 512, that is 512 up to 32 px and 16 at 1024 px; its
     authors write the same as 8192 / 2^stage with stage 1 at 4 px.
 
     Raises:
-        FrameworkError: no channels left, or another number of widths than of resolutions.
+        FrameworkError: a resolution is left without channels, or `widths` has another length than `resolutions`.
     """
     if widths is None:
         widths = [min(channel_base // resolution, channel_max) for resolution in resolutions]
@@ -100,10 +105,10 @@ def feature_widths(
 
 
 def doubled(images: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling by 2: (N, C, H, W) -> (N, C, 2H, 2W)."""
+    """Upsample (N, C, H, W) to (N, C, 2H, 2W) by nearest neighbours."""
     return functional.interpolate(images, scale_factor=2.0, mode="nearest")
 
 
 def halved(images: Tensor) -> Tensor:
-    """Average pooling by 2: (N, C, H, W) -> (N, C, H/2, W/2)."""
+    """Downsample (N, C, H, W) to (N, C, H/2, W/2) by average pooling."""
     return functional.avg_pool2d(images, 2)

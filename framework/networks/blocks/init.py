@@ -12,6 +12,7 @@ from framework.errors import FrameworkError
 from framework.networks.blocks.spectral import power_iteration
 
 Init = Literal["orthogonal", "xavier", "normal"]
+"""A distribution of initial weights; see `initialize`."""
 
 
 @torch.no_grad()
@@ -19,18 +20,18 @@ def initialize(network: nn.Module, *, init: Init) -> None:
     """Draw every linear, convolution and embedding weight anew from torch's global generator; biases become zero.
 
     `orthogonal`: Saxe et al., arXiv:1312.6120, as in BigGAN (arXiv:1809.11096). `xavier`: uniform, Glorot & Bengio
-    2010, as in SAGAN's and SNGAN's programs. `normal`: N(0, 0.02^2), as in DCGAN (arXiv:1511.06434). Spectral vectors
-    are warmed up on the new weights.
+    2010, as in SAGAN's and SNGAN's programs. `normal`: N(0, 0.02^2), as in DCGAN (arXiv:1511.06434). The vectors of
+    spectral norm are warmed up on the new weights.
 
     Raises:
-        FrameworkError: unknown `init`.
+        FrameworkError: `init` is unknown.
     """
     if init not in get_args(Init):
         raise FrameworkError(f"init={init!r} must be one of: {', '.join(get_args(Init))}")
     for module in network.modules():
         if not isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
             continue
-        # Writing to `module.weight` of a parametrized layer would change a temporary.
+        # The `module.weight` of a parametrized layer is computed on access; writing to it would have no effect.
         parametrized = parametrize.is_parametrized(module, "weight")
         _draw(module.parametrizations.weight.original if parametrized else module.weight, init=init)  # type: ignore[union-attr, arg-type]
         if getattr(module, "bias", None) is not None:

@@ -1,8 +1,8 @@
 """The mapping network of StyleGAN (arXiv:1812.04948, section 2): latents z, and labels, to style vectors w.
 
-Also the truncation trick (section B: styles are drawn towards their mean) and style mixing (section 3.1: layers from a
-crossover on take the style of a second latent). The same network embeds labels for a conditional discriminator
-(arXiv:2006.06676, appendix C), then without latents.
+The file also holds the truncation trick (appendix B: styles are pulled towards their mean) and style mixing (section
+3.1: layers from a crossover on take the style of a second latent). The same network, without latents, embeds labels for
+a conditional discriminator (arXiv:2006.06676, appendix C).
 """
 
 from __future__ import annotations
@@ -26,21 +26,32 @@ Mix = tuple[Tensor, Tensor]
 
 
 def drawn_mix(draw: Draw, *, z_dim: int, num_ws: int, share: float) -> Mix:
-    """Style mixing for the share `share` of the images, from a uniformly drawn layer on, at the earliest the second."""
+    """Draw style mixing for some of the images; the crossover is uniform over the layers from the second on.
+
+    Args:
+        draw: random numbers for N images.
+        z_dim: length of a latent.
+        num_ws: styles per image, at least 2.
+        share: probability with which an image mixes, in [0, 1].
+
+    Returns:
+        Latents (N, z_dim), standard normal, and crossovers (N,) int64; `num_ws` where an image does not mix.
+    """
     crossover = 1 + draw.integers("mix/layer", num_ws - 1)
     mixed = draw.uniform("mix/whether") < share
     return draw.normal("mix/z", z_dim), torch.where(mixed, crossover, num_ws)
 
 
 class Mapping(nn.Module):
-    """Latents (N, z_dim) and labels to styles (N, num_ws, w_dim), or (N, w_dim) if `num_ws` is None.
+    """The mapping network, from latents (N, z_dim) and labels to styles (N, num_ws, w_dim).
 
-    Works in the precision of its parameters, outside autocast.
+    It works in the precision of its parameters, outside autocast.
 
     Args:
         z_dim: length of the latent; 0 = labels only.
         w_dim: length of a style vector.
-        num_ws: styles per image, one for each layer of the synthesis network; None = no such axis.
+        num_ws: styles per image, one for each layer of the synthesis network; None = one style (N, w_dim), and no
+            mean style.
         classes: number of classes; 0 = unconditional.
         num_layers: fully connected layers.
         width: features of the hidden layers; None = `w_dim`.
@@ -50,7 +61,7 @@ class Mapping(nn.Module):
             normalised (StyleGAN).
 
     Raises:
-        FrameworkError: neither latents nor labels, no layer, or an unknown normalisation.
+        FrameworkError: there are neither latents nor labels, there is no layer, or `normalization` is unknown.
     """
 
     def __init__(
@@ -94,31 +105,44 @@ class Mapping(nn.Module):
         psi: float = 1.0,
         cutoff: int | None = None,
     ) -> Tensor:
-        """Styles.
+        """Return styles (N, num_ws, w_dim), or (N, w_dim) if `num_ws` is None; in training, the mean style notes them.
 
         Args:
             z: (N, z_dim), standard normal; None if there are labels only.
             labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
-            mix: style mixing; see `Mix`. Mixed styles have the same labels.
+            mix: style mixing; see `Mix`. Both styles of an image have the same label.
             psi: truncation: `w_avg + psi (w - w_avg)`; 1 = none.
-            cutoff: truncate the first so many layers only; None = all.
+            cutoff: number of first layers that are truncated; None = all.
+
+        Raises:
+            FrameworkError: labels are missing, or have the wrong shape.
         """
         w = self.styles(z, labels)
         if self.w_avg is None or self.num_ws is None:
             return w
         self.w_avg.note(w)
+        # Style mixing: layers before the crossover keep the image's own style.
         ws = w[:, None].expand(-1, self.num_ws, -1)
         if mix is not None:
             second, crossover = mix
             own = torch.arange(self.num_ws, device=ws.device) < crossover[:, None]
             ws = torch.where(own[:, :, None], ws, self.styles(second, labels)[:, None])
+        # Truncation towards the mean style.
         if psi == 1.0:
             return ws
         truncated = self.w_avg.value.lerp(ws, psi)
         return truncated if cutoff is None else torch.cat([truncated[:, :cutoff], ws[:, cutoff:]], dim=1)
 
     def styles(self, z: Tensor | None, labels: Tensor | None = None) -> Tensor:
-        """One style vector per latent, (N, w_dim), neither mixed nor truncated."""
+        """Return one style vector per latent, (N, w_dim), neither mixed nor truncated.
+
+        Args:
+            z: (N, z_dim), standard normal; None if there are labels only.
+            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
+
+        Raises:
+            FrameworkError: labels are missing, or have the wrong shape.
+        """
         parameter = next(self.parameters())
         dtype = parameter.dtype
         parts = []

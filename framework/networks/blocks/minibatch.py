@@ -1,7 +1,8 @@
 """Minibatch standard deviation (ProGAN, arXiv:1710.10196, section 3): a feature that shows how varied a group is.
 
-Groups are formed in the global micro-batch, so they do not depend on how many processes share it: in training the
-features, small where this layer stands (4 x 4 pixels), are first gathered from all processes by a differentiable sum.
+Groups are formed in the global micro-batch, so they do not depend on how many processes share it: in training, the
+feature maps are first gathered from all processes by a differentiable sum. They are small where this layer is used
+(4 x 4 pixels).
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ from framework.errors import FrameworkError
 from framework.networks.blocks.collective import num_processes, sum_over_processes
 
 Grouping = Literal["strided", "contiguous"]
+"""How images are assigned to groups; see `MinibatchStddev`."""
 
 
 class MinibatchStddev(nn.Module):
-    """Appends `num_features` channels: the standard deviation over a group, averaged over pixels and channels.
+    """A layer that appends the standard deviation over a group of images, averaged over pixels and channels.
 
     Args:
-        group_size: images per group. Where it does not divide the batch: its largest divisor below, so that all groups
-            are equal, or with `contiguous` the whole batch.
-        num_features: channel groups averaged separately; one appended channel each.
+        group_size: images per group. Where it does not divide the batch: the batch's largest divisor below it, so that
+            all groups are equal, or with `contiguous` the whole batch.
+        num_features: channel groups averaged separately, each of which gives one appended channel.
         grouping: `strided`: image i is in group i modulo the number of groups (ProGAN's and StyleGAN's programs);
             `contiguous`: consecutive images (pytorch_GAN_zoo).
         unbiased: divide by the group's size less one.
         eps: added to the variance.
 
     Raises:
-        FrameworkError: unknown grouping, or a size below 1.
+        FrameworkError: `grouping` is unknown, or `group_size` or `num_features` is below 1.
     """
 
     def __init__(
@@ -53,19 +55,21 @@ class MinibatchStddev(nn.Module):
         self.unbiased, self.eps = unbiased, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C + num_features, H, W)."""
+        """Append the features to (N, C, H, W), giving (N, C + num_features, H, W); a collective in training."""
         everyone, mine = _gathered(x) if self.training and num_processes() > 1 else (x, slice(None))
         features = self._features(everyone.to(torch.promote_types(x.dtype, torch.float32)))[mine]
         return torch.cat([x, features.to(x.dtype).expand(-1, -1, *x.shape[2:])], dim=1)
 
     def _features(self, x: Tensor) -> Tensor:
-        """(M, C, H, W) of the whole micro-batch -> (M, num_features, 1, 1)."""
+        """Return the features (M, num_features, 1, 1) of a whole micro-batch (M, C, H, W)."""
+        # The size of the groups.
         strided, count = self.grouping == "strided", len(x)
         size = next(g for g in range(min(self.group_size, count), 0, -1) if count % g == 0)
         if not strided and count % min(self.group_size, count):
             size = count
-        if size == 1:  # a group of one deviates by nothing: a constant (0 in pytorch_GAN_zoo)
+        if size == 1:  # a single image has no deviation: a constant (0 in pytorch_GAN_zoo)
             return x.new_full((count, self.num_features, 1, 1), 0.0 if self.unbiased else self.eps**0.5)
+        # The deviation over the group, averaged over everything else, for each image of the group.
         shape = (size, -1) if strided else (-1, size)
         grouped = x.unflatten(0, shape).unflatten(2, (self.num_features, -1))
         members = 0 if strided else 1
@@ -75,12 +79,14 @@ class MinibatchStddev(nn.Module):
 
 
 def _gathered(x: Tensor) -> tuple[Tensor, slice]:
-    """The features of every process, in the order of ranks, and which rows are this process's."""
+    """Return the feature maps of all processes in the order of ranks, (M, C, H, W), and the rows of this process."""
+    # Processes may hold different numbers of images.
     counts = torch.zeros(num_processes(), dtype=torch.int64, device=x.device)
     counts[dist.get_rank()] = len(x)
     dist.all_reduce(counts)
     sizes = counts.tolist()
     before = sum(sizes[: dist.get_rank()])
     after = sum(sizes) - before - len(x)
+    # A sum of zero-padded parts gathers them, and autograd differentiates it.
     padded = torch.cat([x.new_zeros(before, *x.shape[1:]), x, x.new_zeros(after, *x.shape[1:])])
     return sum_over_processes(padded), slice(before, before + len(x))

@@ -1,4 +1,4 @@
-"""Convolutions of StyleGAN2 (arXiv:1912.04958): resampling ones, and modulated ones with demodulation (section 2.2)."""
+"""Convolutions of StyleGAN2 (arXiv:1912.04958): with resampling, and with modulation and demodulation (section 2.2)."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ def conv2d_resample(
     groups: int = 1,
     mirrored: bool = False,
 ) -> Tensor:
-    """Upsample by `filter`, convolve, downsample by `filter`, without the work that resampling throws away.
+    """Upsample by `filter`, convolve, downsample by `filter`, without computing what resampling would discard.
 
     Args:
         x: (N, C, H, W).
         weight: (C', C / groups, k, k), convolved in the precision of x.
-        filter: from `setup_filter`; what resampling low-passes with.
-        up: factor before the convolution.
-        down: factor after the convolution.
-        padding: of the convolution, in pixels of the enlarged image; k // 2 keeps the size.
-        groups: of the convolution.
+        filter: low-pass filter of the resampling, from `setup_filter`; None = the identity.
+        up: factor of upsampling before the convolution.
+        down: factor of downsampling after the convolution.
+        padding: zeros around the enlarged image, in its pixels; k // 2 keeps the size.
+        groups: number of groups of the convolution.
         mirrored: convolve with the kernel; otherwise correlate, as `torch.nn.functional.conv2d` does.
 
     Returns:
         (N, C', H up / down, W up / down) when `padding` keeps the size.
+
+    Raises:
+        FrameworkError: `up` or `down` is below 1.
     """
     weight = weight.to(x.dtype)
     pointwise = weight.shape[2:] == (1, 1)
@@ -69,13 +72,13 @@ def _upsampled_convolution(
     groups: int,
     mirrored: bool,
 ) -> Tensor:
-    """A transposed convolution, which skips the inserted zeros, then the filter; they commute."""
+    """Apply a transposed convolution, which skips the inserted zeros, then the filter; the two commute."""
     height, width = weight.shape[2:]
     kernel = weight if mirrored else weight.flip((2, 3))
     kernel = kernel.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
     x = functional.conv_transpose2d(x, kernel, stride=up, groups=groups)
     left, right, top, bottom = frame
-    # The transposed convolution has visited positions beyond the image on its own.
+    # The transposed convolution has already enlarged the frame beyond the image.
     frame = (left - (width - 1), right - (width - up), top - (height - 1), bottom - (height - up))
     return upfirdn2d(x, filter, padding=frame, gain=up**2)
 
@@ -95,7 +98,7 @@ def modulated_conv2d(
     fused: bool = False,
     eps: float = 1e-8,
 ) -> Tensor:
-    """Convolution whose input channels are scaled per image and whose output is brought back to unit variance.
+    """Convolve with weights whose input channels are scaled per image; bring the output back to unit variance.
 
     Equations 1 and 3: `w' = s w`, then `w'' = w' / sqrt(sum(w'^2) + eps)` over input channels and kernel. Statistics
     are computed in the precision of the weight, outside autocast.
@@ -104,7 +107,7 @@ def modulated_conv2d(
         x: (N, C, H, W).
         weight: (C', C, k, k).
         styles: s, (N, C).
-        noise: added to the result, broadcast to (N, C', H', W').
+        noise: added to the result, broadcast to (N, C', H', W'); None adds nothing.
         filter: see `conv2d_resample`.
         up: see `conv2d_resample`.
         down: see `conv2d_resample`.
@@ -112,8 +115,15 @@ def modulated_conv2d(
         demodulate: apply equation 3.
         mirrored: see `conv2d_resample`.
         fused: scale the weights of each image and convolve in groups, one per image, which needs less memory traffic;
-            otherwise scale the activations before and after one ordinary convolution, which is equal and often faster.
-        eps: of equation 3.
+            otherwise scale the activations before and after one ordinary convolution, which is equivalent and often
+            faster.
+        eps: added to the sum of squares in equation 3.
+
+    Returns:
+        (N, C', H', W') in the precision of x; H' and W' are those of `conv2d_resample`.
+
+    Raises:
+        FrameworkError: `up` or `down` is below 1.
     """
     with full_precision(x):
         styles = styles.to(weight.dtype)

@@ -1,8 +1,8 @@
 """Moving means that a network keeps of its own activations: StyleGAN's mean style vector, StyleGAN3's magnitudes.
 
 Forward passes in training only note what they saw; `advance(network)` moves the means once per turn of the game by the
-mean over all processes and micro-batches, so neither number changes them. (Published programs move them inside forward,
-per process.) A mean therefore lags one turn behind.
+mean over all processes and micro-batches. The means therefore do not depend on the number of either, and lag one turn
+behind. (Published programs move them inside forward, per process.)
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from framework.networks.blocks.collective import num_processes
 
 
 class MovingMean(nn.Module):
-    """`value <- keep * value + (1 - keep) * mean of what was noted`.
+    """A moving mean: `value <- keep * value + (1 - keep) * mean of what was noted`.
 
     Args:
-        shape: of the value; () for a scalar.
-        keep: weight of the old value per turn.
+        shape: shape of the value; () for a scalar.
+        keep: weight of the old value per turn, in [0, 1].
         init: the first value.
     """
 
@@ -36,7 +36,7 @@ class MovingMean(nn.Module):
 
     @torch.no_grad()
     def note(self, x: Tensor) -> None:
-        """Remember x (N, *shape), one row per image; only in training."""
+        """Remember x (N, *shape), one row per image, in training; do nothing in evaluation."""
         if not self.training:
             return
         total = x.detach().to(torch.promote_types(x.dtype, torch.float32)).sum(0)
@@ -44,7 +44,7 @@ class MovingMean(nn.Module):
         self._count += len(x)
 
     def take(self) -> Tensor:
-        """What was noted since the last call: (1 + numel,) float64, the number of rows and their sums."""
+        """Return and forget what was noted: (1 + numel of value,) float64, the number of rows and their sums."""
         taken = torch.zeros(1 + self.value.numel(), dtype=torch.float64, device=self.value.device)
         if self._sum is not None:
             taken[0] = self._count
@@ -53,20 +53,20 @@ class MovingMean(nn.Module):
         return taken
 
     def move(self, taken: Tensor) -> None:
-        """Move towards the mean of rows counted and summed as `take` returns them."""
+        """Move towards the mean of the rows in `taken` (1 + numel of value,), which `take` describes."""
         count, sums = taken[0], taken[1:].view_as(self.value)
         moved = torch.lerp(sums / count, self.value.double(), self.keep).to(self.value.dtype)
         self.value.copy_(torch.where(count > 0, moved, self.value))
 
 
 def moving_means(network: nn.Module) -> Iterator[MovingMean]:
-    """Every moving mean of a network, in the order of its modules."""
+    """Iterate over every moving mean of a network, in the order of its modules."""
     return (module for module in network.modules() if isinstance(module, MovingMean))
 
 
 @torch.no_grad()
 def advance(network: nn.Module) -> None:
-    """Move every moving mean by what all processes noted since the last call: one collective."""
+    """Move every moving mean by what all processes noted since the last call, with one collective."""
     means = list(moving_means(network))
     if not means:
         return
@@ -79,6 +79,6 @@ def advance(network: nn.Module) -> None:
 
 
 def forget(network: nn.Module) -> None:
-    """Drop what was noted, as when a turn did not count."""
+    """Forget what was noted, for example in a turn that is not counted."""
     for mean in moving_means(network):
         mean.take()

@@ -1,8 +1,9 @@
 """A layer's random numbers as a function of one seed per image: noise (StyleGAN, arXiv:1812.04948, section 2), dropout.
 
 The noise of pixel p in layer l is a hash of (seed, l, p): nothing is stored, the same image gets the same noise on any
-process, and it is made where it is used. SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195) in counter mode
-gives the bits, the Box-Muller transform makes them normal. Int64 arithmetic wraps around on every device.
+process, and the noise is made on the device that uses it. SplitMix64 (Steele et al. 2014,
+doi:10.1145/2660193.2660195) in counter mode gives the bits, the Box-Muller transform turns them into normal values.
+Int64 arithmetic wraps around on every device.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 
 def _signed(value: int) -> int:
-    """A 64-bit constant as torch's int64 writes it."""
+    """Return an unsigned 64-bit constant as the int64 of the same bits."""
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -22,18 +23,19 @@ _GOLDEN, _FIRST, _SECOND = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Logical shift to the right; torch's own keeps the sign."""
+    """Shift to the right and fill with zeros; torch's own shift keeps the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _mix(x: Tensor) -> Tensor:
+    """Hash each number; this is SplitMix64's output function."""
     x = (x ^ _shifted(x, 30)) * _FIRST
     x = (x ^ _shifted(x, 27)) * _SECOND
     return x ^ _shifted(x, 31)
 
 
 def _words(seeds: Tensor, layer: int, count: int) -> Tensor:
-    """Random 64-bit words (N, count) for seeds (N,)."""
+    """Return random 64-bit words (N, count) int64 for seeds (N,)."""
     counter = torch.arange(1, count + 1, device=seeds.device, dtype=torch.int64) * _GOLDEN
     keys = _mix(_mix(seeds + _GOLDEN) + layer)
     return _mix(keys[:, None] + counter)
@@ -41,11 +43,11 @@ def _words(seeds: Tensor, layer: int, count: int) -> Tensor:
 
 @torch.no_grad()
 def seeded_uniform(seeds: Tensor, layer: int, count: int) -> Tensor:
-    """Uniform numbers in [0, 1) for one layer, in steps of 2^-24.
+    """Return uniform numbers in [0, 1) for one layer, multiples of 2^-24.
 
     Args:
         seeds: (N,) int64, one per image.
-        layer: number of the layer, so that layers differ.
+        layer: number of the layer; layers with different numbers get different values.
         count: numbers per image.
 
     Returns:
@@ -56,17 +58,19 @@ def seeded_uniform(seeds: Tensor, layer: int, count: int) -> Tensor:
 
 @torch.no_grad()
 def seeded_normal(seeds: Tensor, layer: int, height: int, width: int) -> Tensor:
-    """Standard normal noise for one layer.
+    """Return standard normal noise for one layer.
 
     Args:
         seeds: (N,) int64, one per image.
-        layer: number of the layer, so that layers differ.
+        layer: number of the layer; layers with different numbers get different noise.
+        height: H in pixels.
+        width: W in pixels.
 
     Returns:
         float32 (N, 1, height, width) on the device of `seeds`.
     """
     count = height * width
-    # Two streams of 32 bits are cut from each 64-bit word: Box-Muller needs two uniforms for two normals.
+    # Box-Muller turns two uniform numbers into two normal ones: 24 bits for each are cut from one 64-bit word.
     bits = _words(seeds, layer, (count + 1) // 2)
     radius = ((_shifted(bits, 40) + 1).float() * 2.0**-24).log().mul(-2.0).sqrt()  # of a uniform in (0, 1]
     angle = (bits & 0xFFFFFF).float() * (2.0 * math.pi * 2.0**-24)
@@ -75,5 +79,5 @@ def seeded_normal(seeds: Tensor, layer: int, height: int, width: int) -> Tensor:
 
 
 def random_seeds(count: int, *, device: torch.device) -> Tensor:
-    """Seeds (count,) from torch's own generator, for sampling."""
+    """Draw seeds (count,) int64 from torch's own generator; for sampling only."""
     return torch.randint(1 << 62, (count,), device=device)

@@ -2,7 +2,7 @@
 
 Statistics come from the images of all processes by two small differentiable sums (mean, then squared deviations about
 it: no cancellation, unequal batches allowed, second derivatives exact), so 1, 2 and 4 processes compute the same
-thing. `statistics="local"` uses each process's own images. `torch.nn.SyncBatchNorm` has no CPU path and no second
+result. `statistics="local"` uses each process's own images. `torch.nn.SyncBatchNorm` has no CPU path and no second
 derivative. Sources: Ioffe & Szegedy, arXiv:1502.03167; conditional: Dumoulin et al., arXiv:1610.07629; standing
 statistics: Brock et al., arXiv:1809.11096.
 """
@@ -23,6 +23,7 @@ from framework.networks.blocks.collective import num_processes, sum_over_process
 from framework.networks.blocks.spectral import spectral_norm
 
 Statistics = Literal["global", "local"]
+"""Whose images batch norm averages over in training: those of all processes, or of this one."""
 
 
 class BatchNorm2d(nn.Module):
@@ -36,11 +37,11 @@ class BatchNorm2d(nn.Module):
         eps: added to the variance.
         momentum: weight of the new batch in the running statistics.
         affine: learn `weight` and `bias`, both (C,).
-        statistics: `global` = over all processes, collective in training; `local` = over this process's images (their
-            running statistics: see `share_statistics`).
+        statistics: `global` = over all processes, a collective in training; `local` = over this process's images (for
+            their running statistics see `share_statistics`).
 
     Raises:
-        FrameworkError: unknown `statistics`.
+        FrameworkError: `statistics` is unknown.
     """
 
     weight: nn.Parameter | None
@@ -69,11 +70,11 @@ class BatchNorm2d(nn.Module):
         self._standing_batches: int | None = None  # batches accumulated so far, inside `standing_statistics`
 
     def extra_repr(self) -> str:
-        """The options, for `print`."""
+        """Return the options for `print`."""
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, statistics={self.statistics!r}"
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Normalise (N, C, H, W); `labels` are ignored, so that blocks call either norm alike."""
+        """Normalise (N, C, H, W), same shape; `labels` are ignored, so that blocks can call either norm."""
         if self._standing_batches is None:
             if not self.training:
                 return self._fused(images, training=False)
@@ -82,21 +83,24 @@ class BatchNorm2d(nn.Module):
         return self._over_processes(images)
 
     def _fused(self, images: Tensor, *, training: bool) -> Tensor:
-        """Torch's kernel, which knows its own second derivative."""
+        """Normalise with torch's kernel, which has a second derivative."""
         return functional.batch_norm(
             images, self.running_mean, self.running_var, self.weight, self.bias, training, self.momentum, self.eps
         )
 
     def _over_processes(self, images: Tensor) -> Tensor:
+        """Normalise by the statistics of all processes, in fp32 at least."""
         x = images.to(torch.promote_types(images.dtype, torch.float32))
-        # Samples are counted, not pixels: the sum stays an exact float32 integer for any batch.
+        # Means. Samples are counted, not pixels: their number stays an exact float32 integer for any batch.
         num_samples = x.new_full((1,), x.shape[0])
         sums = self._sum(torch.cat([x.sum((0, 2, 3)), num_samples]))
         count = sums[-1].detach() * (x.shape[2] * x.shape[3])
         mean = sums[:-1] / count
+        # Biased variances, from deviations about the mean.
         deviation = x - mean[:, None, None]
         var = self._sum(deviation.square().sum((0, 2, 3))) / count
         self._track(mean, var, count)
+        # One multiplication and one addition per pixel.
         scale = (var + self.eps).rsqrt()
         if self.weight is None or self.bias is None:
             return (deviation * scale[:, None, None]).to(images.dtype)
@@ -108,6 +112,7 @@ class BatchNorm2d(nn.Module):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
+        """Move the running statistics towards a batch's mean and biased variance, both (C,)."""
         if self._standing_batches is None:
             share = self.momentum
             var = var * (count / (count - 1).clamp(min=1))
@@ -129,7 +134,7 @@ class LabelMap(nn.Linear):
         super().__init__(num_classes, out_features, bias=False)
 
     def forward(self, labels: Tensor) -> Tensor:
-        """The (N, out_features) rows for `labels`."""
+        """Map labels, (N,) int64 or (N, num_classes) weights or vectors, to (N, out_features)."""
         if labels.dim() == 1:
             return functional.embedding(labels, self.weight.t())
         return functional.linear(labels, self.weight)
@@ -140,12 +145,15 @@ class ConditionalBatchNorm2d(nn.Module):
 
     Args:
         num_features: C.
-        num_classes: number of classes, or the length of the vector conditioned on (BigGAN: a shared embedding and a
-            part of the latent).
+        num_classes: number of classes, or length of the vector that takes the labels' place (BigGAN: a shared
+            embedding and a part of the latent).
         spectral: spectral norm on the two (C, num_classes) maps.
         eps: added to the variance.
         momentum: weight of the new batch in the running statistics.
         statistics: as for `BatchNorm2d`.
+
+    Raises:
+        FrameworkError: `statistics` is unknown.
     """
 
     def __init__(
@@ -167,7 +175,7 @@ class ConditionalBatchNorm2d(nn.Module):
             spectral_norm(self.bias)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Normalise (N, C, H, W) for labels (N,) int64, or for weights over classes or vectors (N, num_classes)."""
+        """Normalise (N, C, H, W) for labels (N,) int64 or for weights or vectors (N, num_classes); same shape."""
         gain, bias = 1 + self.gain(labels), self.bias(labels)
         return torch.addcmul(bias[:, :, None, None], self.norm(images), gain[:, :, None, None])
 
@@ -180,10 +188,10 @@ def batch_norms(
     momentum: float = 0.1,
     statistics: Statistics = "global",
 ) -> Callable[[int], nn.Module]:
-    """Makes batch norms for a number of channels: conditional ones, or plain ones if `condition` is 0.
+    """Return a constructor of batch norms for a number of channels: conditional ones, or plain if `condition` is 0.
 
     Args:
-        condition: number of classes, or the length of the vector conditioned on.
+        condition: number of classes, or length of the vector that takes the labels' place.
         spectral: spectral norm on the maps of conditional ones.
         eps, momentum, statistics: as for `BatchNorm2d`.
     """
@@ -201,10 +209,10 @@ def batch_norms(
 
 @torch.no_grad()
 def share_statistics(network: nn.Module) -> None:
-    """Make the running statistics of `local` batch norms their mean over processes: one collective, or none.
+    """Replace the running statistics of `local` batch norms by their mean over processes.
 
-    Each process's follow its own images; without this the copies of the network would come apart. The game calls it
-    once per step, before the weights are averaged.
+    Those of each process follow its own images; without this call the copies of the network would diverge. The game
+    calls it once per step, before the weights are averaged. It is one collective, or none if there is nothing to do.
     """
     layers = [m for m in network.modules() if isinstance(m, BatchNorm2d) and m.statistics == "local"]
     if not layers or num_processes() == 1:
@@ -221,8 +229,15 @@ def standing_statistics(network: nn.Module, *, statistics: Statistics | None = N
 
     Inside, batch norms normalise by their batch (in evaluation mode too) and average its mean and biased variance with
     equal weights; afterwards the running statistics hold those averages. Without a forward inside, nothing changes.
-    Meant for a copy of the generator made for sampling. With `statistics="local"` no communication takes place, so one
-    process may do it alone; None keeps what each layer was built with.
+    The context is meant for a copy of the generator made for sampling.
+
+    Args:
+        network: the copy.
+        statistics: `local` needs no communication, so one process may sample alone; None keeps what each layer was
+            built with.
+
+    Raises:
+        FrameworkError: `statistics` is unknown.
     """
     layers = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
     built = [layer.statistics for layer in layers]
@@ -240,6 +255,7 @@ def standing_statistics(network: nn.Module, *, statistics: Statistics | None = N
 
 
 def _known(statistics: Statistics) -> Statistics:
+    """Return `statistics`, or raise a FrameworkError if it is unknown."""
     if statistics not in get_args(Statistics):
         raise FrameworkError(f"statistics={statistics!r} must be one of: {', '.join(get_args(Statistics))}")
     return statistics

@@ -1,4 +1,4 @@
-"""Where autocast must not reach."""
+"""Contexts that switch autocast off for operations that need full precision."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from torch import Tensor
 
 
 def full_precision(like: Tensor) -> AbstractContextManager[object]:
-    """No autocast on the device of `like`; on the meta device, which has no autocast, nothing."""
+    """Return a context without autocast on the device of `like`, a tensor of any shape.
+
+    On the meta device, which has no autocast, the context does nothing.
+    """
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 def follows_autocast(like: Tensor, allowed: bool) -> AbstractContextManager[object]:
-    """Leave autocast as it is if `allowed`, else keep it out."""
+    """Return a context that leaves autocast as it is if `allowed`, and is `full_precision(like)` otherwise.
+
+    Args:
+        like: a tensor of any shape on the device in question.
+        allowed: whether autocast may be active.
+    """
     return nullcontext() if allowed else full_precision(like)

@@ -1,9 +1,9 @@
-"""Up, FIR filter, down: resampling of images in plain torch, differentiable any number of times.
+"""Resampling of images with FIR filters in plain torch, differentiable any number of times.
 
-`upfirdn2d` inserts zeros between pixels, pads, filters and keeps every so-manieth pixel. The other functions choose its
+`upfirdn2d` inserts zeros between pixels, pads, filters and keeps one pixel in `down`. The other functions choose its
 padding so that images stay in place. Filters are *convolved* with the image (the kernel is mirrored), unless
-`flip_filter`, which matters for asymmetric filters only. StyleGAN2 resamples by [1, 3, 3, 1] (arXiv:1912.04958,
-appendix B, after Zhang, arXiv:1904.11486).
+`flip_filter` is set, which matters for asymmetric filters only. StyleGAN2 resamples by [1, 3, 3, 1]
+(arXiv:1912.04958, appendix B, after Zhang, arXiv:1904.11486).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Padding = int | Sequence[int]
 """Pixels added on every side, or (x, y), or (left, right, top, bottom); negative numbers crop."""
 
 _SEPARABLE_FROM = 8
-"""Taps from which two passes over rows and columns are cheaper than one two-dimensional filter."""
+"""Number of taps from which two passes, over rows and columns, are cheaper than one two-dimensional filter."""
 
 
 def setup_filter(
@@ -33,17 +33,17 @@ def setup_filter(
     gain: float = 1.0,
     separable: bool | None = None,
 ) -> Tensor:
-    """A float32 filter for the functions below: (taps,) separable, or (height, width).
+    """Return a float32 filter for the functions below: (taps,) if separable, else (height, width).
 
     Args:
-        taps: one-dimensional taps of a separable filter, a two-dimensional filter, or None for the identity.
+        taps: (taps,) of a separable filter, a two-dimensional filter (height, width), or None for the identity.
         normalize: scale to unit sum, so that constant images keep their value.
-        flip_filter: mirror it.
+        flip_filter: mirror the filter.
         gain: factor on the image (in both directions together).
         separable: keep one-dimensional taps so; None: from 8 taps, below which one dense pass is cheaper.
 
     Raises:
-        FrameworkError: more than two dimensions, or no tap at all.
+        FrameworkError: `taps` has more than two dimensions, or is empty.
     """
     taps = torch.as_tensor(1.0 if taps is None else taps, dtype=torch.float32)
     if taps.dim() > 2 or taps.numel() == 0:
@@ -69,19 +69,22 @@ def upfirdn2d(
     flip_filter: bool = False,
     gain: float = 1.0,
 ) -> Tensor:
-    """Insert zeros, pad, filter, decimate.
+    """Upsample by inserting zeros, pad, filter, and downsample by dropping pixels.
 
     Args:
         images: (N, C, H, W).
         filter: from `setup_filter`; None: the identity.
         up: every pixel is followed by `up - 1` zeros.
-        down: of the filtered image, pixels 0, down, 2 down, ... are kept.
-        padding: in pixels of the enlarged image.
+        down: pixels 0, down, 2 down, ... of the filtered image are kept.
+        padding: zeros added, in pixels of the enlarged image; see `Padding`.
         flip_filter: correlate with the filter instead of convolving.
         gain: factor on the result.
 
     Returns:
         (N, C, H', W') in the precision of the images, `W' = ceil((W up + left + right - taps + 1) / down)`.
+
+    Raises:
+        FrameworkError: `up` or `down` is below 1.
     """
     (up_x, up_y), (down_x, down_y) = _pair(up), _pair(down)
     left, right, top, bottom = _sides(padding)
@@ -91,6 +94,7 @@ def upfirdn2d(
     if flip_filter:
         filter = filter.flip(list(range(filter.dim())))
     filter = filter.to(images.dtype)
+    # A separable filter runs over rows, then over columns.
     if filter.dim() == 2:
         return _pass(images, filter, up=(up_y, up_x), down=(down_y, down_x), padding=(left, right, top, bottom))
     rows = _pass(images, filter[None, :], up=(1, up_x), down=(1, down_x), padding=(left, right, 0, 0))
@@ -100,14 +104,14 @@ def upfirdn2d(
 def _pass(
     images: Tensor, filter: Tensor, *, up: tuple[int, int], down: tuple[int, int], padding: tuple[int, int, int, int]
 ) -> Tensor:
-    """One convolution with a two-dimensional filter; `up` and `down` are (vertical, horizontal)."""
+    """Resample by one convolution with a filter (height, width); `up` and `down` are (vertical, horizontal)."""
     left, right, top, bottom = padding
     height, width = filter.shape
     channels = images.shape[1]
     if up == (1, 1):
         kernel = filter.flip((0, 1)).expand(channels, 1, height, width)
         return functional.conv2d(functional.pad(images, padding), kernel, stride=down, groups=channels)
-    # A transposed convolution never multiplies the inserted zeros. It yields every position at which the filter
+    # A transposed convolution never multiplies the inserted zeros. It returns every position at which the filter
     # touches the image; padding then moves the frame.
     kernel = filter.expand(channels, 1, height, width)
     full = functional.conv_transpose2d(images, kernel, stride=up, groups=channels)
@@ -123,7 +127,15 @@ def _pass(
 def filter2d(
     images: Tensor, filter: Tensor | None, *, padding: Padding = 0, flip_filter: bool = False, gain: float = 1.0
 ) -> Tensor:
-    """Filter (N, C, H, W) and keep its size; `padding` adds to what that takes."""
+    """Filter images (N, C, H, W); the size stays the same unless `padding` adds to it.
+
+    Args:
+        images: (N, C, H, W).
+        filter: from `setup_filter`; None: the identity.
+        padding: see `Padding`.
+        flip_filter: correlate with the filter instead of convolving.
+        gain: factor on the result.
+    """
     width, height = _taps(filter)
     left, right, top, bottom = _sides(padding)
     centred = (left + width // 2, right + (width - 1) // 2, top + height // 2, bottom + (height - 1) // 2)
@@ -139,7 +151,19 @@ def upsample2d(
     flip_filter: bool = False,
     gain: float = 1.0,
 ) -> Tensor:
-    """Enlarge (N, C, H, W) to (N, C, up H, up W), keeping the image's mean value."""
+    """Upsample (N, C, H, W) to (N, C, up H, up W) and keep the image's mean value.
+
+    Args:
+        images: (N, C, H, W).
+        filter: from `setup_filter`; None: the identity.
+        up: factor of upsampling.
+        padding: pixels added to the result; see `Padding`.
+        flip_filter: correlate with the filter instead of convolving.
+        gain: factor on the result.
+
+    Raises:
+        FrameworkError: `up` is below 1.
+    """
     up_x, up_y = _pair(up)
     padding = upsampling_padding(filter, up=up, padding=padding)
     return upfirdn2d(images, filter, up=up, padding=padding, flip_filter=flip_filter, gain=gain * up_x * up_y)
@@ -154,13 +178,37 @@ def downsample2d(
     flip_filter: bool = False,
     gain: float = 1.0,
 ) -> Tensor:
-    """Shrink (N, C, H, W) to (N, C, H / down, W / down)."""
+    """Downsample (N, C, H, W) to (N, C, H / down, W / down).
+
+    Args:
+        images: (N, C, H, W).
+        filter: from `setup_filter`; None: the identity.
+        down: factor of downsampling.
+        padding: pixels added before `down` is applied; see `Padding`.
+        flip_filter: correlate with the filter instead of convolving.
+        gain: factor on the result.
+
+    Raises:
+        FrameworkError: `down` is below 1.
+    """
     padding = downsampling_padding(filter, down=down, padding=padding)
     return upfirdn2d(images, filter, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
 
 
 def upsampling_padding(filter: Tensor | None, *, up: Pair, padding: Padding = 0) -> tuple[int, int, int, int]:
-    """What `upfirdn2d` pads so that the size is multiplied by `up` exactly, plus `padding`."""
+    """Return the padding with which `upfirdn2d` multiplies the size by exactly `up`.
+
+    Args:
+        filter: (taps,) or (height, width); None: the identity.
+        up: factor of upsampling.
+        padding: added to the result; see `Padding`.
+
+    Returns:
+        Left, right, top, bottom in pixels of the enlarged image.
+
+    Raises:
+        FrameworkError: `up` is below 1.
+    """
     (width, height), (up_x, up_y) = _taps(filter), _pair(up)
     left, right, top, bottom = _sides(padding)
     return (
@@ -172,7 +220,19 @@ def upsampling_padding(filter: Tensor | None, *, up: Pair, padding: Padding = 0)
 
 
 def downsampling_padding(filter: Tensor | None, *, down: Pair, padding: Padding = 0) -> tuple[int, int, int, int]:
-    """What `upfirdn2d` pads so that the size is divided by `down` exactly, plus `padding`."""
+    """Return the padding with which `upfirdn2d` divides the size by exactly `down`.
+
+    Args:
+        filter: (taps,) or (height, width); None: the identity.
+        down: factor of downsampling.
+        padding: added to the result; see `Padding`.
+
+    Returns:
+        Left, right, top, bottom in pixels of the image.
+
+    Raises:
+        FrameworkError: `down` is below 1.
+    """
     (width, height), (down_x, down_y) = _taps(filter), _pair(down)
     left, right, top, bottom = _sides(padding)
     return (
@@ -184,18 +244,20 @@ def downsampling_padding(filter: Tensor | None, *, down: Pair, padding: Padding 
 
 
 def _taps(filter: Tensor | None) -> tuple[int, int]:
-    """(horizontal, vertical) length of a filter."""
+    """Return the (horizontal, vertical) length of a filter."""
     return (1, 1) if filter is None else (filter.shape[-1], filter.shape[0])
 
 
 def _pair(value: Pair) -> tuple[int, int]:
+    """Return a factor as (horizontal, vertical), or raise a FrameworkError if it is below 1."""
     x, y = (value, value) if isinstance(value, int) else value
     if min(x, y) < 1:
-        raise FrameworkError(f"a factor of resampling is {value}; it must be at least 1")
+        raise FrameworkError(f"the resampling factor {value} must be at least 1")
     return x, y
 
 
 def _sides(padding: Padding) -> tuple[int, int, int, int]:
+    """Return a padding as (left, right, top, bottom)."""
     if isinstance(padding, int):
         return padding, padding, padding, padding
     if len(padding) == 2:

@@ -12,7 +12,7 @@ from framework.networks.blocks.modulated import conv2d_resample
 
 
 class ResampledConv2d(nn.Module):
-    """(N, C, H, W) -> (N, C', H up / down, W up / down).
+    """An equalised convolution with optional up- or downsampling, bias and activation.
 
     Args:
         in_channels: C.
@@ -20,10 +20,10 @@ class ResampledConv2d(nn.Module):
         kernel: side of the square kernel.
         bias: learn a bias.
         activation: see `bias_act`.
-        up: upsampling before the convolution.
-        down: downsampling after the convolution.
-        filter: taps of the resampling filter, from `setup_filter`; None if there is no resampling.
-        conv_clamp: bound on the output, for half precision.
+        up: factor of upsampling before the convolution.
+        down: factor of downsampling after the convolution.
+        filter: the resampling filter, from `setup_filter`; None if there is no resampling.
+        conv_clamp: bound on the output's absolute value, for half precision; None = no bound.
     """
 
     filter: Tensor | None
@@ -49,7 +49,7 @@ class ResampledConv2d(nn.Module):
         self.register_buffer("filter", filter, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H up / down, W up / down)."""
+        """Map (N, C, H, W) to (N, C', H up / down, W up / down)."""
         x = conv2d_resample(
             x,
             self.weight * self.scale,
@@ -57,7 +57,7 @@ class ResampledConv2d(nn.Module):
             up=self.up,
             down=self.down,
             padding=self.weight.shape[2] // 2,
-            # A transposed convolution; published weights are stored for it.
+            # Upsampling uses a transposed convolution, for which published weights are stored.
             mirrored=self.up > 1,
         )
         return bias_act(x, self.bias, activation=self.activation, clamp=self.conv_clamp)

@@ -14,21 +14,22 @@ from torch.nn import functional
 from framework.networks.blocks.spectral import spectral_norm
 
 Upsampling = Literal["nearest", "bilinear"]
+"""Interpolation by which a generator's block doubles the resolution."""
 
 
 def convolution(in_channels: int, out_channels: int, *, kernel: int, spectral: bool) -> nn.Conv2d:
-    """A size-preserving convolution with bias, spectrally normalised if asked."""
+    """Return a convolution with bias that keeps the size, with spectral norm if `spectral`; `kernel` is odd."""
     layer = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
     return spectral_norm(layer) if spectral else layer
 
 
 class GeneratorBlock(nn.Module):
-    """norm, ReLU, upsample x2, 3x3, norm, ReLU, 3x3, plus a 1x1 shortcut: (N, C, H, W) -> (N, C', 2H, 2W).
+    """The generator's block: norm, ReLU, upsampling by 2, 3x3, norm, ReLU, 3x3, plus a 1x1 shortcut.
 
     Args:
         in_channels: C.
         out_channels: C'.
-        norm: makes a normalisation for a number of channels; it is called with (images, labels).
+        norm: makes a normalisation for a number of channels, which is called with (images, labels).
         spectral: spectral norm on the convolutions.
         upsampling: `nearest`, or `bilinear` (corners not aligned).
     """
@@ -51,7 +52,12 @@ class GeneratorBlock(nn.Module):
         self.shortcut = convolution(in_channels, out_channels, kernel=1, spectral=spectral)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) and labels as the norm takes them -> (N, C', 2H, 2W)."""
+        """Map (N, C, H, W) to (N, C', 2H, 2W).
+
+        Args:
+            images: (N, C, H, W).
+            labels: what the norm takes: (N,) or (N, length), or None if it is not conditional.
+        """
         x = self.conv1(self._upsample(functional.relu(self.norm1(images, labels))))
         x = self.conv2(functional.relu(self.norm2(x, labels)))
         return x + self._upsample(self.shortcut(images))
@@ -61,7 +67,7 @@ class GeneratorBlock(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """ReLU, 3x3, ReLU, 3x3, average-pool by 2, plus a shortcut: (N, C, H, W) -> (N, C', H/2, W/2).
+    """The discriminator's block: ReLU, 3x3, ReLU, 3x3, average pooling by 2, plus a 1x1 shortcut.
 
     Args:
         in_channels: C.
@@ -97,7 +103,7 @@ class DiscriminatorBlock(nn.Module):
             self.shortcut = convolution(in_channels, out_channels, kernel=1, spectral=spectral)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H/2, W/2), or (N, C', H, W) without downsampling."""
+        """Map (N, C, H, W) to (N, C', H/2, W/2), or to (N, C', H, W) without downsampling."""
         rectified = images if self.first else functional.relu(images)
         x = self._pool(self.conv2(functional.relu(self.conv1(rectified))))
         return x + self.shortcut(self._pool(rectified if self.rectified_shortcut else images))

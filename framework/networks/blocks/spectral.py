@@ -1,9 +1,9 @@
 """Spectral normalisation (Miyato et al., arXiv:1802.05957) whose power iteration is a step of the game, not of forward.
 
-A layer uses `W / sigma(W)` with `sigma = u^T W v`; gradients flow through `W` in `sigma`, `u` and `v` are constants.
-`forward` is pure. `power_iteration(network)` advances every layer once, `v <- W^T u`, `u <- W v` (the paper's
-Algorithm 1), and the game calls it once per turn of that network. This is why `torch.nn.utils.parametrizations` is not
-used: it iterates in every training forward, so results would depend on the number of micro-batches, and it updates `u`
+A layer uses `W / sigma(W)` with `sigma = u^T W v`; gradients flow through `W` in `sigma`, while `u` and `v` are
+constants. `forward` is pure. `power_iteration(network)` advances every layer once, `v <- W^T u`, `u <- W v` (the
+paper's Algorithm 1), and the game calls it once per turn of that network. `torch.nn.utils.parametrizations` cannot do
+this: it iterates in every training forward, so results would depend on the number of micro-batches, and it updates `u`
 before `v`, so neither Algorithm 1 nor any published network can be reproduced with it.
 """
 
@@ -26,9 +26,15 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class SpectralNorm(nn.Module):
-    """Parametrization `W -> W / (u^T W v)` of a weight seen as a matrix (out, everything else).
+    """The parametrization `W -> W / (u^T W v)` of a weight seen as a matrix (out, everything else).
 
     Buffers `u` (out,) and `v` (in * kernel,) are unit vectors, drawn at random and then warmed up on the given weight.
+
+    Args:
+        weight: at least two axes.
+        out_dim: the axis of output channels, 1 for transposed convolutions.
+        eps: smallest norm that is divided by when `u` and `v` are normalised.
+        num_warmup: power iterations made at once.
     """
 
     u: Tensor
@@ -49,8 +55,12 @@ class SpectralNorm(nn.Module):
 
     @torch.no_grad()
     def iterate(self, weight: Tensor) -> None:
-        """One power iteration towards the largest singular vectors of `weight`, in place."""
-        if weight.is_meta:  # shapes only, as when parameters are counted: nothing to iterate, and slow on meta tensors
+        """Advance `u` and `v` by one power iteration towards the first singular vectors of `weight`, in place.
+
+        Args:
+            weight: of the shape that the layer was built with.
+        """
+        if weight.is_meta:  # only shapes are wanted, as when parameters are counted; iterating would be slow
             return
         matrix = self._matrix(weight)
         with _full_precision(weight):
@@ -58,19 +68,19 @@ class SpectralNorm(nn.Module):
             self.u.copy_(functional.normalize(matrix @ self.v, dim=0, eps=self.eps))
 
     def sigma(self, weight: Tensor) -> Tensor:
-        """The estimate `u^T W v` of the largest singular value, a scalar; differentiable in `weight`."""
-        # Copies, so that a power iteration between a forward and its backward does not invalidate the graph.
+        """Return the estimate `u^T W v` of the largest singular value, a scalar; differentiable in `weight`."""
+        # They are copied, so that a power iteration between a forward and its backward does not invalidate the graph.
         u, v = self.u.clone(), self.v.clone()
         with _full_precision(weight):
             return torch.dot(u, self._matrix(weight) @ v)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight divided by its spectral norm, same shape."""
+        """Return the weight divided by its spectral norm, same shape."""
         return weight / self.sigma(weight)
 
 
 def spectral_norm(module: Layer, *, name: str = "weight", eps: float = 1e-12, num_warmup: int = 15) -> Layer:
-    """Normalise the parameter `name` of a linear, convolution or embedding layer; returns the same module.
+    """Normalise the parameter `name` of a linear, convolution or embedding layer, and return the same module.
 
     The raw parameter becomes `parametrizations.<name>.original`. Initialise it before this call, or call
     `power_iteration` afterwards: `u` and `v` must belong to the weight.
@@ -82,7 +92,7 @@ def spectral_norm(module: Layer, *, name: str = "weight", eps: float = 1e-12, nu
         num_warmup: power iterations made at once, so that the first forward already has norm near 1.
 
     Raises:
-        FrameworkError: the module has no such parameter, or it is not at least a matrix.
+        FrameworkError: the module has no such parameter, or the parameter has fewer than two axes.
     """
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor) or weight.dim() < 2:
@@ -99,8 +109,8 @@ def spectral_norm(module: Layer, *, name: str = "weight", eps: float = 1e-12, nu
 def power_iteration(network: nn.Module, *, steps: int = 1) -> None:
     """Advance every spectrally normalised layer of `network` by `steps` power iterations.
 
-    Called by the game once per turn of that network. Deterministic and without communication: processes that hold the
-    same weights keep the same vectors. The weights must be materialised (engines that shard them: inside `resident`).
+    The game calls this once per turn of that network. It is deterministic and does not communicate: processes that hold
+    the same weights keep the same vectors. The weights must be whole (with engines that shard them: inside `resident`).
     """
     with torch.no_grad():
         for _, norm, weight in _layers(network):
@@ -109,18 +119,18 @@ def power_iteration(network: nn.Module, *, steps: int = 1) -> None:
 
 
 def spectral_norms(network: nn.Module) -> dict[str, Tensor]:
-    """The current estimate of each layer's largest singular value by parameter name, detached scalars."""
+    """Return the current estimate of each layer's largest singular value by parameter name, as detached scalars."""
     with torch.no_grad():
         return {name: norm.sigma(weight) for name, norm, weight in _layers(network)}
 
 
 def _full_precision(weight: Tensor) -> AbstractContextManager[object]:
-    """Keep autocast out: rounding `sigma` to bf16 would scale the whole layer."""
+    """Return a context without autocast: rounding `sigma` to bf16 would scale the whole layer."""
     return nullcontext() if weight.is_meta else torch.autocast(weight.device.type, enabled=False)
 
 
 def _layers(network: nn.Module) -> Iterator[tuple[str, SpectralNorm, Tensor]]:
-    """Every normalised parameter's name, its norm and the tensor this norm receives."""
+    """Yield every normalised parameter's name, its norm and the tensor this norm receives."""
     for path, module in network.named_modules():
         if not parametrize.is_parametrized(module):
             continue
