@@ -35,11 +35,11 @@ from framework.networks.sizes import (
 
 
 class Generator(nn.Module):
-    """Latents (N, z_dim) and labels (N,) to images (N, channels, resolution, resolution) in [-1, 1].
+    """BigGAN-deep's generator: images (N, channels, resolution, resolution) in [-1, 1] from latents and labels.
 
     Args:
         resolution: side of the square image, 48 or a power of two from 32.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         z_dim: length of the latent.
         shared_dim: length of the class embedding.
@@ -47,13 +47,13 @@ class Generator(nn.Module):
         depth: blocks per resolution; the last one doubles it.
         attention_at: side of the feature map that attends to itself (64 in the paper), 8 to `resolution`; None = none.
         spectral: spectral norm on every linear and convolution; the class embedding has none.
-        statistics: of batch norm: `global` (all processes) or `local` (each its own).
-        batch_norm_eps: added to variances (StudioGAN uses 1e-4).
+        statistics: images that batch norm averages over: `global` (of all processes) or `local` (of each).
+        batch_norm_eps: added to batch norm's variances (StudioGAN uses 1e-4).
         batch_norm_momentum: weight of the new batch in running statistics.
         init: see `blocks.init.initialize`.
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -84,12 +84,14 @@ class Generator(nn.Module):
         condition = z_dim + (shared_dim if classes else 0)
         options: dict[str, Any] = {"eps": batch_norm_eps, "momentum": batch_norm_momentum, "statistics": statistics}
         norm = batch_norms(condition, spectral=spectral, **options)
+        # The first feature map.
         widths = generator_widths(resolution, width=width)
         self.start = first_side(resolution)
         self.embedding = ClassEmbedding(classes, shared_dim) if classes else None
         self.linear = nn.Linear(condition, widths[0] * self.start**2)
         if spectral:
             spectral_norm(self.linear)
+        # At each resolution `depth` blocks, the last of which doubles it; attention where its side is reached.
         self.blocks = nn.ModuleList()
         for before, after in pairwise(widths):
             for _ in range(depth - 1):
@@ -100,12 +102,21 @@ class Generator(nn.Module):
             stage = sides.index(attention_at)
             self.attention_after = (stage + 1) * depth - 1
             self.attention = SelfAttention2d(widths[stage + 1], spectral=spectral)
+        # The last feature map to pixels.
         self.norm = BatchNorm2d(widths[-1], **options)
         self.to_image = convolution(widths[-1], channels, kernel=3, spectral=spectral)
         initialize(self, init=init)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images in [-1, 1] for latents (N, z_dim) and labels (N,) int64 or (N, classes) weights over classes."""
+        """Return images (N, channels, resolution, resolution) in [-1, 1].
+
+        Args:
+            z: latents (N, z_dim), standard normal.
+            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
+
+        Raises:
+            FrameworkError: labels are missing, or have the wrong shape.
+        """
         check_labels(labels, classes=self.classes)
         condition = z if self.embedding is None else torch.cat([self.embedding(labels), z], 1)
         x = self.linear(condition).unflatten(1, (-1, self.start, self.start))
@@ -117,11 +128,11 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (N, channels, resolution, resolution) and labels (N,) to logits (N,): positive = real.
+    """BigGAN-deep's discriminator: logits (N,) from images (N, channels, resolution, resolution) and labels.
 
     Args:
         resolution: side of the square image, 48 or a power of two from 32.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         width: channel multiplier (128 in the paper), at least 4.
         depth: blocks per resolution; the first one halves it.
@@ -131,7 +142,7 @@ class Discriminator(nn.Module):
         init: see `blocks.init.initialize`.
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -156,6 +167,7 @@ class Discriminator(nn.Module):
         check_attention(attention_at, sides=sides)
         self.classes = classes
         widths = discriminator_widths(resolution, width=width, coarsest=coarsest)
+        # At each resolution `depth` blocks, the first of which halves it; attention after the last one at its side.
         self.from_image = convolution(channels, widths[0], kernel=3, spectral=spectral)
         self.blocks = nn.ModuleList()
         for stage, (before, after) in enumerate(pairwise(widths)):
@@ -174,6 +186,7 @@ class Discriminator(nn.Module):
             stage = sides.index(attention_at)
             self.attention_after = (stage + 1) * depth - 1
             self.attention = SelfAttention2d(widths[stage + 1], spectral=spectral)
+        # Pooled features to logits.
         self.linear = nn.Linear(widths[-1], 1)
         self.embedding = ClassEmbedding(classes, widths[-1]) if classes else None
         if spectral:
@@ -183,7 +196,15 @@ class Discriminator(nn.Module):
         initialize(self, init=init)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (N,) for images in [-1, 1] and labels (N,) int64 or (N, classes) weights over classes."""
+        """Return logits (N,), larger for real images.
+
+        Args:
+            images: (N, channels, resolution, resolution) in [-1, 1].
+            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
+
+        Raises:
+            FrameworkError: labels are missing, or have the wrong shape.
+        """
         check_labels(labels, classes=self.classes)
         x = self.from_image(images)
         for index, block in enumerate(self.blocks):
@@ -195,5 +216,6 @@ class Discriminator(nn.Module):
 
 
 def _check_width(width: int) -> None:
+    """Raise a FrameworkError if bottlenecks would be left without channels."""
     if width < 4:
         raise FrameworkError(f"width={width} must be at least 4: bottlenecks have a quarter of the channels")

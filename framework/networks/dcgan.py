@@ -19,17 +19,17 @@ from framework.networks.sizes import check_sizes
 
 
 class Generator(nn.Module):
-    """Latents (N, z_dim) to images (N, channels, resolution, resolution) in [-1, 1]; labels are ignored.
+    """DCGAN's generator: images (N, channels, resolution, resolution) in [-1, 1] from latents; labels are ignored.
 
     Args:
         resolution: side of the image, a power of two from 8; the paper's is 64.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         z_dim: length of the latent.
         width: channels of the finest feature map; each coarser one has twice as many (paper: 128, so 1024 at 4 px).
-        statistics: of batch norm: `global` (all processes) or `local` (each its own).
+        statistics: images that batch norm averages over: `global` (of all processes) or `local` (of each).
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Generator(nn.Module):
         _initialize(self)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images in [-1, 1] for latents (N, z_dim)."""
+        """Return images (N, channels, resolution, resolution) in [-1, 1] for latents z (N, z_dim)."""
         x = z[:, :, None, None]
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = functional.relu(norm(layer(x)))
@@ -60,16 +60,16 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (N, channels, resolution, resolution) to logits (N,): positive = real; labels are ignored.
+    """DCGAN's discriminator: logits (N,) from images (N, channels, resolution, resolution); labels are ignored.
 
     Args:
         resolution: side of the image, a power of two from 8; the paper's is 64.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         width: channels of the finest feature map; each coarser one has twice as many.
-        statistics: of batch norm: `global` (all processes) or `local` (each its own).
+        statistics: images that batch norm averages over: `global` (of all processes) or `local` (of each).
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Discriminator(nn.Module):
         _initialize(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (N,) for images in [-1, 1]."""
+        """Return logits (N,), larger for real images, for images (N, channels, resolution, resolution) in [-1, 1]."""
         x = functional.leaky_relu(self.from_image(images), 0.2)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = functional.leaky_relu(norm(layer(x)), 0.2)
@@ -92,15 +92,17 @@ class Discriminator(nn.Module):
 
 
 def _doubling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    """Return a transposed convolution (N, C, H, W) -> (N, C', 2H, 2W)."""
     return nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
 
 
 def _halving(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """Return a strided convolution (N, C, H, W) -> (N, C', H/2, W/2)."""
     return nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
 
 
 def _widths(*, resolution: int, channels: int, width: int, z_dim: int = 1) -> list[int]:
-    """Channels of the feature maps from half the resolution down to 4 px."""
+    """Return the channels of the feature maps from half the resolution down to 4 px."""
     if resolution < 8 or resolution & (resolution - 1):
         raise FrameworkError(f"resolution={resolution} must be a power of two from 8: 8, 16, 32, 64, ...")
     check_sizes(classes=0, channels=channels, width=width, z_dim=z_dim)
@@ -109,7 +111,7 @@ def _widths(*, resolution: int, channels: int, width: int, z_dim: int = 1) -> li
 
 @torch.no_grad()
 def _initialize(network: nn.Module) -> None:
-    """N(0, 0.02^2) for weights (section 4), N(1, 0.02^2) for the gains of batch norm (the authors' program)."""
+    """Draw weights from N(0, 0.02^2) (section 4), gains of batch norm from N(1, 0.02^2) (the authors' program)."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, std=0.02)

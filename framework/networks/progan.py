@@ -2,8 +2,8 @@
 
 Table 2 of the paper, sections 3 (minibatch standard deviation), 4.1 (equalised learning rate), 4.2 (pixel norm) and
 appendix A.1. Labels are not in the paper; they enter as in Mescheder et al. (arXiv:1801.04406, class-conditional
-ImageNet): the generator sees a normalised learned embedding of the class behind the latent, here of the same length so
-that neither drowns the other, and the discriminator has one logit per class, of which that of the image's label counts.
+ImageNet): a normalised learned embedding of the class is appended to the generator's latent, here with the same length
+so that neither dominates, and the discriminator has one logit per class, of which that of the image's label is used.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from framework.networks.labels import check_labels, one_hot
 from framework.networks.sizes import check_sizes
 
 HE = math.sqrt(2)
-"""He's gain in front of a rectifier; the leak is not counted."""
+"""He's gain before a rectifier, without regard to the leak."""
 
 
 def rectified(x: Tensor) -> Tensor:
-    """Leaky ReLU with the paper's slope 0.2."""
+    """Return the leaky ReLU of x, with the paper's slope 0.2; any shape, same shape."""
     return functional.leaky_relu(x, 0.2)
 
 
 class GeneratorStart(nn.Module):
-    """Latents to the first feature map: dense, 3x3, each rectified and pixel-normalised.
+    """The generator's first layers, dense and 3x3, each rectified and pixel-normalised.
 
     The paper calls the dense layer a 4x4 convolution of a single padded pixel. As such it has one bias per channel, and
     its fan-in counts the 16 positions of the kernel: hence the gain `sqrt(2) / 4`.
 
     Args:
         latent_dim: length of the input, the label's embedding included.
-        width: channels.
-        gain: of the dense layer.
-        bias_per_pixel: a dense layer's bias instead: one for each channel and pixel.
+        width: number of channels.
+        gain: gain of the dense layer's weight.
+        bias_per_pixel: learn a bias for each channel and pixel, as a dense layer has, not for each channel.
     """
 
     def __init__(self, *, latent_dim: int, width: int, gain: float, bias_per_pixel: bool) -> None:
@@ -52,15 +52,20 @@ class GeneratorStart(nn.Module):
         self.conv = EqualizedConv2d(width, width, 3, gain=HE)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(N, latent_dim) -> (N, width, 4, 4)."""
+        """Map latents (N, latent_dim) to the first feature map (N, width, 4, 4)."""
         x = self.dense(latents).unflatten(1, (-1, COARSEST, COARSEST)) + self.bias
-        # Table 2 normalises after 3x3 convolutions; the authors' program does after this layer too.
+        # Table 2 normalises after 3x3 convolutions; the authors' program also does so after this layer.
         x = pixel_norm(rectified(x))
         return pixel_norm(rectified(self.conv(x)))
 
 
 class GeneratorBlock(nn.Module):
-    """Upsampling and two 3x3 convolutions, rectified and pixel-normalised: (N, C, H, W) -> (N, C', 2H, 2W)."""
+    """The generator's block: upsampling by 2, then two 3x3 convolutions, each rectified and pixel-normalised.
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -68,29 +73,29 @@ class GeneratorBlock(nn.Module):
         self.conv2 = EqualizedConv2d(out_channels, out_channels, 3, gain=HE)
 
     def forward(self, x: Tensor) -> Tensor:
-        """One level finer."""
+        """Map (N, C, H, W) to (N, C', 2H, 2W)."""
         x = pixel_norm(rectified(self.conv1(doubled(x))))
         return pixel_norm(rectified(self.conv2(x)))
 
 
 class Generator(Growing):
-    """Latents (N, z_dim) and labels to images (N, channels, side, side), whose last layer is linear.
+    """ProGAN's generator: images (N, channels, side, side) from latents and labels; its last layer is linear.
 
     Args:
         resolution: side of the fully grown images, a power of two from 4.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         z_dim: length of the latent.
-        channel_base: channels at side s are `min(channel_base / s, channel_max)`.
+        channel_base: a feature map of side s has `min(channel_base / s, channel_max)` channels.
         channel_max: see `channel_base`.
-        widths: channels at 4, 8, ..., `resolution` px instead.
-        normalize_latents: bring each latent to the hypersphere of mean square 1.
-        to_rgb_gain: of the layers that make images (pytorch_GAN_zoo: sqrt(2)).
-        input_gain: of the first layer (pytorch_GAN_zoo: sqrt(2)); see `GeneratorStart`.
-        bias_per_pixel: of the first layer (pytorch_GAN_zoo: True); see `GeneratorStart`.
+        widths: channels at 4, 8, ..., `resolution` px; None = those by `channel_base`.
+        normalize_latents: scale each latent to a mean square of 1.
+        to_rgb_gain: gain of the layers that make images (pytorch_GAN_zoo: sqrt(2)).
+        input_gain: gain of the first layer (pytorch_GAN_zoo: sqrt(2)); see `GeneratorStart`.
+        bias_per_pixel: bias of the first layer (pytorch_GAN_zoo: True); see `GeneratorStart`.
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -122,13 +127,16 @@ class Generator(Growing):
     def forward(
         self, z: Tensor, labels: Tensor | None = None, *, alpha: float | None = None, resolution: int | None = None
     ) -> Tensor:
-        """Images in about [-1, 1].
+        """Return images (N, channels, resolution, resolution) in about [-1, 1].
 
         Args:
             z: latents (N, z_dim), standard normal.
             labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
-            alpha: share of the finest layers; None = as grown to.
-            resolution: side of the images; None = as grown to.
+            alpha: share of the finest layers; None = see `Growing.path`.
+            resolution: side of the images; None = the current one.
+
+        Raises:
+            FrameworkError: labels are missing or have the wrong shape, or the network has no such path.
         """
         level, alpha = self.path(resolution=resolution, alpha=alpha)
         x = coarse = self.start(self._latents(z, labels))
@@ -140,7 +148,7 @@ class Generator(Growing):
         return torch.lerp(doubled(self.to_rgb[level - 1](coarse)), images, alpha)
 
     def _latents(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        """What the first layer sees: the latent, and the label's embedding behind it."""
+        """Return the first layer's input (N, latent_dim): the latent, followed by the label's embedding."""
         if self.normalize_latents:
             z = pixel_norm(z)
         if self.embedding is None:
@@ -150,7 +158,12 @@ class Generator(Growing):
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two rectified 3x3 convolutions and average pooling: (N, C, H, W) -> (N, C', H/2, W/2)."""
+    """The discriminator's block: two rectified 3x3 convolutions and average pooling by 2.
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -158,18 +171,18 @@ class DiscriminatorBlock(nn.Module):
         self.conv2 = EqualizedConv2d(in_channels, out_channels, 3, gain=HE)
 
     def forward(self, x: Tensor) -> Tensor:
-        """One level coarser."""
+        """Map (N, C, H, W) to (N, C', H/2, W/2)."""
         return halved(rectified(self.conv2(rectified(self.conv1(x)))))
 
 
 class DiscriminatorEnd(nn.Module):
-    """The last feature map to logits: minibatch standard deviation, 3x3, 4x4 (dense), dense.
+    """The discriminator's last layers: minibatch standard deviation, 3x3, 4x4 (dense), dense.
 
     Args:
-        width: channels.
-        num_logits: per image.
-        gain: of the last layer.
-        minibatch_stddev: see `blocks.minibatch`; None = without.
+        width: number of channels.
+        num_logits: number of logits per image.
+        gain: gain of the last layer's weight.
+        minibatch_stddev: see `blocks.minibatch`; None = no such layer.
     """
 
     def __init__(self, *, width: int, num_logits: int, gain: float, minibatch_stddev: MinibatchStddev | None) -> None:
@@ -181,7 +194,7 @@ class DiscriminatorEnd(nn.Module):
         self.output = EqualizedLinear(width, num_logits, gain=gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, width, 4, 4) -> (N, num_logits)."""
+        """Map the last feature map (N, width, 4, 4) to logits (N, num_logits)."""
         if self.minibatch_stddev is not None:
             x = self.minibatch_stddev(x)
         x = rectified(self.conv(x)).flatten(1)
@@ -189,23 +202,23 @@ class DiscriminatorEnd(nn.Module):
 
 
 class Discriminator(Growing):
-    """Images (N, channels, side, side) and labels to logits (N,): positive = real. The side decides the path.
+    """ProGAN's discriminator: logits (N,) from images (N, channels, side, side) and labels; the side decides the path.
 
     Args:
         resolution: side of the fully grown images, a power of two from 4.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
-        channel_base: channels at side s are `min(channel_base / s, channel_max)`.
+        channel_base: a feature map of side s has `min(channel_base / s, channel_max)` channels.
         channel_max: see `channel_base`.
-        widths: channels at 4, 8, ..., `resolution` px instead.
-        group_size: images over which the minibatch standard deviation is taken, as in the authors' program; the paper
-            describes the whole minibatch, that is any number from the batch size; 0 = without the layer.
-        grouping: of the batch into groups: `strided`, or `contiguous` (pytorch_GAN_zoo).
+        widths: channels at 4, 8, ..., `resolution` px; None = those by `channel_base`.
+        group_size: images over which the minibatch standard deviation is taken, as in the authors' program (the paper
+            describes the whole minibatch, for which any number from the batch size will do); 0 = without the layer.
+        grouping: how images are assigned to groups: `strided`, or `contiguous` (pytorch_GAN_zoo).
         unbiased_stddev: divide by the group's size less one (pytorch_GAN_zoo).
-        output_gain: of the last layer (pytorch_GAN_zoo: sqrt(2)).
+        output_gain: gain of the last layer (pytorch_GAN_zoo: sqrt(2)).
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -239,12 +252,15 @@ class Discriminator(Growing):
         return DiscriminatorBlock(in_channels, out_channels)
 
     def forward(self, images: Tensor, labels: Tensor | None = None, *, alpha: float | None = None) -> Tensor:
-        """Logits (N,).
+        """Return logits (N,), larger for real images.
 
         Args:
             images: (N, channels, side, side) in [-1, 1], the side one of `resolutions`.
             labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
-            alpha: share of the finest layers; None = as grown to.
+            alpha: share of the finest layers; None = see `Growing.path`.
+
+        Raises:
+            FrameworkError: labels are missing or have the wrong shape, or the network has no such path.
         """
         check_labels(labels, classes=self.classes)
         level, alpha = self.path(resolution=images.shape[-1], alpha=alpha)

@@ -1,9 +1,9 @@
-"""R3GAN: residual networks in ConvNeXt's manner without normalisation, alike for both players (arXiv:2501.05441).
+"""R3GAN: residual networks in the style of ConvNeXt, without normalisation, the same for both players.
 
-Huang et al. Inverted bottlenecks with grouped 3x3 convolutions, leaky ReLU with biases before it, no bias elsewhere;
-bilinear resampling; variance is kept by fix-up initialisation (Zhang et al., arXiv:1901.09321). The generator starts
-from a learned 4x4 constant scaled by a linear map of the latent, and its images are not squashed. The loss that goes
-with it is `objectives.relativistic.RelativisticPairing` with R1 and R2 every turn.
+Huang et al., arXiv:2501.05441. The networks consist of inverted bottlenecks with grouped 3x3 convolutions and bilinear
+resampling; biases stand before leaky ReLUs only, and fix-up initialisation preserves variance (Zhang et al.,
+arXiv:1901.09321). The generator starts from a learned 4x4 constant scaled by a linear map of the latent, and its images
+are not squashed. The paper's loss is `objectives.relativistic.RelativisticPairing` with R1 and R2 on every turn.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from framework.networks.labels import check_labels
 from framework.networks.sizes import check_sizes
 
 _SLOPE = 0.2
-"""Of the leaky ReLU below zero."""
+"""Slope of the leaky ReLU below zero."""
 
 _GAIN = math.sqrt(2 / (1 + _SLOPE**2))
-"""What restores the variance that the leaky ReLU takes."""
+"""Gain that restores the variance after the leaky ReLU."""
 
 _LAYERS_PER_BLOCK = 3
+"""Convolutions of a residual block; fix-up's exponent depends on it."""
 
 _START = 4
 """Side of the coarsest feature map."""
 
 
 class Block(nn.Module):
-    """`x + project(f(grouped(f(expand(x) + b1)) + b2))`, f = leaky ReLU: (N, C, H, W) -> the same shape.
+    """The residual block `x + project(f(grouped(f(expand(x) + b1)) + b2))` with f = leaky ReLU.
 
     Args:
         channels: C.
         expansion: hidden channels per channel.
-        groups: of the 3x3 convolution between the two 1x1 convolutions; divides the hidden channels.
-        depth: residual blocks of the whole network, L; the first two weights start `L^(-1/4)` smaller than variance
-            preservation asks for and the last one at zero (fix-up, three layers per block).
+        groups: groups of the 3x3 convolution between the two 1x1 convolutions; divides the hidden channels.
+        depth: L, the number of residual blocks in the whole network. The first two weights start `L^(-1/4)` times as
+            large as variance preservation asks for, the last one at zero (fix-up, three layers per block).
     """
 
     def __init__(self, channels: int, *, expansion: int, groups: int, depth: int) -> None:
@@ -58,17 +59,22 @@ class Block(nn.Module):
         _preserve_variance(self.project, gain=0.0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Refine (N, C, H, W)."""
+        """Add the residual to (N, C, H, W); same shape."""
         x = functional.leaky_relu(self.expand(images) + self.bias1[:, None, None], _SLOPE)
         x = functional.leaky_relu(self.grouped(x) + self.bias2[:, None, None], _SLOPE)
         return images + self.project(x)
 
 
 class Resample(nn.Module):
-    """Doubles or halves the resolution bilinearly, and changes the channels by a 1x1 convolution if they differ.
+    """A layer that doubles or halves the resolution bilinearly; a 1x1 convolution changes the number of channels.
 
-    Both are linear and commute; the convolution runs at the lower of the two resolutions. Pixels outside the image
-    count as zero.
+    Both operations are linear and commute; the convolution, which is absent where C = C', runs at the lower resolution.
+    Pixels outside the image count as zero.
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        up: double the resolution; otherwise halve it.
     """
 
     filter: Tensor
@@ -83,28 +89,28 @@ class Resample(nn.Module):
             _preserve_variance(self.conv)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', 2H, 2W) or (N, C', H/2, W/2)."""
+        """Map (N, C, H, W) to (N, C', 2H, 2W) or (N, C', H/2, W/2)."""
         x = images if self.up else downsample2d(images, self.filter)
         x = x if self.conv is None else self.conv(x)
         return upsample2d(x, self.filter) if self.up else x
 
 
 class Generator(nn.Module):
-    """Latents (N, z_dim) and labels (N,) to images (N, channels, resolution, resolution), nominally in [-1, 1].
+    """R3GAN's generator: images (N, channels, resolution, resolution), in about [-1, 1], from latents and labels.
 
     Args:
         resolution: side of the square image, a power of two from 8.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         z_dim: length of the latent.
         embedding_dim: length of the label's embedding, appended to the latent; None = `z_dim`.
         widths: channels at 4, 8, ..., `resolution` px; None = the paper's: 768 up to 32 px, then half per doubling.
         num_blocks: residual blocks at each of these resolutions, one number for all or one for each.
-        groups: of the grouped convolutions at each of these resolutions; None = one per 8 channels (768: 96).
+        groups: groups of the 3x3 convolutions at each of these resolutions; None = one per 8 channels (768: 96).
         expansion: hidden channels per channel.
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -140,7 +146,15 @@ class Generator(nn.Module):
                 _preserve_variance(layer)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images for latents (N, z_dim) and labels (N,) int64 or (N, classes) weights over classes."""
+        """Return images (N, channels, resolution, resolution) in about [-1, 1].
+
+        Args:
+            z: latents (N, z_dim), standard normal.
+            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
+
+        Raises:
+            FrameworkError: labels are missing, or have the wrong shape.
+        """
         check_labels(labels, classes=self.classes)
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(labels)], 1)
@@ -151,20 +165,20 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (N, channels, resolution, resolution) and labels (N,) to logits (N,): positive = real.
+    """R3GAN's discriminator: logits (N,) from images (N, channels, resolution, resolution) and labels.
 
-    A depthwise 4x4 convolution replaces each of the last feature maps by its product with a learned basis. With
+    A depthwise 4x4 convolution replaces each of the last feature maps by its inner product with a learned basis. With
     classes, the logit is the inner product of a linear map of the result and the label's embedding.
 
     Args:
         resolution: side of the square image, a power of two from 8.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         embedding_dim: length of the label's embedding; None = channels at 4 px.
         widths, num_blocks, groups, expansion: as for the generator, coarsest first.
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -201,7 +215,15 @@ class Discriminator(nn.Module):
             _preserve_variance(self.embedding, gain=1 / math.sqrt(embedding_dim))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (N,) for images and labels (N,) int64 or (N, classes) weights over classes."""
+        """Return logits (N,), larger for real images.
+
+        Args:
+            images: (N, channels, resolution, resolution) in [-1, 1].
+            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
+
+        Raises:
+            FrameworkError: labels are missing, or have the wrong shape.
+        """
         check_labels(labels, classes=self.classes)
         x = self.from_image(images)
         for stage in self.stages:
@@ -214,12 +236,12 @@ class Discriminator(nn.Module):
 
 @torch.no_grad()
 def _preserve_variance(layer: nn.Linear | nn.Conv2d, *, gain: float = 1.0) -> None:
-    """Draw the weight (out, in per group, ...) from N(0, gain^2 / fan-in)."""
+    """Draw the layer's weight (out, in per group, ...) from N(0, gain^2 / fan-in)."""
     layer.weight.normal_(0.0, gain / math.sqrt(layer.weight[0].numel()))
 
 
 def _widths(resolution: int, widths: Sequence[int] | None) -> list[int]:
-    """Channels at 4, 8, ..., `resolution` px."""
+    """Return the channels at 4, 8, ..., `resolution` px; None = the paper's."""
     if resolution < 2 * _START or resolution & (resolution - 1):
         raise FrameworkError(f"resolution={resolution} must be a power of two from {2 * _START}")
     sides = [_START << exponent for exponent in range((resolution // _START).bit_length())]
@@ -229,6 +251,7 @@ def _widths(resolution: int, widths: Sequence[int] | None) -> list[int]:
 
 
 def _per_stage(name: str, values: int | Sequence[int], num_stages: int) -> list[int]:
+    """Return one number for each resolution, or raise a FrameworkError that names the argument."""
     values = [values] * num_stages if isinstance(values, int) else list(values)
     if len(values) != num_stages or min(values) < 1:
         raise FrameworkError(f"{name}={values} must be {num_stages} positive numbers, for 4, 8, ... px")
@@ -238,7 +261,7 @@ def _per_stage(name: str, values: int | Sequence[int], num_stages: int) -> list[
 def _blocks(
     widths: list[int], *, num_blocks: int | Sequence[int], groups: int | Sequence[int] | None, expansion: int
 ) -> Callable[[int], list[nn.Module]]:
-    """Makes the residual blocks of a resolution by its index from the coarsest."""
+    """Return a function that makes the residual blocks of a resolution, given its index from the coarsest."""
     numbers = _per_stage("num_blocks", num_blocks, len(widths))
     groups = _per_stage("groups", [max(1, w // 8) for w in widths] if groups is None else groups, len(widths))
     for width, number in zip(widths, groups, strict=True):

@@ -1,8 +1,8 @@
 """SAGAN: residual networks with spectral norm, self-attention and class conditioning (arXiv:1805.08318).
 
-The generator conditions by batch norm (arXiv:1610.07629), the discriminator by projection (arXiv:1802.05637). Without
-attention and spectral norm in the generator this is SNGAN (arXiv:1802.05957), see `sngan.py`; BigGAN's discriminator
-is this one (`biggan.py`). Channels are multiples of `width`, see `sizes.py`.
+Batch norm conditions the generator (arXiv:1610.07629), projection the discriminator (arXiv:1802.05637). Without
+attention, and without spectral norm in the generator, these networks are SNGAN's (arXiv:1802.05957), see `sngan.py`;
+BigGAN's discriminator is this one (`biggan.py`). Channels are multiples of `width`, see `sizes.py`.
 """
 
 from __future__ import annotations
@@ -35,32 +35,33 @@ from framework.networks.sizes import (
 )
 
 Hidden = Literal["output", "input", "input_throughout"]
-"""Channels between the two convolutions of a discriminator's block."""
+"""Channels between the two convolutions of a discriminator's block; see `Discriminator`."""
 
 Pooling = Literal["sum", "mean"]
+"""Reduction of the discriminator's features over pixels."""
 
 
 class Generator(nn.Module):
-    """Latents (N, z_dim) and labels (N,) to images (N, channels, resolution, resolution) in [-1, 1].
+    """SAGAN's generator: images (N, channels, resolution, resolution) in [-1, 1] from latents and labels.
 
     Args:
         resolution: side of the square image, 48 or a power of two from 32.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (plain batch norm, labels ignored).
         z_dim: length of the latent.
         width: channel multiplier (64 in the paper's 128 px networks).
         multiples: channels of each feature map in multiples of `width`, coarsest first; None = `sizes.py`'s table.
         attention_at: side of the feature map that attends to itself, 8 to `resolution`; None = no attention.
         spectral: spectral norm on every linear and convolution.
-        conditional_spectral: if also `spectral`, on the class-to-gain and class-to-bias maps too.
-        statistics: of batch norm: `global` (all processes) or `local` (each its own).
-        batch_norm_eps: added to variances (StudioGAN uses 1e-4).
+        conditional_spectral: spectral norm on the class-to-gain and class-to-bias maps too, if `spectral`.
+        statistics: images that batch norm averages over: `global` (of all processes) or `local` (of each).
+        batch_norm_eps: added to batch norm's variances (StudioGAN uses 1e-4).
         batch_norm_momentum: weight of the new batch in running statistics.
         upsampling: `nearest`, or `bilinear` (mimicry's variant).
         init: see `blocks.init.initialize`.
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -91,11 +92,13 @@ class Generator(nn.Module):
         self.classes = classes
         options: dict[str, Any] = {"eps": batch_norm_eps, "momentum": batch_norm_momentum, "statistics": statistics}
         norm = batch_norms(classes, spectral=spectral and conditional_spectral, **options)
+        # The first feature map.
         widths = generator_widths(resolution, width=width, multiples=multiples)
         self.start = first_side(resolution)
         self.linear = nn.Linear(z_dim, widths[0] * self.start**2)
         if spectral:
             spectral_norm(self.linear)
+        # Blocks that double the side, and attention after one of them.
         self.blocks = nn.ModuleList(
             GeneratorBlock(before, after, norm=norm, spectral=spectral, upsampling=upsampling)
             for before, after in pairwise(widths)
@@ -104,12 +107,21 @@ class Generator(nn.Module):
         self.attention = None
         if self.attention_after is not None:
             self.attention = SelfAttention2d(widths[self.attention_after + 1], spectral=spectral)
+        # The last feature map to pixels.
         self.norm = BatchNorm2d(widths[-1], **options)
         self.to_image = convolution(widths[-1], channels, kernel=3, spectral=spectral)
         initialize(self, init=init)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images in [-1, 1] for latents (N, z_dim) and labels (N,) int64 or (N, classes) weights over classes."""
+        """Return images (N, channels, resolution, resolution) in [-1, 1].
+
+        Args:
+            z: latents (N, z_dim), standard normal.
+            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
+
+        Raises:
+            FrameworkError: labels are missing, or have the wrong shape.
+        """
         check_labels(labels, classes=self.classes)
         x = self.linear(z).unflatten(1, (-1, self.start, self.start))
         for index, block in enumerate(self.blocks):
@@ -120,31 +132,32 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (N, channels, resolution, resolution) and labels (N,) to logits (N,): positive = real.
+    """SAGAN's discriminator: logits (N,) from images (N, channels, resolution, resolution) and labels.
 
-    Features are pooled over pixels; with classes, the logit gains the inner product of the features and the label's
-    embedding (projection).
+    Features are pooled over pixels; with classes, the inner product of the features and the label's embedding is added
+    to the logit (projection).
 
     Args:
         resolution: side of the square image, 48 or a power of two from 32.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         width: channel multiplier.
         multiples: channels after each block in multiples of `width`, finest first; None = `sizes.py`'s table.
         coarsest: side of the last feature map, where blocks stop halving; None = 8 at 32 px, 3 at 48 px, else 4.
-        hidden: channels between a block's two convolutions: those of its `output`, as here and in BigGAN; of its
-            `input`, save in the first block, as in SNGAN; or `input_throughout` (BigGAN-PyTorch's thin variant).
+        hidden: channels between a block's two convolutions: as many as at its `output`, as here and in BigGAN; as at
+            its `input`, except in the first block, as in SNGAN; or as at its input in every block,
+            `input_throughout` (BigGAN-PyTorch's thin variant).
         attention_at: side of the feature map that attends to itself, below `resolution`; None = no attention.
         attention_repeats: attend again after every later block (BigGAN-PyTorch at 32 px with attention at 16).
         pooling: `sum` over pixels, or `mean` (WGAN-GP, arXiv:1704.00028).
         spectral: spectral norm on every linear, convolution and embedding.
-        head_spectral: if also `spectral`, on the last linear and on the labels' embedding too (not in mimicry's
-            projection discriminator).
+        head_spectral: spectral norm on the last linear and on the labels' embedding too, if `spectral` (mimicry's
+            projection discriminator has none there).
         rectified_shortcut: see `blocks.residual.DiscriminatorBlock`.
         init: see `blocks.init.initialize`.
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -175,6 +188,7 @@ class Discriminator(nn.Module):
         check_attention(attention_at, sides=sides)
         self.classes = classes
         self.pooling = pooling
+        # Blocks that halve the side down to `coarsest`.
         widths = discriminator_widths(resolution, width=width, coarsest=coarsest, multiples=multiples)
         self.blocks = nn.ModuleList(
             DiscriminatorBlock(
@@ -188,12 +202,14 @@ class Discriminator(nn.Module):
             )
             for index, (before, after) in enumerate(pairwise([channels, *widths]))
         )
+        # Attention after one block, or after it and each later one.
         self.attention_after = None if attention_at is None else sides.index(attention_at)
         self.attention = None
         if self.attention_after is not None:
             self.attention = SelfAttention2d(widths[self.attention_after], spectral=spectral)
         later = widths[self.attention_after + 1 :] if self.attention_after is not None and attention_repeats else []
         self.later_attention = nn.ModuleList(SelfAttention2d(width, spectral=spectral) for width in later)
+        # Pooled features to logits.
         self.linear = nn.Linear(widths[-1], 1)
         self.embedding = ClassEmbedding(classes, widths[-1]) if classes else None
         if spectral and head_spectral:
@@ -203,7 +219,15 @@ class Discriminator(nn.Module):
         initialize(self, init=init)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (N,) for images in [-1, 1] and labels (N,) int64 or (N, classes) weights over classes."""
+        """Return logits (N,), larger for real images.
+
+        Args:
+            images: (N, channels, resolution, resolution) in [-1, 1].
+            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
+
+        Raises:
+            FrameworkError: labels are missing, or have the wrong shape.
+        """
         check_labels(labels, classes=self.classes)
         x = images
         for index, block in enumerate(self.blocks):

@@ -1,9 +1,10 @@
 """SNGAN: residual networks, spectral norm in the discriminator only (Miyato et al., arXiv:1802.05957, appendix B.4).
 
 These are SAGAN's networks without attention and with the paper's defaults; see `sagan.py` for every option. With
-classes, the generator conditions by batch norm and the discriminator by projection (arXiv:1802.05637). 32 px is the
-paper's CIFAR-10 pair, 48 px its STL-10 pair, 128 px its ImageNet pair; 64 px is mimicry's. Mimicry upsamples bilinearly
-and its weights need `rectified_shortcut`; StudioGAN's discriminators at 64 and 128 px are `sagan.Discriminator`.
+classes, batch norm conditions the generator and projection the discriminator (arXiv:1802.05637). The networks at 32 px
+are the paper's CIFAR-10 pair, at 48 px its STL-10 pair, at 128 px its ImageNet pair; those at 64 px are mimicry's.
+Mimicry upsamples bilinearly and its weights need `rectified_shortcut`; StudioGAN's discriminators at 64 and 128 px are
+`sagan.Discriminator`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from framework.networks.blocks.residual import Upsampling
 
 
 class Generator(sagan.Generator):
-    """Latents (N, z_dim) to images (N, channels, resolution, resolution) in [-1, 1]; labels (N,) with classes.
+    """SNGAN's generator: images (N, channels, resolution, resolution) in [-1, 1] from latents and labels.
+
+    Its arguments are those of `sagan.Generator`.
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -51,12 +54,13 @@ class Generator(sagan.Generator):
 
 
 class Discriminator(sagan.Discriminator):
-    """Images (N, channels, resolution, resolution) to logits (N,): positive = real; labels (N,) with classes.
+    """SNGAN's discriminator: logits (N,) from images (N, channels, resolution, resolution) and labels.
 
-    `spectral=False` and, for WGAN-GP, `pooling="mean"` make mimicry's unnormalised critics.
+    Its arguments are those of `sagan.Discriminator`; `spectral=False` and, for WGAN-GP, `pooling="mean"` make mimicry's
+    unnormalised critics.
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(

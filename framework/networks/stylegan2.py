@@ -1,7 +1,7 @@
 """StyleGAN2: style-based generator with weight demodulation, and its discriminator (arXiv:1912.04958).
 
-Also what ADA's programs add (arXiv:2006.06676): class conditioning, and mixed precision with bounded activations. The
-defaults are the paper's configuration F. Images are not squashed; the data's range is [-1, 1].
+Both have what ADA's programs add (arXiv:2006.06676): class conditioning, and mixed precision with bounded activations.
+The defaults are the paper's configuration F. Images are not squashed; the data's range is [-1, 1].
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["Discriminator", "Generator"]
 
 
 class Generator(nn.Module):
-    """Latents (N, z_dim) and labels (N,) to images (N, channels, resolution, resolution).
+    """StyleGAN2's generator: images (N, channels, resolution, resolution) from latents and labels.
 
     Args:
         resolution: side of the square image, a power of two from 8.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         z_dim: length of the latent.
         w_dim: length of a style vector.
-        mapping_layers: of the mapping network (8 in the paper, 2 in ADA's configurations but the paper's own).
+        mapping_layers: layers of the mapping network (8 in the paper, 2 in some of ADA's configurations).
         mapping_lr_multiplier: learning rate of the mapping network relative to the rest.
         architecture: `skip` (the paper's choice), `resnet` or `orig`.
         channel_base: a feature map of side s has `channel_base / s` channels, but at most `channel_max`.
@@ -38,14 +38,14 @@ class Generator(nn.Module):
         w_avg_keep: per turn, the share of the old mean style in the new one.
         resample_filter: taps of the resampling filter.
         conv_clamp: bound on the convolutions' outputs; 256 in the later mixed-precision programs, None in the paper.
-        num_half_precision: finest resolutions that autocast reaches (arXiv:2006.06676, appendix D).
+        num_half_precision: number of finest resolutions that run under autocast (arXiv:2006.06676, appendix D).
 
     Attributes:
-        mapping: (z, labels) -> styles (N, num_ws, w_dim); see `Mapping`.
-        synthesis: styles -> images; see `Synthesis`.
+        mapping: maps (z, labels) to styles (N, num_ws, w_dim); see `Mapping`.
+        synthesis: maps styles to images; see `Synthesis`.
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -104,20 +104,30 @@ class Generator(nn.Module):
         psi: float = 1.0,
         cutoff: int | None = None,
     ) -> Tensor:
-        """Images for latents (N, z_dim) and labels (N,) int64 or (N, classes) weights over classes.
+        """Return images (N, channels, resolution, resolution) in about [-1, 1].
 
         Args:
-            z: standard normal.
-            labels: ignored without classes.
-            noise: per-pixel noise: `none`, `const` (stored), `random` (fresh), or seeds (N,) int64.
+            z: latents (N, z_dim), standard normal.
+            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
+            noise: per-pixel noise: `none`, `const` (stored), `random` (new), or seeds (N,) int64; see `Noise`.
             mix: style mixing; see `Mix`.
             psi: truncation of styles towards their mean; 1 = none.
-            cutoff: truncate the styles of the first so many layers only; None = all.
+            cutoff: number of first layers whose styles are truncated; None = all.
+
+        Raises:
+            FrameworkError: labels are missing, or have the wrong shape.
         """
         return self.synthesis(self.mapping(z, labels, mix=mix, psi=psi, cutoff=cutoff), noise=noise)
 
     def stochastic(self, draw: Draw) -> dict[str, Any]:
-        """What a training forward takes besides latents and labels: noise seeds, and the second latents to mix."""
+        """Return what a training forward takes besides latents and labels.
+
+        Args:
+            draw: random numbers for N images.
+
+        Returns:
+            `noise`: seeds (N,) int64; unless `style_mixing` is 0, `mix`: see `Mix`.
+        """
         inputs: dict[str, Any] = {"noise": draw.integers("noise", 1 << 62)}
         if self.style_mixing > 0:
             inputs["mix"] = drawn_mix(draw, z_dim=self.z_dim, num_ws=self.synthesis.num_ws, share=self.style_mixing)

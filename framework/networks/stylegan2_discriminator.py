@@ -25,17 +25,17 @@ from framework.networks.stylegan2_synthesis import Architecture, check_architect
 
 
 class DiscriminatorBlock(nn.Module):
-    """The layers at one resolution, which they halve: (N, C, H, W) -> (N, C', H/2, W/2).
+    """The discriminator's block: the layers at one resolution, which they halve.
 
     Args:
         in_channels: C.
         out_channels: C'.
-        channels: of the image.
+        channels: channels of the image.
         architecture: see `Architecture`.
-        first: whether it is the finest.
-        filter: taps of the resampling filter.
-        conv_clamp: bound on the layers' outputs.
-        half_precision: whether autocast reaches it.
+        first: whether the block is the finest.
+        filter: the resampling filter, from `setup_filter`.
+        conv_clamp: bound on the layers' outputs; None = no bound.
+        half_precision: whether the block runs under autocast.
     """
 
     filter: Tensor
@@ -67,9 +67,12 @@ class DiscriminatorBlock(nn.Module):
             self.shortcut = ResampledConv2d(in_channels, out_channels, 1, bias=False, down=2, filter=filter)
 
     def forward(self, x: Tensor | None, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the finer block, None for the first, and the image, both of side H -> both of side H/2.
+        """Return features (N, C', H/2, W/2) and the image for the next block.
 
-        Only the skip architecture looks at, and returns, a smaller image; otherwise the image is passed on.
+        Args:
+            x: features (N, C, H, W) of the finer block; None for the first.
+            image: (N, channels, H, W). The skip architecture returns it at (N, channels, H/2, W/2); the others use it
+                in the first block only, and return it unchanged.
         """
         with follows_autocast(image, allowed=self.half_precision):
             if x is not None and not self.half_precision:
@@ -85,16 +88,16 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """Minibatch deviation, a 3x3 convolution and two linear layers: (N, C, 4, 4) -> (N, outputs), in full precision.
+    """The discriminator's last layers, in full precision: minibatch deviation, a 3x3 convolution, two linear layers.
 
     Args:
         width: C.
-        channels: of the image.
+        channels: channels of the image.
         architecture: see `Architecture`.
         outputs: numbers per image.
         stddev_group_size: see `MinibatchStddev`.
-        stddev_features: the same; 0 = no minibatch deviation.
-        conv_clamp: bound on the 3x3 convolution's output.
+        stddev_features: `num_features` of `MinibatchStddev`; 0 = no minibatch deviation.
+        conv_clamp: bound on the 3x3 convolution's output; None = no bound.
     """
 
     def __init__(
@@ -120,7 +123,7 @@ class Head(nn.Module):
         self.output = EqualizedLinear(width, outputs)
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
-        """Features and image at 4 x 4 (the image is used by the skip architecture only) -> (N, outputs)."""
+        """Map features (N, C, 4, 4) to (N, outputs); only the skip architecture uses the image (N, channels, 4, 4)."""
         with full_precision(x):
             x = x.to(self.conv.weight.dtype)
             if self.from_image is not None:
@@ -132,27 +135,28 @@ class Head(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (N, channels, resolution, resolution) and labels (N,) to logits (N,): positive = real.
+    """StyleGAN2's discriminator: logits (N,) from images (N, channels, resolution, resolution) and labels.
 
     With classes, the logit is the inner product of the head's outputs and a mapped label (projection).
 
     Args:
         resolution: side of the square image, a power of two from 8.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         architecture: `resnet` (the paper's choice), `skip` or `orig`.
         channel_base: a feature map of side s has `channel_base / s` channels, but at most `channel_max`.
         channel_max: see `channel_base`.
-        stddev_group_size: images whose standard deviation the head sees; groups are formed in the global micro-batch.
-        stddev_features: channels of it; 0 = none.
-        mapping_layers: of the label's mapping network.
-        mapping_width: length of a mapped label; None: as many as the head has features.
+        stddev_group_size: images over which the minibatch deviation is taken; groups are formed in the global
+            micro-batch.
+        stddev_features: channels of the minibatch deviation; 0 = none.
+        mapping_layers: layers of the label's mapping network.
+        mapping_width: length of a mapped label; None = the head's number of channels.
         resample_filter: taps of the resampling filter.
         conv_clamp: bound on the convolutions' outputs; 256 in the later mixed-precision programs, None in the paper.
-        num_half_precision: finest resolutions that autocast reaches (arXiv:2006.06676, appendix D).
+        num_half_precision: number of finest resolutions that run under autocast (arXiv:2006.06676, appendix D).
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -175,6 +179,7 @@ class Discriminator(nn.Module):
         super().__init__()
         check_architecture(architecture)
         self.classes = classes
+        # Blocks that halve the side down to 4 px.
         widths = feature_widths(resolution, channel_base=channel_base, channel_max=channel_max)
         sides = list(widths)[::-1]
         self.blocks = nn.ModuleDict(
@@ -192,6 +197,7 @@ class Discriminator(nn.Module):
                 for index, (side, coarser) in enumerate(pairwise(sides))
             }
         )
+        # Features to a logit, or to a vector that is projected on the mapped label.
         mapped = (mapping_width or widths[4]) if classes else 0
         self.head = Head(
             widths[4],
@@ -207,7 +213,15 @@ class Discriminator(nn.Module):
             self.mapping = Mapping(z_dim=0, w_dim=mapped, num_ws=None, classes=classes, num_layers=mapping_layers)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (N,) for images in [-1, 1] and labels (N,) int64 or (N, classes) weights over classes."""
+        """Return logits (N,), larger for real images.
+
+        Args:
+            images: (N, channels, resolution, resolution) in [-1, 1].
+            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
+
+        Raises:
+            FrameworkError: labels are missing, or have the wrong shape.
+        """
         x = None
         image = images.to(torch.promote_types(images.dtype, torch.float32))
         for block in self.blocks.values():

@@ -22,25 +22,29 @@ from framework.networks.blocks.resample import setup_filter, upsample2d
 from framework.networks.blocks.resampled import ResampledConv2d
 
 Architecture = Literal["skip", "resnet", "orig"]
-"""How images leave the generator and enter the discriminator: at every resolution (summed, or filtered down), or at
-the finest only, through residual blocks or plain ones (figure 7)."""
+"""How images leave the generator and enter the discriminator (figure 7): `skip`: at every resolution, summed or
+downsampled; `resnet` and `orig`: at the finest only, with residual blocks or plain ones."""
 
 Noise = Literal["none", "const", "random"] | Tensor
-"""Per-pixel noise: none, each layer's stored image, fresh from torch's generator (for sampling), or the images that
-follow from seeds (N,) int64, one per image."""
+"""The source of per-pixel noise: none; each layer's stored noise image; new noise from torch's generator (for sampling
+only); or seeds (N,) int64, one per image, of which the noise is a function."""
 
 
 def check_architecture(architecture: str) -> None:
-    """Raise a FrameworkError unless it is an `Architecture`."""
+    """Refuse an unknown architecture.
+
+    Raises:
+        FrameworkError: it is not an `Architecture`.
+    """
     if architecture not in get_args(Architecture):
         raise FrameworkError(f"architecture={architecture!r} must be one of: {', '.join(get_args(Architecture))}")
 
 
 def feature_widths(resolution: int, *, channel_base: int, channel_max: int) -> dict[int, int]:
-    """Channels of the feature maps by their side, 4 to `resolution`: `min(channel_base / side, channel_max)`.
+    """Return the channels of feature maps by their side, 4 to `resolution`: `min(channel_base / side, channel_max)`.
 
     Raises:
-        FrameworkError: a resolution that is no power of two from 8, or a map without channels.
+        FrameworkError: the resolution is not a power of two from 8, or a feature map is left without channels.
     """
     if resolution < 8 or resolution & (resolution - 1):
         raise FrameworkError(f"resolution={resolution} must be a power of two from 8: 8, 16, 32, ...")
@@ -54,17 +58,17 @@ def feature_widths(resolution: int, *, channel_base: int, channel_max: int) -> d
 
 
 class StyledConv2d(nn.Module):
-    """Modulated 3x3 convolution, noise, bias, leaky ReLU: (N, C, H, W) -> (N, C', H up, W up).
+    """A modulated 3x3 convolution, followed by noise, bias and leaky ReLU.
 
     Args:
         in_channels: C.
         out_channels: C'.
         w_dim: length of a style vector.
         resolution: side of the output; the layer keeps a noise image of this size.
-        layer: its number, which selects its noise.
-        up: upsampling before the convolution.
-        filter: taps of the resampling filter.
-        conv_clamp: bound on the output, for half precision.
+        layer: number of the layer; layers with different numbers get different noise.
+        up: factor of upsampling before the convolution.
+        filter: the resampling filter, from `setup_filter`.
+        conv_clamp: bound on the output, for half precision; None = no bound.
     """
 
     noise_const: Tensor
@@ -87,12 +91,12 @@ class StyledConv2d(nn.Module):
         self.style = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.noise_strength = nn.Parameter(torch.zeros(1))  # no scalar: engines cut along an axis
+        self.noise_strength = nn.Parameter(torch.zeros(1))  # not a scalar: engines shard along an axis
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.register_buffer("filter", filter, persistent=False)
 
     def forward(self, x: Tensor, w: Tensor, *, noise: Noise) -> Tensor:
-        """Features and one style vector per image (N, w_dim) -> features."""
+        """Map features (N, C, H, W) and styles w (N, w_dim) to (N, C', H up, W up)."""
         x = modulated_conv2d(
             x,
             self.weight,
@@ -106,6 +110,7 @@ class StyledConv2d(nn.Module):
         return bias_act(x, self.bias, activation="lrelu", clamp=self.conv_clamp)
 
     def _noise(self, noise: Noise) -> Tensor | None:
+        """Return the noise to add, (H, W) if stored, (N, 1, H, W) from seeds, or None."""
         if isinstance(noise, Tensor):
             side = self.noise_const.shape[0]
             return seeded_normal(noise, self.layer, side, side).to(self.noise_strength.dtype) * self.noise_strength
@@ -113,7 +118,14 @@ class StyledConv2d(nn.Module):
 
 
 class ToImage(nn.Module):
-    """Modulated 1x1 convolution to colours, without demodulation: (N, C, H, W) -> (N, channels, H, W)."""
+    """A modulated 1x1 convolution to colours, without demodulation.
+
+    Args:
+        in_channels: C.
+        channels: channels of the image.
+        w_dim: length of a style vector.
+        conv_clamp: bound on the output, for half precision; None = no bound.
+    """
 
     def __init__(self, in_channels: int, channels: int, *, w_dim: int, conv_clamp: float | None) -> None:
         super().__init__()
@@ -124,7 +136,7 @@ class ToImage(nn.Module):
         self.scale = 1.0 / math.sqrt(in_channels)  # equalised here, because nothing demodulates this weight
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Features and one style vector per image (N, w_dim) -> colours."""
+        """Map features (N, C, H, W) and styles w (N, w_dim) to colours (N, channels, H, W)."""
         x = modulated_conv2d(x, self.weight, _scales(self.style, w) * self.scale, demodulate=False)
         return bias_act(x, self.bias, clamp=self.conv_clamp)
 
@@ -134,16 +146,16 @@ class SynthesisBlock(nn.Module):
 
     Args:
         in_channels: 0 for the first block, which starts from a learned constant.
-        out_channels: of every layer in it.
-        channels: of the image.
+        out_channels: C', the outputs of every layer in the block.
+        channels: channels of the image.
         w_dim: length of a style vector.
-        resolution: side of its feature map.
-        first_layer: number of its first layer, among the layers that take a style.
+        resolution: side of the block's output.
+        first_layer: number of the block's first layer, among the layers that take a style.
         architecture: see `Architecture`.
-        colours: whether it makes an image.
-        filter: taps of the resampling filter.
-        conv_clamp: bound on the layers' outputs.
-        half_precision: whether autocast reaches it.
+        colours: whether the block makes an image.
+        filter: the resampling filter, from `setup_filter`.
+        conv_clamp: bound on the layers' outputs; None = no bound.
+        half_precision: whether the block runs under autocast.
     """
 
     filter: Tensor
@@ -184,17 +196,17 @@ class SynthesisBlock(nn.Module):
 
     @property
     def num_layers(self) -> int:
-        """Convolutions with a style of their own; the colours share theirs with the next block's first."""
+        """The number of convolutions with a style of their own; the colours use the style of the next block's first."""
         return 1 if self.conv0 is None else 2
 
     def forward(
         self, x: Tensor | None, image: Tensor | None, ws: Tensor, *, noise: Noise
     ) -> tuple[Tensor, Tensor | None]:
-        """The features and the image of the block before (None: there are none) -> this block's.
+        """Return features (N, C', H, W), and the image (N, channels, H, W) or None if there is none yet.
 
         Args:
-            x: (N, C, H/2, W/2).
-            image: (N, channels, H/2, W/2).
+            x: features (N, C, H/2, W/2) of the block before; None for the first block.
+            image: (N, channels, H/2, W/2) of the block before, or None.
             ws: the styles of all layers, (N, num_ws, w_dim).
             noise: see `Noise`.
         """
@@ -208,6 +220,7 @@ class SynthesisBlock(nn.Module):
         return x, image
 
     def _features(self, x: Tensor | None, ws: Sequence[Tensor], *, noise: Noise) -> Tensor:
+        """Return features (N, C', H, W) for one style (N, w_dim) per convolution."""
         if self.conv0 is None or x is None:
             assert self.const is not None
             return self.conv1(self.const.expand(len(ws[0]), -1, -1, -1), ws[0], noise=noise)
@@ -218,19 +231,19 @@ class SynthesisBlock(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles (N, num_ws, w_dim) to images (N, channels, resolution, resolution).
+    """The synthesis network, from styles (N, num_ws, w_dim) to images (N, channels, resolution, resolution).
 
     Args:
         widths: channels of the feature map by its side: 4, 8, ..., resolution.
-        channels: of the image.
+        channels: channels of the image.
         w_dim: length of a style vector.
         architecture: see `Architecture`.
         resample_filter: taps of the resampling filter.
-        conv_clamp: bound on the layers' outputs.
-        num_half_precision: finest resolutions that autocast reaches.
+        conv_clamp: bound on the layers' outputs; None = no bound.
+        num_half_precision: number of finest resolutions that run under autocast.
 
     Attributes:
-        num_ws: styles an image takes: one per layer, and one for the finest colours.
+        num_ws: number of styles of an image: one per layer, and one for the finest colours.
     """
 
     def __init__(
@@ -267,7 +280,7 @@ class Synthesis(nn.Module):
         self.num_ws = layers + 1
 
     def forward(self, ws: Tensor, *, noise: Noise = "const") -> Tensor:
-        """Images for styles (N, num_ws, w_dim); see `Noise`."""
+        """Return images (N, channels, resolution, resolution) for styles (N, num_ws, w_dim) and noise, see `Noise`."""
         if isinstance(noise, str) and noise == "random":
             noise = random_seeds(len(ws), device=ws.device)
         x = image = None
@@ -278,6 +291,6 @@ class Synthesis(nn.Module):
 
 
 def _scales(layer: EqualizedLinear, w: Tensor) -> Tensor:
-    """A layer's scales (N, C) from style vectors (N, w_dim), outside autocast."""
+    """Return a layer's scales (N, C) for styles w (N, w_dim), computed outside autocast."""
     with full_precision(w):
         return layer(w)

@@ -1,7 +1,7 @@
 """StyleGAN3, -t and -r: a generator without aliasing (Karras et al. 2021, arXiv:2106.12423).
 
-Every layer is equivariant: what moves or turns its input moves or turns its output, by fractions of a pixel too, so
-detail sticks to surfaces and not to the pixel grid. The discriminator is StyleGAN2's.
+Every layer is equivariant: if its input is translated or rotated, also by fractions of a pixel, its output is too, so
+detail moves with surfaces and not with the pixel grid. The discriminator is StyleGAN2's.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ _IMAGE_SCALE = 0.25
 
 
 class Generator(nn.Module):
-    """Latents (N, z_dim) and labels (N,) to images (N, channels, resolution, resolution), about [-1, 1].
+    """StyleGAN3's generator: images (N, channels, resolution, resolution), in about [-1, 1], from latents and labels.
 
     The defaults are config T (StyleGAN3-t); `ROTATION` holds what config R changes. Frequencies are in cycles per width
     of the image.
 
     Args:
         resolution: side of the square image, a power of two from 16.
-        channels: of the image: 3 colour, 1 grey.
+        channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         z_dim: length of the latent.
         w_dim: length of a style vector.
-        mapping_layers: depth of the mapping network.
-        num_layers: N, whatever the resolution; one more layer, pointwise, makes the image.
+        mapping_layers: layers of the mapping network.
+        num_layers: N, the same at any resolution; one more layer, pointwise, makes the image.
         num_critical: how many of the last layers are critically sampled, from 1.
         kernel: side of the convolutions' kernels, odd.
-        channel_base: C_base, feature maps times twice the cutoff frequency.
-        channel_max: C_max, most feature maps.
-        radial: low-pass by radially symmetric filters where a layer is not critically sampled.
+        channel_base: C_base, number of feature maps times twice the cutoff frequency.
+        channel_max: C_max, largest number of feature maps.
+        radial: use radially symmetric low-pass filters where a layer is not critically sampled.
         first_cutoff: f_c,0, the bandwidth of the input.
         first_stopband: f_t,0, least acceptable stopband of the first layer.
         last_stopband_ratio: f_t,N / f_c,N.
-        margin: pixels computed around the image, so that its borders are not seen inside.
+        margin: pixels computed around the image, so that border effects stay outside it.
         filter_size: n, input pixels under an upsampling filter.
-        oversampling: m, how much finer than the layer the nonlinearity is evaluated.
+        oversampling: m, the sampling rate of the nonlinearity in multiples of the layer's.
         conv_clamp: bound on activations, against overflow of half precision; None = no bound.
         magnitude_keep: share of the old input magnitude kept per turn; the paper's 0.5 ** (batch_size / 20_000).
         w_avg_keep: share of the old mean style kept per turn.
 
     Raises:
-        FrameworkError: an argument that cannot work; names it and its valid values.
+        FrameworkError: an argument is out of range; the message names it and its valid values.
     """
 
     def __init__(
@@ -88,16 +88,8 @@ class Generator(nn.Module):
         w_avg_keep: float = 0.998,
     ) -> None:
         super().__init__()
-        check_sizes(
-            classes=classes,
-            channels=channels,
-            z_dim=z_dim,
-            w_dim=w_dim,
-            filter_size=filter_size,
-            oversampling=oversampling,
-        )
-        if kernel < 1 or kernel % 2 == 0:
-            raise FrameworkError(f"kernel={kernel} must be odd: 1, 3, ...")
+        check_sizes(classes=classes, channels=channels, z_dim=z_dim, w_dim=w_dim)
+        _check_kernels(kernel=kernel, filter_size=filter_size, oversampling=oversampling)
         self.z_dim, self.classes = z_dim, classes
         signals = flexible_layers(
             resolution=resolution,
@@ -139,26 +131,29 @@ class Generator(nn.Module):
         cutoff: int | None = None,
         noise: str | Tensor | None = None,
     ) -> Tensor:
-        """Images for latents and labels (N,) int64 or (N, classes) weights over classes.
+        """Return images (N, channels, resolution, resolution) in about [-1, 1].
 
         Args:
-            z: (N, z_dim), standard normal.
-            labels: ignored without classes.
+            z: latents (N, z_dim), standard normal.
+            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
             psi: truncation towards the mean style; 1 = none.
-            cutoff: truncate the first so many styles only; None = all. Style 0 places the image.
-            noise: without effect, so that the StyleGANs are called alike: noise per pixel would stick to the grid.
+            cutoff: number of first styles that are truncated; None = all. Style 0 places the image.
+            noise: ignored. It exists so that all StyleGANs are called alike; per-pixel noise would stick to the grid.
+
+        Raises:
+            FrameworkError: labels are missing, or have the wrong shape.
         """
         return self.synthesis(self.mapping(z, labels, psi=psi, cutoff=cutoff))
 
 
 class Synthesis(nn.Module):
-    """Styles (N, num_ws, w_dim) to images (N, channels, H, W): style 0 is the input's, style i + 1 that of layer i.
+    """The synthesis network: style 0 is the input's, style i + 1 that of layer i.
 
     Args:
-        signals: from `flexible_layers`.
-        channels: of the image.
+        signals: the signal after each layer, from `flexible_layers`.
+        channels: channels of the image.
         w_dim: length of a style vector.
-        kernel: of all layers but the last, which is pointwise.
+        kernel: side of the kernels of all layers but the last, which is pointwise.
         radial: see `Generator`.
         filter_size: see `Generator`.
         oversampling: see `Generator`.
@@ -197,9 +192,16 @@ class Synthesis(nn.Module):
         self.layers.append(ToImage(last.channels, channels, **common))
 
     def forward(self, ws: Tensor) -> Tensor:
-        """(N, num_ws, w_dim) -> (N, channels, H, W), in the precision of the styles."""
+        """Map styles (N, num_ws, w_dim) to images (N, channels, H, W), in the precision of the styles."""
         assert ws.shape[1] == self.num_ws, f"{ws.shape[1]} styles for {self.num_ws} places"
         x = self.input(ws[:, 0])
         for layer, w in zip(self.layers, ws[:, 1:].unbind(1), strict=True):
             x = layer(x, w)
         return x.to(ws.dtype) * _IMAGE_SCALE
+
+
+def _check_kernels(*, kernel: int, filter_size: int, oversampling: int) -> None:
+    """Raise a FrameworkError if a kernel or filter has no valid size."""
+    check_sizes(classes=0, filter_size=filter_size, oversampling=oversampling)
+    if kernel < 1 or kernel % 2 == 0:
+        raise FrameworkError(f"kernel={kernel} must be odd: 1, 3, ...")

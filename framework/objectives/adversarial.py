@@ -1,8 +1,8 @@
 """Adversarial losses: pure functions of logits, paired into one object per game.
 
-Logits (N,) are larger for real; from which on a sample counts as real is what a loss states as its `equilibrium`. Every
-loss is a mean over the samples given, so means over parts of a batch combine
-by their shares. Half-precision logits are widened first.
+Logits (N,) are larger for real samples; the logit of an undecided discriminator is part of a loss's `equilibrium`.
+Every loss is a mean over the samples given, so the losses of parts of a batch are averaged with the parts' shares as
+weights. Half-precision logits are widened first.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from framework.objectives.equilibrium import Equilibrium
 
 
 class AdversarialLoss(Protocol):
-    """What a game asks of an adversarial loss.
+    """The interface of an adversarial loss.
 
-    A loss may also have a property `equilibrium: Equilibrium`, from which sentinels and ADA measure; see
-    `framework.objectives.equilibrium.equilibrium_of` for losses without it.
+    A loss may also have a property `equilibrium: Equilibrium`, which is the reference point of the sentinels and of
+    ADA; see `framework.objectives.equilibrium.equilibrium_of` for losses without it.
     """
 
     needs_real_logits: ClassVar[bool]
-    """The generator's loss compares with the logits of real images."""
+    """Whether the generator's loss compares with the logits of real images."""
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The discriminator's loss, a scalar."""
+        """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         ...
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The generator's loss, a scalar."""
+        """Return the generator's loss, a scalar, for logits (N,); `real_logits` are needed if `needs_real_logits`."""
         ...
 
 
@@ -49,18 +49,18 @@ class Hinge:
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """`max(0, 1 - t) + max(0, 1 + t)` is 2, its least, all over [-1, 1]; swapping the sides mirrors it at t = 0."""
+        """The logit 0: `max(0, 1 - t) + max(0, 1 + t)` has its minimum, 2, on [-1, 1], whose centre is t = 0."""
         return Equilibrium.at(self, logit=0.0)
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The discriminator's loss, a scalar."""
+        """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         return (
             functional.relu(1 - _at_least_fp32(real_logits)).mean()
             + functional.relu(1 + _at_least_fp32(fake_logits)).mean()
         )
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The generator's loss, a scalar."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated samples; others are ignored."""
         return -_at_least_fp32(fake_logits).mean()
 
 
@@ -68,25 +68,25 @@ class Hinge:
 class NonSaturating:
     """Logistic loss with the non-saturating generator (Goodfellow et al., arXiv:1406.2661, section 3).
 
-    D: `-E[log s(real)] - E[log(1 - s(fake))]`, G: `-E[log s(fake)]`, with the sigmoid s.
+    D: `-E[log s(real)] - E[log(1 - s(fake))]`, G: `-E[log s(fake)]`, where s is the sigmoid.
     """
 
     needs_real_logits: ClassVar[bool] = False
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """The best discriminator is `s(t) = p / (p + q)` (proposition 1), 1/2 where p = q: t = 0, loss 2 log 2."""
+        """The logit 0 and the loss 2 log 2: the best discriminator is `s(t) = p / (p + q)` (proposition 1)."""
         return Equilibrium.at(self, logit=0.0)
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The discriminator's loss, a scalar."""
+        """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         return (
             functional.softplus(-_at_least_fp32(real_logits)).mean()
             + functional.softplus(_at_least_fp32(fake_logits)).mean()
         )
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The generator's loss, a scalar."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated samples; others are ignored."""
         return functional.softplus(-_at_least_fp32(fake_logits)).mean()
 
 
@@ -94,25 +94,25 @@ class NonSaturating:
 class Minimax:
     """The original zero-sum loss (Goodfellow et al., arXiv:1406.2661, eq. 1).
 
-    D as in `NonSaturating`, G: `E[log(1 - s(fake))]`, whose gradient vanishes while D wins.
+    D: as in `NonSaturating`, G: `E[log(1 - s(fake))]`, whose gradient vanishes while D wins.
     """
 
     needs_real_logits: ClassVar[bool] = False
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """That of `NonSaturating`, whose discriminator it has: t = 0, loss 2 log 2."""
+        """The logit 0 and the loss 2 log 2, as for `NonSaturating`, whose discriminator's loss is the same."""
         return Equilibrium.at(self, logit=0.0)
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The discriminator's loss, a scalar."""
+        """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         return (
             functional.softplus(-_at_least_fp32(real_logits)).mean()
             + functional.softplus(_at_least_fp32(fake_logits)).mean()
         )
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The generator's loss, a scalar."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated samples; others are ignored."""
         return -functional.softplus(_at_least_fp32(fake_logits)).mean()
 
 
@@ -127,32 +127,35 @@ class Wasserstein:
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """`t - t` is 0 for every t: a critic may be shifted as one likes. Below, the loss has no bound."""
+        """No logit, and the loss `t - t` = 0: a constant may be added to a critic. The loss has no lower bound."""
         return Equilibrium(logit=None, discriminator_loss=0.0, lowest_discriminator_loss=-math.inf)
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The discriminator's loss, a scalar."""
+        """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         return _at_least_fp32(fake_logits).mean() - _at_least_fp32(real_logits).mean()
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The generator's loss, a scalar."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated samples; others are ignored."""
         return -_at_least_fp32(fake_logits).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeastSquares:
-    """Least squares with the paper's factor 1/2 (Mao et al., arXiv:1611.04076, eq. 2).
+    """Least-squares loss with the paper's factor 1/2 (Mao et al., arXiv:1611.04076, eq. 2).
 
     D: `E[(real - b)^2] / 2 + E[(fake - a)^2] / 2`, G: `E[(fake - c)^2] / 2`, with b = `real_target`,
     a = `fake_target`, c = `generator_target`.
 
     Raises:
-        FrameworkError: targets that are not finite, or a `real_target` that is not above the `fake_target`.
+        FrameworkError: a target is not finite, or `real_target` is not above `fake_target`.
     """
 
     real_target: float = 1.0
+    """b: the discriminator's target for real samples."""
     fake_target: float = 0.0
+    """a: the discriminator's target for generated samples."""
     generator_target: float = 1.0
+    """c: the generator's target for generated samples."""
 
     needs_real_logits: ClassVar[bool] = False
 
@@ -166,18 +169,19 @@ class LeastSquares:
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """The best discriminator is `(b p + a q) / (p + q)` (section 3.2): t = (a + b) / 2, loss (b - a)^2 / 4."""
+        """The logit (a + b) / 2, loss (b - a)^2 / 4: the best D is `(b p + a q) / (p + q)` (section 3.2)."""
         return Equilibrium.at(self, logit=0.5 * (self.real_target + self.fake_target))
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The discriminator's loss, a scalar."""
+        """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         real, fake = _at_least_fp32(real_logits), _at_least_fp32(fake_logits)
         return 0.5 * ((real - self.real_target).square().mean() + (fake - self.fake_target).square().mean())
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The generator's loss, a scalar."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated samples; others are ignored."""
         return 0.5 * (_at_least_fp32(fake_logits) - self.generator_target).square().mean()
 
 
 def _at_least_fp32(logits: Tensor) -> Tensor:
+    """Return logits in fp32, or in their own precision if it is higher."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,9 +1,9 @@
-"""Where an adversarial game rests: generated samples are distributed as the data.
+"""The equilibrium of an adversarial game: generated samples are distributed like the data.
 
 Let p be the density of the data and q that of the generator. Losses of single logits have the form
-`E_p[a(D)] + E_q[b(D)]`; the best discriminator minimises `p(x) a(t) + q(x) b(t)` at every x, so where p = q it answers
-with the same t everywhere, the minimiser of `a + b`. That t is the undecided logit, and `a(t) + b(t)` the loss of a
-discriminator that cannot tell the two apart. "Sure of real images" means above t, not above 0.
+`E_p[a(D)] + E_q[b(D)]`; the best discriminator minimises `p(x) a(t) + q(x) b(t)` at every x, so where p = q it returns
+the same t everywhere, the minimiser of `a + b`. That t is the undecided logit, and `a(t) + b(t)` is the loss of a
+discriminator that cannot distinguish the two. A sample "counts as real" if its logit is above t, not above 0.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from torch import Tensor
 from framework.errors import FrameworkError
 
 _LEVEL = 1e-3
-"""A slope of the loss in a common logit below this is rounding."""
+"""Slopes of the loss up to this size are taken for rounding; see `equilibrium_of`."""
 
 
 class DiscriminatorLoss(Protocol):
-    """The part of `AdversarialLoss` that decides where the game rests."""
+    """The part of `AdversarialLoss` that determines the equilibrium."""
 
     @property
     def needs_real_logits(self) -> bool:
-        """The generator's loss compares with the logits of real images."""
+        """Whether the generator's loss compares with the logits of real images."""
         ...
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The discriminator's loss, a scalar."""
+        """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Equilibrium:
-    """What the best discriminator does where generated samples are distributed as the data.
+    """The logit and the loss of the best discriminator when generated samples are distributed like the data.
 
     Raises:
-        FrameworkError: a number that is NaN, or a lowest loss above the one at equilibrium.
+        FrameworkError: a number is not finite, or the lowest loss is NaN or above the one at equilibrium.
     """
 
     logit: float | None
-    """Its answer to every sample. None: any constant is as good, because the loss sees differences of logits only, or
-    it is not known; then no single logit says who is winning."""
+    """The discriminator's logit for every sample. None: any constant is equally good, because the loss depends on
+    differences of logits only, or the logit is unknown; then no single logit shows who is winning."""
     discriminator_loss: float | None
-    """Its adversarial loss, without penalties. None: not known."""
+    """The discriminator's adversarial loss, without penalties. None: unknown."""
     lowest_discriminator_loss: float = 0.0
-    """What the loss comes near when the discriminator is right about everything; `-math.inf` where it has no bound."""
+    """The loss's infimum, when the discriminator is right about every sample; `-math.inf` if it has no lower bound."""
 
     def __post_init__(self) -> None:
         for name in ("logit", "discriminator_loss"):
@@ -63,7 +63,16 @@ class Equilibrium:
 
     @classmethod
     def at(cls, loss: DiscriminatorLoss, *, logit: float, lowest_discriminator_loss: float = 0.0) -> Equilibrium:
-        """The equilibrium of a loss of single logits whose undecided logit is known; its loss is computed."""
+        """Return the equilibrium of a loss of single logits, given its undecided logit; the loss there is computed.
+
+        Args:
+            loss: called with logits (1,).
+            logit: the undecided logit.
+            lowest_discriminator_loss: see the attribute.
+
+        Raises:
+            FrameworkError: see the class.
+        """
         undecided = torch.full((1,), logit)
         return cls(
             logit=logit,
@@ -72,9 +81,10 @@ class Equilibrium:
         )
 
     def share(self, discriminator_loss: float) -> float | None:
-        """A loss as a share of the undecided one, both above the lowest: 1 undecided, 0 right about everything.
+        """Return a loss as a share of the one at equilibrium, both counted from the lowest.
 
-        None where the loss has no lowest value, or is constant: then it has no scale.
+        The share is 1 for an undecided discriminator and 0 for one that is right about every sample. It is None if the
+        loss has no lower bound, is constant, or is unknown at equilibrium.
         """
         if self.discriminator_loss is None or math.isinf(self.lowest_discriminator_loss):
             return None
@@ -83,15 +93,15 @@ class Equilibrium:
 
 
 def equilibrium_of(loss: DiscriminatorLoss) -> Equilibrium:
-    """The equilibrium that a loss states as its attribute `equilibrium`, or what can be said of one that states none.
+    """Return the equilibrium that a loss states as its attribute `equilibrium`, or an estimate if it states none.
 
-    A loss without the attribute is taken to rest at the logit 0, with its loss there, if it passes what is necessary
-    for that: its value at one common logit has no slope at 0. If it has one, neither logit nor loss is known. Losses
-    that compare logits (`needs_real_logits`) or are not positive at 0 (a difference of means) are taken to have no
-    undecided logit. Where the loss sums over processes, this is a collective.
+    A loss without the attribute is taken to have its equilibrium at the logit 0, if a necessary condition holds: as a
+    function of one logit common to all samples, its slope at 0 is zero. Otherwise neither logit nor loss is known.
+    Losses that compare logits (`needs_real_logits`) or are not positive at 0 (a difference of means) are taken to have
+    no undecided logit. If the loss sums over processes, this call is a collective.
 
     Raises:
-        FrameworkError: the attribute is something else.
+        FrameworkError: the attribute is not an `Equilibrium`.
     """
     stated = getattr(loss, "equilibrium", None)
     if isinstance(stated, Equilibrium):
@@ -101,6 +111,7 @@ def equilibrium_of(loss: DiscriminatorLoss) -> Equilibrium:
             f"{type(loss).__name__}: equilibrium={stated!r} must be an Equilibrium, such as "
             "Equilibrium.at(self, logit=0.0)"
         )
+    # The loss, and its slope, at the logit 0 for all samples.
     with torch.enable_grad():
         common = torch.zeros(1, requires_grad=True)
         value = loss.discriminator(common, common)

@@ -1,6 +1,6 @@
 """Relativistic losses: a logit counts only in comparison with those of the other side.
 
-Jolicoeur-Martineau, arXiv:1807.00734. Both players' losses need the logits of real images.
+The source is Jolicoeur-Martineau, arXiv:1807.00734. Both players' losses need the logits of real images.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from framework.objectives.equilibrium import Equilibrium
 class RelativisticPairing:
     """Logistic loss of the difference within pairs of a real and a generated image (RpGAN).
 
-    D: `E[-log s(real - fake)]`, G: `E[-log s(fake - real)]`, with the sigmoid s (arXiv:1807.00734, section 3.1;
+    D: `E[-log s(real - fake)]`, G: `E[-log s(fake - real)]`, where s is the sigmoid (arXiv:1807.00734, section 3.1;
     arXiv:2501.05441, eq. 2). Row i of the real batch is paired with row i of the generated one, so with classes they
-    must share their labels: `Alternating(fake_labels="real")`.
+    must have the same labels: `Alternating(fake_labels="real")`.
     """
 
     needs_real_logits: ClassVar[bool] = True
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """Equal samples have equal logits, whatever they are: a difference of 0 and the loss log 2."""
+        """No logit, and the loss log 2: if samples do not differ, neither do their logits, whatever they are."""
         return Equilibrium(logit=None, discriminator_loss=float(functional.softplus(torch.zeros(()))))
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The discriminator's loss, a scalar."""
+        """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         return functional.softplus(_widened(fake_logits) - _widened(real_logits)).mean()
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The generator's loss, a scalar."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated and real samples, both needed."""
         return functional.softplus(_given(real_logits) - _widened(fake_logits)).mean()
 
 
@@ -49,19 +49,20 @@ class RelativisticAverage:
 
     With `a = real - E[fake]` and `b = fake - E[real]`, D minimises `E[f(a)] + E[f(-b)]` and G `E[f(-a)] + E[f(b)]`.
     f(t) is `log(1 + exp(-t))` (`logistic`: RaSGAN), `(t - 1)^2` (`least_squares`: RaLSGAN) or `max(0, 1 - t)` (`hinge`:
-    RaHingeGAN). The means are taken over all processes; over one micro-batch, as batch norm's are.
+    RaHingeGAN). Like batch norm's, the means are taken over one micro-batch of all processes.
 
     Raises:
-        FrameworkError: an unknown `kind`.
+        FrameworkError: `kind` is unknown.
     """
 
     kind: Literal["logistic", "least_squares", "hinge"] = "logistic"
+    """The function f."""
 
     needs_real_logits: ClassVar[bool] = True
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """Both differences are 0 for any constant logit: the loss is 2 f(0), that is 2 log 2, 2 or 2."""
+        """No logit, and the loss 2 f(0) (2 log 2, 2 or 2): both differences are 0 for any constant logit."""
         return Equilibrium(logit=None, discriminator_loss=2 * float(_AVERAGED[self.kind](torch.zeros(()))))
 
     def __post_init__(self) -> None:
@@ -69,15 +70,15 @@ class RelativisticAverage:
             raise FrameworkError(f"RelativisticAverage: kind={self.kind!r} must be one of: {', '.join(_AVERAGED)}")
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The discriminator's loss, a scalar."""
+        """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         return self._loss(_widened(real_logits), _widened(fake_logits))
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """The generator's loss, a scalar."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated and real samples, both needed."""
         return self._loss(_widened(fake_logits), _given(real_logits))
 
     def _loss(self, raised: Tensor, lowered: Tensor) -> Tensor:
-        """Small when `raised` is above the mean of `lowered`, and `lowered` below the mean of `raised`."""
+        """Return a scalar, small if `raised` (N,) lies above the mean of `lowered` (N,), and `lowered` below the other."""
         distance = _AVERAGED[self.kind]
         raised_mean, lowered_mean = _global_mean(raised), _global_mean(lowered)
         return distance(raised - lowered_mean).mean() + distance(raised_mean - lowered).mean()
@@ -91,16 +92,18 @@ _AVERAGED: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _global_mean(logits: Tensor) -> Tensor:
-    """The mean over all processes, whose parts may differ in size; a differentiable scalar."""
+    """Return the mean of the logits of all processes, whose numbers may differ, as a differentiable scalar."""
     count = logits.new_full((), logits.numel())
     total, number = sum_over_processes(torch.stack([logits.sum(), count])).unbind()
     return total / number
 
 
 def _given(real_logits: Tensor | None) -> Tensor:
+    """Return the widened logits of real images, which the game must have passed."""
     assert real_logits is not None, "the game did not pass the logits of real images"
     return _widened(real_logits)
 
 
 def _widened(logits: Tensor) -> Tensor:
+    """Return logits in fp32, or in their own precision if it is higher."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
