@@ -49,7 +49,7 @@ class Hinge:
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """The logit 0: `max(0, 1 - t) + max(0, 1 + t)` has its minimum, 2, on [-1, 1], whose centre is t = 0."""
+        """The logit 0, the centre of [-1, 1], on all of which `max(0, 1 - t) + max(0, 1 + t)` has its minimum 2."""
         return Equilibrium.at(self, logit=0.0)
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
 """R1 without second derivatives, by a finite difference (Lin et al., arXiv:2501.08316, approximated R1).
 
 The paper's term is `lambda * |D(x) - D(x + sigma eps)|^2` with standard normal `eps`, lambda = 100 and sigma = 0.01 for
-images. Expanding D, `E_eps[(D(x + sigma eps) - D(x))^2] = sigma^2 |grad D(x)|^2 + O(sigma^4)`: divided by sigma^2 it
-estimates what R1 penalises, so that a weight keeps its meaning. The paper's numbers are `weight = 2 lambda sigma^2`.
+images. Expanding D, `E_eps[(D(x + sigma eps) - D(x))^2] = sigma^2 |grad D(x)|^2 + O(sigma^4)`: divided by sigma^2, the
+term estimates what R1 penalises, so a weight has the same meaning as R1's. The paper's setting is
+`weight = 2 lambda sigma^2`.
 
-The estimate is noisy: for one image and one draw its standard deviation is sqrt(2) of its value. How well its gradient
-in the parameters agrees with R1's depends on the network. Without kinks (SiLU, GELU) it does, up to noise. With them
-(ReLU, leaky ReLU) it does not: where an activation's kink lies between x and x + sigma eps, the finite difference has a
-gradient that R1's, which looks at x alone, never sees, and it grows as 1 / sqrt(sigma).
+The estimate is noisy: for one image and one draw its standard deviation is sqrt(2) times its value. Whether its
+gradient in the parameters agrees with R1's depends on the network. Without kinks (SiLU, GELU) it does, up to noise.
+With kinks (ReLU, leaky ReLU) it does not: if an activation's kink lies between x and x + sigma eps, the finite
+difference has a gradient that R1's, taken at x alone, does not have, and that grows as 1 / sqrt(sigma).
 `python -m benchmarks.first_order_r1` shows both.
 """
 
@@ -27,18 +28,21 @@ from framework.objectives.penalties import Discriminate, Evidence, Penalty
 def first_order_r1(
     network_fn: Discriminate, images: Tensor, labels: Tensor | None = None, *, noise: Tensor, sigma: float
 ) -> Tensor:
-    """`mean of (D(x + sigma eps) - D(x))^2 / sigma^2`, an estimate of `penalties.r1` from forward passes alone.
+    """Return `mean of (D(x + sigma eps) - D(x))^2 / sigma^2`, an estimate of `penalties.r1` from forward passes alone.
 
-    Exact in expectation when D is linear. When D is quadratic with Hessian H, it is too large by
-    `sigma^2 / 4 (tr(H)^2 + 2 |H|^2)`. Where a logit depends on the other images too (minibatch statistics), it measures
-    how a logit changes with all images, and R1 how all logits change with one image.
+    The estimate is exact in expectation if D is linear. If D is quadratic with Hessian H, it is too large by
+    `sigma^2 / 4 (tr(H)^2 + 2 |H|^2)`. If a logit depends on the other images too (minibatch statistics), it measures
+    how a logit changes with all images, whereas R1 measures how all logits change with one image.
 
     Args:
-        network_fn: the discriminator; it must treat equal images equally (an augmentation with the same draws).
+        network_fn: the discriminator; it must treat equal images equally (an augmentation needs the same draws).
         images: samples (N, ...), commonly images (N, C, H, W).
         labels: (N,) or None.
-        noise: standard normal (K, N, ...), K draws per sample; K + 1 forward passes.
+        noise: standard normal (K, N, ...), K draws per sample, for K + 1 forward passes.
         sigma: length of the step, in the units of the images.
+
+    Returns:
+        A scalar, differentiable in the network's parameters.
     """
     images = images.detach().to(torch.promote_types(images.dtype, torch.float32))
     logits = network_fn(images, labels)
@@ -48,20 +52,20 @@ def first_order_r1(
 
 @dataclass(frozen=True, kw_only=True)
 class FirstOrderR1(Penalty):
-    """`weight / 2 * first_order_r1(...)` at real images: R1 for discriminators too large to be kept whole.
+    """The penalty `weight / 2 * first_order_r1(...)` at real images: R1 for discriminators too large to be kept whole.
 
-    `R1` needs every parameter of the network on each process for as long as second derivatives are taken; this needs
-    `num_draws + 1` more forward passes and nothing else. `weight` is R1's gamma; with leaky ReLUs the gradient is
-    tens of times longer than R1's, so that a weight found for R1 is too large there.
+    `R1` needs every parameter of the network on each process for as long as second derivatives are taken; this penalty
+    needs only `num_draws + 1` more forward passes. `weight` is R1's gamma; with leaky ReLUs the gradient is tens of
+    times longer than R1's, so a weight tuned for R1 is too large for them.
 
     Raises:
-        FrameworkError: a `sigma` that is not positive, or no draws.
+        FrameworkError: `sigma` is not a positive number, or `num_draws` is below 1.
     """
 
     sigma: float = 0.01
-    """Step in image units; images lie in [-1, 1]. Much smaller ones drown in fp32 rounding."""
+    """Length of the step in image units; images lie in [-1, 1]. Much smaller steps are lost in fp32 rounding."""
     num_draws: int = 1
-    """Noise images per image; the variance falls as one over their number."""
+    """Noise images per image; the variance is inversely proportional to their number."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +77,7 @@ class FirstOrderR1(Penalty):
     needs_second_derivative: ClassVar[bool] = False
 
     def value(self, evidence: Evidence) -> Tensor:
-        """Half the estimated mean squared gradient norm at real images."""
+        """Return half the estimated mean squared gradient norm at real images, a scalar."""
         real = self._given(evidence.real, "real images")
         draws = [evidence.draw.normal(f"first_order_r1/{k}", *real.shape[1:]) for k in range(self.num_draws)]
         noise = torch.stack(draws)

@@ -17,16 +17,16 @@ _REAL, _FAKE = "lecam/real", "lecam/fake"
 
 
 def lecam(real_logits: Tensor, fake_logits: Tensor, *, real_anchor: Tensor, fake_anchor: Tensor) -> Tensor:
-    """`E[max(0, D(real) - fake_anchor)^2] + E[max(0, real_anchor - D(fake))^2]`.
+    """Return `E[max(0, D(real) - fake_anchor)^2] + E[max(0, real_anchor - D(fake))^2]`, a scalar.
 
-    arXiv:2104.03310, eq. 6, with the authors' program's rectifiers, without which a discriminator is also pulled
-    together when it errs.
+    This is arXiv:2104.03310, eq. 6, with the rectifiers of the authors' program. Without them the logits of a
+    discriminator that errs would be penalised too.
 
     Args:
         real_logits: (N,).
         fake_logits: (N,).
         real_anchor: moving mean of the logits of real images, a scalar.
-        fake_anchor: the same of generated images.
+        fake_anchor: moving mean of the logits of generated images, a scalar.
     """
     above = functional.relu(real_logits - fake_anchor.to(real_logits))
     below = functional.relu(real_anchor.to(fake_logits) - fake_logits)
@@ -35,18 +35,19 @@ def lecam(real_logits: Tensor, fake_logits: Tensor, *, real_anchor: Tensor, fake
 
 @dataclass(frozen=True, kw_only=True)
 class LeCam(Penalty):
-    """`weight * lecam(...)` with moving means of the logits as anchors (arXiv:2104.03310: weight 0.01 to 0.3).
+    """The penalty `weight * lecam(...)` with moving means of the logits as anchors.
 
-    The means are over all processes and move once per use, before it. While they are young they are plain averages of
-    what they saw, so that the first value is as good as the last; the authors wait for 1000 steps instead.
+    The paper's weights are 0.01 to 0.3 (arXiv:2104.03310). The means are taken over all processes, and move before each
+    use. At first they are plain averages over the batches so far, so they are usable from the first one on; the authors
+    wait for 1000 steps instead.
 
     Raises:
-        FrameworkError: `decay` outside [0, 1).
+        FrameworkError: `decay` lies outside [0, 1).
     """
 
     weight: float | Ramp = 0.3
     decay: float = 0.99
-    """The weight of the old mean."""
+    """The largest weight of the old mean in the new one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,7 +55,7 @@ class LeCam(Penalty):
             raise FrameworkError(f"LeCam: decay={self.decay} must lie in [0, 1)")
 
     def value(self, evidence: Evidence) -> Tensor:
-        """The squared distances of the logits beyond the other side's anchor."""
+        """Return the mean squared distances of the logits beyond the other side's anchor, a scalar; a collective."""
         real = self._given(evidence.real_logits, "logits of real images")
         fake = self._given(evidence.fake_logits, "logits of generated images")
         self._move_anchors(evidence, real, fake)
@@ -62,7 +63,7 @@ class LeCam(Penalty):
 
     @torch.no_grad()
     def _move_anchors(self, evidence: Evidence, real: Tensor, fake: Tensor) -> None:
-        """Anchors towards the means of this batch, and the number of their moves."""
+        """Move the anchors towards the means of this batch, and count the move."""
         memory = evidence.memory
         rows = torch.stack([_sum_and_count(real), _sum_and_count(fake)])
         sums, counts = sum_over_processes(rows).unbind(1)
@@ -74,4 +75,5 @@ class LeCam(Penalty):
 
 
 def _sum_and_count(logits: Tensor) -> Tensor:
+    """Return the sum and the number of the logits, (2,) float64."""
     return torch.stack([logits.double().sum(), logits.new_full((), logits.numel()).double()])

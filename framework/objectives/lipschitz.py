@@ -26,23 +26,24 @@ from framework.schedules import Ramp
 def max_gradient_penalty(
     network_fn: Discriminate, real: Tensor, fake: Tensor, labels: Tensor | None = None, *, alpha: Tensor
 ) -> Tensor:
-    """`max |grad D(x)|^2` over the points `x = alpha real + (1 - alpha) fake` of all processes.
+    """Return `max |grad D(x)|^2` over the points `x = alpha real + (1 - alpha) fake` of all processes, a scalar.
 
-    Zhou et al., arXiv:1902.05687, section 4.2. Where several points share the maximum, the gradient is their mean.
+    The source is Zhou et al., arXiv:1902.05687, section 4.2. If several points have the maximum, the gradient is the
+    mean of theirs. The call is a collective.
 
     Args:
         network_fn: the discriminator.
         real: samples (N, ...).
         fake: samples of the same shape.
-        labels: (N,) or None; the interpolate keeps the real sample's label.
+        labels: (N,) or None; the interpolated sample keeps the real one's label.
         alpha: (N,) uniform in [0, 1), the share of the real sample.
 
     Raises:
         FrameworkError: real and generated samples differ in shape.
     """
     squares = squared_norms(input_gradient(network_fn, interpolated(real, fake, alpha), labels))
-    # Only the process that holds the maximum has a gradient, yet all must return the same value: their losses are
-    # combined by shares of the batch that sum to one.
+    # Only the process that holds the maximum has a gradient, but all must return the same value: their losses are
+    # averaged with weights, their shares of the batch, that sum to one.
     chosen = (squares == max_over_processes(squares.detach().max())).to(squares.dtype)
     total, number = sum_over_processes(torch.stack([(squares * chosen).sum(), chosen.sum()])).unbind()
     return total / number.detach()
@@ -50,14 +51,14 @@ def max_gradient_penalty(
 
 @dataclass(frozen=True, kw_only=True)
 class MaxGradientPenalty(Penalty):
-    """`weight * max_gradient_penalty(...)`; one micro-batch has one maximum."""
+    """The penalty `weight * max_gradient_penalty(...)`, with one maximum per micro-batch."""
 
     weight: float | Ramp = 10.0
 
     needs_second_derivative: ClassVar[bool] = True
 
     def value(self, evidence: Evidence) -> Tensor:
-        """The largest squared gradient norm between real and generated images."""
+        """Return the largest squared gradient norm between real and generated images, a scalar; a collective."""
         return max_gradient_penalty(
             evidence.judge,
             self._given(evidence.real, "real images"),
@@ -69,18 +70,19 @@ class MaxGradientPenalty(Penalty):
 
 @dataclass(frozen=True, kw_only=True)
 class Dragan(Penalty):
-    """Unit gradients around real images: WGAN-GP between each and a perturbed copy (Kodali et al., arXiv:1705.07215).
+    """The DRAGAN penalty: WGAN-GP between each real image and a perturbed copy (Kodali et al., arXiv:1705.07215).
 
     As in the authors' program, the copy is `x + spread * std(real) * u` with u uniform in [0, 1) per pixel, and the
-    penalty is taken at a uniform point between both; the text has x plus normal noise. The standard deviation is that
-    of all pixels of all processes.
+    penalty is taken at a uniformly drawn point between the two; the text has x plus normal noise instead. The standard
+    deviation is that of all pixels of all processes.
 
     Raises:
-        FrameworkError: a `spread` that is negative or not finite.
+        FrameworkError: `spread` is negative or not finite.
     """
 
     weight: float | Ramp = 10.0
     spread: float = 0.5
+    """Largest perturbation, in standard deviations of the real images."""
 
     needs_second_derivative: ClassVar[bool] = True
 
@@ -90,7 +92,7 @@ class Dragan(Penalty):
             raise FrameworkError(f"Dragan: spread={self.spread} must be a finite number from 0")
 
     def value(self, evidence: Evidence) -> Tensor:
-        """The squared distance of gradient norms from 1 around real images."""
+        """Return the mean squared distance of gradient norms from 1 around real images, a scalar; a collective."""
         real = self._given(evidence.real, "real images").detach()
         noise = evidence.draw.uniform("dragan/noise", *real.shape[1:]).to(real.dtype)
         perturbed = real + self.spread * _global_std(real) * noise
@@ -99,7 +101,7 @@ class Dragan(Penalty):
 
 
 def _global_std(images: Tensor) -> Tensor:
-    """The unbiased standard deviation of every number of all processes' images, a scalar."""
+    """Return the unbiased standard deviation of all numbers in the images of all processes, a scalar."""
     x = images.double()
     count, total = sum_over_processes(torch.stack([x.new_full((), x.numel()), x.sum()])).unbind()
     squares = sum_over_processes((x - total / count).square().sum())

@@ -1,7 +1,7 @@
 """Path length regularisation (StyleGAN2, arXiv:1912.04958, section 3.2, equation 4).
 
-A step of given length in w should change the image by about the same amount wherever it is taken. The Jacobian's
-transpose is applied to noise images (equation 5), so one backward pass measures one length per image.
+A step of given length in w should change the image by about the same amount at any w and in any direction. The
+Jacobian's transpose is applied to noise images (equation 5), so one backward pass measures one length per image.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from framework.networks.draw import stochastic_inputs
 from framework.objectives.penalties import Evidence, Penalty, norms
 
 MEMORY = "path_length_mean"
-"""What the running mean of the lengths is called in a player's memory."""
+"""Name of the running mean of the lengths in a player's memory."""
 
 
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
-    """How fast each image changes with its styles, (N,), differentiable in the generator's parameters.
+    """Return the rate at which each image changes with its styles, (N,), differentiable in the generator's parameters.
 
-    The root of the mean over layers of `|d(sum(image * noise / sqrt(H W))) / d(w of that layer)|^2`.
+    It is the root of the mean over layers of `|d(sum(image * noise / sqrt(H W))) / d(w of that layer)|^2`.
 
     Args:
-        images: (N, C, H, W), made from `ws`; or other samples (N, C, ...), whose positions behind C are counted as
-            H W are, one where there are none.
+        images: (N, C, H, W), made from `ws`; or other samples (N, C, ...), where H W stands for the number of positions
+            after C, 1 if there are none.
         ws: styles (N, num_ws, w_dim), or (N, w_dim) of a generator with one style.
         noise: standard normal, of the images' shape; the division makes lengths independent of the resolution.
     """
@@ -40,19 +40,24 @@ def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
 
 
 def path_length_penalty(lengths: Tensor, target: Tensor) -> Tensor:
-    """`(lengths - target)^2`, (N,): equation 4 with the running mean of lengths, a scalar, for the constant a."""
+    """Return `(lengths - target)^2`, (N,): equation 4, in which the target is the constant a.
+
+    Args:
+        lengths: (N,), from `path_lengths`.
+        target: the running mean of lengths, a scalar.
+    """
     return (lengths - target).square()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathLength(Penalty):
-    """`weight * E[(length - a)^2]`, where a is the running mean of lengths over all processes.
+    """The penalty `weight * E[(length - a)^2]`, where a is the running mean of lengths over all processes.
 
-    The generator must have `mapping(z, labels) -> ws` and `synthesis(ws) -> images`. The gradient flows through the
-    newest share of a, as in the published programs.
+    The generator must have the modules `mapping(z, labels) -> ws` and `synthesis(ws) -> images`. The gradient flows
+    through the newest mean's share in a, as in the published programs.
 
     Raises:
-        FrameworkError: a decay outside (0, 1], or a `shrink` below 1.
+        FrameworkError: `decay` lies outside (0, 1], or `shrink` is below 1.
     """
 
     weight: float = 2.0
@@ -60,7 +65,7 @@ class PathLength(Penalty):
     decay: float = 0.01
     """Share of the newest mean in the running one."""
     shrink: int = 2
-    """Every so-manieth image of the global batch is measured: the double backward pass takes much memory."""
+    """One image in `shrink` of the global batch is measured, because the double backward pass takes much memory."""
 
     needs_second_derivative: ClassVar[bool] = True
     players: ClassVar[tuple[str, ...]] = ("generator",)
@@ -73,16 +78,21 @@ class PathLength(Penalty):
             raise FrameworkError(f"PathLength: shrink={self.shrink} must be at least 1")
 
     def value(self, evidence: Evidence) -> Tensor:
-        """This process's part of the mean squared distance of lengths from their running mean, which it moves.
+        """Return this process's part of the mean squared distance of lengths from their running mean, a scalar.
 
-        The images whose row in the global batch is a multiple of `shrink` are measured, wherever they are, so that the
-        same ones are used on any number of processes.
+        The call moves the running mean and is a collective. It measures the images whose row in the global batch is a
+        multiple of `shrink`, so the same ones on any number of processes.
+
+        Raises:
+            FrameworkError: the turn has no latents, or the generator has no `mapping` or `synthesis`.
         """
+        # The images of this process that are measured.
         z, rows = self._given(evidence.z, "latents"), self._given(evidence.rows, "row numbers")
         (chosen,) = (rows % self.shrink == 0).nonzero(as_tuple=True)
         counted = len(chosen) > 0
         if not counted:  # every process must take part in the sum below and in its backward: measure one, count none
             chosen = torch.zeros(1, dtype=torch.int64)
+        # Their lengths, and the running mean over all processes.
         with full_precision(z):
             lengths = self._lengths(evidence, z, chosen.to(z.device)) * float(counted)
             total = torch.stack([lengths.sum(), lengths.new_tensor(len(chosen) * float(counted))])
@@ -91,10 +101,11 @@ class PathLength(Penalty):
             target = torch.lerp(old, total[0] / total[1], self.decay)
             evidence.memory[MEMORY].copy_(target.detach())
             squared = path_length_penalty(lengths, target) * float(counted)
-        # The caller weighs by this process's share of all images; of these, one in `shrink` was measured.
+        # The caller multiplies by this process's share of all images; of these, one in `shrink` was measured.
         return squared.sum() * (self.shrink / len(rows))
 
     def _lengths(self, evidence: Evidence, z: Tensor, chosen: Tensor) -> Tensor:
+        """Return the lengths (K,) of the images in the rows `chosen` (K,) int64."""
         network = evidence.network
         self._require_parts(network)
         inputs: dict[str, Any] = {k: _rows(v, chosen) for k, v in stochastic_inputs(network, evidence.draw).items()}
@@ -107,13 +118,14 @@ class PathLength(Penalty):
 
     @staticmethod
     def _require_parts(network: nn.Module) -> None:
+        """Raise a FrameworkError if the generator has no modules to differentiate."""
         for part in ("mapping", "synthesis"):
             if not isinstance(getattr(network, part, None), nn.Module):
                 raise FrameworkError(f"PathLength: {type(network).__name__} has no module {part!r} to differentiate")
 
 
 def _rows(value: Any, chosen: Tensor) -> Any:
-    """The chosen images' rows of a forward's argument: a tensor, a tuple of tensors, or something else."""
+    """Return the rows `chosen` of a forward's argument if it is a tensor or a tuple of tensors, or else all of it."""
     if isinstance(value, Tensor):
         return value[chosen]
     return tuple(_rows(v, chosen) for v in value) if isinstance(value, tuple) else value

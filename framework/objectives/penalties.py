@@ -1,7 +1,7 @@
-"""Regularisers of a turn: pure functions, and objects that add a weight and say on which turns they are due.
+"""Penalties of a turn: pure functions, and objects that add a weight and decide on which turns they are due.
 
 A lazy penalty (`every=k`) is computed on every k-th turn with k times its weight (StyleGAN2, arXiv:1912.04958,
-section 3.1). Penalties on input gradients build second derivatives: the engine must keep parameters resident.
+section 3.1). Penalties on input gradients need second derivatives, for which the engine must keep whole parameters.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from framework.networks.draw import Draw
 from framework.schedules import Ramp, value_at, values_of
 
 Discriminate = Callable[[Tensor, Tensor | None], Tensor]
-"""Samples (N, ...), commonly images (N, C, H, W), and labels (N,) or None to logits (N,)."""
+"""A function from samples (N, ...), commonly images (N, C, H, W), and labels (N,) or None to logits (N,)."""
 
 Memory = dict[str, Tensor]
-"""Float64 scalars by name, the same on every process; checkpointed, and put back when a turn was not finite."""
+"""Float64 scalars by name, the same on every process; checkpointed, and restored if a turn was not finite."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
-    """What a turn hands to its penalties: the samples, labels and logits of one micro-batch.
+    """The inputs of a turn's penalties: the samples, labels and logits of one micro-batch.
 
-    Samples have any shape (N, ...): images (N, C, H, W), points (N, D), numbers (N,). `fake` is detached in the
-    discriminator's turn; penalties with a step of their own get no logits. A field is None where the turn has no such
-    thing.
+    Samples have any shape (N, ...): images (N, C, H, W), points (N, D), numbers (N,). Penalties with an optimiser step
+    of their own get no logits. A field is None if the turn does not have it.
     """
 
     network: nn.Module
@@ -40,27 +39,38 @@ class Evidence:
     judge: Discriminate
     """The discriminator as the game uses it: behind its augmentation, if there is one."""
     draw: Draw
-    """Random numbers, one set per image; a function of the clock, not of a state."""
+    """Random numbers for each image; a function of the clock, without a state."""
     memory: Memory = field(default_factory=dict)
-    """What the player's penalties remember between turns."""
+    """The state of the player's penalties, kept from turn to turn."""
     images: int = 0
     """The clock: images seen before the turn."""
     z: Tensor | None = None
     """Latents (N, z_dim) of the generated images."""
     rows: Tensor | None = None
-    """(N,) int64 on the CPU: the images' places in the global batch."""
+    """Places of the images in the global batch, (N,) int64 on the CPU."""
     real: Tensor | None = None
+    """Real samples (N, ...)."""
     fake: Tensor | None = None
+    """Generated samples (N, ...), detached in the discriminator's turn."""
     labels: Tensor | None = None
+    """Labels of the real samples, (N,) int64."""
     fake_labels: Tensor | None = None
+    """Labels of the generated samples, (N,) int64."""
     real_logits: Tensor | None = None
+    """Logits of the real samples, (N,)."""
     fake_logits: Tensor | None = None
+    """Logits of the generated samples, (N,)."""
 
 
 def input_gradient(network_fn: Discriminate, samples: Tensor, labels: Tensor | None) -> Tensor:
-    """Gradient of each logit in its own sample, (N, ...), itself differentiable in the network's parameters.
+    """Return the gradient of each logit in its own sample, (N, ...), differentiable in the network's parameters.
 
     Samples are widened to fp32, so that the gradient's square is not rounded to half precision.
+
+    Args:
+        network_fn: the discriminator.
+        samples: (N, ...).
+        labels: (N,) or None.
     """
     samples = samples.detach().to(torch.promote_types(samples.dtype, torch.float32)).requires_grad_(True)
     logits = network_fn(samples, labels)
@@ -69,48 +79,53 @@ def input_gradient(network_fn: Discriminate, samples: Tensor, labels: Tensor | N
 
 
 def squared_norms(values: Tensor) -> Tensor:
-    """Squared Euclidean norm of each sample of (N, ...), over all axes but the first, (N,)."""
+    """Return the squared Euclidean norm of each sample of (N, ...), over all axes but the first, (N,)."""
     squares = values.square()
     axes = tuple(range(1, squares.dim()))
-    return squares.sum(axes) if axes else squares  # torch takes no axes for all of them
+    return squares.sum(axes) if axes else squares  # an empty tuple means all axes to torch
 
 
 def norms(values: Tensor) -> Tensor:
-    """Euclidean norm of each sample of (N, ...), over all axes but the first, (N,)."""
+    """Return the Euclidean norm of each sample of (N, ...), over all axes but the first, (N,)."""
     # vector_norm has the subgradient 0 at 0, where a square root would give NaN.
     return torch.linalg.vector_norm(values.unsqueeze(-1).flatten(1), dim=1)
 
 
 def interpolated(real: Tensor, fake: Tensor, alpha: Tensor) -> Tensor:
-    """`alpha real + (1 - alpha) fake`, (N, ...), without a graph.
+    """Return `alpha real + (1 - alpha) fake`, (N, ...), without a graph.
 
     Args:
         real: samples (N, ...).
         fake: samples of the same shape.
-        alpha: (N,), the share of the real sample.
+        alpha: (N,) in [0, 1], the share of the real sample.
 
     Raises:
         FrameworkError: the shapes differ; broadcasting would mix samples.
     """
     if real.shape != fake.shape:
         raise FrameworkError(
-            f"real samples have the shape {tuple(real.shape)} and generated ones {tuple(fake.shape)}: a penalty "
-            "between them needs equal shapes; mend the generator's output or the data"
+            f"real samples have the shape {tuple(real.shape)} and generated ones {tuple(fake.shape)}: change the "
+            "generator's output or the data, because a penalty between them needs equal shapes"
         )
     share = alpha.to(real.dtype).view(len(real), *(1 for _ in real.shape[1:]))
     return share * real.detach() + (1 - share) * fake.detach()
 
 
 def r1(network_fn: Discriminate, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Mean of the squared input-gradient norm at real samples (N, ...) (Mescheder et al., arXiv:1801.04406, eq. 9).
+    """Return the mean of the squared input-gradient norm, a scalar (Mescheder et al., arXiv:1801.04406, eq. 9).
 
-    Without the factor gamma / 2; `R1` has it.
+    The factor gamma / 2 is not included; `R1` has it.
+
+    Args:
+        network_fn: the discriminator.
+        samples: real samples (N, ...).
+        labels: (N,) or None.
     """
     return squared_norms(input_gradient(network_fn, samples, labels)).mean()
 
 
 def r2(network_fn: Discriminate, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-    """The same at generated samples (arXiv:1801.04406, eq. 10)."""
+    """Return `r1` of generated samples (N, ...), a scalar (arXiv:1801.04406, eq. 10)."""
     return r1(network_fn, samples, labels)
 
 
@@ -123,18 +138,18 @@ def gradient_penalty(
     alpha: Tensor,
     target: float = 1.0,
 ) -> Tensor:
-    """WGAN-GP: `E[(|grad D(x)| - target)^2] / target^2` at `x = alpha real + (1 - alpha) fake`.
+    """Return WGAN-GP's `E[(|grad D(x)| - target)^2] / target^2` at `x = alpha real + (1 - alpha) fake`, a scalar.
 
-    Gulrajani et al., arXiv:1704.00028, eq. 3; the division is ProGAN's (arXiv:1710.10196, appendix A.1, target 750)
-    and is left out for the zero-centred `target=0`.
+    The source is Gulrajani et al., arXiv:1704.00028, eq. 3; the division is ProGAN's (arXiv:1710.10196, appendix A.1,
+    target 750) and is left out for the zero-centred `target=0`.
 
     Args:
         network_fn: the discriminator.
         real: samples (N, ...).
         fake: samples of the same shape.
-        labels: (N,) or None; the interpolate keeps the real sample's label.
+        labels: (N,) or None; the interpolated sample keeps the real one's label.
         alpha: (N,) uniform in [0, 1), the share of the real sample.
-        target: the wanted gradient norm.
+        target: the wanted gradient norm, not negative.
 
     Raises:
         FrameworkError: real and generated samples differ in shape.
@@ -144,17 +159,24 @@ def gradient_penalty(
 
 
 def drift(real_logits: Tensor) -> Tensor:
-    """`E[D(real)^2]`, which keeps a Wasserstein critic near zero (ProGAN, arXiv:1710.10196, appendix A.1)."""
+    """Return `E[D(real)^2]` of logits (N,), a scalar that keeps a Wasserstein critic near zero.
+
+    The source is ProGAN, arXiv:1710.10196, appendix A.1.
+    """
     return real_logits.to(torch.promote_types(real_logits.dtype, torch.float32)).square().mean()
 
 
 def orthogonal(network: nn.Module, *, modified: bool = True, exclude: tuple[str, ...] = ()) -> Tensor:
-    """Half the squared distance of every weight matrix from orthogonal rows, summed over all weights.
+    """Return half the squared distance of all weight matrices from orthogonal rows, summed over them, a scalar.
 
-    With `modified`, the diagonal is free: `|W W^T * (1 - I)|^2 / 2` (BigGAN, arXiv:1809.11096, eq. 3), otherwise
-    `|W W^T - I|^2 / 2` (Brock et al., arXiv:1609.07093). W is (out, everything else), before spectral norm. The half
-    makes the gradient `2 (W W^T * (1 - I)) W`, which is what the published strength 1e-4 multiplies. Parameters whose
-    names begin with one of `exclude` are left out.
+    W is (out, everything else), before spectral norm. The half makes the gradient `2 (W W^T * (1 - I)) W`, which the
+    published strength 1e-4 multiplies.
+
+    Args:
+        network: its parameters with at least two axes are the weights.
+        modified: leave the diagonal free, `|W W^T * (1 - I)|^2 / 2` (BigGAN, arXiv:1809.11096, eq. 3); otherwise
+            `|W W^T - I|^2 / 2` (Brock et al., arXiv:1609.07093).
+        exclude: beginnings of the names of parameters that are left out.
     """
     chosen = [p for name, p in network.named_parameters() if p.dim() >= 2 and not name.startswith(exclude)]
     weights = [weight.flatten(1) for weight in chosen]
@@ -166,7 +188,7 @@ def orthogonal(network: nn.Module, *, modified: bool = True, exclude: tuple[str,
 
 
 def _row_excess(weight: Tensor, *, modified: bool) -> Tensor:
-    """`|W W^T - D|^2` with D the diagonal of `W W^T` if `modified`, else the identity."""
+    """Return `|W W^T - D|^2` of W (out, in), a scalar; D is the diagonal of `W W^T` if `modified`, or else I."""
     num_rows, num_columns = weight.shape
     if num_rows <= num_columns:
         gram = weight @ weight.mT
@@ -181,22 +203,23 @@ def _row_excess(weight: Tensor, *, modified: bool) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Penalty(ABC):
-    """A weighted regulariser of one player's turn.
+    """The base of penalties: a weighted term in the loss of one player's turn.
 
     Raises:
-        FrameworkError: a weight that is negative or not finite, or `every` below 1.
+        FrameworkError: `weight` is negative or not finite, or `every` is below 1.
     """
 
     weight: float | Ramp
     """A constant or a function of the clock."""
     every: int = 1
-    """Turns from one use to the next; the weight is multiplied by it, so the average strength stays."""
+    """Turns from one use to the next; the weight is multiplied by it, so the average strength stays the same."""
 
     needs_second_derivative: ClassVar[bool] = False
+    """Whether the penalty contains a gradient, so that its own gradient is a second derivative."""
     needs_parameters: ClassVar[bool] = False
-    """It reads parameters outside the network's forward."""
+    """Whether it reads parameters outside the network's forward."""
     players: ClassVar[tuple[str, ...]] = ("discriminator",)
-    """Whose turns it makes sense in."""
+    """The players in whose turns it may be used."""
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -206,18 +229,23 @@ class Penalty(ABC):
             raise FrameworkError(f"{name}: every={self.every} must be a number of turns from 1")
 
     def due(self, turn: int) -> bool:
-        """Whether it applies to this turn, counted from 0."""
+        """Return whether the penalty is computed in this turn, counted from 0."""
         return turn % self.every == 0
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """The loss to add on a turn on which it is due: value times `weight` times `every`, a scalar."""
+        """Return the loss to add on a turn on which the penalty is due, `weight * every * value`, a scalar."""
         return value_at(self.weight, evidence.images) * self.every * self.value(evidence)
 
     @abstractmethod
     def value(self, evidence: Evidence) -> Tensor:
-        """The unweighted penalty, a scalar."""
+        """Return the unweighted penalty of a micro-batch, a scalar.
+
+        Raises:
+            FrameworkError: the turn does not have a tensor that the penalty needs.
+        """
 
     def _given(self, tensor: Tensor | None, what: str) -> Tensor:
+        """Return the tensor, or raise a FrameworkError which says that `what` is missing."""
         if tensor is None:
             raise FrameworkError(f"{type(self).__name__} needs {what}, which this player's turn does not have")
         return tensor
@@ -225,32 +253,37 @@ class Penalty(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class R1(Penalty):
-    """`weight / 2 * E[|grad D(real)|^2]`: `weight` is the gamma of arXiv:1801.04406 and of StyleGAN."""
+    """The R1 penalty `weight / 2 * E[|grad D(real)|^2]`; `weight` is the gamma of arXiv:1801.04406 and of StyleGAN."""
 
     needs_second_derivative: ClassVar[bool] = True
 
     def value(self, evidence: Evidence) -> Tensor:
-        """Half the mean squared gradient norm at real images."""
+        """Return half the mean squared gradient norm at real images, a scalar."""
         return 0.5 * r1(evidence.judge, self._given(evidence.real, "real images"), evidence.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class R2(Penalty):
-    """`weight / 2 * E[|grad D(fake)|^2]`: R1 at generated images."""
+    """The R2 penalty `weight / 2 * E[|grad D(fake)|^2]`: R1 at generated images (arXiv:1801.04406, eq. 10)."""
 
     needs_second_derivative: ClassVar[bool] = True
 
     def value(self, evidence: Evidence) -> Tensor:
-        """Half the mean squared gradient norm at generated images."""
+        """Return half the mean squared gradient norm at generated images, a scalar."""
         return 0.5 * r2(evidence.judge, self._given(evidence.fake, "generated images"), evidence.fake_labels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientPenalty(Penalty):
-    """`weight * gradient_penalty(...)`, WGAN-GP with the usual weight 10; ProGAN: `target=750`."""
+    """The penalty `weight * gradient_penalty(...)`, WGAN-GP with the usual weight 10; ProGAN's is `target=750`.
+
+    Raises:
+        FrameworkError: `target` is negative or not finite.
+    """
 
     weight: float | Ramp = 10.0
     target: float = 1.0
+    """The wanted gradient norm."""
 
     needs_second_derivative: ClassVar[bool] = True
 
@@ -260,7 +293,13 @@ class GradientPenalty(Penalty):
             raise FrameworkError(f"GradientPenalty: target={self.target} must be a finite gradient norm from 0")
 
     def value(self, evidence: Evidence) -> Tensor:
-        """The squared distance of gradient norms from the target, between real and generated images."""
+        """Return the mean squared distance of gradient norms from the target, relative to the target, a scalar.
+
+        The gradients are taken between real and generated images.
+
+        Raises:
+            FrameworkError: the turn has no real or no generated images, or they differ in shape.
+        """
         return gradient_penalty(
             evidence.judge,
             self._given(evidence.real, "real images"),
@@ -273,18 +312,18 @@ class GradientPenalty(Penalty):
 
 @dataclass(frozen=True, kw_only=True)
 class Drift(Penalty):
-    """`weight * E[D(real)^2]`."""
+    """The penalty `weight * E[D(real)^2]` (ProGAN, arXiv:1710.10196, appendix A.1)."""
 
     weight: float | Ramp = 1e-3
 
     def value(self, evidence: Evidence) -> Tensor:
-        """The mean squared logit of real images."""
+        """Return the mean squared logit of real images, a scalar."""
         return drift(self._given(evidence.real_logits, "logits of real images"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Orthogonal(Penalty):
-    """`weight * orthogonal(network)`, for either player."""
+    """The penalty `weight * orthogonal(network)`, for either player."""
 
     weight: float | Ramp = 1e-4
     modified: bool = True
@@ -296,5 +335,5 @@ class Orthogonal(Penalty):
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
 
     def value(self, evidence: Evidence) -> Tensor:
-        """Half the squared distance from orthogonality."""
+        """Return half the squared distance of the network's weights from orthogonality, a scalar."""
         return orthogonal(evidence.network, modified=self.modified, exclude=self.exclude)

@@ -78,7 +78,7 @@ class RelativisticAverage:
         return self._loss(_widened(fake_logits), _given(real_logits))
 
     def _loss(self, raised: Tensor, lowered: Tensor) -> Tensor:
-        """Return a scalar, small if `raised` (N,) lies above the mean of `lowered` (N,), and `lowered` below the other."""
+        """Return a scalar, small if `raised` (N,) exceeds the mean of `lowered` (N,) and `lowered` is below its mean."""
         distance = _AVERAGED[self.kind]
         raised_mean, lowered_mean = _global_mean(raised), _global_mean(lowered)
         return distance(raised - lowered_mean).mean() + distance(raised_mean - lowered).mean()
