@@ -14,14 +14,14 @@ def latent_size(generator: nn.Module) -> int:
     """Return the length of the latent vectors that a generator takes, its attribute `z_dim`.
 
     Raises:
-        FrameworkError: the attribute is missing, or is not a whole number from 1.
+        FrameworkError: the attribute is missing, or is not a whole number of at least 1.
     """
     size: object = getattr(generator, "z_dim", None)
     if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
         told = "has no attribute z_dim" if size is None else f"has z_dim={size!r}"
         raise FrameworkError(
             f"{type(generator).__name__} {told}: set self.z_dim in its constructor to the length of its latent "
-            "vectors, a whole number from 1"
+            "vectors, a whole number of at least 1"
         )
     return int(size)
 

@@ -38,7 +38,7 @@ class Generator(nn.Module):
     """BigGAN's generator: images (N, channels, resolution, resolution) in [-1, 1] from latents and labels.
 
     Args:
-        resolution: side of the square image, 48 or a power of two from 32.
+        resolution: side of the square image, 48 or a power of two of at least 32.
         channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         z_dim: length of the latent; with `hierarchical`, a multiple of the number of blocks + 1 (at 128 px: 6).

@@ -22,7 +22,7 @@ class Generator(nn.Module):
     """DCGAN's generator: images (N, channels, resolution, resolution) in [-1, 1] from latents; labels are ignored.
 
     Args:
-        resolution: side of the image, a power of two from 8; the paper's is 64.
+        resolution: side of the image, a power of two of at least 8; the paper's is 64.
         channels: channels of the image, 3 for colour, 1 for grey.
         z_dim: length of the latent.
         width: channels of the finest feature map; each coarser one has twice as many (paper: 128, so 1024 at 4 px).
@@ -63,7 +63,7 @@ class Discriminator(nn.Module):
     """DCGAN's discriminator: logits (N,) from images (N, channels, resolution, resolution); labels are ignored.
 
     Args:
-        resolution: side of the image, a power of two from 8; the paper's is 64.
+        resolution: side of the image, a power of two of at least 8; the paper's is 64.
         channels: channels of the image, 3 for colour, 1 for grey.
         width: channels of the finest feature map; each coarser one has twice as many.
         statistics: images that batch norm averages over: `global` (of all processes) or `local` (of each).
@@ -104,7 +104,7 @@ def _halving(in_channels: int, out_channels: int) -> nn.Conv2d:
 def _widths(*, resolution: int, channels: int, width: int, z_dim: int = 1) -> list[int]:
     """Return the channels of the feature maps from half the resolution down to 4 px."""
     if resolution < 8 or resolution & (resolution - 1):
-        raise FrameworkError(f"resolution={resolution} must be a power of two from 8: 8, 16, 32, 64, ...")
+        raise FrameworkError(f"resolution={resolution} must be a power of two of at least 8: 8, 16, 32, 64, ...")
     check_sizes(classes=0, channels=channels, width=width, z_dim=z_dim)
     return [width << exponent for exponent in range(resolution.bit_length() - 3)]
 

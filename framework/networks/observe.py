@@ -81,6 +81,8 @@ class _Layers:
                 handle.remove()
 
     def _entering(self, name: str, seen: Observed) -> Callable[[nn.Module, Any], None]:
+        """Return the hook that runs before a layer's forward."""
+
         def entering(layer: nn.Module, _: Any) -> None:
             self._running.append((name, layer))
             if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
@@ -89,6 +91,7 @@ class _Layers:
         return entering
 
     def _left(self, *_: Any) -> None:
+        """Leave the running layer; the hook that runs after its forward."""
         self._running.pop()
 
 

@@ -82,7 +82,7 @@ class Generator(Growing):
     """ProGAN's generator: images (N, channels, side, side) from latents and labels; its last layer is linear.
 
     Args:
-        resolution: side of the fully grown images, a power of two from 4.
+        resolution: side of the fully grown images, a power of two of at least 4.
         channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         z_dim: length of the latent.
@@ -205,7 +205,7 @@ class Discriminator(Growing):
     """ProGAN's discriminator: logits (N,) from images (N, channels, side, side) and labels; the side decides the path.
 
     Args:
-        resolution: side of the fully grown images, a power of two from 4.
+        resolution: side of the fully grown images, a power of two of at least 4.
         channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         channel_base: a feature map of side s has `min(channel_base / s, channel_max)` channels.
@@ -249,6 +249,7 @@ class Discriminator(Growing):
         )
 
     def _block(self, in_channels: int, out_channels: int) -> nn.Module:
+        """Return a block (N, C, H, W) -> (N, C', H/2, W/2); StyleGAN replaces it."""
         return DiscriminatorBlock(in_channels, out_channels)
 
     def forward(self, images: Tensor, labels: Tensor | None = None, *, alpha: float | None = None) -> Tensor:
@@ -275,4 +276,5 @@ class Discriminator(Growing):
         return (logits * one_hot(labels, classes=self.classes, dtype=logits.dtype)).sum(1)
 
     def _features(self, images: Tensor, level: int) -> Tensor:
+        """Return the first feature map (N, C, side, side) for images of this level."""
         return rectified(self.from_rgb[level](images))

@@ -99,7 +99,7 @@ class Generator(nn.Module):
     """R3GAN's generator: images (N, channels, resolution, resolution), in about [-1, 1], from latents and labels.
 
     Args:
-        resolution: side of the square image, a power of two from 8.
+        resolution: side of the square image, a power of two of at least 8.
         channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         z_dim: length of the latent.
@@ -171,7 +171,7 @@ class Discriminator(nn.Module):
     classes, the logit is the inner product of a linear map of the result and the label's embedding.
 
     Args:
-        resolution: side of the square image, a power of two from 8.
+        resolution: side of the square image, a power of two of at least 8.
         channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         embedding_dim: length of the label's embedding; None = channels at 4 px.
@@ -243,7 +243,7 @@ def _preserve_variance(layer: nn.Linear | nn.Conv2d, *, gain: float = 1.0) -> No
 def _widths(resolution: int, widths: Sequence[int] | None) -> list[int]:
     """Return the channels at 4, 8, ..., `resolution` px; None = the paper's."""
     if resolution < 2 * _START or resolution & (resolution - 1):
-        raise FrameworkError(f"resolution={resolution} must be a power of two from {2 * _START}")
+        raise FrameworkError(f"resolution={resolution} must be a power of two of at least {2 * _START}")
     sides = [_START << exponent for exponent in range((resolution // _START).bit_length())]
     if widths is None:
         return [768 // max(1, side // 32) for side in sides]

@@ -45,7 +45,7 @@ class Generator(nn.Module):
     """SAGAN's generator: images (N, channels, resolution, resolution) in [-1, 1] from latents and labels.
 
     Args:
-        resolution: side of the square image, 48 or a power of two from 32.
+        resolution: side of the square image, 48 or a power of two of at least 32.
         channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (plain batch norm, labels ignored).
         z_dim: length of the latent.
@@ -138,7 +138,7 @@ class Discriminator(nn.Module):
     to the logit (projection).
 
     Args:
-        resolution: side of the square image, 48 or a power of two from 32.
+        resolution: side of the square image, 48 or a power of two of at least 32.
         channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         width: channel multiplier.

@@ -33,7 +33,7 @@ def generator_widths(resolution: int, *, width: int, multiples: Sequence[int] | 
     """Return the channels of the generator's feature maps, coarsest first: one number more than `generator_sides`.
 
     Args:
-        resolution: side of the images, 48 or a power of two from 32.
+        resolution: side of the images, 48 or a power of two of at least 32.
         width: channels per multiple.
         multiples: channels of each map in multiples of `width`; None = `GENERATOR_MULTIPLES`.
 
@@ -59,7 +59,7 @@ def discriminator_widths(
     Blocks halve the side down to `coarsest`; further ones keep it.
 
     Args:
-        resolution: side of the images, 48 or a power of two from 32.
+        resolution: side of the images, 48 or a power of two of at least 32.
         width: channels per multiple.
         coarsest: side of the last feature map.
         multiples: channels of each map in multiples of `width`; None = `DISCRIMINATOR_MULTIPLES`.
@@ -105,10 +105,12 @@ def check_resolution(resolution: int) -> None:
     """Refuse a resolution without a table.
 
     Raises:
-        FrameworkError: it is neither 48 nor a power of two from 32.
+        FrameworkError: it is neither 48 nor a power of two of at least 32.
     """
     if resolution != 48 and (resolution < 32 or resolution & (resolution - 1)):
-        raise FrameworkError(f"resolution={resolution} must be 48 or a power of two from 32: 32, 64, 128, 256, ...")
+        raise FrameworkError(
+            f"resolution={resolution} must be 48 or a power of two of at least 32: 32, 64, 128, 256, ..."
+        )
 
 
 def check_sizes(*, classes: int, **sizes: int) -> None:

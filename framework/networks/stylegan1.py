@@ -127,7 +127,7 @@ class Generator(Growing):
     """StyleGAN's generator: images (N, channels, side, side) from latents and labels; its last layer is linear.
 
     Args:
-        resolution: side of the fully grown images, a power of two from 4.
+        resolution: side of the fully grown images, a power of two of at least 4.
         channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         z_dim: length of the latent.

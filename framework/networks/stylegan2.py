@@ -24,7 +24,7 @@ class Generator(nn.Module):
     """StyleGAN2's generator: images (N, channels, resolution, resolution) from latents and labels.
 
     Args:
-        resolution: side of the square image, a power of two from 8.
+        resolution: side of the square image, a power of two of at least 8.
         channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         z_dim: length of the latent.

@@ -140,7 +140,7 @@ class Discriminator(nn.Module):
     With classes, the logit is the inner product of the head's outputs and a mapped label (projection).
 
     Args:
-        resolution: side of the square image, a power of two from 8.
+        resolution: side of the square image, a power of two of at least 8.
         channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         architecture: `resnet` (the paper's choice), `skip` or `orig`.

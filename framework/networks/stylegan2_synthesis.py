@@ -44,10 +44,10 @@ def feature_widths(resolution: int, *, channel_base: int, channel_max: int) -> d
     """Return the channels of feature maps by their side, 4 to `resolution`: `min(channel_base / side, channel_max)`.
 
     Raises:
-        FrameworkError: the resolution is not a power of two from 8, or a feature map is left without channels.
+        FrameworkError: the resolution is not a power of two of at least 8, or a feature map is left without channels.
     """
     if resolution < 8 or resolution & (resolution - 1):
-        raise FrameworkError(f"resolution={resolution} must be a power of two from 8: 8, 16, 32, ...")
+        raise FrameworkError(f"resolution={resolution} must be a power of two of at least 8: 8, 16, 32, ...")
     if channel_base < resolution or channel_max < 1:
         raise FrameworkError(
             f"channel_base={channel_base} must be at least the resolution, {resolution}, and "

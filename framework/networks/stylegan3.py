@@ -36,7 +36,7 @@ class Generator(nn.Module):
     of the image.
 
     Args:
-        resolution: side of the square image, a power of two from 16.
+        resolution: side of the square image, a power of two of at least 16.
         channels: channels of the image, 3 for colour, 1 for grey.
         classes: number of classes; 0 = unconditional (labels ignored).
         z_dim: length of the latent.

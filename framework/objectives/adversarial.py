@@ -49,7 +49,7 @@ class Hinge:
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """The logit 0, the centre of [-1, 1], on all of which `max(0, 1 - t) + max(0, 1 + t)` has its minimum 2."""
+        """The undecided logit is 0, the centre of [-1, 1], where `max(0, 1 - t) + max(0, 1 + t)` has its minimum, 2."""
         return Equilibrium.at(self, logit=0.0)
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class NonSaturating:
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """The logit 0 and the loss 2 log 2: the best discriminator is `s(t) = p / (p + q)` (proposition 1)."""
+        """The undecided logit is 0, the loss 2 log 2: the best discriminator has `s(t) = p / (p + q)` (prop. 1)."""
         return Equilibrium.at(self, logit=0.0)
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class Minimax:
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """The logit 0 and the loss 2 log 2, as for `NonSaturating`, whose discriminator's loss is the same."""
+        """The undecided logit is 0, the loss 2 log 2, as for `NonSaturating`, which has the same discriminator."""
         return Equilibrium.at(self, logit=0.0)
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class Wasserstein:
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """No logit, and the loss `t - t` = 0: a constant may be added to a critic. The loss has no lower bound."""
+        """The loss is `t - t` = 0 at any logit, as a constant may be added to a critic; it has no lower bound."""
         return Equilibrium(logit=None, discriminator_loss=0.0, lowest_discriminator_loss=-math.inf)
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -169,7 +169,10 @@ class LeastSquares:
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """The logit (a + b) / 2, loss (b - a)^2 / 4: the best D is `(b p + a q) / (p + q)` (section 3.2)."""
+        """The undecided logit is (a + b) / 2: the best discriminator is `(b p + a q) / (p + q)` (section 3.2).
+
+        The loss there is (b - a)^2 / 4.
+        """
         return Equilibrium.at(self, logit=0.5 * (self.real_target + self.fake_target))
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class Dragan(Penalty):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (math.isfinite(self.spread) and self.spread >= 0):
-            raise FrameworkError(f"Dragan: spread={self.spread} must be a finite number from 0")
+            raise FrameworkError(f"Dragan: spread={self.spread} must be finite and at least 0")
 
     def value(self, evidence: Evidence) -> Tensor:
         """Return the mean squared distance of gradient norms from 1 around real images, a scalar; a collective."""

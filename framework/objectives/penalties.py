@@ -224,9 +224,9 @@ class Penalty(ABC):
     def __post_init__(self) -> None:
         name = type(self).__name__
         if not all(math.isfinite(weight) and weight >= 0 for weight in values_of(self.weight)):
-            raise FrameworkError(f"{name}: weight={self.weight} must be a finite number from 0")
+            raise FrameworkError(f"{name}: weight={self.weight} must be finite and at least 0")
         if self.every < 1:
-            raise FrameworkError(f"{name}: every={self.every} must be a number of turns from 1")
+            raise FrameworkError(f"{name}: every={self.every} must be at least 1 turn")
 
     def due(self, turn: int) -> bool:
         """Return whether the penalty is computed in this turn, counted from 0."""
@@ -290,7 +290,7 @@ class GradientPenalty(Penalty):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (math.isfinite(self.target) and self.target >= 0):
-            raise FrameworkError(f"GradientPenalty: target={self.target} must be a finite gradient norm from 0")
+            raise FrameworkError(f"GradientPenalty: target={self.target} must be finite and at least 0")
 
     def value(self, evidence: Evidence) -> Tensor:
         """Return the mean squared distance of gradient norms from the target, relative to the target, a scalar.

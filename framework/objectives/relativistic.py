@@ -31,7 +31,7 @@ class RelativisticPairing:
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """No logit, and the loss log 2: if samples do not differ, neither do their logits, whatever they are."""
+        """The loss is log 2 at any logit, because equal samples have equal logits."""
         return Equilibrium(logit=None, discriminator_loss=float(functional.softplus(torch.zeros(()))))
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class RelativisticAverage:
 
     @property
     def equilibrium(self) -> Equilibrium:
-        """No logit, and the loss 2 f(0) (2 log 2, 2 or 2): both differences are 0 for any constant logit."""
+        """The loss is 2 f(0) (2 log 2, 2 or 2) at any logit, because both differences of a constant are 0."""
         return Equilibrium(logit=None, discriminator_loss=2 * float(_AVERAGED[self.kind](torch.zeros(()))))
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class RelativisticAverage:
         return self._loss(_widened(fake_logits), _given(real_logits))
 
     def _loss(self, raised: Tensor, lowered: Tensor) -> Tensor:
-        """Return a scalar, small if `raised` (N,) exceeds the mean of `lowered` (N,) and `lowered` is below its mean."""
+        """Return a scalar, small if `raised` (N,) is above the mean of `lowered` (N,), and `lowered` below its mean."""
         distance = _AVERAGED[self.kind]
         raised_mean, lowered_mean = _global_mean(raised), _global_mean(lowered)
         return distance(raised - lowered_mean).mean() + distance(raised_mean - lowered).mean()

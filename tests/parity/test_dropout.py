@@ -121,7 +121,7 @@ def test_the_share_that_is_dropped() -> None:
 
 def test_bad_shares_and_missing_seeds_are_refused() -> None:
     for p in (-0.1, 1.0):
-        with pytest.raises(ValueError, match="must be a share from 0 and below 1"):
+        with pytest.raises(ValueError, match="must be at least 0 and below 1"):
             Dropout(p, layer=0)
     layer = Dropout(0.5, layer=7)
     with pytest.raises(ValueError, match=r"Dropout\(layer=7\): no seeds in training"):

@@ -97,6 +97,7 @@ def bias_act(
 
 
 def _kind(activation: Activation) -> _Kind:
+    """Return the activation, or raise a FrameworkError if it is unknown."""
     if activation not in _KINDS:
         raise FrameworkError(f"activation={activation!r} must be one of: {', '.join(_KINDS)}")
     return _KINDS[activation]

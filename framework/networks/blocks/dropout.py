@@ -48,7 +48,7 @@ class Dropout(nn.Module):
     def __init__(self, p: float = 0.5, *, layer: int, whole_channels: bool = False) -> None:
         super().__init__()
         if not 0.0 <= p < 1.0:
-            raise FrameworkError(f"Dropout: p={p} must be a share from 0 and below 1")
+            raise FrameworkError(f"Dropout: p={p} must be at least 0 and below 1")
         self.p, self.layer, self.whole_channels = p, layer, whole_channels
 
     def extra_repr(self) -> str:

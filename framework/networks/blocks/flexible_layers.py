@@ -55,7 +55,7 @@ def flexible_layers(
     Critically sampled layers use all frequencies up to half the sampling rate, so that the image can be crisp.
 
     Args:
-        resolution: s_N, a power of two from 16.
+        resolution: s_N, a power of two of at least 16.
         num_layers: N.
         num_critical: how many of the last layers are critically sampled.
         first_cutoff: f_c of the input and of layer 0.
@@ -68,17 +68,9 @@ def flexible_layers(
     Raises:
         FrameworkError: an argument is out of range; the message names it and its valid values.
     """
-    _check_arguments(
-        resolution=resolution,
-        num_layers=num_layers,
-        num_critical=num_critical,
-        first_cutoff=first_cutoff,
-        first_stopband=first_stopband,
-        last_stopband_ratio=last_stopband_ratio,
-        margin=margin,
-        channel_base=channel_base,
-        channel_max=channel_max,
-    )
+    _check_layers(resolution=resolution, num_layers=num_layers, num_critical=num_critical)
+    _check_frequencies(first_cutoff, first_stopband, last_stopband_ratio, resolution=resolution)
+    _check_maps(margin=margin, channel_base=channel_base, channel_max=channel_max)
     last_cutoff = resolution / 2
     last_stopband = last_cutoff * last_stopband_ratio
 
@@ -99,29 +91,28 @@ def flexible_layers(
     return tuple(signal(index) for index in range(num_layers))
 
 
-def _check_arguments(
-    *,
-    resolution: int,
-    num_layers: int,
-    num_critical: int,
-    first_cutoff: float,
-    first_stopband: float,
-    last_stopband_ratio: float,
-    margin: int,
-    channel_base: int,
-    channel_max: int,
-) -> None:
-    """Refuse arguments of `flexible_layers` that are out of range."""
+def _check_layers(*, resolution: int, num_layers: int, num_critical: int) -> None:
+    """Raise a FrameworkError if there can be no such layers."""
     if resolution < 16 or resolution & (resolution - 1):
-        raise FrameworkError(f"resolution={resolution} must be a power of two from 16: 16, 32, 64, 128, ...")
+        raise FrameworkError(f"resolution={resolution} must be a power of two of at least 16: 16, 32, 64, 128, ...")
     if not 1 <= num_critical < num_layers:
         raise FrameworkError(f"num_critical={num_critical} must be at least 1 and less than num_layers={num_layers}")
+
+
+def _check_frequencies(
+    first_cutoff: float, first_stopband: float, last_stopband_ratio: float, *, resolution: int
+) -> None:
+    """Raise a FrameworkError if a frequency is out of range."""
     if not 0 < first_cutoff < resolution / 2:
         raise FrameworkError(f"first_cutoff={first_cutoff} must lie between 0 and half the resolution={resolution}")
     if first_stopband <= first_cutoff:
         raise FrameworkError(f"first_stopband={first_stopband} must lie above first_cutoff={first_cutoff}")
     if last_stopband_ratio <= 1:
         raise FrameworkError(f"last_stopband_ratio={last_stopband_ratio} must be greater than 1")
+
+
+def _check_maps(*, margin: int, channel_base: int, channel_max: int) -> None:
+    """Raise a FrameworkError if feature maps would have no valid size."""
     if margin < 0:
         raise FrameworkError(f"margin={margin} must not be negative")
     for name, value in {"channel_base": channel_base, "channel_max": channel_max}.items():

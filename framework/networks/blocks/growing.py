@@ -22,10 +22,10 @@ class Growing(nn.Module):
     """The base of generators and discriminators whose images double in size during training.
 
     Args:
-        resolution: the final side of the images, a power of two from 4. The network starts fully grown.
+        resolution: the final side of the images, a power of two of at least 4. The network starts fully grown.
 
     Raises:
-        FrameworkError: the resolution is not a power of two from 4.
+        FrameworkError: the resolution is not a power of two of at least 4.
     """
 
     resolutions: tuple[int, ...]
@@ -38,7 +38,9 @@ class Growing(nn.Module):
     def __init__(self, *, resolution: int) -> None:
         super().__init__()
         if resolution < COARSEST or resolution & (resolution - 1):
-            raise FrameworkError(f"resolution={resolution} must be a power of two from {COARSEST}: 4, 8, 16, 32, ...")
+            raise FrameworkError(
+                f"resolution={resolution} must be a power of two of at least {COARSEST}: 4, 8, 16, 32, ..."
+            )
         self.resolutions = tuple(1 << exponent for exponent in range(2, resolution.bit_length()))
         self.grow(resolution=resolution)
 
@@ -73,6 +75,7 @@ class Growing(nn.Module):
         return level, alpha if level else 1.0
 
     def _level(self, resolution: int, alpha: float) -> int:
+        """Return the index of a resolution, or raise a FrameworkError if the network has no such path."""
         if resolution not in self.resolutions:
             raise FrameworkError(f"resolution={resolution} must be one of: {', '.join(map(str, self.resolutions))}")
         if not 0.0 <= alpha <= 1.0:

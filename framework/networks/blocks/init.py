@@ -40,6 +40,7 @@ def initialize(network: nn.Module, *, init: Init) -> None:
 
 
 def _draw(weight: Tensor, *, init: Init) -> None:
+    """Fill a weight, in place."""
     if init == "orthogonal":
         nn.init.orthogonal_(weight)
     elif init == "xavier":

@@ -142,6 +142,7 @@ def modulated_conv2d(
 def _scaled_activations(
     x: Tensor, weight: Tensor, styles: Tensor, coefficients: Tensor | None, **resampling: object
 ) -> Tensor:
+    """Scale inputs by styles (N, C), convolve, and scale outputs by demodulation coefficients (N, C')."""
     x = conv2d_resample(x * styles.to(x.dtype)[:, :, None, None], weight, **resampling)  # type: ignore[arg-type]
     return x if coefficients is None else x * coefficients.to(x.dtype)[:, :, None, None]
 
@@ -149,6 +150,7 @@ def _scaled_activations(
 def _per_image_weights(
     x: Tensor, weight: Tensor, styles: Tensor, coefficients: Tensor | None, **resampling: object
 ) -> Tensor:
+    """Scale the weights of each image instead, and convolve all images in one grouped convolution."""
     batch = len(x)
     weights = weight * styles[:, None, :, None, None]
     if coefficients is not None:

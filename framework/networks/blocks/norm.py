@@ -23,7 +23,7 @@ from framework.networks.blocks.collective import num_processes, sum_over_process
 from framework.networks.blocks.spectral import spectral_norm
 
 Statistics = Literal["global", "local"]
-"""Whose images batch norm averages over in training: those of all processes, or of this one."""
+"""The images that batch norm averages over in training: those of all processes, or of this one."""
 
 
 class BatchNorm2d(nn.Module):

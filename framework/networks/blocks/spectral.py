@@ -51,6 +51,7 @@ class SpectralNorm(nn.Module):
             self.iterate(weight)
 
     def _matrix(self, weight: Tensor) -> Tensor:
+        """Return the weight as a matrix (out, everything else)."""
         return weight.movedim(self.out_dim, 0).flatten(1)
 
     @torch.no_grad()
@@ -58,7 +59,7 @@ class SpectralNorm(nn.Module):
         """Advance `u` and `v` by one power iteration towards the first singular vectors of `weight`, in place.
 
         Args:
-            weight: of the shape that the layer was built with.
+            weight: (out, ...), of the shape that the parametrization was built with.
         """
         if weight.is_meta:  # only shapes are wanted, as when parameters are counted; iterating would be slow
             return

@@ -158,7 +158,7 @@ def test_batch_norm_options_reach_every_layer() -> None:
         ({"resolution": 128, "z_dim": 128}, r"z_dim=128 must be a multiple of 6 \(.*\): 126 or 132; or set hierarch"),
         ({"resolution": 32, "z_dim": 3}, r"z_dim=3 must be a multiple of 4 \(.*\): 4; or set hierarchical=False"),
         ({"resolution": 32, "shared_dim": 0}, "shared_dim=0 must be at least 1"),
-        ({"resolution": 100}, "resolution=100 must be 48 or a power of two from 32"),
+        ({"resolution": 100}, "resolution=100 must be 48 or a power of two of at least 32"),
         ({"resolution": 32, "attention_at": 4}, "attention_at=4 .* feature map: 8, 16, 32$"),
         ({"resolution": 32, "multiples": (4, 4)}, r"multiples=\(4, 4\) must be 4 positive numbers, .* 4, 8, 16, 32 px"),
         ({"resolution": 32, "multiples": (4, 4, 0, 1)}, "must be 4 positive numbers"),

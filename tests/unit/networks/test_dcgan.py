@@ -61,8 +61,8 @@ def test_statistics_reach_every_norm() -> None:
 @pytest.mark.parametrize(
     ("network", "options", "message"),
     [
-        (dcgan.Generator, {"resolution": 48}, "resolution=48 must be a power of two from 8"),
-        (dcgan.Discriminator, {"resolution": 4}, "resolution=4 must be a power of two from 8"),
+        (dcgan.Generator, {"resolution": 48}, "resolution=48 must be a power of two of at least 8"),
+        (dcgan.Discriminator, {"resolution": 4}, "resolution=4 must be a power of two of at least 8"),
         (dcgan.Generator, {"z_dim": 0}, "z_dim=0 must be at least 1"),
         (dcgan.Discriminator, {"width": 0}, "width=0 must be at least 1"),
     ],

@@ -54,8 +54,8 @@ def test_channels_fall_with_the_cutoff() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"resolution": 48}, "resolution=48 must be a power of two from 16"),
-        ({"resolution": 8}, "resolution=8 must be a power of two from 16"),
+        ({"resolution": 48}, "resolution=48 must be a power of two of at least 16"),
+        ({"resolution": 8}, "resolution=8 must be a power of two of at least 16"),
         ({"num_critical": 14}, "num_critical=14 must be at least 1 and less than num_layers=14"),
         ({"num_critical": 0}, "num_critical=0 must be at least 1"),
         ({"first_cutoff": 512}, "first_cutoff=512 must lie between 0 and half"),

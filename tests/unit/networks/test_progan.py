@@ -261,8 +261,8 @@ def test_options_reach_their_layers() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: progan.Generator(resolution=48), "resolution=48 must be a power of two from 4"),
-        (lambda: progan.Discriminator(resolution=2), "resolution=2 must be a power of two from 4"),
+        (lambda: progan.Generator(resolution=48), "resolution=48 must be a power of two of at least 4"),
+        (lambda: progan.Discriminator(resolution=2), "resolution=2 must be a power of two of at least 4"),
         (lambda: progan.Generator(resolution=8, classes=-1), "classes=-1 must be 0"),
         (lambda: progan.Generator(resolution=8, z_dim=0), "z_dim=0 must be at least 1"),
         (lambda: progan.Discriminator(resolution=8, channels=0), "channels=0 must be at least 1"),

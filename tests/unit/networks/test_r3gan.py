@@ -154,8 +154,8 @@ def test_unconditional_networks_ignore_labels() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resolution": 4}, "resolution=4 must be a power of two from 8"),
-        ({"resolution": 48}, "resolution=48 must be a power of two from 8"),
+        ({"resolution": 4}, "resolution=4 must be a power of two of at least 8"),
+        ({"resolution": 48}, "resolution=48 must be a power of two of at least 8"),
         ({"resolution": 32, "widths": (768, 768)}, r"widths=\[768, 768\] must be 4 positive numbers"),
         ({"resolution": 8, "num_blocks": (2, 0)}, r"num_blocks=\[2, 0\] must be 2 positive numbers"),
         ({"resolution": 8, "widths": (8, 8), "groups": 3}, "groups=3 must divide the 16 hidden channels of width 8"),

@@ -111,8 +111,8 @@ def test_batch_norm_options_reach_every_layer() -> None:
 @pytest.mark.parametrize(
     ("network", "options", "message"),
     [
-        (sagan.Generator, {"resolution": 40}, "resolution=40 must be 48 or a power of two from 32"),
-        (sagan.Discriminator, {"resolution": 16}, "resolution=16 must be 48 or a power of two from 32"),
+        (sagan.Generator, {"resolution": 40}, "resolution=40 must be 48 or a power of two of at least 32"),
+        (sagan.Discriminator, {"resolution": 16}, "resolution=16 must be 48 or a power of two of at least 32"),
         (sagan.Generator, {"resolution": 32, "attention_at": 64}, "attention_at=64 .* feature map: 8, 16, 32$"),
         (sagan.Generator, {"resolution": 32, "attention_at": 0}, "attention_at=0 .* feature map: 8, 16, 32$"),
         (sagan.Discriminator, {"resolution": 64, "attention_at": 64}, "attention_at=64 .* feature map: 32, 16, 8, 4$"),

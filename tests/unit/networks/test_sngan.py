@@ -93,7 +93,7 @@ def test_mean_pooling_divides_by_the_pixels() -> None:
 @pytest.mark.parametrize(
     ("network", "options", "message"),
     [
-        (sngan.Generator, {"resolution": 96}, "resolution=96 must be 48 or a power of two from 32"),
+        (sngan.Generator, {"resolution": 96}, "resolution=96 must be 48 or a power of two of at least 32"),
         (sngan.Discriminator, {"resolution": 32, "pooling": "max"}, "pooling='max' must be one of: sum, mean"),
         (sagan.Discriminator, {"resolution": 32, "hidden": "thin"}, "hidden='thin' must be one of: output, input"),
         (sagan.Discriminator, {"resolution": 64, "coarsest": 5}, "coarsest=5 must be resolution=64 halved: 32, 16, 8"),

@@ -117,7 +117,7 @@ def test_parameters_second_derivatives_by_finite_differences(evidence: Evidence)
 
 
 def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(FrameworkError, match=r"Dragan: spread=-1\.0 must be a finite number from 0"):
+    with pytest.raises(FrameworkError, match=r"Dragan: spread=-1\.0 must be finite and at least 0"):
         Dragan(spread=-1.0)
     without_fake = Evidence(network=None, judge=None, draw=Given(), real=torch.zeros(1, 1, 3, 3))
     with pytest.raises(FrameworkError, match="MaxGradientPenalty needs generated images"):

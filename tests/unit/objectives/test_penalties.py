@@ -221,9 +221,9 @@ def test_which_penalties_need_second_derivatives() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: R1(weight=-1.0), "R1: weight=-1.0 must be a finite number from 0"),
+        (lambda: R1(weight=-1.0), "R1: weight=-1.0 must be finite and at least 0"),
         (lambda: R1(weight=math.nan), "R1: weight=nan"),
-        (lambda: Drift(every=0), "Drift: every=0 must be a number of turns from 1"),
+        (lambda: Drift(every=0), "Drift: every=0 must be at least 1 turn"),
         (lambda: GradientPenalty(target=-1.0), "GradientPenalty: target=-1.0"),
     ],
 )
