@@ -17,7 +17,10 @@ GENERATOR_MULTIPLES = {
     128: (16, 16, 8, 4, 2, 1),
     256: (16, 16, 8, 8, 4, 2, 1),
 }
-"""Channels of the feature maps from the coarsest to the image, by resolution; above 256 px each further one has 1."""
+"""Channels of the feature maps in multiples of `width`, from the coarsest to the image, by resolution.
+
+Above 256 px each further feature map has the multiple 1.
+"""
 
 DISCRIMINATOR_MULTIPLES = {
     32: (2, 2, 2, 2),
@@ -26,7 +29,10 @@ DISCRIMINATOR_MULTIPLES = {
     128: (1, 2, 4, 8, 16, 16),
     256: (1, 2, 4, 8, 8, 16, 16),
 }
-"""Channels of the feature maps from the image down; above 256 px each further one, placed before these, has 1."""
+"""Channels of the feature maps in multiples of `width`, from the image down, by resolution.
+
+Above 256 px each further feature map, placed before these, has the multiple 1.
+"""
 
 
 def generator_widths(resolution: int, *, width: int, multiples: Sequence[int] | None = None) -> list[int]:

@@ -60,7 +60,7 @@ class Hinge:
         )
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """Return the generator's loss, a scalar, for logits (N,) of generated samples; others are ignored."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
         return -_at_least_fp32(fake_logits).mean()
 
 
@@ -86,7 +86,7 @@ class NonSaturating:
         )
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """Return the generator's loss, a scalar, for logits (N,) of generated samples; others are ignored."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
         return functional.softplus(-_at_least_fp32(fake_logits)).mean()
 
 
@@ -112,7 +112,7 @@ class Minimax:
         )
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """Return the generator's loss, a scalar, for logits (N,) of generated samples; others are ignored."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
         return -functional.softplus(_at_least_fp32(fake_logits)).mean()
 
 
@@ -135,7 +135,7 @@ class Wasserstein:
         return _at_least_fp32(fake_logits).mean() - _at_least_fp32(real_logits).mean()
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """Return the generator's loss, a scalar, for logits (N,) of generated samples; others are ignored."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
         return -_at_least_fp32(fake_logits).mean()
 
 
@@ -181,7 +181,7 @@ class LeastSquares:
         return 0.5 * ((real - self.real_target).square().mean() + (fake - self.fake_target).square().mean())
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """Return the generator's loss, a scalar, for logits (N,) of generated samples; others are ignored."""
+        """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
         return 0.5 * (_at_least_fp32(fake_logits) - self.generator_target).square().mean()
 
 

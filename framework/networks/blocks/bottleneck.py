@@ -72,7 +72,7 @@ class BottleneckGeneratorBlock(nn.Module):
 
 
 class BottleneckDiscriminatorBlock(nn.Module):
-    """The discriminator's block: ReLU, convolution (1x1, 3x3, 3x3, 1x1) four times, plus input with channels appended.
+    """The discriminator's block: ReLU, convolution (1x1, 3x3, 3x3, 1x1) four times, plus the input with more channels.
 
     Average pooling, if any, happens before the last convolution. The shortcut appends C' - C channels to the input.
 

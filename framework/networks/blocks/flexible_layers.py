@@ -92,7 +92,7 @@ def flexible_layers(
 
 
 def _check_layers(*, resolution: int, num_layers: int, num_critical: int) -> None:
-    """Raise a FrameworkError if there can be no such layers."""
+    """Raise a FrameworkError if the resolution or the number of layers is out of range."""
     if resolution < 16 or resolution & (resolution - 1):
         raise FrameworkError(f"resolution={resolution} must be a power of two of at least 16: 16, 32, 64, 128, ...")
     if not 1 <= num_critical < num_layers:

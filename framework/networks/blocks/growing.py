@@ -50,7 +50,7 @@ class Growing(nn.Module):
         Args:
             resolution: side of the images, one of `resolutions`.
             alpha: share of the layers of this resolution, from 0 (the generator upsamples images of half the side, the
-                discriminator sees images halved to it) to 1. Without effect at the coarsest resolution.
+                discriminator sees images halved to it) to 1. It has no effect at the coarsest resolution.
 
         Raises:
             FrameworkError: the network does not have this resolution, or alpha lies outside [0, 1].

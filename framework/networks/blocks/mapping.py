@@ -105,7 +105,9 @@ class Mapping(nn.Module):
         psi: float = 1.0,
         cutoff: int | None = None,
     ) -> Tensor:
-        """Return styles (N, num_ws, w_dim), or (N, w_dim) if `num_ws` is None; in training, the mean style notes them.
+        """Return styles (N, num_ws, w_dim), or (N, w_dim) if `num_ws` is None.
+
+        In training they are noted for the mean style, see `MovingMean`.
 
         Args:
             z: (N, z_dim), standard normal; None if there are labels only.

@@ -125,6 +125,7 @@ def modulated_conv2d(
     Raises:
         FrameworkError: `up` or `down` is below 1.
     """
+    # Demodulation: one factor per image and output channel.
     with full_precision(x):
         styles = styles.to(weight.dtype)
         if demodulate and x.dtype == torch.float16:
@@ -134,6 +135,7 @@ def modulated_conv2d(
         coefficients = None
         if demodulate:  # (N, C')
             coefficients = (styles.square() @ weight.square().sum((2, 3)).mT + eps).rsqrt()
+    # The convolution, modulated in one of two equivalent ways.
     convolve = _per_image_weights if fused else _scaled_activations
     x = convolve(x, weight, styles, coefficients, filter=filter, up=up, down=down, padding=padding, mirrored=mirrored)
     return x if noise is None else x + noise.to(x.dtype)

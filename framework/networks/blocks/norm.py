@@ -89,7 +89,7 @@ class BatchNorm2d(nn.Module):
         )
 
     def _over_processes(self, images: Tensor) -> Tensor:
-        """Normalise by the statistics of all processes, in fp32 at least."""
+        """Normalise by the batch's statistics, summed over processes if they are `global`, in fp32 at least."""
         x = images.to(torch.promote_types(images.dtype, torch.float32))
         # Means. Samples are counted, not pixels: their number stays an exact float32 integer for any batch.
         num_samples = x.new_full((1,), x.shape[0])
