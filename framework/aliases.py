@@ -38,7 +38,7 @@ def first(document: Json) -> Json:
     return _translated(
         document,
         class_name=first_class_name,
-        fields_of=lambda name: {today: former for former, today in reversed(FIELDS.get(name, {}).items())},
+        fields_of=lambda name: {today: former for former, today in reversed([*FIELDS.get(name, {}).items()])},
     )
 
 
