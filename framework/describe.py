@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from framework.aliases import first, todays
 from framework.bounded import decoding
 from framework.budget import Budget
 from framework.errors import FrameworkError
@@ -40,8 +41,8 @@ def describe_network(network: Network) -> dict[str, Json]:
 
 
 def science_hash(recipe: Recipe) -> str:
-    """SHA-256 over everything that decides the result; fields marked operational do not enter."""
-    return _hash(_describe(recipe, recipe.data.derived(), science_only=True))
+    """SHA-256 over everything that decides the result; fields marked operational do not enter, nor do renamings."""
+    return _hash(first(science(recipe)))
 
 
 def science(recipe: Recipe) -> dict[str, Json]:
@@ -78,6 +79,7 @@ def network_from(
     """
     if not isinstance(description, Mapping) or not isinstance(description.get("options"), Mapping):
         raise FrameworkError("the network is not described by its class and options")
+    description = todays(description)
     name, handed = str(description.get("class")), classes or {}
     theirs = None if _is_own(name) else handed.get(name) or handed.get(name.rpartition(".")[2])
     network = Network(theirs or _own_class(name), **description["options"])

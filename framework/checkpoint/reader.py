@@ -19,6 +19,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from framework.aliases import todays
 from framework.bounded import open_regular
 from framework.checkpoint.durable import JSON, read_json
 from framework.checkpoint.errors import CheckpointError, explain
@@ -95,13 +96,13 @@ class Checkpoint:
         return tuple(n for n in self._manifest.files if n in ema or (n.endswith(".json") and n not in other))
 
     def document(self, name: str) -> JSON:
-        """A document saved beside the manifest, checked against its hash."""
+        """A document saved beside the manifest, checked against its hash; its descriptions have today's names."""
         if name not in self._manifest.files or not name.endswith(".json"):
             documents = (file for file in self._manifest.files if file.endswith(".json") and file not in index_files())
             there = ", ".join(documents) or "none"
             raise CheckpointError(f"{self.path} has no document {name!r}; it has: {there}")
         self.verify("hash", files=[name])
-        return read_json(self.path / name)
+        return todays(read_json(self.path / name))
 
     def keys(self, prefix: str = "") -> list[str]:
         """Keys of tensors, in order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from framework.aliases import first_class_name
 from framework.augment import Augmentation
 from framework.errors import RecipeError
 from framework.fields import check_fields
@@ -55,5 +56,5 @@ class Alternating:
 
 
 def penalty_score(penalty: Penalty) -> str:
-    """The name under which a penalty's value is scored."""
-    return f"penalty/{type(penalty).__name__}"
+    """The name under which a penalty's value is scored; a renamed class keeps it, for the sake of curves begun."""
+    return f"penalty/{first_class_name(type(penalty).__name__)}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from framework.aliases import todays
 from framework.bounded import is_count, read_object
 from framework.errors import FrameworkError
 from framework.tracking.kept import (
@@ -249,7 +250,7 @@ def _health(record: Record) -> Health:
 def _read_recipe(run: Run) -> None:
     file = run.folder / RECIPE_NAME
     try:
-        run.recipe = read_object(file)
+        run.recipe = todays(read_object(file))
     except (OSError, FrameworkError) as error:
         run.notes.append(f"{RECIPE_NAME} cannot be read ({error}).")
 
