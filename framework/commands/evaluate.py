@@ -103,7 +103,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class _Measurement:
-    """What all images of one command are measured with."""
+    """The means by which all images of one command are measured."""
 
     options: EvaluateOptions
     metrics: list[Metric]

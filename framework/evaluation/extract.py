@@ -25,7 +25,7 @@ MOST_BYTES_BY_CLASS = 4 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What one pass shall find, as numbers of images; 0 asks for nothing.
+    """The request to one pass, as numbers of images; 0 asks for nothing.
 
     Attributes:
         moments: numbers n such that the moments of the first n images are wanted.

@@ -18,7 +18,7 @@ _IDENTITY = ("content_sha256", "fingerprint", "name", "split", "order")
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is measured, against what and with what; `framework.evaluation.evaluate` explains the fields."""
+    """The images, their reference and the means of comparison; `framework.evaluation.evaluate` explains the fields."""
 
     images: ImageSet
     reference: ImageSet | None

@@ -7,7 +7,7 @@ from typing import Literal
 from framework.errors import FrameworkError
 
 OnCollapse = Literal["warn", "rollback", "stop"]
-"""What a run does when it has collapsed."""
+"""The answer of a run to its collapse."""
 
 
 class Collapse(FrameworkError):
