@@ -36,7 +36,7 @@ def summed(session: Session, tensor: Tensor) -> Tensor:
 def from_main(session: Session, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
     """Return rank 0's tensors on every rank, on the host; the others pass None. A collective.
 
-    Shapes and types are rank 0's. No file needs to be visible to all ranks.
+    Tensors may have any shape; shapes and types are rank 0's. No file needs to be visible to all ranks.
     """
     if session.world == 1:
         return dict(tensors or {})

@@ -69,7 +69,10 @@ def real_statistics(
 
 
 def read(path: Path, piece: str) -> dict[str, Tensor] | None:
-    """Return the tensors of a cache file by name; None when it does not exist, is damaged or holds another piece."""
+    """Return the tensors of a cache file by name; None when it does not exist, is damaged or holds another piece.
+
+    They are `features` (n, D) float32, or `count` (k,) int64, `sum` (k, D) and `outer` (k, D, D) float64 of k moments.
+    """
     try:
         with open_regular(path) as file, decoding(path):
             entries, _ = read_header(file)
@@ -99,7 +102,12 @@ def _check(tensors: Mapping[str, Tensor], piece: str, path: Path) -> None:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
-    """Write a cache file atomically. A full disk costs the cache and not the evaluation: it is only logged."""
+    """Write a cache file atomically. A full disk costs the cache and not the evaluation: it is only logged.
+
+    Args:
+        tensors: `features` (n, D), or the moments `count` (k,), `sum` (k, D) and `outer` (k, D, D); see `read`.
+        about: what the tensors depend on, for readers of the file.
+    """
     try:
         save_tensors(path, tensors, metadata={"about": json.dumps(about)})
     except OSError as error:

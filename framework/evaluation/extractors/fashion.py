@@ -37,7 +37,7 @@ class FashionClassifier(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> FashionClassifier:
-        """Build the network with trained weights, ready for inference."""
+        """Build the network with trained weights, ready for inference; `state` is what `parameters_of` returns."""
         network = cls()
         network.load_state_dict(state)
         return network.eval().requires_grad_(False)
@@ -60,5 +60,5 @@ class FashionClassifier(nn.Module):
 
 
 def parameters_of(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the tensors to store, by name."""
+    """Return the tensors to store, of any shape, by name."""
     return {name: value.detach().contiguous() for name, value in network.state_dict().items()}
