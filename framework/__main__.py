@@ -14,7 +14,7 @@ USER_ERROR = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Where a command's function lives; imported only when it is called, so that `--help` stays quick."""
+    """The place of a command's function, which is imported only when it is called, so that `--help` stays quick."""
 
     module: str
     function: str
@@ -60,14 +60,14 @@ def main() -> None:
 
 
 def split(arguments: list[str]) -> tuple[str, list[str]]:
-    """The command's name, of one or two words, and its own arguments."""
+    """Return the command's name, of one or two words, and its own arguments."""
     if any(command.startswith(f"{arguments[0]} ") for command in COMMANDS):
         return " ".join(arguments[:2]), arguments[2:]
     return arguments[0], arguments[1:]
 
 
 def usage(*, prefix: str = "") -> str:
-    """What `framework --help` prints, or the commands that begin with `prefix`."""
+    """Return what `framework --help` prints, or the commands that begin with `prefix`."""
     chosen = {name: command for name, command in COMMANDS.items() if name.startswith(prefix)}
     width = max(map(len, chosen))
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in chosen.items()]

@@ -1,4 +1,4 @@
-"""A recipe as stable JSON, its science hash, and the differences between two of them.
+"""Describes a recipe as stable JSON, hashes it, and lists the differences between two descriptions.
 
 The description is for people, MLflow and comparisons; only networks are ever rebuilt from it (`network_from`), and
 only classes inside `framework.networks` or ones the caller hands over: a checkpoint cannot make us import code.
@@ -28,35 +28,39 @@ Json = Any
 
 
 def describe(recipe: Recipe) -> dict[str, Json]:
-    """The resolved recipe: every field and every network option, defaults included, without secrets of addresses."""
+    """Describe the resolved recipe: every field and every network option, defaults included, no secrets of addresses.
+
+    Raises:
+        FrameworkError: a field holds a value that JSON cannot; names its path.
+    """
     described = _describe(recipe, recipe.data.derived(), science_only=False)
     described["data"]["location"] = redact_text(recipe.data.location)
     return described
 
 
 def describe_network(network: Network) -> dict[str, Json]:
-    """What `network_from` builds it from: its class and every option, defaults included."""
+    """Describe a network, for `network_from`: its class and every option, defaults included."""
     described: dict[str, Json] = _describe(network, {}, science_only=False)
     return described
 
 
 def science_hash(recipe: Recipe) -> str:
-    """SHA-256 over everything that decides the result; fields marked operational do not enter, nor do renamings."""
+    """Return the SHA-256 over everything that decides the result; operational fields and renamings do not enter."""
     return _hash(first(science(recipe)))
 
 
 def science(recipe: Recipe) -> dict[str, Json]:
-    """The part of the description under the science hash."""
+    """Return the part of the description that the science hash covers."""
     return _describe(recipe, recipe.data.derived(), science_only=True)
 
 
 def dumps(document: Json) -> str:
-    """JSON with sorted keys and a final newline, the same bytes for the same content."""
+    """Return JSON with sorted keys and a final newline, the same bytes for the same content."""
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def differences(old: Json, new: Json) -> list[str]:
-    """Lines such as `generator.optimizer.lr: 0.0001 -> 0.0002`."""
+    """Return a line such as `generator.optimizer.lr: 0.0001 -> 0.0002` for every difference."""
     before, after = dict(leaves(old)), dict(leaves(new))
     changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
     return [f"{path}: {before.get(path, '(absent)')} -> {after.get(path, '(absent)')}" for path in sorted(changed)]
@@ -65,17 +69,17 @@ def differences(old: Json, new: Json) -> list[str]:
 def network_from(
     description: Json, *, budget: Budget | None = None, classes: Mapping[str, type[nn.Module]] | None = None
 ) -> nn.Module:
-    """Build a network from its description.
+    """Build a network from its description, on the current default device.
 
     Args:
         description: `{"class": dotted name, "options": {...}}` as `describe` writes it.
-        budget: what its stored tensors justify; None for a description that is the caller's own.
+        budget: the memory that its stored tensors justify; None for a description that is the caller's own.
         classes: classes outside `framework.networks` that may be built, by dotted name, or by class name alone where
             the module may have any name (that of a recipe file is `__main__` while it trains).
 
     Raises:
-        FrameworkError: it is no description, the class is not ours and was not handed over, or the options no longer
-            fit it or the budget.
+        FrameworkError: the description is not one, the class is not ours and was not handed over, or the options no
+            longer fit the class or the budget.
     """
     if not isinstance(description, Mapping) or not isinstance(description.get("options"), Mapping):
         raise FrameworkError("the network is not described by its class and options")
@@ -84,7 +88,8 @@ def network_from(
     theirs = None if _is_own(name) else handed.get(name) or handed.get(name.rpartition(".")[2])
     network = Network(theirs or _own_class(name), **description["options"])
     source = f"the description of {name}"
-    if theirs is None and budget is not None:  # others need not be able to exist without values, and the caller answers
+    # Others' networks are not measured first: they need not be buildable without values, and the caller named them.
+    if theirs is None and budget is not None:
         budget.check(network.build, network.options, source=source)
     with decoding(source):
         return network.build()
@@ -112,12 +117,12 @@ def _own_class(name: str) -> type[nn.Module]:
 
 
 def class_name(cls: type[nn.Module]) -> str:
-    """The dotted name under which a description holds a network class."""
+    """Return the dotted name under which a description holds a network class."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool, path: str = "") -> Json:
-    """The description of what stands at a dotted path of the recipe."""
+    """Describe the value at a dotted path of the recipe."""
 
     def inside(name: object, held: Any) -> Json:
         return _describe(held, derived, science_only=science_only, path=f"{path}.{name}" if path else str(name))
@@ -152,7 +157,7 @@ def _hash(document: Json) -> str:
 
 
 def _canonical(document: Json) -> Json:
-    """50 and 50.0 are the same number, so they must be the same text."""
+    """Write whole floats as integers: 50 and 50.0 are the same number, so they must be the same text."""
     if isinstance(document, Mapping):
         return {key: _canonical(value) for key, value in document.items()}
     if isinstance(document, list):

@@ -1,7 +1,7 @@
-"""The types that a dataclass declares, enforced when it is written, so that a mistake names its field.
+"""Checks the fields of a dataclass against their declared types when it is made, so that a mistake names its field.
 
-Understands what recipes are made of: numbers, strings, literals, tuples, unions, classes, and protocols, of which a
-value must have every public name.
+The types are those that recipes are made of: numbers, strings, literals, tuples, unions, classes, and protocols, of
+which a value must have every public name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def check_fields(value: Any) -> None:
 
     Raises:
         RecipeError: a field holds something else; names the class, the field, what it holds and what is expected.
-        FrameworkError: a number outside its `Range`, or none; names the class and the field.
+        FrameworkError: a number is outside its `Range`, or not finite; names the class and the field.
     """
     cls: type = type(value)
     for name, annotation in _annotations(cls).items():
@@ -40,7 +40,7 @@ def _annotations(cls: type) -> dict[str, Any]:
 
 
 def accepts(value: Any, annotation: Any) -> bool:
-    """Whether `value` is what `annotation` says; an int is a float, a bool is not a number."""
+    """Return whether `value` is what `annotation` says; an int is a float, a bool is not a number."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is Any:
         return True
@@ -66,12 +66,12 @@ def _are(values: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
 
 
 def missing(value: Any, protocol: type) -> list[str]:
-    """The public names of a protocol that `value` lacks."""
+    """Return the public names of a protocol that `value` lacks."""
     return [name for name in members(protocol) if not hasattr(value, name)]
 
 
 def members(protocol: type) -> list[str]:
-    """The public attributes and methods that a protocol asks for, in the order they are written."""
+    """Return the public attributes and methods that a protocol asks for, in the order they are written."""
     own = [base for base in reversed(protocol.__mro__) if _is_protocol(base)]
     named = {name: None for base in own for name in (*inspect.get_annotations(base), *vars(base))}
     return [name for name in named if not name.startswith("_")]
@@ -82,7 +82,7 @@ def _is_protocol(annotation: Any) -> bool:
 
 
 def _advice(value: Any, annotation: Any) -> str:
-    """What is wrong with a value, and what to write instead."""
+    """Return what is wrong with a value, and what to write instead."""
     if isinstance(value, type) and any(_makes(value, part) for part in _parts(annotation)):
         return f"is a class: give an instance of it, {value.__name__}(...)"
     if isinstance(value, list) and any(get_origin(part) is tuple for part in _parts(annotation)):
@@ -95,14 +95,14 @@ def _advice(value: Any, annotation: Any) -> str:
 
 
 def _makes(cls: type, annotation: Any) -> bool:
-    """Whether instances of a class may be what is asked for."""
+    """Return whether instances of a class may be what is asked for."""
     if _is_protocol(annotation):
         return not missing(cls, annotation)
     return isinstance(annotation, type) and issubclass(cls, annotation)
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """The members of a union, or the annotation itself."""
+    """Yield the members of a union, or the annotation itself."""
     if get_origin(annotation) in (Union, types.UnionType):
         yield from get_args(annotation)
     else:
@@ -110,7 +110,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 
 def expected(annotation: Any) -> str:
-    """An annotation in words: `a number, or None`."""
+    """Put an annotation into words, such as `a number, or None`."""
     words = {int: "a whole number", float: "a number", str: "a string", bool: "True or False", type(None): "None"}
     described = []
     for part in _parts(annotation):

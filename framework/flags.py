@@ -14,17 +14,17 @@ _URL_LIKE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/|pipe:")
 
 
 def local_path(text: str) -> Path:
-    """The path of a file or folder on this machine.
+    """Return the path of a file or folder on this machine.
 
-    `Path("s3://bucket/x")` is a local folder named `s3:`; whoever writes that means something else.
+    `Path("s3://bucket/x")` would be a local folder named `s3:`, which nobody means who writes that.
 
     Raises:
         FrameworkError: the text is a URL, or looks like one.
     """
     if _URL_LIKE.match(text):
         raise FrameworkError(
-            f"{text}: is a URL, and this must be a path on this machine: remote places cannot be written to or read "
-            f"from here. Mount or copy it; a folder that is really called so is ./{text}"
+            f"{text}: is a URL, and this must be a path on this machine: mount or copy it; a folder of that name is "
+            f"./{text}"
         )
     return Path(text)
 
@@ -47,7 +47,7 @@ _PATH = PrimitiveConstructorSpec(
 LocalPath = Annotated[Path, _PATH]
 """A path on this machine; URL-like ones are refused."""
 OptionalLocalPath = Annotated[Path | None, _PATH]
-"""The same, or not given."""
+"""A path on this machine, or None where the flag is not given."""
 LocalPaths = Annotated[
     tuple[Path, ...],
     PrimitiveConstructorSpec(
@@ -58,4 +58,4 @@ LocalPaths = Annotated[
         str_from_instance=lambda value: [str(path) for path in value],
     ),
 ]
-"""Any number of them."""
+"""Any number of paths on this machine."""

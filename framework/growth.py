@@ -1,8 +1,8 @@
-"""Progressive growing as a function of the clock (Karras et al. 2018, arXiv:1710.10196, section 2).
+"""Progressive growing is a function of the clock (Karras et al. 2018, arXiv:1710.10196, section 2).
 
-A recipe lists phases by resolution; each first fades its new layers in and then trains them on. The phases become
-segments of the clock, and everything that depends on growth (resolution, alpha, batch size, learning rate) is read off
-the segment in which the clock stands, so resuming needs nothing but the clock.
+A recipe lists phases by resolution; each first fades its new layers in and then goes on training them. The phases
+become segments of the clock. Everything that depends on growth (resolution, alpha, batch size, learning rate) is read
+off the segment in which the clock is, so resuming needs nothing but the clock.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """Training at one resolution."""
+    """Training at one resolution.
+
+    Raises:
+        FrameworkError: a number that cannot work; names the phase and the field.
+    """
 
     resolution: int
+    """Side of the images in pixels."""
     stable_images: int
+    """Images seen after the new layers have faded in."""
     fade_images: int = 0
     """Images over which the new layers' share alpha rises from 0 to 1, before the stable part."""
     batch_size: int | None = None
@@ -47,20 +53,28 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A stretch of the clock during which the players' shape stays the same: one half of a phase, or the whole run."""
+    """A stretch of the clock during which the players' shape stays the same: one half of a phase, or the whole run.
+
+    Attributes:
+        resolution: side of the images in pixels.
+        start: the clock at its first step, images seen.
+        batch_size: global batch.
+        lr_factor: factor on both players' learning rates.
+        fading: whether new layers fade in during it.
+    """
 
     resolution: int
     start: int
     end: int
-    """First image after it; the last segment goes on for ever."""
+    """The clock at its end; the last segment goes on for ever."""
     batch_size: int
     lr_factor: float = 1.0
     fading: bool = False
     grown: bool = True
-    """The finest layers are in use, as in every recipe that does not grow."""
+    """Whether the finest layers are in use, as in every recipe that does not grow."""
 
     def alpha(self, images: int) -> float:
-        """Share of the newest layers after `images` images seen."""
+        """Return the share of the newest layers after `images` images seen, from 0 to 1."""
         if not self.fading:
             return 1.0
         return min(1.0, max(0.0, (images - self.start) / (self.end - self.start)))
@@ -75,11 +89,14 @@ class Growth:
 
     Real images are read at the phase's resolution and, while it fades in, mixed with their own half-size version by the
     same alpha, as the paper does.
+
+    Raises:
+        FrameworkError: no phases, a first phase that fades in, or resolutions that do not double.
     """
 
     phases: tuple[Phase, ...]
     reset_optimizer: bool = True
-    """Forget Adam's moments when new layers begin to fade in and when they have, as the authors' program does."""
+    """Whether Adam's moments are reset when new layers begin and end to fade in, as in the authors' program."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -93,15 +110,15 @@ class Growth:
 
     @property
     def images(self) -> int:
-        """Images in all phases."""
+        """Number of images in all phases."""
         return sum(phase.fade_images + phase.stable_images for phase in self.phases)
 
     def segments(self, *, batch_size: int, critic_steps: int = 1) -> tuple[Segment, ...]:
-        """The phases on the clock. A segment ends after the first whole step that has seen its images.
+        """Return the segments of the clock. A segment ends after the first whole step that has seen its images.
 
         Args:
-            batch_size: where a phase does not say.
-            critic_steps: discriminator turns per step, each of which consumes a batch.
+            batch_size: global batch of phases that do not name one.
+            critic_steps: number of discriminator turns per step, each of which consumes a batch.
         """
         segments: list[Segment] = []
         for phase in self.phases:
@@ -126,19 +143,19 @@ class Growth:
 
 
 def segment_at(segments: tuple[Segment, ...], images: int) -> Segment:
-    """The segment in which the step after `images` images lies; the last one has no end."""
+    """Return the segment in which the step after `images` images lies; the last one has no end."""
     return next((segment for segment in segments if images < segment.end), segments[-1])
 
 
 def dearest(segments: tuple[Segment, ...]) -> Iterator[Segment]:
-    """One segment per resolution: the fade where there is one, because it computes both paths."""
+    """Yield one segment per resolution: the fade where there is one, because it computes both paths."""
     for segment in segments:
         if segment.fading or not any(s.fading and s.resolution == segment.resolution for s in segments):
             yield segment
 
 
 def remaining(segments: tuple[Segment, ...], *, start: int, end: int) -> Iterator[tuple[Segment, int]]:
-    """The segments still to be trained between two readings of the clock, each with where it ends in this run."""
+    """Yield the segments to be trained from `start` to `end` on the clock, each with its end in this run."""
     for segment in segments:
         last = segment is segments[-1]
         stop = end if last else min(segment.end, end)
@@ -147,7 +164,7 @@ def remaining(segments: tuple[Segment, ...], *, start: int, end: int) -> Iterato
 
 
 def segments_from(recipe: Mapping[str, Any]) -> tuple[Segment, ...]:
-    """The segments of a described recipe (the JSON in a checkpoint); empty when it does not grow."""
+    """Return the segments of a described recipe (the JSON in a checkpoint); empty when it does not grow."""
     growth = recipe.get("growth")
     if growth is None:
         return ()

@@ -1,4 +1,4 @@
-"""A JSON document as flat pairs: the dotted path of every value, and the value."""
+"""Flattens a JSON document to pairs: the dotted path of every value, and the value."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 
 
 def leaves(document: Any, prefix: str = "", *, lists: bool = True, empty: bool = False) -> Iterator[tuple[str, Any]]:
-    """The (dotted path, value) of everything that is no container.
+    """Yield the dotted path and the value of everything that is not a container.
 
     Args:
-        lists: False takes a list as a value, whole.
-        empty: an empty container is a value, too; otherwise nothing tells of it.
+        document: mappings, lists and plain values, nested.
+        prefix: path of the document itself.
+        lists: whether lists are containers; if not, a list is a value.
+        empty: whether an empty container is a value, too; if not, it is left out.
     """
     if isinstance(document, Mapping):
         items: Any = document.items()

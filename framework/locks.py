@@ -1,10 +1,10 @@
-"""The right of one process to do something: one mechanism, for run folders, uploads, packing and caches.
+"""Gives one process at a time the right to do something: for run folders, uploads, packing and caches.
 
-It is `filelock`, that is flock. The system takes it back however the process dies. A bare flock would live on in a
-forked child, such as a data worker that outlives a killed trainer; filelock closes its descriptor there. A POSIX record
-lock (lockf) ends at the first close of any descriptor of the file, and is of no use to a reader who may not write.
-Between machines Linux carries flock to an NFS server. The lock file stays; it is made with the user's umask, so whoever
-may write to the folder may lock it.
+The mechanism is `filelock`, that is flock. The system releases the lock however the process dies. A bare flock would
+live on in a forked child, such as a data worker that outlives a killed trainer; filelock closes its descriptor there. A
+POSIX record lock (lockf) ends at the first close of any descriptor of the file, and is of no use to a reader who may
+not write. Between machines Linux carries flock to an NFS server. The lock file stays; it is made with the user's umask,
+so that everybody who may write to the folder may lock it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from filelock import FileLock, Timeout
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _BUSY = (errno.EACCES, errno.EAGAIN)
 _PATIENCE_SECONDS, _POLL_SECONDS = 0.3, 0.02
-"""`is_held` takes a shared lock for a moment: that must not look like an owner."""
+"""Time-out and interval of an attempt: `is_held` takes a shared lock for a moment, and must not look like an owner."""
 
 
 class ProcessLock:
-    """A lock on a file, for one process at a time; a context manager that lets go.
+    """A lock on a file, for one process at a time; a context manager that releases it.
 
-    Some cluster file systems are mounted without locks. There it is taken all the same and guards nothing.
+    Some cluster file systems are mounted without locks. There, taking the lock succeeds and guards nothing.
 
     Attributes:
-        guards: whether it keeps others out.
+        path: the locked file.
+        guards: whether the lock keeps others out.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +41,7 @@ class ProcessLock:
         )
 
     def take(self) -> bool:
-        """Whether it could be had; another process may hold it.
+        """Take the lock, and return whether that succeeded: another process may hold it.
 
         Raises:
             OSError: the file cannot be made or written.
@@ -57,7 +58,7 @@ class ProcessLock:
         return True
 
     def release(self) -> None:
-        """Let go; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -76,7 +77,11 @@ def make_file(path: Path) -> None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process, this one included, holds the lock; False where the file system has no locks."""
+    """Return whether some process, this one included, holds the lock; False where the file system has no locks.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""How a player's weights move: what a recipe asks of an optimiser, and Adam."""
+"""The optimisers of a recipe's players: the interface, and Adam."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 class Optimizer(Protocol):
-    """What a recipe's optimiser is to engines and games: a description, from which each engine builds its own."""
+    """An optimiser in a recipe: a description, from which each engine builds its own."""
 
     moments: ClassVar[tuple[str, ...]]
     """Names of the optimiser's per-parameter state, in checkpoints and in `torch.optim`."""
@@ -32,23 +32,29 @@ class Optimizer(Protocol):
         ...
 
     def betas_at(self, images: int) -> tuple[float, float]:
-        """Both betas after `images` images seen."""
+        """Return both betas after `images` images seen."""
         ...
 
     def build(self, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser over `parameters`."""
+        """Build torch's optimiser over `parameters`."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adam:
-    """Adam (Kingma & Ba, arXiv:1412.6980). GANs commonly use `betas=(0.0, 0.9)`."""
+    """Adam (Kingma & Ba, arXiv:1412.6980). GANs commonly use `betas=(0.0, 0.9)`.
+
+    Raises:
+        RecipeError: a field of another type, or betas outside [0, 1).
+        FrameworkError: a learning rate or an eps out of range.
+    """
 
     lr: Annotated[float, Range(above=0)]
+    """Learning rate, before the player's schedule."""
     betas: tuple[float, float] = (0.0, 0.9)
     eps: Annotated[float, Range(least=0)] = 1e-8
     beta2: Ramp | None = None
-    """Lets the second beta move with the clock (arXiv:2501.05441); None: it stays `betas[1]`."""
+    """Second beta as a function of the clock (arXiv:2501.05441); None: it stays `betas[1]`."""
 
     moments: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
     """Names of the optimiser's per-parameter state, in checkpoints and in `torch.optim`."""
@@ -59,19 +65,19 @@ class Adam:
         _require(all(0.0 <= b < 1.0 for b in betas), f"Adam: betas={betas} must lie in [0, 1)")
 
     def lazy(self, *, every: int) -> Adam:
-        """Corrected for one extra step with the lazy penalties after every `every` steps.
+        """Return this Adam, corrected for one extra step with the lazy penalties after every `every` steps.
 
-        With c = every / (every + 1): lr * c and betas ** c, so that the optimiser forgets as fast per image as without
-        the extra steps (StyleGAN2, arXiv:1912.04958, appendix B). Belongs to `Alternating(lazy_steps=True)`.
+        With c = every / (every + 1) they are lr * c and betas ** c, so that the optimiser forgets as fast per image as
+        without the extra steps (StyleGAN2, arXiv:1912.04958, appendix B). Use it with `Alternating(lazy_steps=True)`.
         """
         share = every / (every + 1)
         return replace(self, lr=self.lr * share, betas=(self.betas[0] ** share, self.betas[1] ** share))
 
     def betas_at(self, images: int) -> tuple[float, float]:
-        """Both betas after `images` images seen."""
+        """Return both betas after `images` images seen."""
         return float(self.betas[0]), self.betas[1] if self.beta2 is None else self.beta2.at(images)
 
     def build(self, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser over `parameters`."""
+        """Build torch's optimiser over `parameters`."""
         betas = (float(self.betas[0]), float(self.betas[1]))
         return torch.optim.Adam(parameters, lr=self.lr, betas=betas, eps=self.eps)

@@ -1,4 +1,4 @@
-"""`--set path=value`: change one leaf of a recipe, typed from the field.
+"""Changes one leaf of a recipe for `--set path=value`; the field decides the type.
 
 `generator.optimizer.lr=2e-4`, `generator.network.width=32`, `game.discriminator_terms.0.weight=5`. An unknown path or
 a value of the wrong type is an error that names the nearest field.
@@ -21,14 +21,14 @@ from framework.suggest import nearest
 
 
 class OverrideError(FrameworkError):
-    """A `--set` that names no field, or gives it a value of the wrong type."""
+    """A `--set` names no field, or gives it a value of the wrong type."""
 
 
 def apply(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
-    """The recipe with every `path=value` applied in order.
+    """Return the recipe with every `path=value` applied in order.
 
     Raises:
-        OverrideError: no such path, a value that does not parse as the field's type, or one that cannot work.
+        OverrideError: there is no such path, or a value does not parse as the field's type or cannot work.
     """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
@@ -46,20 +46,20 @@ def apply(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context:
-    """What an error message needs to know."""
+    """The recipe and the path of an assignment, for its error messages."""
 
     root: Recipe
     path: str
 
     def unknown(self, name: str, owner: str, choices: Iterable[str]) -> OverrideError:
-        """The error for a name that is no field of its owner."""
+        """Return the error for a name that is not a field of its owner."""
         near = nearest(self.path, [p for p, _ in settable(self.root)]) or nearest(name, choices)
         choices = ", ".join(sorted(choices)) or "nothing"
         return OverrideError(f"--set {self.path}: {owner} has no field {name!r}{near}. It has: {choices}")
 
 
 def settable(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every path that `--set` accepts, with its present value."""
+    """Yield every path that `--set` accepts, with its present value."""
     if isinstance(value, Network):
         names = Network.parameters_of(value.cls)
         given = {n: p.default for n, p in names.items() if p.default is not p.empty} | dict(value.options)
@@ -76,6 +76,7 @@ def settable(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _replaced(value: Any, path: list[str], text: str, context: Context) -> Any:
+    """Return a copy of a network, a tuple or a dataclass in which the leaf at `path` is what `text` says."""
     name, rest = path[0], path[1:]
     if isinstance(value, Network):
         parameters = Network.parameters_of(value.cls)
@@ -117,10 +118,10 @@ def _annotation(cls: type, name: str) -> Any:
 
 
 def parse(text: str, annotation: Any, path: str) -> Any:
-    """The value `text` stands for as a field of type `annotation`.
+    """Return the value that `text` stands for as a field of type `annotation`.
 
     Raises:
-        OverrideError: it does not parse; the message shows the type and the text.
+        OverrideError: the text does not parse; names the path, the type and the text.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     try:
@@ -152,10 +153,10 @@ def parse(text: str, annotation: Any, path: str) -> Any:
 
 
 def finite(text: str) -> float:
-    """A finite number.
+    """Parse a finite number.
 
     Raises:
-        ValueError: no number, or infinity or NaN.
+        ValueError: the text is not a number, or it is infinity or NaN.
     """
     value = float(text)
     if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar on a terminal, a line now and then elsewhere. Both on standard error."""
+"""Shows on standard error how far a long piece of work is: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from framework.quantities import format_duration
 
 LINE_EVERY_SECONDS = 10.0
-"""Elsewhere than on a terminal; work that takes less says nothing."""
+"""Seconds from one line to the next where there is no terminal; shorter work prints no line."""
 
 Advance = Callable[[int], None]
-"""Say that so many more are done."""
+"""A function to call with the number of images (or other units) done since its last call."""
 
 
 @contextmanager
@@ -23,11 +23,11 @@ def show_progress(title: str, *, total: int, enabled: bool, done: int = 0, unit:
     """Yield a function to call with the number of images that have been done since the last call.
 
     Args:
-        title: what is being done.
-        total: images in all; more than these are not counted.
-        enabled: False shows nothing.
-        done: images finished by an earlier run.
-        unit: what is counted.
+        title: name of the work.
+        total: number of images in all; more than these are not counted.
+        enabled: whether anything is shown.
+        done: number of images finished by an earlier run.
+        unit: name of what is counted.
     """
     console = Console(stderr=True, highlight=False, markup=False)
     if not enabled:

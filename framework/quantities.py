@@ -1,4 +1,4 @@
-"""Counts as people write and read them: `200k`, `1.5M`, `25_000`."""
+"""Parses and formats quantities as people write them: `200k`, `1.5M`, `25_000`, `1:02:05`, `1.5 GiB`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _SUFFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
 
 def parse_count(text: str) -> int:
-    """An integer with an optional suffix k, M or G (powers of ten).
+    """Parse an integer with an optional suffix k, M, G or B (powers of ten).
 
     Raises:
-        ValueError: not a whole number, or one of more than 64 bits.
+        ValueError: the text is not a whole number, or one of more than 64 bits.
     """
     cleaned = text.strip().lower().replace("_", "").replace(",", "")
     factor = _SUFFIXES.get(cleaned[-1:], 1)
@@ -28,7 +28,7 @@ def parse_count(text: str) -> int:
 
 
 def format_count(value: float) -> str:
-    """`200000` -> `200k`, `1500000` -> `1.5M`; small or uneven numbers with thousands separators."""
+    """Format 200000 as `200k` and 1500000 as `1.5M`; small or uneven numbers with thousands separators."""
     for suffix, factor in (("M", 10**6), ("k", 10**3)):
         if value >= factor and value % (factor // 10) == 0:
             return f"{value / factor:g}{suffix}"
@@ -36,14 +36,14 @@ def format_count(value: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`3725` -> `1:02:05`, `95` -> `1:35`."""
+    """Format 3725 seconds as `1:02:05` and 95 seconds as `1:35`."""
     whole = max(0, round(seconds))
     hours, minutes = whole // 3600, whole % 3600 // 60
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 def format_bytes(num_bytes: float) -> str:
-    """Binary units: `1.5 GiB`."""
+    """Format bytes in binary units, such as `1.5 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(num_bytes) < 1024 or unit == "GiB":
             return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"

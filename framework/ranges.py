@@ -1,4 +1,4 @@
-"""Which numbers a flag or a field takes, written beside its type and checked in one place.
+"""Ranges of the numbers that a flag or a field takes, written beside its type and checked in one place.
 
     stall_seconds: Annotated[float, Range(least=1)] = 600.0
 
@@ -19,12 +19,15 @@ from typing import Any
 from framework.errors import FrameworkError
 
 LARGEST = 2**63 - 1
-"""Of integers: clocks, counts and seeds become int64."""
+"""Largest integer that is taken, positive or negative: clocks, counts and seeds become int64."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Range:
-    """The numbers that are taken; a tuple's range is that of each of its numbers, and None is always taken."""
+    """The numbers that are taken, from `least` to `most`.
+
+    A tuple's range is that of each of its numbers, and None is always taken.
+    """
 
     least: float = -math.inf
     most: float = math.inf
@@ -34,7 +37,7 @@ class Range:
     """All numbers are smaller than this."""
 
     def refusal(self, value: float) -> str:
-        """Why a number is not taken, such as `must be at least 1`; empty if it is."""
+        """Return why a number is not taken, such as `must be at least 1`; empty if it is taken."""
         if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
             return "must fit into 64 bits"
         if not math.isfinite(value):
@@ -58,7 +61,7 @@ class Refusal:
 
 
 def refusals(owner: Any, values: Mapping[str, Any]) -> Iterator[Refusal]:
-    """What is wrong with the numbers among `values`, by the annotations of a dataclass or a function."""
+    """Yield the numbers among `values` that the annotations of a dataclass or a function do not take."""
     for name, annotation in typing.get_type_hints(owner, include_extras=True).items():
         given = getattr(annotation, "__metadata__", ())
         taken = next((one for one in given if isinstance(one, Range)), Range())
@@ -72,7 +75,7 @@ def check_numbers(instance: Any) -> None:
     """Refuse numbers that a dataclass's annotations do not take.
 
     Raises:
-        FrameworkError: names class and field.
+        FrameworkError: a number is out of range; names class and field.
     """
     for wrong in refusals(type(instance), vars(instance)):
         raise FrameworkError(f"{type(instance).__name__}: {wrong.name}={wrong.value} {wrong.reason}")
@@ -84,7 +87,7 @@ def check_flags(owner: Any, values: Mapping[str, Any]) -> None:
     A dataclass among a function's arguments has flags of its own.
 
     Raises:
-        FrameworkError: names the flag.
+        FrameworkError: a number is out of range; names the flag.
     """
     for wrong in refusals(owner, values):
         raise FrameworkError(f"--{wrong.name.rstrip('_').replace('_', '-')} {wrong.value}: {wrong.reason}")
@@ -94,7 +97,7 @@ def check_flags(owner: Any, values: Mapping[str, Any]) -> None:
 
 
 def with_checked_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command, which first refuses numbers that its annotations do not take."""
+    """Return a command that first refuses numbers that the annotations of `command` do not take."""
 
     @functools.wraps(command)
     def checked(*arguments: Any, **named: Any) -> Any:

@@ -25,7 +25,7 @@ from framework.suggest import nearest
 __all__ = ["Adam", "Averaging", "Game", "Network", "Player", "Recipe", "RecipeError", "Shards"]
 
 OPERATIONAL = {"science": False}
-"""Metadata of a field that may differ when a run is resumed: it does not enter the science hash."""
+"""Metadata of a field that may differ when a run is resumed; the field does not enter the science hash."""
 
 SIDES = ("generator", "discriminator")
 """The fields of a recipe that hold a `Player`."""
@@ -44,6 +44,9 @@ class Network:
 
     Options are checked against the constructor's signature when the recipe is written. What the data decides
     (`resolution`, `channels`, `classes`) need not be repeated: the recipe passes it on.
+
+    Raises:
+        RecipeError: `cls` is not a network class, or has no option of that name.
     """
 
     cls: type[nn.Module]
@@ -67,15 +70,15 @@ class Network:
 
     @staticmethod
     def parameters_of(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
-        """The constructor's keyword parameters by name."""
+        """Return the constructor's keyword parameters by name."""
         signature = inspect.signature(cls)
         return {n: p for n, p in signature.parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
 
     def resolved(self, derived: Mapping[str, Any]) -> dict[str, Any]:
-        """Every option of the constructor: given here, derived from the data, or its default.
+        """Return every option of the constructor: given here, derived from the data, or its default.
 
         Raises:
-            RecipeError: an option that contradicts the data, or one without any value.
+            RecipeError: an option contradicts the data, or has no value.
         """
         resolved: dict[str, Any] = {}
         for name, parameter in self.parameters_of(self.cls).items():
@@ -95,7 +98,11 @@ class Network:
         return resolved
 
     def build(self, **derived: Any) -> nn.Module:
-        """The network, on the current default device."""
+        """Build the network on the current default device.
+
+        Raises:
+            RecipeError: see `resolved`.
+        """
         return self.cls(**self.resolved(derived))
 
 
@@ -105,17 +112,22 @@ class Shards:
 
     `location` is a folder made by `framework pack`, a glob or brace list of tars, an `http(s)://` folder or list, or
     `pipe:` commands. Relative paths are relative to the recipe file.
+
+    Raises:
+        RecipeError: a field that cannot work; names it.
     """
 
     location: str = field(metadata=OPERATIONAL)
     resolution: Annotated[int, Range(least=1)]
+    """Side of the images in pixels."""
     channels: int = 3
+    """1: grey, 3: RGB."""
     classes: int = 0
-    """0: no labels."""
+    """Number of classes; 0: labels are not read."""
     flip: bool = False
-    """Mirror each image with probability 1/2, decided by its position."""
+    """Whether each image is mirrored with probability 1/2, decided by its position."""
     window: int = 65_536
-    """Images among which the order is shuffled; the whole set when it is larger than the set."""
+    """Number of images among which the order is shuffled; the whole set when it is larger than the set."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -124,13 +136,17 @@ class Shards:
         _require(self.window > 0, f"data.window={self.window} must be positive")
 
     def derived(self) -> dict[str, int]:
-        """What networks take from the data unless they are told otherwise."""
+        """Return the options that networks take from the data unless their recipe names them."""
         return {"resolution": self.resolution, "channels": self.channels, "classes": self.classes}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Player:
-    """One side of the game: a network (possibly a composite), its optimiser, and how the engine treats it."""
+    """One side of the game: a network (possibly a composite), its optimiser, and how the engine treats it.
+
+    Raises:
+        RecipeError: a field that cannot work; names it.
+    """
 
     network: Network
     optimizer: Optimizer
@@ -149,7 +165,11 @@ class Player:
         _require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} must be positive or None")
 
     def build(self, derived: Mapping[str, Any]) -> nn.Module:
-        """The network, freshly initialised, with what is frozen marked so."""
+        """Build the network, freshly initialised; frozen parameters have `requires_grad=False`.
+
+        Raises:
+            RecipeError: `frozen` names no parameter, or all of them.
+        """
         network = self.network.build(**derived)
         for prefix in self.frozen:
             chosen = [p for name, p in network.named_parameters() if name == prefix or name.startswith(f"{prefix}.")]
@@ -175,7 +195,7 @@ class Averaging:
     half_life_images: float | Ramp = 10_000.0
     ramp_up: float | None = 0.05
     start_images: Annotated[int, Range(least=0)] = 0
-    """Until then the average is a copy of the generator."""
+    """The clock, in images, until which the average is a copy of the generator."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -185,7 +205,7 @@ class Averaging:
         _require(self.ramp_up is None or self.ramp_up > 0, f"averaging.ramp_up={self.ramp_up} must be positive or None")
 
     def kept_share(self, *, images_seen: int, step_images: int) -> float:
-        """The weight of the old average in the update after `images_seen` images."""
+        """Return the weight, from 0 to 1, of the old average in the update after `images_seen` images."""
         if images_seen <= self.start_images:
             return 0.0
         half_life = value_at(self.half_life_images, images_seen)
@@ -195,16 +215,20 @@ class Averaging:
 
 
 class Game(Protocol):
-    """The rules: whose turn it is, which losses and penalties apply. See `framework.games`."""
+    """The rules of a game: whose turn it is, and which losses and penalties apply. See `framework.games`."""
 
     def images_per_step(self, batch_size: int) -> int:
-        """Real images consumed by one step, i.e. how far the clock advances."""
+        """Return the number of real images that one step consumes, which is how far the clock advances."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One result of one paper."""
+    """One result of one paper.
+
+    Raises:
+        RecipeError: parts that do not fit together, or a field that cannot work; names it.
+    """
 
     name: str
     paper: str
@@ -215,11 +239,11 @@ class Recipe:
     game: Game
     averaging: Averaging = field(default_factory=Averaging)
     growth: Growth | None = None
-    """Progressive growing; None: everything is trained at the data's resolution from the start."""
+    """Progressive growing; None: all layers are trained at the data's resolution from the start."""
     batch_size: Annotated[int, Range(most=1e9)]
-    """Real images per discriminator turn over all processes."""
+    """Number of real images per discriminator turn over all processes."""
     images: int = field(metadata=OPERATIONAL)
-    """Real images to train on; training may be extended later."""
+    """Number of real images to train on; training may be extended later."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -240,7 +264,7 @@ class Recipe:
             _require(last == self.data.resolution, f"growth ends at {last} px, the data has {self.data.resolution} px")
 
     def segments(self) -> tuple[Segment, ...]:
-        """The stretches of the clock between which the players change shape: one, unless the recipe grows."""
+        """Return the stretches of the clock between which the players change shape: one, unless the recipe grows."""
         if self.growth is None:
             resolution = self.data.resolution
             return (Segment(resolution=resolution, start=0, end=self.images, batch_size=self.batch_size),)
@@ -248,7 +272,11 @@ class Recipe:
         return self.growth.segments(batch_size=self.batch_size, critic_steps=critic_steps)
 
     def build_network(self, side: str) -> nn.Module:
-        """The raw network of `generator` or `discriminator`, freshly initialised."""
+        """Build the raw network of `generator` or `discriminator`, freshly initialised.
+
+        Raises:
+            RecipeError: the network cannot be built; names the side.
+        """
         player: Player = getattr(self, side)
         try:
             return player.build(self.data.derived())

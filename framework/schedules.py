@@ -1,4 +1,4 @@
-"""Schedules: functions of the clock (images seen), so that resuming needs nothing but the clock."""
+"""Schedules are functions of the clock (images seen), so that resuming needs nothing but the clock."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def _require(condition: bool, message: str) -> None:
 
 
 class Schedule(Protocol):
-    """A number as a function of the clock: a factor on a learning rate, or the value of a constant that moves."""
+    """A number as a function of the clock: a factor on a learning rate, or a constant that changes during a run."""
 
     def at(self, images: int) -> float:
-        """The number after `images` images seen."""
+        """Return the number after `images` images seen."""
         ...
 
 
@@ -29,13 +29,17 @@ class Constant:
     """The learning rate stays as it is."""
 
     def at(self, images: int) -> float:
-        """Return 1."""
+        """Return 1, at any time."""
         return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """From 1 to `end` between `start_images` and `end_images`, constant outside."""
+    """A factor that goes from 1 to `end` along a line between `start_images` and `end_images`, constant outside.
+
+    Raises:
+        FrameworkError: the start does not lie before the end.
+    """
 
     end_images: int
     start_images: int = 0
@@ -49,14 +53,18 @@ class Linear:
         )
 
     def at(self, images: int) -> float:
-        """The number after `images` images seen."""
+        """Return the number after `images` images seen."""
         progress = (images - self.start_images) / (self.end_images - self.start_images)
         return 1.0 + (self.end - 1.0) * min(1.0, max(0.0, progress))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """From 1 to `end` along half a cosine over `end_images` images, constant afterwards."""
+    """A factor that goes from 1 to `end` along half a cosine over `end_images` images, constant afterwards.
+
+    Raises:
+        FrameworkError: `end_images` is not positive.
+    """
 
     end_images: int
     end: Annotated[float, Range(least=0)] = 0.0
@@ -66,14 +74,18 @@ class Cosine:
         _require(self.end_images > 0, f"Cosine: end_images={self.end_images} must be positive")
 
     def at(self, images: int) -> float:
-        """The number after `images` images seen."""
+        """Return the number after `images` images seen."""
         progress = min(1.0, max(0.0, images / self.end_images))
         return self.end + (1.0 - self.end) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp:
-    """From `start` to `end` over `images` images, along half a cosine or a line, constant afterwards."""
+    """A number that goes from `start` to `end` over `images` images, along half a cosine or a line, then constant.
+
+    Raises:
+        FrameworkError: `images` is not positive.
+    """
 
     start: float
     end: float
@@ -85,7 +97,7 @@ class Ramp:
         _require(self.images > 0, f"Ramp: images={self.images} must be positive")
 
     def at(self, images: int) -> float:
-        """The number after `images` images seen."""
+        """Return the number after `images` images seen."""
         progress = min(1.0, max(0.0, images / self.images))
         if self.shape == "cosine":
             progress = 0.5 * (1.0 - math.cos(math.pi * progress))
@@ -93,10 +105,10 @@ class Ramp:
 
 
 def value_at(value: float | Schedule, images: int) -> float:
-    """A constant, or a schedule's value after `images` images seen."""
+    """Return a constant, or a schedule's value after `images` images seen."""
     return float(value) if isinstance(value, int | float) else value.at(images)
 
 
 def values_of(value: float | Schedule) -> tuple[float, ...]:
-    """The extremes a value takes, for checks: the constant, or where a schedule starts and where it ends."""
+    """Return the extremes a value takes, for checks: the constant, or where a schedule starts and where it ends."""
     return (float(value),) if isinstance(value, int | float) else (value.at(0), value.at(1 << 62))

@@ -4,9 +4,9 @@ Karras et al. 2018 (arXiv:1710.10196), appendix A.1: 800k real images at 4 x 4; 
 new layers fade in and 800k to stabilise. Batch 16 up to 128 x 128, then 14, 6 and 3 to fit the memory of one GPU. Adam
 (0.001; 0, 0.99; 1e-8) throughout, WGAN-GP with one critic step, drift 0.001.
 
-The paper averages weights with decay 0.999 per step. Stated in images that is a half-life of 16 ln 2 / -ln 0.999 at
-batch 16; kept for all resolutions, where the paper's shrinks with the batch. Its minibatch standard deviation is
-taken over the whole batch, hence groups of 16.
+The paper averages weights with decay 0.999 per step. In images that is a half-life of 16 ln 2 / -ln 0.999 at batch 16;
+this recipe keeps it for all resolutions, while the paper's shrinks with the batch. The paper's minibatch standard
+deviation is taken over the whole batch, hence groups of 16.
 """
 
 import math

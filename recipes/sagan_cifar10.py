@@ -2,8 +2,8 @@
 
 Zhang et al. 2019 (arXiv:1805.08318) give 128 x 128 only. The settings here are those of the public CIFAR-10
 reproductions (StudioGAN: FID 14.0 after 90k generator steps, mmagic: 9.4): learning rate 2e-4 for both, Adam with
-betas 0.5 and 0.999, five critic steps, batch 64, 100k generator steps, attention at 16 x 16, no averaging of weights
-there (ours is kept beside and never read by training).
+betas 0.5 and 0.999, five critic steps, batch 64, 100k generator steps, attention at 16 x 16. They average no weights;
+the average that is kept here does not enter training.
 """
 
 from framework import Adam, Alternating, Averaging, Hinge, Network, Player, Recipe, Shards, launch

@@ -3,7 +3,7 @@
 Zhang et al. 2019, arXiv:1805.08318, sections 4 and 5: spectral norm in both players, conditional batch norm, projection
 discriminator, self-attention at 64 x 64, hinge loss (eq. 4), Adam with beta1 = 0 and beta2 = 0.9, learning rates 1e-4
 and 4e-4, one discriminator step per generator step, batch 256, one million steps (FID 18.65). Images are resized and
-cropped to 128 x 128 when packed. The paper averages no weights; our average is kept beside and never read by training.
+cropped to 128 x 128 when packed. The paper averages no weights; the average that is kept here does not enter training.
 """
 
 from framework import Adam, Alternating, Averaging, Hinge, Network, Player, Recipe, Shards, launch

@@ -4,7 +4,7 @@ Miyato et al. 2018, arXiv:1802.05957, section 4.1 and appendix B: hinge loss, sp
 Adam with learning rate 2e-4 and betas 0 and 0.9, five critic steps, batch 64, a learning rate that falls linearly to
 zero. The paper makes 50k generator steps (FID 21.7); like public reproductions, this makes 100k (mimicry: FID 16.8).
 With labels, `--set data.classes=10` gives the projection discriminator (arXiv:1802.05637; mimicry: FID 10.8). No
-averaging of weights there; ours is kept beside and never read by training.
+weights are averaged there; the average that is kept here does not enter training.
 """
 
 from framework import Adam, Alternating, Averaging, Hinge, Linear, Network, Player, Recipe, Shards, launch

@@ -3,7 +3,8 @@
 Karras et al. 2020, arXiv:2006.06676 (appendix C and D; FID 2.92 +- 0.05): no style mixing, no path lengths, a
 discriminator without residual blocks, a mapping network of 2 layers, R1 with gamma 0.01, minibatch deviation over 32
 images, learning rate 0.0025, batch 64, 100 million images, an average of the weights with a half-life of 500 000 images
-that ramps up. Class-conditional (FID 2.42 +- 0.04): `--set data.classes=10`. Without ADA and this tuning: FID 8.32.
+that ramps up. With `--set data.classes=10` it is class-conditional (FID 2.42 +- 0.04). Without ADA and this tuning the
+FID is 8.32.
 """
 
 from framework import R1, Adam, Alternating, Averaging, Network, NonSaturating, Player, Recipe, Shards, launch

@@ -1,10 +1,10 @@
 """A small class-conditional StyleGAN2 on emoji: colours and shapes within minutes on two CPU cores.
 
 Karras et al. 2020, arXiv:1912.04958 (weight demodulation, skip generator, residual discriminator, lazy R1 with its own
-step) with the adaptive augmentation of arXiv:2006.06676, for which a set of 348 pictures is made. Deviations for the
-CPU: 32 x 32 pixels, at most 64 channels, a mapping network of 2 layers with 64 features, batch 16, twice the learning
-rate, ADA ten times as fast; neither style mixing nor path lengths, as in ADA's own tuning for CIFAR-10. Twice the
-resolution: `--set data.resolution=64`. The data is in `recipes/data/noto_emoji`.
+step) with the adaptive augmentation of arXiv:2006.06676, which suits a set of 348 pictures. Deviations for the CPU:
+32 x 32 pixels, at most 64 channels, a mapping network of 2 layers with 64 features, batch 16, twice the learning rate,
+ADA ten times as fast; neither style mixing nor path lengths, as in ADA's own tuning for CIFAR-10. For twice the
+resolution use `--set data.resolution=64`. The data is in `recipes/data/noto_emoji`.
 """
 
 from framework import R1, Ada, Adam, Alternating, Averaging, Network, NonSaturating, Player, Recipe, Shards, launch

@@ -1,7 +1,7 @@
 """StyleGAN3-r on AFHQv2 at 512 x 512, from scratch (Karras et al. 2021, arXiv:2106.12423).
 
 Everything is from appendix F.2: batch 32, learning rates 0.0025 and 0.002 (figure 16, left), gamma = 16.4 (right), the
-average's half-life of 10k images, minibatch standard deviation over 4, 25M images, flips, ADA as it comes;
+average's half-life of 10k images, minibatch standard deviation over 4, 25M images, flips, ADA with its defaults;
 Adam with betas 0 and 0.99 and lazy R1 are StyleGAN2's (appendix F). There is neither path length regularisation nor
 style mixing. The 15803 images are all three of the set's classes together.
 

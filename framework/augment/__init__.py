@@ -19,42 +19,42 @@ from framework.schedules import Schedule
 
 
 class Augmentation(Protocol):
-    """What a game asks of an augmentation."""
+    """An augmentation, as games see it."""
 
     @property
     def start(self) -> float | Schedule:
-        """The strength to begin with, or, where it is never adjusted, as a function of images seen."""
+        """The strength to begin with; where it is never adjusted, it may be a function of images seen."""
         ...
 
     @property
     def every(self) -> int | None:
-        """Steps from one adjustment of the strength to the next; None: it is never adjusted."""
+        """Number of steps from one adjustment of the strength to the next; None: it is never adjusted."""
         ...
 
     def check(self, *, channels: int, height: int, width: int) -> None:
-        """Refuse images it cannot augment, so that a recipe fails before it trains.
+        """Refuse images that it cannot augment, so that a recipe fails before it trains.
 
         Raises:
-            FrameworkError: names the transform and the size.
+            FrameworkError: a transform cannot handle images of this size; names both.
         """
         ...
 
     def __call__(self, images: Tensor, *, strength: float, draw: Draw) -> Tensor:
-        """Images (n, C, H, W) in [-1, 1] to augmented ones of the same shape and type.
+        """Return the augmented images, of the same shape and type.
 
         Args:
-            images: one micro-batch.
-            strength: 0 returns the images themselves.
-            draw: every random number, for these n images.
+            images: one micro-batch (n, C, H, W) in [-1, 1].
+            strength: strength of the augmentation; 0 returns the images themselves.
+            draw: source of all random numbers, for these n images.
         """
         ...
 
     def adjusted(self, strength: float, *, sign: float, images: int) -> float:
-        """The strength to go on with.
+        """Return the strength to go on with.
 
         Args:
-            strength: the present one.
+            strength: the present strength.
             sign: mean of sign(D(x) - t) over the real images since the last adjustment, with t the undecided logit.
-            images: their number.
+            images: number of those images.
         """
         ...

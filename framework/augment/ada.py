@@ -1,7 +1,7 @@
 """Adaptive discriminator augmentation (Karras et al. 2020, arXiv:2006.06676).
 
 Each transform is applied to each image with probability p, times its multiplier. p grows while the discriminator
-overfits, which shows in how sure it is of real images, and falls when it does not.
+overfits, which shows in how sure it is of real images, and falls while it does not.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PRESETS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Ada:
-    """All transforms of the paper's appendix B and the controller of its section 3.
+    """Applies all transforms of the paper's appendix B, with the controller of its section 3.
 
     The strength is p. It may pass 1, where every transform applies to every image, because the paper clamps it from
     below only. Images are grey or RGB in [-1, 1].
@@ -53,15 +53,15 @@ class Ada:
     """
 
     preset: Preset = "bgc"
-    """Which transforms are on; their multipliers below change single ones (None: 1 if in the preset, else 0)."""
+    """The transforms that are on; multipliers below change single ones (None: 1 if in the preset, else 0)."""
     start: float | Ramp = 0.0
     """p before the first adjustment. With `every=None`, p itself: a constant, or a ramp over images seen."""
     target: float = 0.6
     """Mean of sign(D(real) - t) above which p grows (r_t of the paper), with t the undecided logit of the loss."""
     images: int = 500_000
-    """Real images in which p goes from 0 to 1."""
+    """Number of real images in which p goes from 0 to 1."""
     every: int | None = 4
-    """Steps from one adjustment to the next; None: p is `start`, whatever the discriminator says."""
+    """Number of steps from one adjustment to the next; None: p is `start`, whatever the discriminator does."""
 
     x_flip: float | None = None
     rotate90: float | None = None
@@ -97,7 +97,7 @@ class Ada:
 
     @property
     def multipliers(self) -> dict[str, float]:
-        """Of p, by transform."""
+        """Factors on p, by transform."""
         chosen = {name: getattr(self, name) for name in _PRESETS["bgcfnc"]}
         return {name: float(name in _PRESETS[self.preset]) if m is None else m for name, m in chosen.items()}
 
@@ -105,7 +105,7 @@ class Ada:
         """Refuse images that some transform cannot handle.
 
         Raises:
-            FrameworkError: names the transforms and the size.
+            FrameworkError: transforms that cannot handle images of this size; names both.
         """
         on = [name for name, multiplier in self.multipliers.items() if multiplier > 0]
         colors = [name for name in on if name in color.TRANSFORMS]
@@ -123,10 +123,10 @@ class Ada:
             )
 
     def __call__(self, images: Tensor, *, strength: float, draw: Draw) -> Tensor:
-        """Augment (n, C, H, W); see `framework.augment.Augmentation`. Computed in float32 at least.
+        """Augment images (n, C, H, W) in [-1, 1], computed in float32 at least; see `framework.augment.Augmentation`.
 
         Raises:
-            FrameworkError: images it cannot augment, see `check`.
+            FrameworkError: the images have a size that it cannot augment, see `check`.
         """
         self.check(channels=images.shape[1], height=images.shape[2], width=images.shape[3])
         if strength == 0:
@@ -141,9 +141,9 @@ class Ada:
         return x.to(images.dtype)
 
     def adjusted(self, strength: float, *, sign: float, images: int) -> float:
-        """One step of constant size towards the target, clamped from below at 0 (section 3 of the paper).
+        """Return p after one step of constant size towards the target, clamped from below at 0 (the paper's section 3).
 
-        A sign on the target, or one that is not a number, changes nothing.
+        A sign equal to the target, or one that is not a number, changes nothing.
         """
         direction = (sign > self.target) - (sign < self.target)
         return max(strength + direction * images / self.images, 0.0)

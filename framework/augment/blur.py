@@ -1,6 +1,6 @@
 """A Gaussian blur in front of the discriminator, for the first images of StyleGAN3-r (arXiv:2106.12423, section 3.2).
 
-It keeps a discriminator from judging by high frequencies before the generator has learnt low ones.
+It keeps the discriminator from high frequencies before the generator has learnt low ones.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ _REACH = 3.0
 
 
 def gaussian_blur(images: Tensor, *, sigma: float) -> Tensor:
-    """Blur (N, C, H, W); differentiable any number of times. At the edges the filter's share inside counts.
+    """Blur images (N, C, H, W) and return the same shape; differentiable any number of times.
+
+    At the edges, the part of the filter inside the image is normalised to 1.
 
     Args:
-        images: any range.
-        sigma: standard deviation in pixels; from 0 down, the images themselves.
+        images: images of any range.
+        sigma: standard deviation in pixels; at 0 and below, the images themselves are returned.
     """
     reach = math.ceil(_REACH * sigma)
     if reach < 1:

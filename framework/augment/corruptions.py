@@ -10,14 +10,14 @@ from framework.augment.chance import Chance
 from framework.augment.wavelets import NUM_BANDS, octave_bank
 
 FILTER_REACH = octave_bank().shape[1] // 2
-"""Pixels that filtering reads beyond the edge, by reflection: 21."""
+"""Number of pixels that filtering reads beyond the edge, by reflection: 21."""
 
 _POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 """Share of each octave in the power of natural images, whose spectrum falls as 1/f; the paper's lambda."""
 
 
 def filter_octaves(images: Tensor, chance: Chance) -> Tensor:
-    """Amplify the four octaves of (n, C, H, W) at random; H and W from 22.
+    """Amplify the four octaves of images (n, C, H, W) at random; H and W must be 22 or more.
 
     Each octave has its own chance. Amplifying one scales all of them back, so that by itself it would keep the power
     of a natural image.
@@ -45,7 +45,7 @@ def _separable(images: Tensor, taps: Tensor) -> Tensor:
 
 
 def add_noise(images: Tensor, chance: Chance) -> Tensor:
-    """Add white noise to (n, C, H, W), of a standard deviation that is itself |N(0, 0.1^2)| per image."""
+    """Add white noise to images (n, C, H, W); its standard deviation is drawn per image as |N(0, 0.1^2)|."""
     if not chance.uses_any(["noise"]):
         return images
     deviation = 0.1 * chance.normal("noise").abs()
@@ -54,7 +54,7 @@ def add_noise(images: Tensor, chance: Chance) -> Tensor:
 
 
 def cut_out(images: Tensor, chance: Chance) -> Tensor:
-    """Set a rectangle of half the width and height of (n, C, H, W) to 0; its centre is uniform over the image."""
+    """Set a rectangle of half the width and height of images (n, C, H, W) to 0; its centre is uniform in the image."""
     if not chance.uses_any(["cutout"]):
         return images
     height, width = images.shape[2:]
@@ -67,5 +67,5 @@ def cut_out(images: Tensor, chance: Chance) -> Tensor:
 
 
 def _places(size: int, images: Tensor) -> Tensor:
-    """Centres of the pixels along one side, as shares of it."""
+    """Return the centres of the pixels along one side, (size,) float64, as shares of the side."""
     return (torch.arange(size, dtype=torch.float64, device=images.device) + 0.5) / size

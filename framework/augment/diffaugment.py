@@ -16,12 +16,12 @@ Policy = Literal["color", "translation", "cutout"]
 
 @dataclass(frozen=True, kw_only=True)
 class DiffAugment:
-    """The policies named, in that order, on every image of (n, C, H, W).
+    """Applies the named policies, in that order, to every image of (n, C, H, W).
 
     There is nothing to adapt: any strength but 0 applies them fully.
 
     Raises:
-        FrameworkError: a policy that there is not, or none at all.
+        FrameworkError: a policy that does not exist, one that is named twice, or none at all.
     """
 
     policies: tuple[Policy, ...] = ("color", "translation", "cutout")
@@ -35,10 +35,10 @@ class DiffAugment:
             raise FrameworkError(f"DiffAugment: policies={self.policies} must be one or more of: {', '.join(valid)}")
 
     def check(self, *, channels: int, height: int, width: int) -> None:
-        """Images of any size and number of channels will do."""
+        """Accept images of any size and number of channels."""
 
     def __call__(self, images: Tensor, *, strength: float, draw: Draw) -> Tensor:
-        """Augment (n, C, H, W); see `framework.augment.Augmentation`."""
+        """Augment images (n, C, H, W) in [-1, 1]; see `framework.augment.Augmentation`."""
         if strength == 0:
             return images
         for policy in self.policies:
@@ -46,12 +46,15 @@ class DiffAugment:
         return images
 
     def adjusted(self, strength: float, *, sign: float, images: int) -> float:
-        """The same strength."""
+        """Return the same strength."""
         return strength
 
 
 def recolor(images: Tensor, draw: Draw) -> Tensor:
-    """Brightness by [-0.5, 0.5), then saturation times [0, 2), then contrast times [0.5, 1.5)."""
+    """Shift brightness by [-0.5, 0.5), then scale saturation by [0, 2), then contrast by [0.5, 1.5), drawn per image.
+
+    Takes and returns images (n, C, H, W); they may leave [-1, 1].
+    """
     images = images + (_per_image(draw.uniform("brightness"), images) - 0.5)
     grey = images.mean(1, keepdim=True)
     images = grey + (images - grey) * (2 * _per_image(draw.uniform("saturation"), images))
@@ -60,7 +63,7 @@ def recolor(images: Tensor, draw: Draw) -> Tensor:
 
 
 def translate(images: Tensor, draw: Draw) -> Tensor:
-    """Shift by whole pixels, up to an eighth of each side; zeros come in."""
+    """Shift images (n, C, H, W) by whole pixels, up to an eighth of each side; zeros come in at the edges."""
     for dim in (2, 3):
         size = images.shape[dim]
         reach = _rounded(size / 8)
@@ -73,7 +76,7 @@ def translate(images: Tensor, draw: Draw) -> Tensor:
 
 
 def cut_out(images: Tensor, draw: Draw) -> Tensor:
-    """Set a rectangle of half the height and width to 0; its middle is anywhere in the image."""
+    """Set a rectangle of half the height and width of images (n, C, H, W) to 0; its middle is uniform in the image."""
     cut = torch.ones((), dtype=torch.bool, device=images.device)
     for dim in (2, 3):
         size = images.shape[dim]
@@ -89,12 +92,12 @@ _POLICIES = {"color": recolor, "translation": translate, "cutout": cut_out}
 
 
 def _rounded(length: float) -> int:
-    """To the nearest number of pixels, halves upwards."""
+    """Round to the nearest number of pixels, halves upwards."""
     return int(length + 0.5)
 
 
 def _along(values: Tensor, dim: int) -> Tensor:
-    """(n, size) to (n, 1, size, 1) or (n, 1, 1, size)."""
+    """Reshape (n, size) to (n, 1, size, 1) for dim 2, or (n, 1, 1, size) for dim 3."""
     return values[:, None, :, None] if dim == 2 else values[:, None, None, :]
 
 

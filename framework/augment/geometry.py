@@ -29,27 +29,28 @@ TRANSFORMS = (
     "fractional_translation",
 )
 TURNING = ("x_flip", "rotate90", "rotation")
-"""Those that carry a side of the image to another place, published for square images."""
+"""Transforms that carry a side of the image to another place; they are published for square images."""
 
 _FINE_MARGIN = 5
-"""Pixels of the enlarged image that shrinking reads beyond the edges: 12 taps around each second pixel, minus 1."""
+"""Number of enlarged pixels that shrinking reads beyond the edges: 12 taps around each second pixel, minus 1."""
 _NEIGHBOURHOOD = 0.5 + 3.0
-"""How far, in pixels, a sample reads: one pixel of the enlarged image, each made of 12 taps half a pixel apart."""
+"""Distance in pixels that a sample reads: one pixel of the enlarged image, each made of 12 taps half a pixel apart."""
 
 
 def move(images: Tensor, chance: Chance) -> Tensor:
-    """Apply all geometric transforms to (n, C, H, W)."""
+    """Apply all geometric transforms to images (n, C, H, W); return the same shape."""
     if not chance.uses_any(TRANSFORMS):
         return images
     return warp(images, source_positions(chance, height=images.shape[2], width=images.shape[3]))
 
 
 def source_positions(chance: Chance, *, height: int, width: int) -> Tensor:
-    """From where in the image each place of the result comes, (n, 3, 3) float64.
+    """Return the matrices (n, 3, 3) float64 that map each place of the result to the place in the image it comes from.
 
     Positions are homogeneous (x, y, 1) in pixels from the image's centre, x to the right and y downwards. This is the
     inverse of the paper's G, hence the product of the inverses of its steps from left to right.
     """
+    # Every draw is that of the identity where its transform leaves the image alone.
     mirrored = 1 - 2 * chance.integers("x_flip", 2)
     quarters = chance.integers("rotate90", 4)
     whole_shift = (0.125 * _pixels(chance.signed("integer_translation", 2), height=height, width=width)).round()
@@ -60,6 +61,8 @@ def source_positions(chance: Chance, *, height: int, width: int) -> Tensor:
     stretch = torch.exp2(0.2 * chance.normal("anisotropic_scale"))
     after = chance.signed("rotation", what="rotation/after", probability=each)
     shift = 0.125 * _pixels(chance.normal("fractional_translation", 2), height=height, width=width)
+
+    # The inverses of the paper's steps, in its order.
     steps = (
         _scaling(mirrored, torch.ones_like(mirrored)),
         _rotation(0.5 * math.pi * quarters),
@@ -74,16 +77,22 @@ def source_positions(chance: Chance, *, height: int, width: int) -> Tensor:
 
 
 def warp(images: Tensor, positions: Tensor) -> Tensor:
-    """Move (n, C, H, W) by `source_positions`; an image that stays where it is comes back to the bit.
+    """Move images (n, C, H, W) by positions (n, 3, 3); an image that stays where it is comes back to the bit.
 
-    The image is continued by reflection as far as one reflection goes, and by zeros beyond. Waits for the device once,
-    to learn how far that has to be.
+    The image is continued by reflection as far as one reflection goes, and by zeros beyond. The call waits for the
+    device once, to learn how far the images must be continued.
+
+    Args:
+        positions: see `source_positions`.
     """
+    # Continue and enlarge, so that sampling neither leaves the image nor aliases.
     height, width = images.shape[2:]
     margin_x, margin_y = _margins(positions, height=height, width=width)
     taps = torch.tensor(SYM6, dtype=images.dtype, device=images.device) / math.sqrt(2)
     continued = functional.pad(images, (margin_x, margin_x, margin_y, margin_y), mode="reflect")
     enlarged = upsample2d(continued, taps)
+
+    # Sample, shrink, and keep images that do not move as they are.
     grid = _sampling_grid(
         positions, height=height, width=width, margin_x=margin_x, margin_y=margin_y, dtype=images.dtype
     )
@@ -94,7 +103,7 @@ def warp(images: Tensor, positions: Tensor) -> Tensor:
 
 
 def _margins(positions: Tensor, *, height: int, width: int) -> tuple[int, int]:
-    """Pixels to continue the images by at the left and right, and at the top and bottom."""
+    """Return the pixels by which images are continued at the left and right, and at the top and bottom."""
     size = positions.new_tensor([width, height])
     corner = (size + _FINE_MARGIN) / 2
     reach = positions[:, :2, :2].abs() @ corner + positions[:, :2, 2].abs()
@@ -106,7 +115,7 @@ def _margins(positions: Tensor, *, height: int, width: int) -> tuple[int, int]:
 def _sampling_grid(
     positions: Tensor, *, height: int, width: int, margin_x: int, margin_y: int, dtype: torch.dtype
 ) -> Tensor:
-    """Where to sample the enlarged, continued images, (n, 2H + 10, 2W + 10, 2), from -1 at one edge to 1 at the other.
+    """Return where to sample the enlarged, continued images, (n, 2H + 10, 2W + 10, 2), from -1 to 1 between the edges.
 
     The wavelet's centre of gravity lies on its sixth tap (at 5.10, counted from 0), so pixel i of the image is at the
     centre of pixel 2i of the enlarged one, a quarter of a pixel left of the middle of 2i and 2i + 1. Written out
@@ -121,12 +130,12 @@ def _sampling_grid(
 
 
 def _fine_positions(size: int) -> Tensor:
-    """The enlarged image's pixels with the margin, in pixels of the image from its centre."""
+    """Return the places of the enlarged image's pixels with its margin, in pixels of the image from its centre."""
     return (torch.arange(-_FINE_MARGIN, 2 * size + _FINE_MARGIN) - (size - 1)) / 2
 
 
 def _pixels(share: Tensor, *, height: int, width: int) -> Tensor:
-    """Shares (n, 2) of the image's sides in pixels."""
+    """Convert shares (n, 2) of the image's sides, x and y, to pixels."""
     return share * share.new_tensor([width, height])
 
 

@@ -1,7 +1,7 @@
 """Bilinear sampling that can be differentiated any number of times.
 
 Torch's `grid_sample` gained a second derivative only after 2.8. Sampling is linear in the image, so its backward is the
-transpose, whose backward is sampling again: two functions that are each other's derivative, in every version.
+transpose, whose backward is sampling again: two functions that are each other's derivative, in every version of torch.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from torch.nn import functional
 
 
 def grid_sample(images: Tensor, grid: Tensor) -> Tensor:
-    """Images (n, C, H, W) at positions (n, H', W', 2), as torch's with `align_corners=False` and zeros outside.
+    """Sample images (n, C, H, W) at positions (n, H', W', 2) from -1 to 1; return (n, C, H', W').
 
-    Not differentiable in the grid.
+    The result is that of torch's function with `align_corners=False` and zeros outside. It is not differentiable in the
+    grid.
     """
     return _Sample.apply(images, grid.detach())
 
@@ -35,7 +36,7 @@ class _Sample(torch.autograd.Function):
 
 
 class _Spread(torch.autograd.Function):
-    """The transpose: every sample is added to the pixels it was made of, by the same weights."""
+    """The transpose of sampling: every sample is added to the pixels it was made of, by the same weights."""
 
     @staticmethod
     def forward(ctx: Any, samples: Tensor, grid: Tensor, size: torch.Size) -> Tensor:

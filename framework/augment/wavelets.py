@@ -30,17 +30,17 @@ SYM6: tuple[float, ...] = (
     0.001767711864255396,
     -0.007800708325031961,
 )
-"""PyWavelets' table, sharpened from its 12 digits to 16 by Newton steps on the equations above."""
+"""PyWavelets' table, refined from its 12 digits to 16 by Newton steps on the equations above."""
 
 NUM_BANDS = 4
 
 
 @cache
 def octave_bank() -> np.ndarray:
-    """Four zero-phase filters (4, 43) that cut the spectrum into octaves and sum to the identity.
+    """Return four zero-phase filters (4, 43) float64 that cut the spectrum into octaves and sum to the identity.
 
-    From the lowest: [0, pi/8], [pi/8, pi/4], [pi/4, pi/2], [pi/2, pi]. With `L(z) = H(z) H(1/z) / 2` of sym2 and
-    `U(z) = L(-z)`, orthonormality is `L + U = 1`; what L keeps is cut again, at half the frequency.
+    The octaves are, from the lowest, [0, pi/8], [pi/8, pi/4], [pi/4, pi/2] and [pi/2, pi]. With `U(z) = L(-z)` and
+    `L(z) = H(z) H(1/z) / 2` of sym2, orthonormality is `L + U = 1`; what L keeps is cut again, at half the frequency.
     """
     low = np.convolve(SYM2, SYM2[::-1]) / 2
     centre = len(low) // 2

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json as json_text
 import sys
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -19,7 +20,7 @@ from framework.evaluation.metrics import Metric, Settings, parse_metrics
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.protocol import Record
 from framework.evaluation.sweep import Sweep, write_figure
-from framework.evaluation.tools import open_tools
+from framework.evaluation.tools import Tools, open_tools
 from framework.flags import OptionalLocalPath
 from framework.ranges import Range
 from framework.runtime.session import Session, open_session
@@ -30,34 +31,103 @@ from framework.tracking.records import FIGURES
 _SOME_FAILED = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """The flags of `framework evaluate`."""
+
+    metrics: str = "fid50k"
+    """Comma list, with counts: fid50k,kid,pr,dc,fid_by_class,is,ppl10k,lpips; fd, kd with other extractors."""
+    data: str | None = None
+    """Real images for checkpoints: packed shards, or pictures in a folder (at any depth) or a .zip."""
+    images: str | None = None
+    """Images to judge instead of checkpoints: pictures in a folder or a .zip, an .npz of framework sample, or
+    shards."""
+    reference: str | None = None
+    """Real images for --images; the same as --data."""
+    extractor: str = INCEPTION
+    """inception-v3-compat (FID), fashion_classifier (light), or one of torch-fidelity's."""
+    extractor_weights: OptionalLocalPath = None
+    """File of its weights (.safetensors, .pth); default: downloaded once."""
+    lpips_weights: OptionalLocalPath = None
+    """File of LPIPS's VGG16 and heads, for ppl and lpips."""
+    weights: Literal["ema", "raw"] = "ema"
+    """The moving average (ema), or the weights as they were last trained (raw)."""
+    seed: Annotated[int, Range()] = 0
+    """Of the latents and labels."""
+    psi: Annotated[tuple[float, ...], Range()] = ()
+    """Style-based generators: truncation; several values make a sweep."""
+    truncation: Annotated[tuple[float, ...], Range(least=SMALLEST_TRUNCATION)] = ()
+    """Redraw latent entries larger than this; several values make a sweep."""
+    standing_statistics: Annotated[int, Range(least=0)] = 0
+    """Recompute batch-norm statistics over so many batches first."""
+    figure: OptionalLocalPath = None
+    """With a sweep of one checkpoint: write the curve as .svg here, too (a run's own are in its figures/)."""
+    reference_count: Annotated[int | None, Range(least=1)] = None
+    """Use the first so many real images; default all."""
+    kid_subsets: Annotated[int, Range(least=1)] = 100
+    """Subsets that KID is averaged over."""
+    kid_subset_size: Annotated[int, Range(least=2)] = 1000
+    """Images in each; smaller sets are used whole."""
+    held: Annotated[int, Range(least=1)] = 50_000
+    """Keep features of at most so many images a side (KID, precision and recall, density and coverage)."""
+    cache_folder: OptionalLocalPath = None
+    """Of real statistics and downloads; default ~/.cache/framework/evaluation."""
+    record: bool = True
+    """Keep records beside the checkpoint and in the run's journal."""
+    upload: bool = True
+    """Bring them to the run's MLflow store at once."""
+    network: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """FILE.py:CLASS of a network class of your own, for example my_recipe.py:Generator; imports the file."""
+    tracking_uri: str | None = None
+    """MLflow store for runs:/... and models:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    json: bool = False
+    """Print JSON on stdout, and nothing else there."""
+    progress: bool = True
+    """Show on standard error how far it is."""
+
+    def settings(self) -> Settings:
+        """Return the constants of the metrics."""
+        return Settings(kid_subsets=self.kid_subsets, kid_subset_size=self.kid_subset_size, held=self.held)
+
+    def sampling(self) -> Sampling:
+        """Return how images of a checkpoint are drawn, at no truncation yet; imports the files of `--network`."""
+        return Sampling(
+            averaged=self.weights == "ema",
+            seed=self.seed,
+            standing_statistics=self.standing_statistics,
+            classes=network_classes(self.network),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measurement:
+    """The means by which all images of one command are measured."""
+
+    options: EvaluateOptions
+    metrics: list[Metric]
+    tools: Tools
+    session: Session
+    sweep: Sweep
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that `evaluate` and `evaluate_checkpoint` share."""
+        return {
+            "metrics": self.metrics,
+            "tools": self.tools,
+            "session": self.session,
+            "settings": self.options.settings(),
+            "reference_count": self.options.reference_count,
+            "cache_folder": self.options.cache_folder,
+            "progress": self.options.progress,
+        }
+
+
 def evaluate(
     checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
     *,
-    metrics: str = "fid50k",
-    data: str | None = None,
-    images: str | None = None,
-    reference: str | None = None,
-    extractor: str = INCEPTION,
-    extractor_weights: OptionalLocalPath = None,
-    lpips_weights: OptionalLocalPath = None,
-    weights: Literal["ema", "raw"] = "ema",
-    seed: Annotated[int, Range()] = 0,
-    psi: Annotated[tuple[float, ...], Range()] = (),
-    truncation: Annotated[tuple[float, ...], Range(least=SMALLEST_TRUNCATION)] = (),
-    standing_statistics: Annotated[int, Range(least=0)] = 0,
-    figure: OptionalLocalPath = None,
-    reference_count: Annotated[int | None, Range(least=1)] = None,
-    kid_subsets: Annotated[int, Range(least=1)] = 100,
-    kid_subset_size: Annotated[int, Range(least=2)] = 1000,
-    held: Annotated[int, Range(least=1)] = 50_000,
-    cache_folder: OptionalLocalPath = None,
-    record: bool = True,
-    upload: bool = True,
-    network: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
-    tracking_uri: str | None = None,
-    device: str = "auto",
-    json: bool = False,
-    progress: bool = True,
+    options: Annotated[EvaluateOptions, tyro.conf.arg(name="")],
 ) -> int:
     """Measure checkpoints against a real set, or one set of images against another.
 
@@ -67,74 +137,54 @@ def evaluate(
 
     Args:
         checkpoints: Checkpoint folders, run folders (their newest checkpoint), runs:/<MLflow run> or models:/...
-        metrics: Comma list, with counts: fid50k,kid,pr,dc,fid_by_class,is,ppl10k,lpips; fd, kd with other extractors.
-        data: Real images for checkpoints: packed shards, or pictures in a folder (at any depth) or a .zip.
-        images: Images to judge instead of checkpoints: pictures in a folder or a .zip, an .npz of framework sample, or
-            shards.
-        reference: Real images for --images; the same as --data.
-        extractor: inception-v3-compat (FID), fashion_classifier (light), or one of torch-fidelity's.
-        extractor_weights: File of its weights (.safetensors, .pth); default: downloaded once.
-        lpips_weights: File of LPIPS's VGG16 and heads, for ppl and lpips.
-        weights: The moving average (ema), or the weights as they were last trained (raw).
-        seed: Of the latents and labels.
-        psi: Style-based generators: truncation; several values make a sweep.
-        truncation: Redraw latent entries larger than this; several values make a sweep.
-        standing_statistics: Recompute batch-norm statistics over so many batches first.
-        figure: With a sweep of one checkpoint: write the curve as .svg here, too (a run's own are in its figures/).
-        reference_count: Use the first so many real images; default all.
-        kid_subsets: Subsets that KID is averaged over.
-        kid_subset_size: Images in each; smaller sets are used whole.
-        held: Keep features of at most so many images a side (KID, precision and recall, density and coverage).
-        cache_folder: Of real statistics and downloads; default ~/.cache/framework/evaluation.
-        record: Keep records beside the checkpoint and in the run's journal.
-        upload: Bring them to the run's MLflow store at once.
-        network: FILE.py:CLASS of a network class of your own, for example my_recipe.py:Generator; imports the file.
-        tracking_uri: MLflow store for runs:/... and models:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
-        device: auto, cpu or cuda.
-        json: Print JSON on stdout, and nothing else there.
-        progress: Show on standard error how far it is.
+        options: How to measure.
     """
-    wanted = parse_metrics(metrics)
-    real = _one_reference(data, reference, checkpoints=checkpoints, images=images, metrics=wanted)
-    sweep = Sweep.of(psi=psi, truncation=truncation)
-    sweep.check(figure=figure, num_checkpoints=len(checkpoints), metrics=wanted)
-    settings = Settings(kid_subsets=kid_subsets, kid_subset_size=kid_subset_size, held=held)
+    metrics = parse_metrics(options.metrics)
+    real = _one_reference(options, checkpoints=checkpoints, metrics=metrics)
+    sweep = Sweep.of(psi=options.psi, truncation=options.truncation)
+    sweep.check(figure=options.figure, num_checkpoints=len(checkpoints), metrics=metrics)
+    options.settings()  # refuses bad numbers before anything is opened
+
     # Whatever a library prints goes to stderr: stdout is the result's.
-    with redirect_stdout(sys.stderr) if json else nullcontext(), open_session(device=device) as session:
+    quiet = redirect_stdout(sys.stderr) if options.json else nullcontext()
+    with quiet, open_session(device=options.device) as session:
         tools = open_tools(
-            wanted,
+            metrics,
             session=session,
-            extractor=extractor,
-            weights=extractor_weights,
-            lpips_weights=lpips_weights,
-            cache_folder=cache_folder,
+            extractor=options.extractor,
+            weights=options.extractor_weights,
+            lpips_weights=options.lpips_weights,
+            cache_folder=options.cache_folder,
         )
-        common = {"metrics": wanted, "tools": tools, "session": session, "settings": settings}
-        common |= {"reference_count": reference_count, "cache_folder": cache_folder, "progress": progress}
-        classes = network_classes(network)
-        if images is not None:
-            judged = open_images(images)
-            against = None if real is None else _real(real, judged)
-            for note in notes_on(judged, against) if session.is_main else ():
-                print(note, file=sys.stderr)
-            found = {"": evaluate_images(judged, against, subject={"images": images}, **common)}  # type: ignore[arg-type]
-            failed: list[str] = []
+        measurement = _Measurement(options=options, metrics=metrics, tools=tools, session=session, sweep=sweep)
+        sampling = options.sampling()
+        found: dict[str, list[Record]]
+        failed: list[str]
+        if options.images is not None:
+            found, failed = {"": _images(options.images, real, measurement)}, []
         else:
-            sampling = Sampling(
-                averaged=weights == "ema", seed=seed, standing_statistics=standing_statistics, classes=classes
-            )
-            found, failed = _checkpoints(checkpoints, real, sampling, sweep, tracking_uri, record, upload, common)
+            found, failed = _checkpoints(checkpoints, real, sampling, measurement)
         is_main = session.is_main
+
     if is_main:
-        _print(found, failed, json=json)
-        if figure is not None:
-            write_figure(figure, found, sweep=sweep)
+        _print(found, failed, json=options.json)
+        if options.figure is not None:
+            write_figure(options.figure, found, sweep=sweep)
     return _SOME_FAILED if failed else 0
 
 
-def _one_reference(
-    data: str | None, reference: str | None, *, checkpoints: tuple[str, ...], images: str | None, metrics: list[Metric]
-) -> str | None:
+def _images(images: str, real: str | None, measurement: _Measurement) -> list[Record]:
+    """Return the records of plain images; says which files are not looked at."""
+    judged = open_images(images)
+    against = None if real is None else _real(real, judged)
+    for note in notes_on(judged, against) if measurement.session.is_main else ():
+        print(note, file=sys.stderr)
+    return evaluate_images(judged, against, subject={"images": images}, **measurement.arguments())
+
+
+def _one_reference(options: EvaluateOptions, *, checkpoints: tuple[str, ...], metrics: list[Metric]) -> str | None:
+    """Return the location of the real images, from either of its two flags; None where no metric needs them."""
+    data, reference, images = options.data, options.reference, options.images
     if bool(checkpoints) == (images is not None):
         raise EvaluationError("give checkpoints to evaluate, or --images FOLDER: one of them")
     if data is not None and reference is not None and data != reference:
@@ -149,7 +199,7 @@ def _one_reference(
 
 
 def _real(location: str, judged: ImageSet) -> ImageSet:
-    """The real set; its labels are read only where the judged images have as many classes."""
+    """Open the real set; its labels are read only where the judged images have as many classes."""
     real = open_images(location)
     if isinstance(real, ShardImages) and real.classes != judged.classes:
         return open_images(location, classes=0)
@@ -157,20 +207,14 @@ def _real(location: str, judged: ImageSet) -> ImageSet:
 
 
 def _checkpoints(
-    checkpoints: tuple[str, ...],
-    real: str | None,
-    sampling: Sampling,
-    sweep: Sweep,
-    tracking_uri: str | None,
-    record: bool,
-    upload: bool,
-    common: dict,
+    checkpoints: tuple[str, ...], real: str | None, sampling: Sampling, measurement: _Measurement
 ) -> tuple[dict[str, list[Record]], list[str]]:
-    """Records by checkpoint (and by truncation in a sweep), and what went wrong with others."""
+    """Return records by checkpoint (and by truncation in a sweep), and what went wrong with other checkpoints."""
     found: dict[str, list[Record]] = {}
     failed: list[str] = []
-    session: Session = common["session"]
+    options, session, sweep = measurement.options, measurement.session, measurement.sweep
     for checkpoint in checkpoints:
+        # Every truncation of the sweep; a single one where there is no sweep.
         measured: dict[str, list[Record]] = {}
         for place in sweep.places:
             title = f"{checkpoint} {place.title}".strip() if len(checkpoints) > 1 else place.title
@@ -179,9 +223,9 @@ def _checkpoints(
                     checkpoint,
                     real,
                     sampling=sampling.at(place.psi, place.truncation),
-                    tracking_uri=tracking_uri,
-                    record=record,
-                    **common,
+                    tracking_uri=options.tracking_uri,
+                    record=options.record,
+                    **measurement.arguments(),
                 )
             except FrameworkError as error:  # one damaged checkpoint must not cost the others their evaluation
                 if len(checkpoints) == 1:
@@ -191,17 +235,19 @@ def _checkpoints(
             found[title] = measured[place.title]
             for note in notes if session.is_main else ():
                 print(note, file=sys.stderr)
-        if record and session.is_main:
-            if len(measured) == len(sweep.places) and sweep.is_drawable(common["metrics"]):
+
+        # The run shows what was measured, also where a later checkpoint fails.
+        if options.record and session.is_main:
+            if len(measured) == len(sweep.places) and sweep.is_drawable(measurement.metrics):
                 _draw_in_run(measured, sweep)
-            if upload:
+            if options.upload:
                 _upload(checkpoint)
         session.barrier()
     return found, failed
 
 
 def _draw_in_run(measured: dict[str, list[Record]], sweep: Sweep) -> None:
-    """The figure of a sweep belongs to the run, as its grids do."""
+    """Draw the figure of a sweep in the checkpoint's run, where its sample grids are, too."""
     from framework.evaluation.journal import run_of, show_in_run
 
     subject = measured[sweep.places[0].title][0].subject

@@ -60,10 +60,10 @@ def import_(
 
 
 def assignments(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """`generator.channels=1` and the like, by side.
+    """Parse texts such as `generator.channels=1`, and return the options by side.
 
     Raises:
-        FrameworkError: not of that form.
+        FrameworkError: a text is not of that form.
     """
     given: dict[str, dict[str, Any]] = {"generator": {}, "discriminator": {}}
     for text in texts:
@@ -79,7 +79,7 @@ def assignments(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 
 def summary(role: str, loaded: Loaded) -> str:
-    """One line: what was read, and as what it was understood."""
+    """Return a line that says what was read, and as which network it was understood."""
     parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
     options = ", ".join(f"{name}={value}" for name, value in loaded.description.options.items())
     cls = loaded.description.cls

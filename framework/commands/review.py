@@ -70,11 +70,9 @@ def review(
         raise FrameworkError("--out writes a page, --register adds a model to MLflow: give one of them")
     if open_ and out is None:
         raise FrameworkError("--open belongs to --out; MLflow's page opens by itself (--no-browser keeps it closed)")
+
     if out is not None:
-        page = write_report(out, [read_run(folder) for folder in run_folders(*targets)])
-        console.print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
-        if open_:
-            webbrowser.open(page.resolve().as_uri())
+        _write_page(console, targets, out, show=open_)
         return
     runs = find_runs(*targets)
     if register is not None:
@@ -83,11 +81,27 @@ def review(
     uri = _common_uri(runs)
     database = sqlite_path(uri)
     if database is None:
-        # What a run folder from elsewhere names is shown and not opened.
+        # A store named only by a run folder, which may be anybody's, is printed but not opened.
         ours = all(is_chosen(run.uri, run_folder=run.folder) for run in runs)
         _show(console, runs, url=uri.rstrip("/"), browser=browser and ours)
         return
     _catch_up(console, runs)
+    _serve(console, runs, database, port=port, browser=browser)
+
+
+def _write_page(console: Console, targets: tuple[Path, ...], out: Path, *, show: bool) -> None:
+    page = write_report(out, [read_run(folder) for folder in run_folders(*targets)])
+    console.print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
+    if show:
+        webbrowser.open(page.resolve().as_uri())
+
+
+def _serve(console: Console, runs: list[_Run], database: Path, *, port: int, browser: bool) -> None:
+    """Run MLflow's server on a local database until Ctrl-C.
+
+    Raises:
+        FrameworkError: the database is not there.
+    """
     if not database.is_file():
         raise FrameworkError(
             f"{database} is not there (moved?): make it again from the journals with "
@@ -96,6 +110,7 @@ def review(
     chosen = free_port(port)
     if chosen != port:
         console.print(f"port {port} is taken by another program: using {chosen}")
+
     # The server is in a session of its own: a closed terminal or a plain kill must end it as Ctrl-C does.
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, signal.default_int_handler)
@@ -109,7 +124,7 @@ def review(
 
 
 def _server_log(folder: Path) -> Path:
-    """Beside the database, or among temporary files where the runs are another account's."""
+    """Return a place for the log: beside the database, or among temporary files where that is not writable."""
     log = folder / "mlflow-server.log"
     if os.access(log if log.exists() else folder, os.W_OK):
         return log
@@ -120,7 +135,7 @@ def run_folders(*targets: Path) -> list[Path]:
     """Return the run folders at `targets`, each a run folder or a folder of run folders; each once, in order.
 
     Raises:
-        FrameworkError: there is none at one of them.
+        FrameworkError: there is no run at one of the targets.
     """
     found: list[Path] = []
     for target in targets:
@@ -139,7 +154,7 @@ def find_runs(*targets: Path) -> list[_Run]:
     """Return the runs at `targets` that were trained with MLflow.
 
     Raises:
-        FrameworkError: there is none.
+        FrameworkError: no run was trained with MLflow.
     """
     folders = run_folders(*targets)
     runs = [_Run(folder=folder, uri=check_uri(uri)) for folder in folders if (uri := _uri_of(folder))]
@@ -153,7 +168,7 @@ def find_runs(*targets: Path) -> list[_Run]:
 
 
 def _sync(*words: str) -> str:
-    """A command to paste into a shell."""
+    """Return a `framework sync` command to paste into a shell."""
     return shlex.join(["framework", "sync", *words])
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -24,87 +24,104 @@ from framework.tracking.grids import image_grid, save_png
 MOST_CELLS = 10_000
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """The flags of `framework sample`."""
+
+    out: LocalPath = Path("samples.png")
+    """Picture to write (.png); with --interpolate a .png strip, and an animation (.mp4 or .webp) beside it."""
+    grid: str = "8x8"
+    """COLUMNSxROWS; one class per column. With --interpolate: images per walk x walks."""
+    classes: tuple[str, ...] = ()
+    """Class numbers or names, one column each; default: spread over all classes."""
+    truncation: Annotated[float | None, Range(least=SMALLEST_TRUNCATION)] = None
+    """Redraw latent entries larger than this (smaller = more typical, less varied images)."""
+    psi: Annotated[float | None, Range()] = None
+    """Style-based generators: draw styles towards their mean (1 = not at all, 0.7 usual, 0 = the mean image)."""
+    cutoff: Annotated[int | None, Range(least=0)] = None
+    """With --psi: in the first so many layers only."""
+    noise: Literal["none", "const", "random"] | None = None
+    """Style-based generators: per-pixel noise; default: const, the same in every image."""
+    seed: Annotated[int, Range()] = 0
+    """Of the latents."""
+    interpolate: bool = False
+    """Walk between latents instead: one row per class."""
+    frames: Annotated[int, Range(least=2)] = 60
+    """Images of the animation."""
+    npz: OptionalLocalPath = None
+    """Also write the images as arrays `images` (N, H, W, C) uint8 and `labels` (N,)."""
+    count: Annotated[int | None, Range(least=1)] = None
+    """Images in --npz; default: those of the grid."""
+    weights: Literal["ema", "raw"] = "ema"
+    """The moving average (ema), or the weights as they were last trained (raw)."""
+    standing_statistics: Annotated[int, Range(least=0)] = 0
+    """Recompute batch-norm statistics over so many batches before sampling."""
+    device: str = "cpu"
+    """cpu, cuda, cuda:1 ..."""
+    network: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """FILE.py:CLASS of a network class of your own, for example my_recipe.py:Generator; imports the file."""
+    tracking_uri: str | None = None
+    """MLflow store for runs:/... and models:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db."""
+    progress: bool = True
+    """Show on standard error how far it is."""
+
+
 def sample(
     checkpoint: Annotated[str, tyro.conf.Positional],
     *,
-    out: LocalPath = Path("samples.png"),
-    grid: str = "8x8",
-    classes: tuple[str, ...] = (),
-    truncation: Annotated[float | None, Range(least=SMALLEST_TRUNCATION)] = None,
-    psi: Annotated[float | None, Range()] = None,
-    cutoff: Annotated[int | None, Range(least=0)] = None,
-    noise: Literal["none", "const", "random"] | None = None,
-    seed: Annotated[int, Range()] = 0,
-    interpolate: bool = False,
-    frames: Annotated[int, Range(least=2)] = 60,
-    npz: OptionalLocalPath = None,
-    count: Annotated[int | None, Range(least=1)] = None,
-    weights: Literal["ema", "raw"] = "ema",
-    standing_statistics: Annotated[int, Range(least=0)] = 0,
-    device: str = "cpu",
-    network: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
-    tracking_uri: str | None = None,
-    progress: bool = True,
+    options: Annotated[SampleOptions, tyro.conf.arg(name="")],
 ) -> None:
     """Draw images from a generator; the same seed gives the same bytes.
 
     Args:
         checkpoint: A checkpoint folder, a run folder (its newest valid checkpoint), runs:/<MLflow run id>, or
             models:/<registered name>/<version> (or @<alias>).
-        out: Picture to write (.png); with --interpolate a .png strip, and an animation (.mp4 or .webp) beside it.
-        grid: COLUMNSxROWS; one class per column. With --interpolate: images per walk x walks.
-        classes: Class numbers or names, one column each; default: spread over all classes.
-        truncation: Redraw latent entries larger than this (smaller = more typical, less varied images).
-        psi: Style-based generators: draw styles towards their mean (1 = not at all, 0.7 usual, 0 = the mean image).
-        cutoff: With --psi: in the first so many layers only.
-        noise: Style-based generators: per-pixel noise; default: const, the same in every image.
-        seed: Of the latents.
-        interpolate: Walk between latents instead: one row per class.
-        frames: Images of the animation.
-        npz: Also write the images as arrays `images` (N, H, W, C) uint8 and `labels` (N,).
-        count: Images in --npz; default: those of the grid.
-        weights: The moving average (ema), or the weights as they were last trained (raw).
-        standing_statistics: Recompute batch-norm statistics over so many batches before sampling.
-        device: cpu, cuda, cuda:1 ...
-        network: FILE.py:CLASS of a network class of your own, for example my_recipe.py:Generator; imports the file.
-        tracking_uri: MLflow store for runs:/... and models:/...; default: MLFLOW_TRACKING_URI, or runs/mlflow.db.
-        progress: Show on standard error how far it is.
+        options: What to draw.
     """
-    columns, rows = parse_grid(grid)
-    check(out, interpolate=interpolate, npz=npz)
-    loaded = load_generator(
-        checkpoint,
-        device=device,
-        averaged=weights == "ema",
-        classes=network_classes(network),
-        tracking_uri=tracking_uri,
-    )
-    options = style_options(loaded.network, psi=psi, cutoff=cutoff, noise=noise)
-    loaded = replace(loaded, options=options, progress=progress)
-    chosen = class_numbers(classes, loaded)
-    if chosen and not interpolate:
+    columns, rows = parse_grid(options.grid)
+    check(options.out, interpolate=options.interpolate, npz=options.npz)
+    loaded = _loaded(checkpoint, options)
+    chosen = class_numbers(options.classes, loaded)
+    if chosen and not options.interpolate:
         columns = len(chosen)
-    if standing_statistics:
+    if options.standing_statistics:
         settle_statistics(
-            loaded.network, classes=loaded.classes, num_batches=standing_statistics, seed=seed, progress=progress
+            loaded.network,
+            classes=loaded.classes,
+            num_batches=options.standing_statistics,
+            seed=options.seed,
+            progress=options.progress,
         )
-    if interpolate:
-        _interpolate(loaded, out, chosen or _spread(loaded, rows), columns, frames, truncation, seed)
+
+    if options.interpolate:
+        _interpolate(loaded, options, chosen=chosen or _spread(loaded, rows), columns=columns)
     else:
         labels = grid_labels(rows=rows, columns=columns, classes=loaded.classes, chosen=chosen)
-        z = latents(seed=seed, count=rows * columns, z_dim=loaded.z_dim, truncation=truncation)
+        z = latents(seed=options.seed, count=rows * columns, z_dim=loaded.z_dim, truncation=options.truncation)
         pixels = loaded.draw(z, labels).numpy()
-        save_png(out, image_grid(pixels, columns=columns, labels=_titles(loaded, labels, columns)))
-        print(out)
-    if npz:
-        _write_npz(npz, loaded, count or rows * columns, columns, chosen, truncation, seed)
+        save_png(options.out, image_grid(pixels, columns=columns, labels=_titles(loaded, labels, columns)))
+        print(options.out)
+    if options.npz:
+        _write_npz(options.npz, loaded, options, count=options.count or rows * columns, columns=columns, chosen=chosen)
+
+
+def _loaded(checkpoint: str, options: SampleOptions) -> LoadedGenerator:
+    loaded = load_generator(
+        checkpoint,
+        device=options.device,
+        averaged=options.weights == "ema",
+        classes=network_classes(options.network),
+        tracking_uri=options.tracking_uri,
+    )
+    style = style_options(loaded.network, psi=options.psi, cutoff=options.cutoff, noise=options.noise)
+    return replace(loaded, options=style, progress=options.progress)
 
 
 def check(out: Path, *, interpolate: bool, npz: Path | None) -> None:
     """Refuse what could not be written, before anything is drawn.
 
     Raises:
-        FrameworkError: naming the flag.
+        FrameworkError: something could not be written; names the flag.
     """
     suffixes = (".png", ".webp", ".mp4") if interpolate else (".png",)
     if out.suffix not in suffixes:
@@ -116,10 +133,10 @@ def check(out: Path, *, interpolate: bool, npz: Path | None) -> None:
 
 
 def parse_grid(text: str) -> tuple[int, int]:
-    """`8x4` -> (8 columns, 4 rows).
+    """Parse `8x4` and return (8 columns, 4 rows).
 
     Raises:
-        FrameworkError: not of that form.
+        FrameworkError: the text is not of that form, or names more than `MOST_CELLS` images.
     """
     sides = re.fullmatch(r"0*([1-9][0-9]{0,5})x0*([1-9][0-9]{0,5})", text.lower())
     if sides is None:
@@ -131,7 +148,7 @@ def parse_grid(text: str) -> tuple[int, int]:
 
 
 def class_numbers(classes: tuple[str, ...], loaded: LoadedGenerator) -> list[int]:
-    """Class numbers from numbers and names, separated by spaces or commas.
+    """Return class numbers from numbers and names, separated by spaces or commas.
 
     Raises:
         FrameworkError: a name that the data does not have, or a number out of range.
@@ -159,36 +176,26 @@ def _titles(loaded: LoadedGenerator, labels: Tensor | None, columns: int) -> lis
     return [loaded.class_names[label] for label in labels[:columns].tolist()]
 
 
-def _interpolate(
-    loaded: LoadedGenerator,
-    out: Path,
-    chosen: list[int],
-    columns: int,
-    frames: int,
-    truncation: float | None,
-    seed: int,
-) -> None:
-    strip = interpolation(loaded, classes=chosen, steps=columns, truncation=truncation, seed=seed, closed=False)
+def _interpolate(loaded: LoadedGenerator, options: SampleOptions, *, chosen: list[int], columns: int) -> None:
+    """Write one row per class: a picture of open walks, and an animation of closed ones, which can loop."""
+    out, frames = options.out, options.frames
+    common: dict[str, Any] = {"classes": chosen, "truncation": options.truncation, "seed": options.seed}
+    strip = interpolation(loaded, steps=columns, closed=False, **common)
     picture = out.with_suffix(".png")
     save_png(picture, image_grid(strip.flatten(0, 1).numpy(), columns=columns))
     print(picture)
-    moving = interpolation(loaded, classes=chosen, steps=frames, truncation=truncation, seed=seed, closed=True)
+    moving = interpolation(loaded, steps=frames, closed=True, **common)
     grids = [image_grid(moving[:, i].numpy(), columns=max(1, len(chosen)), scale=4) for i in range(frames)]
     print(save_animation(out if out.suffix in (".mp4", ".webp") else out.with_suffix(".webp"), grids))
 
 
 def _write_npz(
-    path: Path,
-    loaded: LoadedGenerator,
-    count: int,
-    columns: int,
-    chosen: list[int],
-    truncation: float | None,
-    seed: int,
+    path: Path, loaded: LoadedGenerator, options: SampleOptions, *, count: int, columns: int, chosen: list[int]
 ) -> None:
+    """Write the first `count` images of a grid of so many columns as arrays."""
     wanted = grid_labels(rows=-(-count // columns), columns=columns, classes=loaded.classes, chosen=chosen)
     labels = None if wanted is None else wanted[:count]
-    z = latents(seed=seed, count=count, z_dim=loaded.z_dim, truncation=truncation)
+    z = latents(seed=options.seed, count=count, z_dim=loaded.z_dim, truncation=options.truncation)
     images = loaded.draw(z, labels).permute(0, 2, 3, 1).numpy()
     numbers = np.zeros(count, np.int64) if labels is None else labels.numpy()
     path.parent.mkdir(parents=True, exist_ok=True)

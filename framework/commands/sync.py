@@ -54,7 +54,7 @@ def upload_now(run: Path, *, uri: str, rebuild: bool = False, patience_seconds: 
     """Run one upload in the foreground, to a URI that the user has chosen, and return where it stands.
 
     Raises:
-        FrameworkError: no run, another upload at work, or not everything could be sent.
+        FrameworkError: there is no run, another upload is at work, or not everything could be sent.
     """
     run = run.resolve()
     uri = check_uri(uri)
@@ -83,7 +83,7 @@ def upload_now(run: Path, *, uri: str, rebuild: bool = False, patience_seconds: 
 
 
 def _ask(question: str) -> bool:
-    """Put a question to whoever sits at the terminal; no, where nobody does."""
+    """Ask the user at the terminal; return False where there is no terminal."""
     return sys.stdin.isatty() and input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 

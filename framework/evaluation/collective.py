@@ -1,4 +1,4 @@
-"""What ranks exchange during an evaluation: sums, rows, one rank's tensors, and whether all of them are well."""
+"""The exchange between ranks during an evaluation: sums, rows, one rank's tensors, and whether all of them are well."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _BLOCK_BYTES = 64 << 20
 
 
 def summed(session: Session, tensor: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks, where it was; sent in blocks, so that the device needs little memory."""
+    """Return the sum of a tensor over all ranks, in its own shape, type and device. A collective.
+
+    It is sent in blocks, so that the session's device needs little memory; the tensor itself may be overwritten.
+    """
     if session.world == 1:
         return tensor
     flat = tensor.reshape(-1)
@@ -31,7 +34,10 @@ def summed(session: Session, tensor: Tensor) -> Tensor:
 
 
 def from_main(session: Session, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """Rank 0's tensors on every rank, on the host; the others pass None. No file needs to be visible to all."""
+    """Return rank 0's tensors on every rank, on the host; the others pass None. A collective.
+
+    Tensors may have any shape; shapes and types are rank 0's. No file needs to be visible to all ranks.
+    """
     if session.world == 1:
         return dict(tensors or {})
     listed = None
@@ -50,7 +56,8 @@ def together(session: Session, *, doing: str) -> Iterator[None]:
     """Fail on every rank when the block fails on one: the others would wait for it in a collective for ever.
 
     Raises:
-        FrameworkError, OSError: this rank's own error. EvaluationError: another rank's.
+        FrameworkError, OSError: this rank's own error.
+        EvaluationError: another rank failed.
     """
     error: FrameworkError | OSError | None = None
     try:

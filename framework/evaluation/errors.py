@@ -6,8 +6,8 @@ from framework.errors import FrameworkError
 
 
 class EvaluationError(FrameworkError):
-    """An evaluation cannot be done as asked: a metric, weights, images or a reference do not fit."""
+    """An evaluation cannot be done as asked: a metric, weights, images or a reference set do not fit."""
 
 
 class MissingError(EvaluationError):
-    """Something a metric needs is not to be had here (weights, enough images): its record is marked missing."""
+    """Something a metric needs is missing here (weights, enough images): its record is marked missing."""

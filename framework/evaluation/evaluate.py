@@ -1,7 +1,8 @@
 """One evaluation: images against a reference, several metrics from one pass, each with its protocol.
 
-Safe inside a training run: nothing that training computes later changes (`undisturbed`), networks for metrics leave the
-device afterwards, every rank takes its share, and what cannot be had is a missing record and no exception.
+It is safe inside a training run: nothing that training computes later changes (`undisturbed`), networks for metrics
+leave the device afterwards, every rank takes its share, and a metric that cannot be computed gives a missing record,
+not an exception.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _FRECHET, _BY_CLASS, _KERNEL = ("fid", "fd"), ("fid_by_class", "fd_by_class"), (
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A value and what else is known of it."""
+    """A value, and further facts for its record."""
 
     value: float
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +60,7 @@ def evaluate(
     subject: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> list[Record]:
-    """The records of the metrics, the same on every rank. A collective.
+    """Measure images and return the records of the metrics, the same on every rank. A collective.
 
     Args:
         images: what is judged: a folder, shards, or `GeneratedImages`.
@@ -73,7 +74,7 @@ def evaluate(
         progress: show on standard error how far it is.
 
     Raises:
-        FrameworkError: images cannot be read. What only a metric lacks gives a missing record instead.
+        FrameworkError: images cannot be read. What only one metric lacks gives a missing record instead.
     """
     question = Question(
         images=images,
@@ -90,15 +91,19 @@ def evaluate(
 
 
 class _Work:
-    """One evaluation under way."""
+    """An evaluation under way, with what its passes over the images have found."""
 
     def __init__(self, question: Question, session: Session, *, progress: bool) -> None:
         self.question, self.session, self.progress = question, session, progress
         self.fake, self.real, self.seconds = Extract(), Extract(), 0.0
 
     def records(self, cache_folder: Path, *, subject: Mapping[str, Any]) -> list[Record]:
+        """Look at the images once and return a record for every output of every metric, missing ones included."""
+        # Metrics that cannot be computed must not cost a pass over the images.
         obstacles = {metric: self.question.obstacle(metric) for metric in self.question.metrics}
         self.look([metric for metric, reason in obstacles.items() if reason is None], cache_folder)
+
+        # A metric that still finds too few images must not cost the others their values.
         found: list[Record] = []
         for metric, reason in obstacles.items():
             begun, measured = time.monotonic(), dict[str, Measured]()
@@ -125,16 +130,18 @@ class _Work:
         return found
 
     def look(self, metrics: list[Metric], cache_folder: Path) -> None:
-        """One pass over each set, for all metrics together."""
+        """Pass once over each set of images, for all metrics together."""
         question, extractor = self.question, self.question.tools.extractor
         if extractor is None:
             return
         held, compared = question.settings.held, (*_KERNEL, "pr", "dc")
 
+        # The largest number of images that any metric of these kinds looks at.
         def most(kinds: tuple[str, ...], *, real: bool = False) -> int:
             counts = [question.real_count if real else question.count(m) for m in metrics if m.kind in kinds]
             return max(counts, default=0)
 
+        # The real set first: its statistics are mostly in the cache.
         frechet = [metric for metric in metrics if metric.kind in _FRECHET]
         if question.reference is not None:
             needs = Needs(
@@ -150,6 +157,8 @@ class _Work:
                 cache_folder=cache_folder,
                 shown_as="real images" if self.progress else "",
             )
+
+        # The judged images are always looked at, and timed.
         begun = time.monotonic()
         needs = Needs(
             moments=frozenset(question.count(metric) for metric in frechet),
@@ -162,13 +171,15 @@ class _Work:
         self.seconds = time.monotonic() - begun
 
     def measure(self, metric: Metric) -> dict[str, Measured]:
-        """The values of one metric.
+        """Return the values of one metric by output.
 
         Raises:
-            MissingError: they cannot be had.
+            MissingError: the images or the weights that it needs are missing.
         """
         kind, settings, session = metric.kind, self.question.settings, self.session
         count, (output, *_) = self.question.count(metric), metric.definition.outputs
+
+        # Metrics of moments, of pairs of images, and of logits need no features.
         if kind in _FRECHET:
             distances = self.frechet([(self.fake.moments[count], self.real.moments[self.question.real_count])])
             return {output: Measured(value=float(distances))}
@@ -181,6 +192,8 @@ class _Work:
                 raise MissingError("the Inception Score needs the classifier's weights (fc.weight), which end at pool3")
             mean, std = inception_score(self.fake.logits[:count], splits=settings.splits, seed=settings.seed)
             return {output: Measured(value=mean, details={"std": std})}
+
+        # The rest compare features one by one.
         assert self.fake.features is not None
         assert self.real.features is not None
         fake, real = self.fake.features[:count], self.real.features
@@ -195,7 +208,11 @@ class _Work:
         return {name: Measured(value=value) for name, value in values.items()}
 
     def frechet(self, pairs: Sequence[tuple[Moments, Moments]]) -> Tensor:
-        """The distances of pairs of moments, shared by the ranks: (len(pairs),) float64."""
+        """Return the Frechet distance of each pair, (len(pairs),) float64; the ranks share the work. A collective.
+
+        Raises:
+            MissingError: a side has fewer than 2 images.
+        """
         found = torch.zeros(len(pairs), dtype=torch.float64)
         for index, (a, b) in enumerate(pairs):
             if min(a.count, b.count) < 2:  # checked before the work is shared: every rank must come to the sum
@@ -205,12 +222,14 @@ class _Work:
         return summed(self.session, found)
 
     def by_class(self) -> Measured:
+        """Return the mean over classes of the Frechet distance; `details` holds the distance of each class."""
         distances = self.frechet(list(zip(self.fake.by_class, self.real.by_class, strict=True)))
         fewest = [min(moments.count for moments in side) for side in (self.fake.by_class, self.real.by_class)]
         details = {"classes": distances.tolist(), "fewest_images": fewest[0], "fewest_real_images": fewest[1]}
         return Measured(value=float(distances.mean()), details=details)
 
     def perceptual(self, metric: Metric) -> Measured:
+        """Return the path length or the LPIPS diversity, with its standard deviation in `details`."""
         lpips, count = self.question.tools.lpips, self.question.count(metric)
         assert lpips is not None
         network, images = lpips.network, self.question.images

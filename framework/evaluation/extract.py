@@ -20,18 +20,18 @@ from framework.progress import show_progress
 from framework.runtime.session import Session
 
 MOST_BYTES_BY_CLASS = 4 << 30
-"""Of the moments of all classes on one rank."""
+"""Largest size in bytes of the moments of all classes on one rank."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What is asked of a pass: numbers of images, 0 for nothing.
+    """The request to one pass, as numbers of images; 0 asks for nothing.
 
     Attributes:
-        moments: counts of first images of which moments are wanted.
-        by_class: first images of which moments by class are wanted.
-        held: first images whose features are kept.
-        logits: first images whose logits are kept.
+        moments: numbers n such that the moments of the first n images are wanted.
+        by_class: number of first images whose moments by class are wanted.
+        held: number of first images whose features are kept.
+        logits: number of first images whose logits are kept.
     """
 
     moments: frozenset[int] = frozenset()
@@ -41,17 +41,17 @@ class Needs:
 
     @property
     def count(self) -> int:
-        """Images that must be looked at."""
+        """Number of images that must be looked at."""
         return max((*self.moments, self.by_class, self.held, self.logits, 0))
 
 
 @dataclass(kw_only=True)
 class Extract:
-    """What a pass has found; the same on every rank.
+    """The result of a pass, the same on every rank.
 
     Attributes:
-        moments: by number of images.
-        by_class: moments by class; those without an image have count 0.
+        moments: moments of the first n images, by n.
+        by_class: moments of each class; a class without an image has count 0.
         features: (held, D) float32 on the host.
         logits: (n, classes) float32 on the host; None when the extractor has none.
     """
@@ -66,13 +66,14 @@ def extract(images: ImageSet, extractor: Extractor, needs: Needs, *, session: Se
     """Look at the first `needs.count` images once, shared by the ranks. A collective.
 
     Args:
-        images: the set.
-        extractor: of features.
-        needs: what is wanted of them.
+        images: the set to look at.
+        extractor: the network that computes features and logits.
+        needs: what is wanted of the images.
         shown_as: title under which rank 0 shows how far it is; empty shows nothing.
 
     Raises:
         FrameworkError: an image cannot be read, on any rank.
+        MissingError: moments by class would not fit into memory, see `too_many_classes`.
     """
     found = _Shares(extractor, needs, images.classes, session)
     if needs.count == 0:
@@ -87,7 +88,7 @@ def extract(images: ImageSet, extractor: Extractor, needs: Needs, *, session: Se
 
 
 def too_many_classes(classes: int, dim: int) -> str | None:
-    """Why moments by class cannot be held; None when they can."""
+    """Return the reason why moments by class do not fit into memory; None when they do."""
     need = classes * dim * dim * 8
     if need <= MOST_BYTES_BY_CLASS:
         return None
@@ -98,7 +99,7 @@ def too_many_classes(classes: int, dim: int) -> str | None:
 
 
 class _Shares:
-    """One rank's sums and rows."""
+    """The sums and rows that one rank has collected."""
 
     def __init__(self, extractor: Extractor, needs: Needs, classes: int, session: Session) -> None:
         self._needs, self._session, dim = needs, session, extractor.dim
@@ -111,6 +112,13 @@ class _Shares:
         self._logits: Tensor | None = None
 
     def add(self, start: int, features: Tensor, logits: Tensor | None, labels: Tensor) -> None:
+        """Take in a batch whose first image has position `start`.
+
+        Args:
+            features: (n, D) float32.
+            logits: (n, classes) float32, or None.
+            labels: (n,) int64.
+        """
         for count, moments in self._moments.items():
             moments.add(features[: max(0, count - start)])
         for label in labels[: max(0, self._needs.by_class - start)].unique().tolist() if self._by_class else ():
@@ -124,6 +132,7 @@ class _Shares:
             _put(self._logits, start, logits)
 
     def over_ranks(self) -> Extract:
+        """Return what all ranks have collected together. A collective."""
         session = self._session
         if self._needs.logits:
             # A rank without a batch does not know how many there are.

@@ -25,15 +25,15 @@ def sweep_svg(
     on_right: Sequence[str] = (),
     note: str = "",
 ) -> str:
-    """An SVG document.
+    """Draw the curves of a truncation sweep and return the text of an SVG document.
 
     Args:
-        places: truncations, ascending.
-        curves: name -> a value per place; None leaves a gap.
+        places: the truncations, ascending.
+        curves: one value per place for each name; None leaves a gap.
         axis: name of the truncation.
-        title: above the chart.
-        on_right: curves on the right axis.
-        note: below the chart, such as the hash of the protocol.
+        title: text above the chart.
+        on_right: names of the curves that belong to the right axis.
+        note: text below the chart, such as the hash of the protocol.
     """
     highest = max([v for name in on_right for v in curves[name] if v is not None], default=0.0)
     top_right = _round_up(highest)
@@ -97,7 +97,7 @@ def _curve(places: Sequence[float], values: Sequence[float | None], *, top: floa
 
 
 def _legend(names: Sequence[str]) -> list[str]:
-    """One row; long names make it smaller, so that they do not run into each other."""
+    """Draw the legend in one row; long names make it smaller, so that they do not run into each other."""
     widths = [_LEGEND_LINE + _LETTER * len(name) + 16 for name in names]
     scale = min(1.0, (WIDTH - 8 - _LEFT) / sum(widths))
     parts, x = [], float(_LEFT)

@@ -24,11 +24,12 @@ class GeneratedImages:
 
     Attributes:
         network: called as in `framework.sampling.generate`; the caller has put the average in place where wanted.
-        count: images for metrics that name no count; more can be drawn.
+        count: number of images for metrics that name no count; more can be drawn.
         classes: number of classes; 0 for an unconditional generator.
-        label_shares: share of each class; empty for equal shares. Use the real set's.
-        weights: which the network holds; for the protocol.
-        truncation: redraw latent entries beyond it, see `framework.sampling.latents`.
+        seed: seed of latents and labels.
+        label_shares: share of each class; empty for equal shares. Use those of the real set.
+        weights: the weights that the network holds, for the protocol.
+        truncation: latent entries beyond it are drawn again, see `framework.sampling.latents`.
         options: further arguments of every forward, such as psi; see `style_options`.
         notes: further facts for the protocol, such as standing statistics.
     """
@@ -43,12 +44,12 @@ class GeneratedImages:
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     pairs: bool = False
-    """Neighbours 2j and 2j + 1 share a class (for diversity inside a class)."""
+    """Whether neighbours 2j and 2j + 1 share a class (for diversity inside a class)."""
 
     endless = True
 
     def describe(self) -> dict[str, Any]:
-        """What of it belongs to the protocol."""
+        """Return the facts about these images that belong to the protocol."""
         labels = "none"
         if self.classes:
             labels = "drawn with the real set's shares" if self.label_shares else "drawn with equal shares"
@@ -63,23 +64,23 @@ class GeneratedImages:
         }
 
     def in_pairs(self, count: int) -> GeneratedImages:
-        """`count` images of which each two neighbours share a class."""
+        """Return a set of `count` images in which images 2j and 2j + 1 share a class."""
         return replace(self, count=count, pairs=True)
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """See `ImageSet`."""
+        """Yield this rank's batches of the first `count` images; see `ImageSet.parts`."""
         for positions, mine in even_batch_ranges(count, rank=rank, world=world):
             images = self.draw(self.latents(positions), self.labels(positions))
             if mine:
                 yield Part(positions.start, images, self.labels_or_zero(positions))
 
     def draw(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        """uint8 images (n, 3, H, W) on the host."""
+        """Draw uint8 images (n, 3, H, W) on the host from latents (n, z_dim) and labels (n,) int64."""
         images = generate(self.network, z, labels, batch_size=BATCH_SIZE, options=self.options)
         return images.expand(-1, 3, -1, -1)
 
     def latents(self, positions: range, *, purpose: str = _PURPOSE) -> Tensor:
-        """(n, z_dim)."""
+        """Return the latents (n, z_dim) of the images at these positions, float32 on the host."""
         z_dim = latent_size(self.network)
         rows = [
             latents(
@@ -90,7 +91,7 @@ class GeneratedImages:
         return torch.cat(rows)
 
     def labels(self, positions: range) -> Tensor | None:
-        """(n,) int64; None for an unconditional generator."""
+        """Return the labels (n,) int64 of the images at these positions; None for an unconditional generator."""
         if not self.classes:
             return None
         shares = torch.tensor(self.label_shares or (1.0,) * self.classes, dtype=torch.float64)
@@ -100,6 +101,6 @@ class GeneratedImages:
         return torch.searchsorted(upper, draws, right=True).clamp_max(self.classes - 1)
 
     def labels_or_zero(self, positions: range) -> Tensor:
-        """(n,) int64."""
+        """Return the labels (n,) int64 of the images at these positions; zeros for an unconditional generator."""
         labels = self.labels(positions)
         return torch.zeros(len(positions), dtype=torch.int64) if labels is None else labels

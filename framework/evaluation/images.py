@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class Part(NamedTuple):
-    """Images of consecutive positions: uint8 (n, 3, H, W) and labels (n,), 0 without classes."""
+    """Images of consecutive positions from `start`: uint8 (n, 3, H, W), and labels (n,) int64, 0 without classes."""
 
     start: int
     images: Tensor
@@ -45,42 +45,42 @@ class Part(NamedTuple):
 
 
 class ImageSet(Protocol):
-    """What an evaluation asks of images."""
+    """A numbered set of images, as evaluations see it."""
 
     @property
     def count(self) -> int:
-        """Images there are."""
+        """Number of images in the set."""
         ...
 
     @property
     def classes(self) -> int:
-        """0 without labels."""
+        """Number of classes; 0 without labels."""
         ...
 
     @property
     def endless(self) -> bool:
-        """More than `count` can be had (a generator)."""
+        """Whether more than `count` images can be drawn, as from a generator."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """What identifies it, for the protocol."""
+        """Return the facts that identify the set, for the protocol."""
         ...
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """This rank's batches of the first `count` images."""
+        """Yield this rank's batches of the first `count` images, on the host."""
         ...
 
 
 def batch_ranges(count: int, *, rank: int, world: int, batch_size: int = BATCH_SIZE) -> Iterator[range]:
-    """Positions of this rank's batches: every world-th batch of a fixed size."""
+    """Yield the positions of this rank's batches: every world-th batch of a fixed size."""
     for start in range(rank * batch_size, count, world * batch_size):
         yield range(start, min(start + batch_size, count))
 
 
 def even_batch_ranges(count: int, *, rank: int, world: int) -> Iterator[tuple[range, bool]]:
-    """As `batch_ranges`, and equally many on every rank: (positions, whether they are this rank's to keep).
+    """Yield what `batch_ranges` yields, equally often on every rank: (positions, whether this rank keeps them).
 
-    For generators: sharded engines communicate in their forward, so every rank must run the network equally often.
+    Generators need this: sharded engines communicate in their forward, so all ranks must run the network equally often.
     """
     mine = batch_ranges(count, rank=rank, world=world)
     for _ in batch_ranges(count, rank=0, world=world):
@@ -89,14 +89,14 @@ def even_batch_ranges(count: int, *, rank: int, world: int) -> Iterator[tuple[ra
 
 
 def open_images(location: str | Path, *, resolution: int | None = None, classes: int | None = None) -> ImageSet:
-    """The images at a location: pictures in a folder or a zip, an `.npz` of `framework sample --npz`, or shards.
+    """Open the images at a location: pictures in a folder or a zip, an `.npz` of `framework sample --npz`, or shards.
 
     Args:
-        resolution: of shards: side to read; default: as stored.
-        classes: of shards: number of classes; default: the manifest's.
+        resolution: for shards, the side in pixels at which they are read; default: as stored.
+        classes: for shards, the number of classes; default: the manifest's.
 
     Raises:
-        FrameworkError: nothing there, or it cannot be read.
+        FrameworkError: there is nothing, or it cannot be read.
     """
     path = Path(location)
     if path.suffix == ".npz":
@@ -109,7 +109,7 @@ def open_images(location: str | Path, *, resolution: int | None = None, classes:
 
 
 def notes_on(*sets: ImageSet | None) -> list[str]:
-    """What of these sets is not looked at, one sentence each."""
+    """Return a sentence for each set in which some files are not looked at."""
     folders = [images for images in sets if isinstance(images, FolderImages) and images.left_out]
     return [f"{folder.location}: not read, because no picture's suffix: {folder.left_out}" for folder in folders]
 
@@ -132,11 +132,11 @@ class FolderImages:
 
     @property
     def left_out(self) -> str:
-        """What lies there and is not read: "3 .txt, 1 .mp4"; empty for nothing."""
+        """Counts of the files that are not read, such as "3 .txt, 1 .mp4"; empty where all are read."""
         return in_words(self._source.ignored)
 
     def describe(self) -> dict[str, Any]:
-        """Kind, content hash, size, and how the pictures are read."""
+        """Return kind, content hash, size, and how the pictures are read."""
         return dict(self._described)
 
     @functools.cached_property
@@ -155,7 +155,7 @@ class FolderImages:
         }
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """See `ImageSet`."""
+        """Yield this rank's batches of the first `count` images; see `ImageSet.parts`."""
         for positions in batch_ranges(count, rank=rank, world=world):
             start = positions.start
             for _, pictures in itertools.groupby(map(self._pixels, positions), key=np.shape):
@@ -187,7 +187,7 @@ class FolderImages:
 
 
 class ArrayImages:
-    """`images` (N, H, W[, C]) uint8 and `labels` (N,) in an `.npz` file."""
+    """Images in an `.npz` file: `images` (N, H, W) or (N, H, W, C) uint8, and perhaps `labels` (N,)."""
 
     endless = False
 
@@ -207,12 +207,12 @@ class ArrayImages:
         self.classes = 0 if self._labels is None or not self._labels.any() else int(self._labels.max()) + 1
 
     def describe(self) -> dict[str, Any]:
-        """Kind, content hash and size."""
+        """Return kind, content hash and size."""
         size = list(self._images.shape[1:3])
         return {"kind": "npz", "content_sha256": file_sha256(self.path), "resolution": size}
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """See `ImageSet`."""
+        """Yield this rank's batches of the first `count` images; see `ImageSet.parts`."""
         for positions in batch_ranges(count, rank=rank, world=world):
             rows = slice(positions.start, positions.stop)
             yield _part(positions.start, self._images[rows], None if self._labels is None else self._labels[rows])
@@ -226,7 +226,7 @@ class ShardImages:
     def __init__(
         self, location: str, *, resolution: int | None = None, classes: int | None = None, **cache: Any
     ) -> None:
-        """Open it; `cache` holds `open_stream`'s arguments about remote shards."""
+        """Open the data set; `cache` holds `open_stream`'s arguments about remote shards."""
         if resolution is None or classes is None:
             largest = max(report_on(location, num_keys=0), key=lambda report: report["resolution"])
             resolution = resolution or int(largest["resolution"])
@@ -245,11 +245,11 @@ class ShardImages:
 
     @property
     def label_counts(self) -> tuple[int, ...]:
-        """Images per class, where the manifest tells."""
+        """Number of images per class; empty where the manifest does not tell."""
         return self._stream.manifest.label_counts
 
     def describe(self) -> dict[str, Any]:
-        """Name, split, the manifest's fingerprint, and how the pictures were made and ordered."""
+        """Return name, split, the manifest's fingerprint, and how the pictures were made and ordered."""
         manifest, order = self._stream.manifest, self._stream.order
         # What `framework pack` wrote needs no rule to be read.
         reading = {"reading": RULE} if manifest.source.get("kind") == FOREIGN else {}
@@ -267,14 +267,16 @@ class ShardImages:
         }
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """See `ImageSet`."""
+        """Yield this rank's batches of the first `count` images; see `ImageSet.parts`."""
+        # As many images as fill a batch on every rank: batch i goes to rank i modulo the number of ranks.
         whole = count // (world * BATCH_SIZE) * world * BATCH_SIZE
         if whole:
             share = {"batch_size": world * BATCH_SIZE, "rank": rank, "world": world, "stop": whole}
             with self._stream.batches(0, **share) as batches:
                 for batch in batches:
                     yield Part(batch.positions[0], batch.images, batch.labels)
-        start = whole + rank * BATCH_SIZE  # what is left is cut as one rank alone would cut it
+        # What is left is cut as one rank alone would cut it.
+        start = whole + rank * BATCH_SIZE
         if start < count:
             stop = min(start + BATCH_SIZE, count)
             with self._stream.batches(start, batch_size=BATCH_SIZE, stop=stop) as batches:

@@ -13,10 +13,14 @@ from framework.evaluation.errors import MissingError
 
 
 def inception_score(logits: Tensor, *, splits: int, seed: int) -> tuple[float, float]:
-    """Mean and standard deviation over splits, from logits (N, classes).
+    """Return the score's mean and standard deviation over splits, from logits (N, classes).
+
+    Args:
+        splits: number of parts of N / splits images.
+        seed: seed of the shuffle before splitting.
 
     Raises:
-        MissingError: fewer images than splits.
+        MissingError: there are fewer images than splits.
     """
     if len(logits) < splits:
         raise MissingError(f"{splits} splits need at least as many images, there are {len(logits)}")

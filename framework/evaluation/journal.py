@@ -1,4 +1,4 @@
-"""Records of an offline evaluation into their run's journal, and through it into the same MLflow run.
+"""Writes the records of an offline evaluation into their run's journal, and through it into the same MLflow run.
 
 The journal has one writer. While a trainer is alive the records stay beside the checkpoint; the same command, run
 again later, finds them there and brings them in without measuring anything.
@@ -19,7 +19,7 @@ from framework.tracking.records import JOURNAL_NAME, last_start, read_journal
 
 
 def run_of(path: Path) -> Path | None:
-    """The run folder of a checkpoint, or of a run; None when there is no journal."""
+    """Return the run folder of a checkpoint, or of a run; None when there is no journal."""
     path = path.resolve()
     for folder in (path, path.parent, path.parent.parent):
         if (folder / JOURNAL_NAME).is_file():
@@ -28,17 +28,17 @@ def run_of(path: Path) -> Path | None:
 
 
 def store_of(run: Path) -> str | None:
-    """The MLflow store the run was trained with; None without one."""
+    """Return the MLflow store the run was trained with; None without one."""
     return last_start(run / JOURNAL_NAME)["uri"]
 
 
 def write_to_run(checkpoint: Path, records: Sequence[Record], *, images: int) -> str | None:
-    """Append what the run's journal does not hold yet.
+    """Append the records that the run's journal does not hold yet.
 
     Args:
-        checkpoint: its folder.
-        records: of it; missing ones are left out.
-        images: its clock.
+        checkpoint: folder of the checkpoint.
+        records: records of the checkpoint; missing ones are left out.
+        images: the checkpoint's clock, images seen.
 
     Returns:
         A sentence for the user when the records could not go there; None when they did, or there is no run.
@@ -64,7 +64,7 @@ def write_to_run(checkpoint: Path, records: Sequence[Record], *, images: int) ->
 
 
 def protocol_tags(records: Iterable[Record]) -> dict[str, str]:
-    """The protocols of values, as tags of their run."""
+    """Return the protocols of the records, as tags of their run."""
     return {f"framework.protocol.{key_of(record)}": json.dumps(record.protocol.to_json()) for record in records}
 
 
@@ -82,7 +82,7 @@ def show_in_run(figure: Path) -> None:
 
 @contextlib.contextmanager
 def _appending(run: Path) -> Iterator[Journal]:
-    """The journal of a run that is not in training; what was written is on disk afterwards."""
+    """Open the journal of a run that is not in training; what was written is on disk afterwards."""
     journal = Journal(run)
     try:
         yield journal

@@ -19,7 +19,7 @@ from framework.runtime.session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class KernelDistance:
-    """Mean and standard deviation over subsets."""
+    """Mean and standard deviation over subsets of `subset_size` images a side."""
 
     mean: float
     std: float
@@ -29,14 +29,15 @@ class KernelDistance:
 def kernel_distance(
     fake: Tensor, real: Tensor, *, subsets: int, subset_size: int, seed: int, session: Session
 ) -> KernelDistance:
-    """KID of features (N, D) and (M, D), the same on every rank.
+    """Return the KID of features (N, D) and (M, D), the same on every rank. A collective.
 
     Args:
-        subset_size: at most; smaller sets are used whole.
-        seed: of the subsets.
+        subsets: number of random subsets.
+        subset_size: largest number of images in a subset; smaller sets are used whole.
+        seed: seed of the subsets.
 
     Raises:
-        MissingError: a set of fewer than 2 images.
+        MissingError: a set has fewer than 2 images.
     """
     size = min(subset_size, len(fake), len(real))
     if size < 2:
@@ -53,7 +54,10 @@ def kernel_distance(
 
 
 def _squared_mmd(x: Tensor, y: Tensor) -> Tensor:
-    """Unbiased estimate (their equation 4 with equal sizes): pairs of a sample with itself are left out."""
+    """Return the unbiased estimate, a scalar, for x and y (n, D).
+
+    This is the paper's equation 4 with equal sizes: pairs of a sample with itself are left out.
+    """
     size = len(x)
     within = sum((k.sum() - k.diagonal().sum()) / (size * (size - 1)) for k in (_kernel(x, x), _kernel(y, y)))
     return within - 2.0 * _kernel(x, y).mean()

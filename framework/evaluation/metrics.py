@@ -25,12 +25,15 @@ class Settings:
     Attributes:
         kid_subsets: random subsets over which KID is averaged.
         kid_subset_size: images in each; smaller sets are used whole.
-        seed: of KID's subsets and of the Inception Score's shuffle.
+        seed: seed of KID's subsets and of the Inception Score's shuffle.
         neighbours: k of improved precision and recall.
         balls: k of density and coverage.
-        splits: of the Inception Score.
-        held: features of so many images a side are kept at most, for the metrics that compare images one by one.
+        splits: number of parts over which the Inception Score is averaged.
+        held: largest number of images a side whose features are kept, for the metrics that compare images one by one.
         path_epsilon: step of the perceptual path length.
+
+    Raises:
+        EvaluationError: a number that is not positive; names its flag.
     """
 
     kid_subsets: int = 100
@@ -56,9 +59,9 @@ class Kind:
         definition: formula and paper, for the protocol.
         outputs: names of its values.
         options: names of the settings its values depend on.
-        inception: it may be asked for by this name only with FID's Inception.
-        real: it compares with a real set.
-        default: images of a generator when no count is given.
+        inception: True: the name belongs to FID's Inception; False: to all other extractors; None: to any.
+        real: whether it compares with a real set.
+        default: number of images drawn from a generator when no count is given.
     """
 
     definition: str
@@ -118,7 +121,7 @@ class Metric:
 
     Attributes:
         kind: key of `KINDS`.
-        count: images to judge; None for the default.
+        count: number of images to judge; None for the default.
     """
 
     kind: str
@@ -126,14 +129,14 @@ class Metric:
 
     @property
     def definition(self) -> Kind:
-        """What it is."""
+        """The entry of `KINDS`."""
         return KINDS[self.kind]
 
     def names(self, extractor: str | None) -> dict[str, str]:
-        """Output -> name of its record: `fid50k`; `fd_fashion_classifier` and `precision_...` under other extractors.
+        """Return the name of the record by output: `fid50k`, or `fd_fashion_classifier` under another extractor.
 
         Args:
-            extractor: short name of an extractor that is not FID's; None for Inception, or where none is used.
+            extractor: short name of an extractor that is not FID's; None for Inception, or without an extractor.
         """
         count = "" if self.count is None else _short(self.count)
         suffix = "" if extractor is None or self.kind in PERCEPTUAL else f"_{extractor}"
@@ -143,10 +146,10 @@ class Metric:
 
 
 def parse_metrics(text: str) -> list[Metric]:
-    """`fid50k,kid,pr` -> metrics, each once.
+    """Parse a list such as `fid50k,kid,pr` and return its metrics, each once.
 
     Raises:
-        EvaluationError: an unknown name, or a count that is not positive; names the nearest.
+        EvaluationError: an unknown name (the nearest is named), a count below 2 or above 64 bits, or no name at all.
     """
     found: dict[str, Metric] = {}
     for word in (word.strip().lower() for word in text.split(",") if word.strip()):
@@ -165,7 +168,7 @@ def parse_metrics(text: str) -> list[Metric]:
 
 
 def check_extractor(metrics: list[Metric], extractor: Extractor | None) -> None:
-    """Refuse names that promise another extractor than the one in use.
+    """Refuse metrics whose names promise another extractor than the one in use.
 
     Raises:
         EvaluationError: FID without Inception, or the reverse.

@@ -26,7 +26,7 @@ class Moments:
 
     @classmethod
     def zeros(cls, dim: int, *, device: torch.device | str = "cpu") -> Moments:
-        """Of no features yet."""
+        """Return the moments of no features, for features of `dim` numbers."""
         zeros = torch.zeros(dim, dim, dtype=torch.float64, device=device)
         return cls(count=0, sum=zeros[0].clone(), outer=zeros)
 
@@ -38,7 +38,7 @@ class Moments:
         self.outer.addmm_(rows.T, rows)
 
     def over_ranks(self, session: Session) -> Moments:
-        """The moments of all ranks' features together, on the host; a collective."""
+        """Return the moments of all ranks' features together, on the host. A collective."""
         return Moments(
             count=int(session.sum_over_ranks(self.count)),
             sum=summed(session, self.sum).cpu(),
@@ -47,19 +47,19 @@ class Moments:
 
     @property
     def mean(self) -> Tensor:
-        """(D,)."""
+        """Mean of the features, (D,)."""
         return self.sum / self.count
 
     @property
     def covariance(self) -> Tensor:
-        """(D, D), divided by count - 1."""
+        """Covariance of the features, (D, D), divided by count - 1."""
         return (self.outer - torch.outer(self.sum, self.mean)) / (self.count - 1)
 
     def factor(self) -> Tensor:
-        """F (D, r) with F F^T = covariance, r = min(D, count - 1).
+        """Return F (D, r) with F F^T = covariance and r = min(D, count - 1).
 
-        The covariance of n samples has rank n - 1 at most. What a computer finds beyond is rounding, and it must go:
-        the distance takes square roots, which would turn 1e-16 into 1e-8, two thousand times over.
+        The covariance of n samples has rank n - 1 at most. Further eigenvalues are rounding and are dropped: the
+        distance takes square roots, which would turn 1e-16 into 1e-8, two thousand times over.
         """
         values, vectors = torch.linalg.eigh(self.covariance)
         rank = min(len(values), self.count - 1)
@@ -67,7 +67,7 @@ class Moments:
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) for the covariances A, B.
+    """Return |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) for the covariances A, B.
 
     The trace of (A B)^(1/2) is the sum of the singular values of Fa^T Fb where A = Fa Fa^T and B = Fb Fb^T: unlike the
     square root of a product of matrices, this is exact to rounding also for fewer samples than dimensions.

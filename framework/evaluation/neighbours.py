@@ -25,7 +25,7 @@ _TILE_ROWS = 512
 
 @dataclass(frozen=True, kw_only=True)
 class OnManifolds:
-    """Shares in [0, 1]; density may exceed 1."""
+    """Improved precision and recall, shares in [0, 1]."""
 
     precision: float
     recall: float
@@ -40,10 +40,13 @@ class InBalls:
 
 
 def precision_recall(fake: Tensor, real: Tensor, *, neighbours: int, session: Session) -> OnManifolds:
-    """Improved precision and recall of features (N, D) and (M, D), the same on every rank.
+    """Return improved precision and recall of features (N, D) and (M, D), the same on every rank. A collective.
+
+    Args:
+        neighbours: k; the balls reach to the k-th nearest other sample.
 
     Raises:
-        MissingError: not more images than neighbours.
+        MissingError: a set has no more images than `neighbours`.
     """
     _check(fake, real, neighbours)
     on_real = _near(fake, real, _radii(real, neighbours, session), session)
@@ -52,10 +55,13 @@ def precision_recall(fake: Tensor, real: Tensor, *, neighbours: int, session: Se
 
 
 def density_coverage(fake: Tensor, real: Tensor, *, neighbours: int, session: Session) -> InBalls:
-    """Density and coverage of features (N, D) and (M, D), the same on every rank.
+    """Return density and coverage of features (N, D) and (M, D), the same on every rank. A collective.
+
+    Args:
+        neighbours: k; the balls reach to the k-th nearest other sample.
 
     Raises:
-        MissingError: not more images than neighbours.
+        MissingError: a set has no more images than `neighbours`.
     """
     _check(fake, real, neighbours)
     radii = _radii(real, neighbours, session)
@@ -75,7 +81,10 @@ def _check(fake: Tensor, real: Tensor, neighbours: int) -> None:
 
 
 def _radii(points: Tensor, neighbours: int, session: Session) -> Tensor:
-    """Distance of each point to its k-th nearest other point (the nearest of all is the point itself)."""
+    """Return the distance of each point to its k-th nearest other point, (N,) float64 on the host.
+
+    The nearest of all is the point itself, and is not counted.
+    """
     radii = torch.zeros(len(points), dtype=torch.float64)
     for rows, distances in _tiles(points, points, session):
         radii[rows] = distances.kthvalue(neighbours + 1, dim=1).values.cpu()
@@ -83,7 +92,7 @@ def _radii(points: Tensor, neighbours: int, session: Session) -> Tensor:
 
 
 def _near(points: Tensor, centres: Tensor, radii: Tensor, session: Session) -> Tensor:
-    """1 for each point that lies in any of the balls, else 0."""
+    """Return 1 for each point (N, D) that lies in a ball around any centre (M, D), else 0: (N,) float64."""
     inside = torch.zeros(len(points), dtype=torch.float64)
     for rows, distances in _tiles(points, centres, session):
         inside[rows] = (distances <= radii.to(distances.device)).any(1).double().cpu()
@@ -91,7 +100,7 @@ def _near(points: Tensor, centres: Tensor, radii: Tensor, session: Session) -> T
 
 
 def _tiles(points: Tensor, others: Tensor, session: Session) -> Iterator[tuple[slice, Tensor]]:
-    """This rank's tiles of the matrix of distances: rows, and distances (rows, len(others))."""
+    """Yield this rank's tiles of the matrix of distances: rows, and distances (len(rows), len(others)) float64."""
     columns = others.to(session.device).double()
     squares = columns.square().sum(1)
     starts = range(0, len(points), _TILE_ROWS)

@@ -1,4 +1,4 @@
-"""One checkpoint, measured outside training; what is already known about it is not measured again."""
+"""Measures one checkpoint outside training; what is already known about it is not measured again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,15 @@ from framework.sampling.load import LoadedGenerator, load_generator
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How a checkpoint's images are drawn."""
+    """Settings by which a checkpoint's images are drawn.
+
+    Attributes:
+        averaged: draw from the moving average of the weights, or from the last ones.
+        seed: seed of latents and labels.
+        psi: truncation of a style-based generator.
+        truncation: largest latent entry.
+        standing_statistics: number of batches over which batch-norm statistics are computed again; 0: not at all.
+    """
 
     averaged: bool = True
     seed: int = 0
@@ -36,10 +44,10 @@ class Sampling:
     truncation: float | None = None
     standing_statistics: int = 0
     classes: Mapping[str, type[nn.Module]] = field(default_factory=dict)
-    """Network classes from outside the framework that may be built; see `load_generator`."""
+    """Network classes from outside the framework that may be built, by name; see `load_generator`."""
 
     def at(self, psi: float | None, truncation: float | None) -> Sampling:
-        """The same at another truncation."""
+        """Return the same settings at another truncation."""
         return replace(self, psi=psi, truncation=truncation)
 
 
@@ -58,11 +66,11 @@ def evaluate_checkpoint(
     record: bool = True,
     progress: bool = False,
 ) -> tuple[list[Record], list[str]]:
-    """Records of a checkpoint, the same on every rank, and sentences for the user. A collective.
+    """Measure a checkpoint; return its records, the same on every rank, and sentences for the user. A collective.
 
     Args:
         checkpoint: checkpoint or run folder, or `runs:/...`.
-        real: location of the real images.
+        real: location of the real images; None if no metric needs them.
         sampling: how images are drawn.
         record: read and write the records beside the checkpoint, and the run's journal.
         progress: show on standard error how far it is.
@@ -70,25 +78,8 @@ def evaluate_checkpoint(
     Raises:
         FrameworkError: the checkpoint or the data cannot be read, on any rank.
     """
-    with together(session, doing=f"to load {checkpoint}"):
-        device = str(session.device)
-        loaded = load_generator(
-            checkpoint,
-            device=device,
-            averaged=sampling.averaged,
-            classes=sampling.classes,
-            tracking_uri=tracking_uri,
-        )
-    images = generated(loaded, sampling, progress=progress and session.is_main)
-    reference = None if real is None else _reference(real, images)
-    if isinstance(reference, ShardImages) and len(reference.label_counts) == images.classes:
-        images = replace(images, label_shares=tuple(map(float, reference.label_counts)))
-    record = record and not loaded.downloaded
-    subject = {"checkpoint": checkpoint if loaded.downloaded else str(loaded.path), "images_seen": loaded.images}
-    common: dict[str, Any] = {"tools": tools, "session": session, "settings": settings}
-    common |= {"reference_count": reference_count}
-
-    known = _known(loaded.path, session) if record else {}
+    loaded = _loaded(checkpoint, sampling, session, tracking_uri)
+    images, reference = _sets(loaded, real, sampling, progress=progress and session.is_main)
     question = Question(
         images=images,
         reference=reference,
@@ -97,20 +88,69 @@ def evaluate_checkpoint(
         settings=settings,
         reference_count=reference_count,
     )
-    planned = {metric: question.keys(metric) for metric in metrics}
-    done = {metric: [known[key] for key in keys] for metric, keys in planned.items() if all(k in known for k in keys)}
+
+    # A checkpoint that was downloaded is gone afterwards: there is nothing to keep records beside.
+    record = record and not loaded.downloaded
+    known = _known(loaded.path, session) if record else {}
+    done = _already_measured(question, known)
     todo = [metric for metric in metrics if metric not in done]
-    measured: list[Record] = []
-    if todo:
-        common |= {"cache_folder": cache_folder, "subject": subject, "progress": progress}
-        measured = evaluate(images, reference, metrics=todo, **common)
-    records = [r for metric in metrics for r in done.get(metric) or _of(metric, measured, planned)]
+    subject = {"checkpoint": checkpoint if loaded.downloaded else str(loaded.path), "images_seen": loaded.images}
+    rest = replace(question, metrics=todo)
+    measured = _measure(rest, session, cache_folder, subject, progress=progress) if todo else []
+
+    records = [r for metric in metrics for r in done.get(metric) or _of(metric, measured, question)]
     note = _keep(loaded, measured, records) if record and session.is_main else None
     return records, [*notes_on(reference), *([note] if note else [])]
 
 
+def _loaded(checkpoint: str, sampling: Sampling, session: Session, tracking_uri: str | None) -> LoadedGenerator:
+    """Load the generator on every rank, or fail on every rank."""
+    with together(session, doing=f"to load {checkpoint}"):
+        return load_generator(
+            checkpoint,
+            device=str(session.device),
+            averaged=sampling.averaged,
+            classes=sampling.classes,
+            tracking_uri=tracking_uri,
+        )
+
+
+def _measure(
+    question: Question, session: Session, cache_folder: Path | None, subject: Mapping[str, Any], *, progress: bool
+) -> list[Record]:
+    return evaluate(
+        question.images,
+        question.reference,
+        metrics=question.metrics,
+        tools=question.tools,
+        session=session,
+        settings=question.settings,
+        reference_count=question.reference_count,
+        cache_folder=cache_folder,
+        subject=subject,
+        progress=progress,
+    )
+
+
+def _sets(
+    loaded: LoadedGenerator, real: str | None, sampling: Sampling, *, progress: bool
+) -> tuple[GeneratedImages, ImageSet | None]:
+    """Return the generator's images, and the real set at their resolution; classes have the real set's shares."""
+    images = generated(loaded, sampling, progress=progress)
+    reference = None if real is None else _reference(real, images)
+    if isinstance(reference, ShardImages) and len(reference.label_counts) == images.classes:
+        images = replace(images, label_shares=tuple(map(float, reference.label_counts)))
+    return images, reference
+
+
+def _already_measured(question: Question, known: Mapping[str, Record]) -> dict[Metric, list[Record]]:
+    """Return the known records of each metric of which every output is known under the same protocol."""
+    planned = {metric: question.keys(metric) for metric in question.metrics}
+    return {metric: [known[key] for key in keys] for metric, keys in planned.items() if all(k in known for k in keys)}
+
+
 def _keep(loaded: LoadedGenerator, measured: Sequence[Record], records: Sequence[Record]) -> str | None:
-    """Write what was measured beside the checkpoint and into its run; a sentence for the user where it is not there.
+    """Write what was measured beside the checkpoint and into its run; return a sentence for the user if that failed.
 
     A checkpoint of another account, or on a full disk, is measured all the same.
     """
@@ -122,7 +162,7 @@ def _keep(loaded: LoadedGenerator, measured: Sequence[Record], records: Sequence
 
 
 def _known(checkpoint: Path, session: Session) -> dict[str, Record]:
-    """The records beside a checkpoint as rank 0 sees them: the ranks must agree on what is left to do."""
+    """Return the records beside a checkpoint as rank 0 sees them: the ranks must agree on what is left to do."""
     text = ""
     with together(session, doing=f"to read the records of {checkpoint}"):
         if session.is_main:
@@ -132,7 +172,7 @@ def _known(checkpoint: Path, session: Session) -> dict[str, Record]:
 
 
 def generated(loaded: LoadedGenerator, sampling: Sampling, *, progress: bool = False) -> GeneratedImages:
-    """The images of a loaded generator; classes in equal shares.
+    """Return the images of a loaded generator; classes have equal shares.
 
     Args:
         progress: show on standard error how far standing statistics are.
@@ -159,11 +199,12 @@ def generated(loaded: LoadedGenerator, sampling: Sampling, *, progress: bool = F
 
 
 def _reference(location: str, images: GeneratedImages) -> ImageSet:
-    """The real set at the generator's resolution; labels only where the generator has them too."""
+    """Open the real set at the generator's resolution; labels are read only where the generator has them too."""
     resolution = int(images.notes["resolution"][0])
     return open_images(location, resolution=resolution, classes=images.classes)
 
 
-def _of(metric: Metric, records: Sequence[Record], planned: dict[Metric, list[str]]) -> list[Record]:
-    keys = set(planned[metric])
+def _of(metric: Metric, records: Sequence[Record], question: Question) -> list[Record]:
+    """Return those of the records that belong to a metric."""
+    keys = set(question.keys(metric))
     return [record for record in records if f"{record.name}-{record.protocol.hash}" in keys]

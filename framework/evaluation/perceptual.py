@@ -23,12 +23,18 @@ SMALLEST_SIDE = 64
 def path_length(
     images: ImageSet, lpips: Lpips, *, count: int, epsilon: float, session: Session, shown_as: str = ""
 ) -> tuple[float, float]:
-    """Mean and standard deviation of LPIPS(G(z), G(z + (z' - z) epsilon)) / epsilon^2 over `count` pairs of latents.
+    """Return mean and standard deviation of LPIPS(G(z), G(z + (z' - z) epsilon)) / epsilon^2 over pairs of latents.
 
-    As torch-fidelity computes it: linear in z, uint8 images, resized to 64 pixels, the outer percentiles left out.
+    It is computed as torch-fidelity does: linear in z, uint8 images, resized to 64 pixels, the outer percentiles left
+    out. A collective.
+
+    Args:
+        count: number of pairs.
+        epsilon: length of the step, as a share of the way from z to z'.
+        shown_as: title under which rank 0 shows how far it is; empty shows nothing.
 
     Raises:
-        MissingError: these images come from no generator.
+        MissingError: the images do not come from a generator.
     """
     if not isinstance(images, GeneratedImages):
         raise MissingError("a path length walks through a generator's latents: give a checkpoint")
@@ -45,6 +51,8 @@ def path_length(
                 a, b = _resized(both, session, side=PATH_SIDE).chunk(2)
                 distances[positions.start : positions.stop] = (_distances(lpips, a, b) / epsilon**2).double().cpu()
             advance(len(positions) * session.world)
+
+    # The percentiles are those of torch-fidelity, to the interpolation.
     kept = summed(session, distances).numpy()
     low, high = np.percentile(kept, 1, method="lower"), np.percentile(kept, 99, method="higher")
     kept = kept[(low <= kept) & (kept <= high)]
@@ -54,13 +62,16 @@ def path_length(
 def diversity(
     images: ImageSet, lpips: Lpips, *, count: int, session: Session, shown_as: str = ""
 ) -> tuple[float, float]:
-    """Mean and standard deviation of LPIPS over the pairs (0, 1), (2, 3), ... of the first `count` images.
+    """Return mean and standard deviation of LPIPS over the pairs (0, 1), (2, 3), ... of the first `count` images.
 
-    A conditional generator draws both images of a pair from one class. 0 means that all images are one image. Images
-    smaller than 64 pixels are enlarged to that.
+    A conditional generator draws both images of a pair from one class. A mean of 0 says that all images are the same.
+    Images smaller than 64 pixels are enlarged to 64. A collective.
+
+    Args:
+        shown_as: title under which rank 0 shows how far it is; empty shows nothing.
 
     Raises:
-        MissingError: fewer than two images, or images of several sizes.
+        MissingError: there are fewer than two images, or images of several sizes.
     """
     if count < 2:
         raise MissingError("diversity needs at least 2 images")
@@ -87,7 +98,10 @@ def _distances(lpips: Lpips, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _resized(images: Tensor, session: Session, *, side: int | None) -> Tensor:
-    """Float images on the session's device: averaged down, or enlarged bilinearly."""
+    """Return float images (N, C, side, side) on the session's device, averaged down or enlarged bilinearly.
+
+    With `side=None` they keep the size of the uint8 images (N, C, H, W).
+    """
     images = images.to(session.device).float()
     if side is None:
         return images

@@ -1,4 +1,4 @@
-"""A metric's value and the protocol that is part of it.
+"""A metric's value, and the protocol that is part of it.
 
 On identical weights the protocol alone moves FID by several points, so a number without it says nothing. A record holds
 both. Two records may stand on one line only when `comparable` says so; the metric's name in plots ends in a hash of its
@@ -22,7 +22,7 @@ from framework.evaluation.errors import EvaluationError
 from framework.leaves import leaves
 
 FORMAT = 1
-"""Of our own definitions: raised whenever one of them changes a number."""
+"""Version of the framework's own definitions: raised whenever one of them changes a number."""
 _HASH_DIGITS = 8
 # The same tensors in another file are the same network: `tensors_sha256` beside it decides.
 _NOT_COMPARED = ("extractor.weights_sha256", "perceptual.weights_sha256")
@@ -40,10 +40,10 @@ class Protocol:
             for metrics that need none.
         generated: kind, count, resolution; for a generator also seed, weights (`ema` or `live`), truncation, psi,
             labels.
-        options: of the metric (neighbours, subsets, features held in memory).
-        dtype: of features and of sums.
-        versions: of our definitions and of the libraries that computed.
-        perceptual: of LPIPS, like `extractor`.
+        options: settings of the metric (neighbours, subsets, features held in memory).
+        dtype: types of features and of sums.
+        versions: versions of the framework's definitions and of the libraries that computed.
+        perceptual: facts about LPIPS, like those of `extractor`.
     """
 
     metric: str
@@ -57,12 +57,12 @@ class Protocol:
     perceptual: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; `hash` is added for readers."""
+        """Return plain values; `hash` is added for readers."""
         return json.loads(json.dumps(dataclasses.asdict(self))) | {"hash": self.hash}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Protocol:
-        """The protocol that `to_json` wrote.
+        """Return the protocol that `to_json` wrote.
 
         Raises:
             EvaluationError: a field is missing or unknown, or the hash does not belong to it.
@@ -88,7 +88,7 @@ class Protocol:
         return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
 
     def compared(self) -> dict[str, Any]:
-        """What must be equal, flat: `extractor.input` -> value."""
+        """Return everything that must be equal in comparable protocols, by path, such as `extractor.input`."""
         plain = json.loads(json.dumps(dataclasses.asdict(self)))
         return {path: value for path, value in leaves(plain, lists=False) if path not in _NOT_COMPARED}
 
@@ -100,10 +100,13 @@ class Record:
     Attributes:
         name: as it was asked for, with the count: `fid50k`, `precision`.
         value: None when it is missing.
-        missing: why; None when there is a value.
-        details: spread, values per class, ...
+        missing: the reason why there is no value; None when there is one.
+        details: standard deviation, values per class, ...
         subject: what was judged: checkpoint and images seen, or a folder and its content hash.
-        cost: seconds, images a second, ranks, device: what it took, no part of the protocol.
+        cost: seconds, ranks, device: what the measurement took; no part of the protocol.
+
+    Raises:
+        EvaluationError: a record with both a value and a reason or with neither, or a value that is not finite.
     """
 
     name: str
@@ -126,7 +129,7 @@ class Record:
         return f"metrics/{self.name}-{self.protocol.hash}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, without the name."""
         fields = {"value": self.value, "protocol": self.protocol.to_json(), "series": self.series}
         fields |= {"missing": self.missing} if self.missing else {}
         rest = {"details": self.details, "subject": self.subject, "cost": self.cost}
@@ -134,10 +137,10 @@ class Record:
 
     @classmethod
     def from_json(cls, name: str, data: Mapping[str, Any]) -> Record:
-        """The record that `to_json` wrote.
+        """Return the record that `to_json` wrote.
 
         Raises:
-            EvaluationError: it is not one.
+            EvaluationError: the data is not a record of this version.
         """
         try:
             if type(data["value"]) not in (int, float, type(None)) or not isinstance(data.get("missing"), str | None):
@@ -163,7 +166,7 @@ class Comparison:
 
 
 def comparable(a: Record, b: Record) -> Comparison:
-    """Whether two records were made by the same protocol; the reasons name each field that differs."""
+    """Compare the protocols of two records; the reasons name each field that differs."""
     left, right = a.protocol.compared(), b.protocol.compared()
     paths = [path for path in sorted({*left, *right}) if left.get(path) != right.get(path)]
     reasons = [f"{path}: {left.get(path, 'absent')} / {right.get(path, 'absent')}" for path in paths]
@@ -172,7 +175,7 @@ def comparable(a: Record, b: Record) -> Comparison:
 
 
 def versions() -> dict[str, Any]:
-    """Of our definitions, and of the libraries that decode, resize and add up."""
+    """Return the versions of the framework's definitions, and of the libraries that decode, resize and add up."""
     return {
         "definitions": FORMAT,
         "torch": torch.__version__.partition("+")[0],

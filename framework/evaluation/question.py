@@ -1,4 +1,4 @@
-"""What is asked of an evaluation, and all that is known before an image is looked at: protocols and obstacles."""
+"""The plan of an evaluation, and all that is known before an image is looked at: protocols and obstacles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _IDENTITY = ("content_sha256", "fingerprint", "name", "split", "order")
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """Images, what they are compared with, and by what means; see `framework.evaluation.evaluate` for the fields."""
+    """The images, their reference and the means of comparison; `framework.evaluation.evaluate` explains the fields."""
 
     images: ImageSet
     reference: ImageSet | None
@@ -29,41 +29,41 @@ class Question:
 
     @property
     def real_count(self) -> int:
-        """Real images in use."""
+        """Number of real images in use."""
         available = self.reference.count if self.reference else 0
         return min(available, self.reference_count or available)
 
     @property
     def classes(self) -> int:
-        """Classes of both sets; 0 unless they are the same number."""
+        """Number of classes of both sets; 0 unless they have the same number."""
         return self.images.classes if self.reference and self.images.classes == self.reference.classes else 0
 
     @property
     def other_extractor(self) -> str | None:
-        """Short name of an extractor that is not FID's."""
+        """Short name of the extractor where it is not FID's; else None."""
         extractor = self.tools.extractor
         return extractor.identity.name.rpartition("/")[2] if extractor and not extractor.is_inception else None
 
     @property
     def subject(self) -> dict[str, Any]:
-        """Which images are judged."""
+        """The facts that identify the judged images."""
         return {name: value for name, value in self.images.describe().items() if name in _IDENTITY}
 
     def count(self, metric: Metric) -> int:
-        """Images of the judged set that a metric looks at."""
+        """Return the number of images of the judged set that a metric looks at."""
         available = self.images.count
         return metric.count or (min(metric.definition.default, available) if self.images.endless else available)
 
     def names(self, metric: Metric) -> dict[str, str]:
-        """Output of a metric -> name of its record."""
+        """Return the names of a metric's records by output."""
         return metric.names(self.other_extractor)
 
     def keys(self, metric: Metric) -> list[str]:
-        """The keys its records will have: `fid50k-1a2b3c4d`."""
+        """Return the keys that a metric's records will have, such as `fid50k-1a2b3c4d`."""
         return [f"{name}-{self.protocol(metric, output).hash}" for output, name in self.names(metric).items()]
 
     def obstacle(self, metric: Metric) -> str | None:
-        """Why a metric cannot be had; None when nothing is known against it."""
+        """Return the reason why a metric cannot be computed; None when no reason is known."""
         tool = "lpips" if metric.kind in PERCEPTUAL else "extractor"
         if getattr(self.tools, tool) is None:
             return self.tools.missing.get(tool, f"the tools were opened without {tool}, for other metrics")
@@ -78,7 +78,7 @@ class Question:
         return None
 
     def protocol(self, metric: Metric, output: str) -> Protocol:
-        """What one of its values depends on."""
+        """Return the protocol of one output of a metric: everything that its value depends on."""
         kind, settings = metric.definition, asdict(self.settings)
         of_pairs = metric.kind in PERCEPTUAL
         extractor: dict[str, Any] = {} if of_pairs else {"name": self.tools.extractor_name}

@@ -1,4 +1,4 @@
-"""Records beside their checkpoint: `<checkpoint>/evaluation.json`, so that nothing is computed twice.
+"""Records stand beside their checkpoint, in `<checkpoint>/evaluation.json`, so that nothing is computed twice.
 
     {"format": 1, "records": {"fid50k-1a2b3c4d": {"value": ..., "protocol": {...}, ...}, ...}}
 
@@ -21,15 +21,16 @@ FORMAT = 1
 
 
 def key_of(record: Record) -> str:
-    """`fid50k-1a2b3c4d`."""
+    """Return the key of a record: its name and the hash of its protocol, such as `fid50k-1a2b3c4d`."""
     return record.series.partition("/")[2]
 
 
 def read_records(checkpoint: Path) -> dict[str, Record]:
-    """All records of a checkpoint by key; empty where there are none.
+    """Return all records of a checkpoint by key; empty where there are none.
 
     Raises:
-        EvaluationError: the file is of another format or was changed. CheckpointError: it is damaged.
+        EvaluationError: the file is of another format or was changed.
+        CheckpointError: the file is damaged.
     """
     path = checkpoint / EVALUATION
     if not path.exists():
@@ -44,7 +45,12 @@ def read_records(checkpoint: Path) -> dict[str, Record]:
 
 
 def write_records(checkpoint: Path, records: Iterable[Record]) -> None:
-    """Add records to those of a checkpoint, atomically; missing ones are left out, so that they are tried again."""
+    """Add records to those of a checkpoint, atomically; missing ones are left out, so that they are tried again.
+
+    Raises:
+        EvaluationError: the checkpoint's present records are of another format or were changed.
+        CheckpointError: the file of the present records is damaged.
+    """
     found = [record for record in records if record.value is not None]
     if not found:
         return

@@ -1,4 +1,4 @@
-"""Statistics of real sets, kept by content: computed once for a set, an extractor and a count.
+"""Statistics of real sets, cached by content: computed once for a set, an extractor and a count.
 
 A file's name is the hash of what its content depends on; it is written under a temporary name and renamed, so any
 number of runs may write and read at once. Safetensors: nothing is unpickled. A damaged file is computed again.
@@ -39,13 +39,23 @@ def real_statistics(
     cache_folder: Path,
     shown_as: str = "",
 ) -> Extract:
-    """As `extract`, but what the cache holds is not computed again. A collective; rank 0 alone touches the cache."""
+    """Return what `extract` would return, without computing again what the cache holds. A collective.
+
+    Only rank 0 reads and writes the cache; a damaged file is computed again.
+
+    Raises:
+        FrameworkError: an image cannot be read, on any rank.
+        MissingError: moments by class would not fit into memory.
+    """
+    # All ranks must agree on what is computed: rank 0 says what it has found.
     pieces = _pieces(needs)
     paths = {piece: cache_folder / f"{_key(images, extractor, piece)}.safetensors" for piece in pieces}
     cached = {piece: found for piece in pieces if session.is_main and (found := read(paths[piece], piece)) is not None}
     known = json.loads(session.broadcast_text(json.dumps(sorted(cached))))
     wanted = _needs({p: pieces[p] for p in pieces if p not in known})
     computed = extract(images, extractor, wanted, session=session, shown_as=shown_as)
+
+    # New pieces go into the cache, cached ones to the other ranks.
     result = Extract()
     for piece, count in pieces.items():
         if piece not in known:
@@ -59,7 +69,10 @@ def real_statistics(
 
 
 def read(path: Path, piece: str) -> dict[str, Tensor] | None:
-    """The tensors of a cache file; None when there is none, or it is damaged or holds another piece."""
+    """Return the tensors of a cache file by name; None when it does not exist, is damaged or holds another piece.
+
+    They are `features` (n, D) float32, or `count` (k,) int64, `sum` (k, D) and `outer` (k, D, D) float64 of k moments.
+    """
     try:
         with open_regular(path) as file, decoding(path):
             entries, _ = read_header(file)
@@ -76,7 +89,7 @@ def read(path: Path, piece: str) -> dict[str, Tensor] | None:
 
 
 def _check(tensors: Mapping[str, Tensor], piece: str, path: Path) -> None:
-    """Raise `FrameworkError` unless they are what `write` would have written for this piece."""
+    """Raise `FrameworkError` unless the tensors are what `write` would have written for this piece."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if piece.startswith("features-"):
         fits = shapes.keys() == {"features"} and len(shapes["features"]) == 2
@@ -89,7 +102,12 @@ def _check(tensors: Mapping[str, Tensor], piece: str, path: Path) -> None:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
-    """Write atomically. A full disk costs the cache and not the evaluation: it is said and passed over."""
+    """Write a cache file atomically. A full disk costs the cache and not the evaluation: it is only logged.
+
+    Args:
+        tensors: `features` (n, D), or the moments `count` (k,), `sum` (k, D) and `outer` (k, D, D); see `read`.
+        about: what the tensors depend on, for readers of the file.
+    """
     try:
         save_tensors(path, tensors, metadata={"about": json.dumps(about)})
     except OSError as error:
@@ -112,7 +130,7 @@ def _key(images: ImageSet, extractor: Extractor, piece: str) -> str:
 
 
 def _pieces(needs: Needs) -> dict[str, int]:
-    """Name of every piece -> number of images."""
+    """Return the number of images of every piece of the cache, by its name."""
     pieces = {f"moments-{count}": count for count in sorted(needs.moments)}
     pieces |= {f"classes-{needs.by_class}": needs.by_class} if needs.by_class else {}
     return pieces | ({f"features-{needs.held}": needs.held} if needs.held else {})

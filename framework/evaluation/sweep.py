@@ -27,7 +27,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """The truncations at which checkpoints are measured; one place when it is no sweep.
+    """The truncations at which checkpoints are measured; a single place is not a sweep.
 
     Attributes:
         axis: `psi` or `truncation`; empty when there is one place.
@@ -38,10 +38,10 @@ class Sweep:
 
     @classmethod
     def of(cls, *, psi: Sequence[float], truncation: Sequence[float]) -> Sweep:
-        """From the values on a command line.
+        """Return the sweep over the values of a command line.
 
         Raises:
-            EvaluationError: both are lists.
+            EvaluationError: both flags have several values.
         """
         if len(psi) > 1 and len(truncation) > 1:
             raise EvaluationError("--psi and --truncation: sweep over one of them")
@@ -60,7 +60,7 @@ class Sweep:
         """Refuse a figure that cannot be drawn, before anything is measured.
 
         Raises:
-            EvaluationError: naming the flag.
+            EvaluationError: the figure cannot be drawn; names the flag.
         """
         if figure is None:
             return
@@ -72,16 +72,16 @@ class Sweep:
             raise EvaluationError("--figure shows precision, recall and distances: ask for fid,pr")
 
     def is_drawable(self, metrics: Sequence[Metric]) -> bool:
-        """Whether there is a curve to draw of these metrics."""
+        """Return whether these metrics give a curve to draw."""
         outputs = {output for metric in metrics for output in metric.definition.outputs}
         return bool(self.axis) and not outputs.isdisjoint((*_FRECHET, *_SHARES))
 
 
 def write_figure(path: Path, found: Mapping[str, Sequence[Record]], *, sweep: Sweep) -> Path:
-    """Draw the records of a sweep, by the title of their place, as an SVG file.
+    """Draw the records of a sweep, by the title of their place, as an SVG file, and return its path.
 
     Raises:
-        EvaluationError: nothing of it was measured.
+        EvaluationError: no value of the figure was measured.
     """
     values = [getattr(place, sweep.axis) for place in sweep.places]
     curves: dict[str, list[float | None]] = {}

@@ -1,4 +1,4 @@
-"""What an evaluation computes with; what is not to be had is remembered with its reason instead of raised."""
+"""The networks that metrics compute with; a missing one is remembered with its reason instead of raised."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from framework.runtime.session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """Networks for metrics.
+    """The networks of metrics.
 
     Attributes:
         extractor_name: the one that was asked for, whether or not it is there.
         extractor: None when it is missing, or no metric needs it.
         lpips: None when it is missing, or no metric needs it.
-        missing: `extractor` or `lpips` -> why it is not there.
+        missing: the reason why `extractor` or `lpips` is not there, by that word.
     """
 
     extractor_name: str = INCEPTION
@@ -40,15 +40,15 @@ def open_tools(
     lpips_weights: Path | None = None,
     cache_folder: Path | None = None,
 ) -> Tools:
-    """Open what these metrics need. A collective.
+    """Open the networks that these metrics need. A collective.
 
-    A download that fails is no error: the metrics that need it will be marked missing, and training goes on.
+    A download that fails is no error: the metrics that need it are marked missing, and training goes on.
 
     Args:
-        extractor: see `framework.evaluation.extractors.choose`.
-        weights: of the extractor; None: packaged, cached, or downloaded.
-        lpips_weights: of LPIPS.
-        cache_folder: of downloads.
+        extractor: name of the extractor, see `framework.evaluation.extractors.choose`.
+        weights: file of the extractor's weights; None takes packaged, cached or downloaded ones.
+        lpips_weights: file of the weights of LPIPS.
+        cache_folder: folder of downloads.
 
     Raises:
         FrameworkError: a file that was given cannot be used, or a metric's name does not fit the extractor.

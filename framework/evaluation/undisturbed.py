@@ -13,10 +13,10 @@ from torch import nn
 
 @contextlib.contextmanager
 def undisturbed(*networks: nn.Module) -> Iterator[None]:
-    """No gradients; afterwards random numbers, modes and buffers (batch-norm statistics) are what they were.
+    """Restore random numbers, modes and buffers (batch-norm statistics) after the block, which computes no gradients.
 
-    The generators' own draws come from keys and not from these generators; but a library's or a layer's might, and then
-    the run with evaluation would part from the run without it.
+    Our own draws come from keys and not from these random number generators; but a library or a layer might use them,
+    and then a run with evaluations would differ from the run without.
     """
     modes = [(module, module.training) for network in networks for module in network.modules()]
     buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]

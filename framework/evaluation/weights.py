@@ -1,6 +1,6 @@
-"""Weights of extractors: from a file the user gives, or FID's Inception from where torch-fidelity publishes it.
+"""Weights of extractors come from a file the user gives; those of FID's Inception from torch-fidelity's release, too.
 
-A downloaded file must have the checksum in its published name. Whatever the format, nothing in it is executed.
+A downloaded file must have the checksum in its published name. Whatever the format, no code in a file is executed.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ class Weights:
 
 
 def default_cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/framework/evaluation`, or the same under `~/.cache`: beside the shards."""
+    """Return `$XDG_CACHE_HOME/framework/evaluation`, or the same under `~/.cache`: beside the shards."""
     return sources.default_cache_folder().with_name("evaluation")
 
 
 def load_weights(path: Path, *, containing: str) -> Weights:
-    """The state dict in a file (`.safetensors`, `.pth`, `.npz`) that has a tensor of this name.
+    """Read the state dict in a file (`.safetensors`, `.pth`, `.npz`) that has a tensor of this name.
 
     Raises:
-        EvaluationError: there is none in it. FrameworkError: no such file, or not a file of weights.
+        EvaluationError: the file holds no such tensor.
+        FrameworkError: there is no such file, or it is not a file of weights.
     """
     for state in read_file(path).states.values():
         if containing in state:
@@ -53,11 +54,11 @@ def load_weights(path: Path, *, containing: str) -> Weights:
 
 
 def inception_weights(path: Path | None, *, session: Session, cache_folder: Path | None = None) -> Weights:
-    """FID's weights on every rank; rank 0 alone reads or downloads them. A collective.
+    """Return FID's weights on every rank; rank 0 alone reads or downloads them. A collective.
 
     Args:
-        path: a file of them; None takes the cached download, or downloads.
-        cache_folder: of downloads; see `default_cache_folder`.
+        path: file of the weights; None takes the cached download, or downloads.
+        cache_folder: folder of downloads; see `default_cache_folder`.
 
     Raises:
         MissingError: no path was given and the download failed.
@@ -72,7 +73,12 @@ def inception_weights(path: Path | None, *, session: Session, cache_folder: Path
 
 
 def shared(read: Callable[[], Weights], *, session: Session) -> Weights:
-    """What rank 0 reads, on every rank; its error, too. A collective."""
+    """Read weights on rank 0 and return them on every rank; an error is raised on every rank, too. A collective.
+
+    Raises:
+        MissingError: `read` raised it.
+        FrameworkError, OSError: rank 0's own error; other ranks raise `EvaluationError`.
+    """
     found, error = None, None
     if session.is_main:
         try:
@@ -88,12 +94,12 @@ def shared(read: Callable[[], Weights], *, session: Session) -> Weights:
 
 
 def downloaded(url: str, *, folder: Path, options: FetchOptions = _PATIENCE) -> Path:
-    """The local copy of a file whose name ends in the beginning of its SHA-256, fetched when it is not there.
+    """Return the local copy of a file whose name ends in the beginning of its SHA-256; fetch it when it is not there.
 
-    Safe for several processes at once: each writes a file of its own and renames it.
+    Several processes may do this at once: each writes a file of its own and renames it.
 
     Raises:
-        MissingError: not reachable, or other bytes than its name promises.
+        MissingError: the address is not reachable, or the bytes are not those that the name promises.
     """
     name = url.rpartition("/")[2]
     target, promised = folder / name, name.rpartition("-")[2].partition(".")[0]

@@ -1,7 +1,8 @@
-"""What `accelerate launch` was asked for, read with its own parser from its command line and its configuration file.
+"""Reads what `accelerate launch` was asked for, with its own parser, from its command line and its configuration file.
 
-Accelerate tells the processes it starts about engine and precision, but not everything. With its CPU settings (and
-without a GPU) it starts one process, whatever number it was asked for, and does not say so: that number is only here.
+Accelerate tells the processes it starts about engine and precision, but not everything. With its CPU settings, or
+without a GPU, it starts one process whatever number it was asked for, and does not say so: only its command line has
+the number.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ COMMAND = ("accelerate", "accelerate.commands.accelerate_cli")
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What the command line and the configuration file say together."""
+    """The settings of a launch, from the command line and the configuration file together."""
 
     processes: int = 1
     machines: int = 1
@@ -38,9 +39,9 @@ class Asked:
 
 @functools.cache
 def asked_of_accelerate() -> Asked | None:
-    """What the `accelerate launch` above this process was asked for; None without one.
+    """Return what the `accelerate launch` above this process was asked for; None without one.
 
-    Cached, because the launcher may end before this process does.
+    The answer is cached, because the launcher may end before this process does.
     """
     if TOLD not in os.environ:
         return None
@@ -52,7 +53,7 @@ def asked_of_accelerate() -> Asked | None:
 
 
 def _commands_above() -> list[list[str]]:
-    """Command lines of the processes above this one, nearest first."""
+    """Return the command lines of the processes above this one, nearest first."""
     commands: list[list[str]] = []
     for process in psutil.Process().parents():
         try:
@@ -63,7 +64,7 @@ def _commands_above() -> list[list[str]]:
 
 
 def launch_arguments(command: Sequence[str]) -> list[str] | None:
-    """What follows `accelerate launch`, in any of the ways to write it; None if the command is another one."""
+    """Return what follows `accelerate launch`, in any of the ways to write it; None if the command is another one."""
     for index, word in enumerate(command):
         name, following = Path(word).name, command[index + 1 : index + 2]
         if name in LAUNCH or word.endswith("accelerate/commands/launch.py"):
@@ -75,7 +76,10 @@ def launch_arguments(command: Sequence[str]) -> list[str] | None:
 
 
 def parse(arguments: Sequence[str]) -> Asked:
-    """The flags, and below them the configuration file: the one named, or Accelerate's default file if it exists."""
+    """Parse the flags and, where they are silent, the configuration file.
+
+    It is the file named by the flags, or Accelerate's default file if that exists.
+    """
     from accelerate.commands.config.config_args import default_config_file, load_config_from_file
     from accelerate.commands.launch import launch_command_parser
 
@@ -109,5 +113,5 @@ def _is_there(default_file: str, cpu: bool) -> bool:
 
 
 def _count(value: object) -> int:
-    """At least one; `auto` and nothing are one."""
+    """Return the number, at least one; `auto` and nothing are one."""
     return max(1, int(str(value))) if str(value).lstrip("-").isdigit() else 1

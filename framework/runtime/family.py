@@ -1,4 +1,4 @@
-"""The processes that a training process has started, where it ends without unwinding."""
+"""Ends the processes that a training process has started, where it ends itself without unwinding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UPLOAD = "framework.tracking.upload"  # outlives its trainer on purpose
 
 
 def end_family(others: Sequence[psutil.Process] = ()) -> None:
-    """End what this process has started, except for the upload, and `others`."""
+    """End the processes that this one has started, except for the upload, and `others`."""
     for process in [*psutil.Process().children(recursive=True), *others]:
         with contextlib.suppress(psutil.Error):
             if UPLOAD not in process.cmdline():

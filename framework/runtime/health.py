@@ -1,4 +1,4 @@
-"""Steps that must not be taken: counting non-finite losses and gradients, and giving up when they persist."""
+"""Counts the steps that were skipped for a non-finite loss or gradient, and gives up when they persist."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Literal
 from framework.errors import FrameworkError
 
 OnCollapse = Literal["warn", "rollback", "stop"]
-"""What a run does when it has collapsed."""
+"""The answer of a run to its collapse."""
 
 
 class Collapse(FrameworkError):
-    """Training has come to where going on makes no sense.
+    """Training has collapsed, so that going on makes no sense.
 
     Attributes:
-        images: the clock when this was seen.
-        onset_images: the clock when all was well for the last time; checkpoints up to it are sound.
+        images: the clock at which this was seen.
+        onset_images: the clock at which all was well for the last time; checkpoints up to it are sound.
     """
 
     def __init__(self, message: str, *, images: int, onset_images: int) -> None:
@@ -28,7 +28,12 @@ class TrainingDiverged(Collapse):
 
 
 class FiniteGuard:
-    """Counts skipped steps; every process sees the same verdicts, because engines vote on them."""
+    """Counts skipped steps; every process counts alike, because engines vote on each step.
+
+    Attributes:
+        skipped_steps: steps skipped since the run began.
+        in_a_row: steps skipped since the last finite one.
+    """
 
     def __init__(self, *, most_in_a_row: int) -> None:
         self.most_in_a_row = most_in_a_row

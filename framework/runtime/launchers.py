@@ -1,4 +1,4 @@
-"""Who started this process, and with how many others: the variables of each launcher, under the names torch expects.
+"""Finds out who started this process and with how many others, and gives the answer under the names torch expects.
 
 Every launcher that starts N processes is recognised here, so that N processes never train as N worlds of one.
 """
@@ -31,11 +31,12 @@ class LaunchError(FrameworkError):
 
 
 def adopt_environment() -> None:
-    """Give the names torch expects to the variables of other launchers; start the processes that Accelerate did not.
+    """Set the variables torch expects from those of other launchers; start the processes that Accelerate did not.
 
     Raises:
         LaunchError: several processes were started, but nothing says where the first one listens or which one this is.
     """
+    # torchrun and its like have set everything, or half of it.
     if "RANK" in os.environ or "WORLD_SIZE" in os.environ:
         if "WORLD_SIZE" not in os.environ:
             raise LaunchError(
@@ -45,6 +46,8 @@ def adopt_environment() -> None:
         if here := _tasks_here():  # DeepSpeed's launcher says it under another name
             os.environ.setdefault("LOCAL_WORLD_SIZE", str(here))
         return
+
+    # MPI and Slurm name the same things otherwise.
     for launcher, names in (MPI | SLURM).items():
         # An interactive Slurm allocation has SLURM_NTASKS but no task of ours in it.
         if not all(name in os.environ for name in names) or int(os.environ[names[1]]) == 1:
@@ -60,13 +63,15 @@ def adopt_environment() -> None:
             os.environ["LOCAL_WORLD_SIZE"] = str(here)
         return
     _refuse_unknown_ranks()
+
+    # Accelerate starts a single process on CPUs, whatever it was asked for.
     asked = asked_of_accelerate()
     if asked is not None and asked.processes > 1:
         _start_the_others(asked)
 
 
 def _refuse_unknown_ranks() -> None:
-    """Some variable speaks of several processes, but not of all that is needed to join them."""
+    """Refuse a launch whose variables speak of several processes, but not of all that is needed to join them."""
     for names in MPI.values():
         if int(os.environ.get(names[1], "1")) > 1:
             missing = ", ".join(name for name in names if name not in os.environ)
@@ -82,7 +87,7 @@ def _start_the_others(asked: Asked) -> None:
     With its CPU settings, or without a GPU, it starts one process only, which is this one.
 
     Raises:
-        LaunchError: it is not known where the machines meet, or who they are.
+        LaunchError: the address of the first machine is not known, or the machines cannot share the processes evenly.
     """
     if asked.mpirun:
         raise LaunchError(
@@ -107,7 +112,7 @@ def _start_the_others(asked: Asked) -> None:
 
 
 def _end_with_the_parent() -> None:
-    """When `accelerate launch` ends, torchrun is told to stop: with one process, Accelerate hands no signal on."""
+    """Let the system stop torchrun when `accelerate launch` ends: with one process, Accelerate hands no signal on."""
     if sys.platform == "linux":
         import ctypes
         import signal
@@ -117,7 +122,7 @@ def _end_with_the_parent() -> None:
 
 
 def _tasks_here() -> int | None:
-    """Processes that a launcher started on this machine; Slurm writes `8(x2),4` for 8, 8 and 4 by node."""
+    """Return how many processes a launcher started on this machine; Slurm writes `8(x2),4` for 8, 8 and 4 by node."""
     for name in LOCAL_SIZES:
         if name in os.environ:
             return int(os.environ[name])
@@ -130,16 +135,16 @@ def _tasks_here() -> int | None:
 
 
 def local_processes() -> int:
-    """Processes of this launch on this machine."""
+    """Return the number of processes of this launch on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def told_processes() -> int:
-    """The number of processes the user asked the launcher for.
+    """Return the number of processes the user asked the launcher for.
 
     Raises:
-        LaunchError: WORLD_SIZE is not a number, or Accelerate started one of several processes and does not say of how
-            many.
+        LaunchError: WORLD_SIZE is not a number, or Accelerate started one of several processes and their number cannot
+            be found.
     """
     if "WORLD_SIZE" in os.environ:
         if not os.environ["WORLD_SIZE"].isdigit():
@@ -148,15 +153,18 @@ def told_processes() -> int:
     asked = asked_of_accelerate()
     if asked is None and TOLD in os.environ and {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         raise LaunchError(
-            "`accelerate launch` was asked for several processes and started one, and its command line cannot be read "
-            "here: every process would train alone; use launch/torchrun/node.sh, or a configuration with "
-            "distributed_type: MULTI_GPU such as launch/accelerate/cpu_2.yaml"
+            "`accelerate launch` was asked for several processes and started one, and its command line cannot be read; "
+            "use launch/torchrun/node.sh, or a configuration with distributed_type: MULTI_GPU such as "
+            "launch/accelerate/cpu_2.yaml"
         )
     return asked.processes if asked is not None else 1
 
 
 def launcher_to_watch() -> int | None:
-    """Process id of the launcher that started this process; None where a person did, and it may outlive its shell."""
+    """Return the process id of the launcher that started this process.
+
+    None says that a person started it, so that it may outlive its shell.
+    """
     started = (TORCH_ELASTIC, TOLD, DEEPSPEED)
     sizes = [names[1] for names in (MPI | SLURM).values() if all(name in os.environ for name in names)]
     if any(name in os.environ for name in started) or any(int(os.environ[size]) > 1 for size in sizes):

@@ -1,4 +1,4 @@
-"""What a process and its device use of memory, and giving back what is not used."""
+"""Measures the memory that a process and its device use, and gives back what is not used."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 
 
 def resident_bytes() -> int:
-    """Memory of this process in RAM, bytes."""
+    """Return the memory of this process in RAM, bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 def used_bytes(device: torch.device) -> int:
-    """What training uses now: allocated device memory on a GPU, otherwise the process's memory in RAM."""
+    """Return the bytes that training uses now: allocated device memory on a GPU, otherwise the process's RAM."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else resident_bytes()
 
 
 def available_bytes(device: torch.device) -> int:
-    """What could still be allocated: free memory of the GPU, otherwise of the machine."""
+    """Return the bytes that could still be allocated: free memory of the GPU, otherwise of the machine."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,9 +1,9 @@
-"""Which network interface the processes of several machines talk through.
+"""Chooses the network interface through which the processes of several machines talk.
 
-Gloo listens on the address that this machine's own name stands for. Many distributions let it stand for 127.0.0.1 or
+Gloo listens on the address that this machine's own name stands for. On many distributions that is 127.0.0.1 or
 127.0.1.1, where no other machine can connect, and the launch fails after minutes. (NCCL looks for an interface by
-itself.) So the interface is chosen here, as the one that leads to the first machine; setting GLOO_SOCKET_IFNAME by hand
-goes before.
+itself.) So the interface is chosen here, as the one that leads to the first machine. A GLOO_SOCKET_IFNAME set by hand
+takes precedence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 
 
 def adopt_interface() -> None:
-    """Tell gloo the interface of a launch over several machines, unless the user has."""
+    """Tell gloo the interface of a launch over several machines, unless the user has done so."""
     if "GLOO_SOCKET_IFNAME" in os.environ or not over_several_machines():
         return
     for address in (os.environ.get("MASTER_ADDR", ""), *_ELSEWHERE):
@@ -30,15 +30,16 @@ def adopt_interface() -> None:
 
 
 def over_several_machines() -> bool:
-    """Whether the launcher's variables say that other machines take part."""
+    """Return whether the launcher's variables say that other machines take part."""
     world, here = os.environ.get("WORLD_SIZE", "1"), os.environ.get("LOCAL_WORLD_SIZE", "")
     return world.isdigit() and here.isdigit() and int(world) > int(here)
 
 
 def interface_towards(address: str) -> str | None:
-    """Name of the interface through which this machine reaches `address`; None if that is itself or nowhere.
+    """Return the name of the interface through which this machine reaches `address`.
 
-    An address of this machine is reached through the interface that carries it, unless it is a loopback address.
+    An address of this machine is reached through the interface that carries it. None stands for a loopback address and
+    for an address that cannot be reached.
     """
     source = source_towards(address)
     if source is None or ipaddress.ip_address(source).is_loopback:
@@ -50,7 +51,10 @@ def interface_towards(address: str) -> str | None:
 
 
 def source_towards(address: str) -> str | None:
-    """The address of this machine that others at `address` would see; None where there is no way. Nothing is sent."""
+    """Return the address of this machine that others at `address` would see; None where there is no route.
+
+    Nothing is sent.
+    """
     try:
         family, kind, protocol, _, target = socket.getaddrinfo(address, _ANY_PORT, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind, protocol) as probe:

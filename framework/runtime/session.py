@@ -20,25 +20,32 @@ import torch.distributed as dist
 from framework.runtime.launchers import LaunchError, adopt_environment, local_processes, told_processes
 from framework.runtime.network import adopt_interface
 
-# With these, Accelerate would open DeepSpeed's communication itself, compiling its operators (and hanging on CPUs). The
-# engines of a launch are the players'; `framework.train.launcher` adopts what configurations wish for.
+# With these, Accelerate would open DeepSpeed's communication itself, compiling its operators (and hanging on CPUs). A
+# launch has the engines of its players; `framework.train.launcher` adopts what an Accelerate configuration asks for.
 ENGINES_OF_ACCELERATE = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """Who this process is among the others, and where it computes."""
+    """This process among the others of its launch, and the device on which it computes.
+
+    Attributes:
+        rank: number of this process, from 0.
+        world: number of processes on all machines.
+        local_rank: number of this process on its machine, from 0.
+        device: where it computes.
+    """
 
     rank: int
     world: int
     local_rank: int
     device: torch.device
     local_world: int = 1
-    """Processes on this machine."""
+    """Number of processes on this machine."""
 
     @property
     def is_main(self) -> bool:
-        """Rank 0: it alone talks to the terminal, the journal and MLflow."""
+        """Whether this is rank 0, which alone talks to the terminal, the journal and MLflow."""
         return self.rank == 0
 
     def barrier(self) -> None:
@@ -47,7 +54,7 @@ class Session:
             dist.barrier()
 
     def broadcast_text(self, text: str | None) -> str:
-        """Rank 0's text on every process; bytes travel, nothing is pickled."""
+        """Return rank 0's text on every process; bytes travel, nothing is pickled. A collective."""
         if self.world == 1:
             return text or ""
         payload = torch.frombuffer(bytearray((text or "").encode() + b"\0"), dtype=torch.uint8).to(self.device)
@@ -59,17 +66,17 @@ class Session:
         return bytes(payload.cpu().tolist()[:-1]).decode()
 
     def max_over_ranks(self, value: float) -> float:
-        """The largest value any process passed."""
+        """Return the largest value any process passed. A collective."""
         if self.world == 1:
             return value
         return self._reduced(value, dist.ReduceOp.MAX)
 
     def sum_over_ranks(self, value: float) -> float:
-        """The sum over all processes."""
+        """Return the sum of the values that all processes passed. A collective."""
         return self._reduced(value, dist.ReduceOp.SUM) if self.world > 1 else float(value)
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
-        """Every process's values, by rank; as many from each."""
+        """Return the values of every process, by rank; all must pass equally many. A collective."""
         if self.world == 1:
             return [list(values)]
         own = torch.tensor(list(values), dtype=torch.float64, device=self.device)
@@ -78,7 +85,7 @@ class Session:
         return [part.tolist() for part in parts]
 
     def gather_names(self, name: str) -> list[str]:
-        """Every process's name, by rank; cut after 64 bytes."""
+        """Return the name that every process passed, by rank, cut after 64 bytes. A collective."""
         rows = self.gather(list(name.encode()[:64].ljust(64, b"\0")))
         return [bytes(map(int, row)).rstrip(b"\0").decode(errors="ignore") for row in rows]
 
@@ -90,7 +97,7 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> Iterator[Session]:
-    """Join the other processes of this launch.
+    """Join the other processes of this launch for the block.
 
     Args:
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
@@ -101,11 +108,14 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
     """
     from accelerate import PartialState
 
+    # What Accelerate and torch read from the environment is put right first.
     adopt_environment()
     adopt_interface()
     for name in ENGINES_OF_ACCELERATE:
         os.environ.pop(name, None)
     told = told_processes()
+
+    # The process group is opened on the device of the launch.
     if device == "cuda" and not torch.cuda.is_available():
         raise LaunchError("--device cuda: no CUDA device is visible; use --device cpu or check CUDA_VISIBLE_DEVICES")
     on_cpu = device == "cpu" or not torch.cuda.is_available()
@@ -113,6 +123,8 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
         timeout = datetime.timedelta(seconds=timeout_seconds)
         state = PartialState(cpu=on_cpu, timeout=timeout, **_after_a_restart(timeout))
+
+    # Separate worlds of one process would train without a word: they are refused.
     try:
         if state.num_processes != told:
             raise LaunchError(
@@ -134,10 +146,11 @@ def open_session(*, device: str = "auto", timeout_seconds: float = 1800.0) -> It
 
 
 def _after_a_restart(timeout: datetime.timedelta) -> dict[str, Any]:
-    """Where processes meet that a launcher has started again: not among the addresses of those that have died.
+    """Return the store through which processes meet again after their launcher has restarted them.
 
-    With static rendezvous (Accelerate's default) the launcher's store outlives a restart, with the old addresses in it,
-    and torch 2.13 looks for them there: every process then tries to connect to a dead one. A prefix hides them.
+    With static rendezvous (Accelerate's default) the launcher's store outlives a restart and still holds the addresses
+    of the processes that have died. torch 2.13 looks for addresses there, so every process would try to connect to a
+    dead one; a prefix hides them.
     """
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if restarts == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or told_processes() == 1:

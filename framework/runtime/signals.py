@@ -1,4 +1,4 @@
-"""Stopping together: a signal on any process makes every process stop after the same step.
+"""Stops processes together: a signal on any of them makes every process stop after the same step.
 
 The flag is voted on by an all-reduce that runs beside the step: what was started after one step is read after the
 next, so the vote costs no waiting and every process still reads the same answer.
@@ -22,12 +22,12 @@ log = logging.getLogger("framework")
 
 
 class StopVote:
-    """Whether any process has been asked to stop.
+    """A vote, once per step, on whether any process has been asked to stop.
 
     Args:
         world: number of processes.
-        launcher: process id of the launcher, where one started this process: when it has ended, this is a wish to
-            stop, too. Nobody would hand signals on any more, and the run would stay locked against the same command.
+        launcher: process id of the launcher, where one started this process. Its end counts as a request to stop:
+            nobody would hand signals on any more, and the run would stay locked against the same command.
     """
 
     def __init__(self, *, world: int, launcher: int | None = None) -> None:
@@ -55,13 +55,16 @@ class StopVote:
         self.received = signal.Signals(number)
 
     def poll(self) -> bool:
-        """Call once per step on every process: True on all of them in the same step, or on none."""
+        """Return True on all processes in the same step, or on none; every process calls it once per step."""
+        # The end of the launcher counts as a signal.
         if self._launcher is not None and os.getppid() != self._launcher:
             log.warning("the launcher (process %d) has ended: saving and stopping", self._launcher)
             self._launcher, self.received = None, signal.SIGHUP
-            end_with_launcher(None)  # it is known: what follows is the end of a run that saves
+            end_with_launcher(None)  # the run saves and stops by itself from here on
         if self._group is None:
             return self.received is not None
+
+        # Read the vote that began after the last step, then begin the next: nobody waits.
         stop = False
         if self._work is not None:
             self._work.wait()
@@ -71,7 +74,7 @@ class StopVote:
         return stop
 
     def close(self) -> None:
-        """Wait for the vote still under way."""
+        """Wait for the vote that is still under way."""
         if self._work is not None:
             self._work.wait()
             self._work = None

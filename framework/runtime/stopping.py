@@ -1,7 +1,7 @@
-"""Told to stop where there is nothing to save: while modules are imported, processes meet, or the data is surveyed.
+"""Ends a process that is told to stop before it has anything to save: during imports, rendezvous or the data survey.
 
-A process then ends at once, with the status of a stop and without a traceback. A process may be killed at any point
-without losing more than it computed since its last checkpoint, so nothing is unwound. From its first step on,
+The process ends at once, with the status of a stop and without a traceback. Nothing is unwound, because a process may
+be killed at any point without losing more than it computed since its last checkpoint. From the first step on,
 `StopVote` listens instead. This file imports nothing heavy: a recipe's first import installs it.
 """
 
@@ -22,10 +22,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 STOPPED = 75
 """Exit status of a launch that was stopped before its end (EX_TEMPFAIL): the same command continues."""
 STARTING_PARENT = os.getppid()
-"""The process that started this one, also after it has ended and another has adopted this one."""
+"""Id of the process that started this one, also after that has ended and another has adopted this one."""
 
 _LOOK_SECONDS = 1.0
-"""How often the launcher is looked for."""
+"""Seconds between two looks at whether the launcher still lives."""
 
 _leave: Callable[[], None] | None = None
 _launcher: int | None = None
@@ -33,10 +33,10 @@ _ending = threading.Lock()
 
 
 def end_on_signals(*, leave: Callable[[], None] | None = None) -> None:
-    """From here on, SIGTERM, SIGINT and SIGUSR1 end this process; signals that are ignored or handled stay so.
+    """Let SIGTERM, SIGINT and SIGUSR1 end this process from here on; signals that are ignored or handled stay so.
 
     Args:
-        leave: called on a signal, before the end; replaces what an earlier call gave.
+        leave: called on a signal, before the end; replaces that of an earlier call.
     """
     global _leave
     _leave = leave
@@ -50,19 +50,19 @@ def end_on_signals(*, leave: Callable[[], None] | None = None) -> None:
 
 
 def end_with_launcher(launcher: int | None) -> None:
-    """From here on, the end of the launcher ends this process as a signal would, wherever signals would end it.
+    """Let the end of the launcher end this process from here on, wherever a signal would end it.
 
     Otherwise processes whose launcher was killed while they met would wait for each other until a time-out.
 
     Args:
-        launcher: its process id, the parent of this process; None for no launcher, or none any more.
+        launcher: process id of the launcher, the parent of this process; None for no launcher, or none any more.
     """
     global _launcher
     _launcher = launcher
 
 
 def is_program(*, calls: str) -> bool:
-    """Whether the interpreter runs a script that uses the name `calls`; not a notebook, a test or another library."""
+    """Return whether the interpreter runs a script that uses the name `calls`: no notebook, test or other library."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__") == "__main__" and frame.f_code.co_name == "<module>":
@@ -84,7 +84,7 @@ def tell_launcher(message: str) -> None:
 
 
 def _listen_beside_the_main_thread() -> None:
-    """Hear signals while the main thread waits inside a library, for processes that do not come, say.
+    """Hear signals while the main thread waits inside a library, for example for processes that do not come.
 
     Python runs handlers between two instructions of the main thread, and there is none before the library returns.
     """
@@ -109,7 +109,7 @@ def handled_elsewhere() -> Iterator[None]:
 
 
 def _forget() -> None:
-    """A forked child is another process: its signals are not its parent's, with whom it shares the pipe."""
+    """Undo the handlers in a forked child, whose signals must not reach its parent through the pipe that they share."""
     signal.set_wakeup_fd(-1)
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is _end:

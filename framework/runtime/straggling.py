@@ -1,14 +1,14 @@
-"""Which process holds the others up.
+"""Finds the process that holds the others up.
 
-In synchronous training everybody's steps take as long as the slowest one's, so step times say nothing about who is
-slow. Three things do, and they are the same on every engine:
+In synchronous training every process's steps take as long as the slowest one's, so step times do not say who is slow.
+Three measurements do, and they are the same on every engine:
 
 * compute: a fixed piece of work without communication, timed between steps now and then (`Pace`). A device that is
-  throttled, shared or broken takes longer for it. What it cannot see: a process that is slow at something else.
+  throttled, shared or broken takes longer for it. A process that is slow at something else does not show.
 * data: the seconds that a process has waited for its batches. While it waits, the others wait in a collective.
-* the way to the others: the shortest trip of a message to the launch's store and back, which the watchdog's thread
-  measures in passing. It uses the network by which the processes met; gradients may have a faster one, and a link that
-  is narrow but not slow to answer does not show.
+* trip: the shortest trip of a message to the launch's store and back, which the watchdog's thread measures in passing.
+  It uses the network by which the processes met; gradients may have a faster one, and a link that is narrow but quick
+  to answer does not show.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SHARE = 0.003
 SIZE = {"cpu": 160, "cuda": 1024}  # side of its matrices: a fraction of a millisecond
 MOST_AT_ONCE = 16
 ENOUGH = 200
-"""So many timings make a judgement; with frequent reports they are collected over several."""
+"""Number of timings that a judgement needs; with frequent reports they are collected over several."""
 TICKS = 2
-"""A process must stand out at so many reports in a row; once is a backup, or a colleague's job."""
+"""Number of reports in a row at which a process must stand out; once may be a backup, or a colleague's job."""
 SLOWER = 1.5
 DATA_SHARE = 0.1
 TRIP_FACTOR, TRIP_SECONDS = 5.0, 0.005
@@ -51,7 +51,7 @@ class Pace:
         self._shortest_seconds, self._begun = math.inf, time.monotonic()
 
     def probe(self) -> None:
-        """Do and time the work as long as it has not had its share of the time; called once per step."""
+        """Do and time the work until it has had its share of the time; called once per step."""
         for _ in range(MOST_AT_ONCE if self._device.type == "cpu" else 1):
             if self._times and len(self._times) * self._shortest_seconds > SHARE * (time.monotonic() - self._begun):
                 return
@@ -63,7 +63,7 @@ class Pace:
                 self._probe_cuda()
 
     def _probe_cuda(self) -> None:
-        """Between two events on the stream; they are read later, so that nothing waits for the device."""
+        """Time the work between two events on the stream, read at a later step so that nothing waits for the device."""
         if self._events is None:
             self._events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
         elif self._events[1].query():
@@ -81,7 +81,10 @@ class Pace:
         self._warm = True
 
     def measured(self) -> tuple[int, float, float]:
-        """How often the work was timed in this window, its mean in seconds, and the mean's standard error."""
+        """Return how often the work was timed in this window, its mean in seconds, and the mean's standard error.
+
+        The two last are NaN for fewer than two timings.
+        """
         times = self._times
         if len(times) < 2:
             return len(times), math.nan, math.nan
@@ -90,31 +93,31 @@ class Pace:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lap:
-    """What one process did between two reports. Its fields, in this order, travel between processes."""
+    """The measurements of one process between two reports; processes exchange the fields in this order."""
 
     wait_share: float
-    """Of the time, waiting for data."""
+    """Share of the time spent waiting for data."""
     work_count: float
-    """How often the fixed piece of work was timed."""
+    """Number of times the fixed piece of work was timed."""
     work_seconds: float
-    """Its mean."""
+    """Mean duration of the fixed piece of work."""
     work_error_seconds: float
     """Standard error of that mean."""
     trip_seconds: float
-    """A message to the store and back; NaN where none was measured."""
+    """Duration of a message's way to the store and back; NaN where none was measured."""
 
     def row(self) -> list[float]:
-        """For a collective."""
+        """Return the fields as a list of numbers, for a collective."""
         return list(dataclasses.astuple(self))
 
     @classmethod
     def from_row(cls, row: Sequence[float]) -> Lap:
-        """The lap of another process."""
+        """Return the lap whose `row` another process sent."""
         return cls(**dict(zip((f.name for f in dataclasses.fields(cls)), row, strict=True)))
 
 
 def enough(laps: Sequence[Lap]) -> bool:
-    """Whether the fixed piece of work was timed often enough everywhere; if so, it begins anew after the report."""
+    """Return whether the fixed piece of work was timed often enough on every rank; a new window then begins."""
     return all(lap.work_count >= ENOUGH for lap in laps)
 
 
@@ -130,11 +133,12 @@ class Stragglers:
         self._in_a_row: dict[tuple[str, int], int] = {}
 
     def observe(self, laps: Sequence[Lap]) -> tuple[dict[str, float], list[str]]:
-        """Metrics (the worst value of each kind, and whose it is), and sentences about what is new.
+        """Return metrics (the worst value of each kind, and its rank), and a sentence for every new straggler.
 
         Args:
             laps: one per rank, over the same time.
         """
+        # Metrics show the worst value, whether or not it is a straggler's.
         work = [lap.work_seconds for lap in laps]
         compared = [value / _others(work, rank) if enough(laps) else math.nan for rank, value in enumerate(work)]
         kinds: dict[str, list[float]] = {
@@ -148,6 +152,8 @@ class Stragglers:
                 metrics[f"perf/{kind}"] = max(finite)
                 if len(laps) > 1:
                     metrics[f"perf/{kind}_rank"] = float(values.index(max(finite)))
+
+        # A process is named once, when it has stood out at enough reports in a row.
         sentences = []
         for kind, stands_out, say in self._tests(laps):
             if kind == "compute" and not enough(laps):
@@ -160,6 +166,8 @@ class Stragglers:
         return metrics, sentences
 
     def _tests(self, laps: Sequence[Lap]) -> list[tuple[str, Callable[[int], bool], Callable[[int], str]]]:
+        """Return the kinds, each with the test whether a rank stands out and the sentence to say then."""
+        # Two standard errors on either side, so that chance alone seldom makes a straggler.
         work, trips = [lap.work_seconds for lap in laps], [lap.trip_seconds for lap in laps]
         at_least = [lap.work_seconds - 2 * lap.work_error_seconds for lap in laps]
         at_most = [lap.work_seconds + 2 * lap.work_error_seconds for lap in laps]
@@ -195,6 +203,6 @@ class Stragglers:
 
 
 def _others(values: Sequence[float], rank: int) -> float:
-    """Median of the other ranks' values; NaN without any, so that nothing is larger."""
+    """Return the median of the other ranks' values; NaN without any, so that no value is larger."""
     finite = [value for other, value in enumerate(values) if other != rank and math.isfinite(value)]
     return statistics.median(finite) if finite else math.nan

@@ -1,8 +1,8 @@
-"""torchrun that ends as its processes ended: with their status, and without a traceback of its own.
+"""Runs torchrun so that it ends as its processes ended: with their status, and without a traceback of its own.
 
 `python -m framework.runtime.torchrun` takes torchrun's options. torchrun itself ends with status 1 whatever happened,
-and with 40 lines about a sentence that its processes have printed already. This file imports only torch, so that it can
-be started by its path, too.
+and with 40 lines about an error that its processes have printed already. This file imports only torch, so that it can
+also be started by its path.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Start the processes, wait for them, and return the status of the one that failed first, or 0.
 
     Args:
-        arguments: torchrun's; default: this process's.
+        arguments: torchrun's arguments; default: those of this process.
     """
     try:
         run(parse_args(arguments))

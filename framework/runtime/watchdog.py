@@ -2,11 +2,12 @@
 
 A frozen process, a cut cable or a data source that hangs does not end anything by itself: the others wait in a
 collective for as long as its time-out allows, and then say only that they waited. Here the main thread says what it is
-doing (`Progress.beat`), two threads beside it share that with the other processes and judge it, and on a verdict every
-process that still runs writes the stacks of its threads to stderr and to the run folder and ends with status `STALLED`.
+doing (`Progress.beat`), and two threads beside it share that with the other processes and judge it. When a launch is
+judged to be stalled, every process that still runs writes the stacks of its threads to stderr and to the run folder and
+ends with status `STALLED`.
 
-A process can keep its own watchdog from running: by code that holds the interpreter lock for ever. Then a timer of
-`faulthandler`, a thread without Python, ends it (status 1).
+Code that holds the interpreter lock for ever keeps the watchdog of its own process from running. Then a timer of
+`faulthandler`, a thread without Python, ends the process (status 1).
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ STALLED = 74
 """Exit status after a stall (EX_IOERR: something did not answer). Launchers start again on any but 0. Not 75, for which
 schedulers start again without counting: a source that stays dead must use up its restarts."""
 LONGER = 3.0
-"""What is known to take long (a first step, which compiles and fills caches; a save; sampling) may take so many times
-`--stall-seconds`. Collectives have this time-out too: whoever waits for such a process must not give up before it."""
+"""Multiple of `--stall-seconds` that long work may take: a first step (it compiles and fills caches), a save, sampling.
+Collectives have this time-out too: a process that waits for such work must not give up before it is done."""
 READING_FROM = 0.4
-"""Share of `--stall-seconds` without progress from which on a process reads the others' notes."""
+"""Share of `--stall-seconds` that a process is without progress before it reads the others' notes."""
 REPORT_SECONDS = 10.0
 BACKSTOP_SECONDS = 30.0
 
@@ -48,11 +49,11 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """What the main thread is doing. A beat costs two attribute writes, so it may be given anywhere and often.
+    """The present work of the main thread. A beat costs two attribute writes, so it may be given anywhere and often.
 
     Attributes:
-        images: the clock.
-        details: called when it is late, from another thread: what it waits for, in words.
+        images: the clock, images seen.
+        details: called from another thread when the main thread is late; returns a description of what it waits for.
     """
 
     def __init__(self) -> None:
@@ -60,18 +61,18 @@ class Progress:
         self.details: Callable[[], str] = lambda: ""
         self._first = True
         self.now: tuple[str, bool] = ("the start", True)
-        """What it does, and whether that may take longer; a new object with each beat."""
+        """The present work, and whether it may take longer; a new object with each beat."""
 
     def beat(self, doing: str, *, long: bool = False) -> None:
-        """Something new begins, or a long piece of work has come a step further."""
+        """Note that new work begins, or that long work has come a step further."""
         self.now = (doing, long or self._first)
 
     def begin(self, *, images: int) -> None:
-        """The next step is a first one (of the launch, or of a phase of a growing run)."""
+        """Note that the next step is a first one, of the launch or of a phase of a growing run."""
         self.images, self._first = images, True
 
     def stepped(self, *, images: int) -> None:
-        """A step is done."""
+        """Note that a step is done."""
         self.images, self._first = images, False
 
 
@@ -79,14 +80,14 @@ class Watchdog:
     """Watches this process's `Progress` while the context is open.
 
     Args:
-        progress: written by the main thread.
-        rank: of this process.
+        progress: the state that the main thread writes.
+        rank: number of this process.
         world: number of processes.
-        stall_seconds: without progress, before it counts as a stall.
-        folder: where stacks are written, as `rank-00001.txt`.
-        store: a connection of its own to what processes share; None if there is one process.
-        prefix: of its keys; new in every launch.
-        store_name: where the store is, for the sentence.
+        stall_seconds: seconds without progress that count as a stall.
+        folder: folder in which stacks are written, as `rank-00001.txt`.
+        store: a connection of the watchdog's own to the store of the launch; None if there is one process.
+        prefix: prefix of the watchdog's keys, new in every launch.
+        store_name: description of the store and its place, for the error.
     """
 
     def __init__(
@@ -125,21 +126,22 @@ class Watchdog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop watching; the others are told to expect nothing more of this process."""
+        """Stop watching, and tell the others to expect nothing more of this process."""
         self._closing.set()
         for thread in self._threads:
             thread.join(self._tick_seconds + 1.0)  # a store that does not answer holds its thread for ever: a daemon
         faulthandler.cancel_dump_traceback_later()
 
     def take_trip_seconds(self) -> float:
-        """The shortest trip of a message to the store and back since the last call; NaN if there was none.
+        """Return the seconds of a message's shortest trip to the store and back since the last call; NaN without one.
 
-        The shortest, because whatever else a machine does only makes a trip longer.
+        The shortest trip is the one that other work on the machine has disturbed least.
         """
         seconds, self._trip_seconds = self._trip_seconds, math.inf
         return seconds if math.isfinite(seconds) else math.nan
 
     def _note(self, *, number: int) -> Note:
+        """Return what the main thread is doing now, and for how long it has not given a beat."""
         if self.progress.now is not self._beat:
             self._beat, self._beat_at = self.progress.now, self._clock.seconds
         (doing, long), quiet = self._beat, self._clock.seconds - self._beat_at
@@ -159,12 +161,14 @@ class Watchdog:
         try:
             return self.progress.details()
         except Exception as error:  # the thread that ends this process must outlive it
-            return f"(what, cannot be said: {error!r})"
+            return f"(unknown: {error!r})"
 
     def _watch(self) -> None:
         while not self._closing.wait(self._tick_seconds):
             self._arm_backstop()
             self._clock.tick()
+
+            # Judge this process and what its other thread has last read of the others.
             now, self._own = self._clock.seconds, self._note(number=self._own.number + 1)
             unseen: tuple[Note | None, float] = (None, now)
             ranks = range(self._world) if self._store else ()  # without a store, everybody judges alone
@@ -181,7 +185,7 @@ class Watchdog:
                 self._end(sentence)
 
     def _arm_backstop(self) -> None:
-        """Unless it is armed again, the timer dumps the stacks and ends the process, without the interpreter's help."""
+        """Start the timer again; when it runs out it dumps the stacks and ends the process, without the interpreter."""
         if sys.__stderr__ is not None:
             limit = self._stall_seconds + BACKSTOP_SECONDS
             faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__)
@@ -189,7 +193,7 @@ class Watchdog:
     def _share(self) -> None:
         """Write this process's notes and, while it makes no progress, read the others'.
 
-        A thread of its own: a store whose host is frozen never returns from a call.
+        It runs in a thread of its own, because a store whose host is frozen never returns from a call.
         """
         last = False
         while not last:
@@ -201,6 +205,7 @@ class Watchdog:
                 return
 
     def _exchange(self, *, ended: bool) -> None:
+        """Write the newest note and the alarm, and read those of the others once this process is late."""
         assert self._store is not None
         own = self._own
         if ended:
@@ -208,10 +213,14 @@ class Watchdog:
         self._store.set(self._key(self._rank), own.to_bytes().decode())
         if self._ending:
             self._store.set(self._key("alarm"), "")
+
+        # One question in passing measures the trip, and shows that the store answers.
         begun = time.perf_counter()
         alarmed = self._store.check([self._key("alarm")])
         self._trip_seconds = min(self._trip_seconds, time.perf_counter() - begun)
         self._answered_at = self._clock.seconds
+
+        # Only a late process reads the notes: if all did always, the store would serve world * world reads a tick.
         if own.quiet_seconds < READING_FROM * self._stall_seconds:
             self._others = {}
             return
@@ -219,7 +228,7 @@ class Watchdog:
         self._alarmed = alarmed
 
     def _read(self, rank: int) -> tuple[Note | None, float]:
-        """A rank's newest note, and when it was first seen here."""
+        """Return a rank's newest note, and the time at which it was first seen here."""
         assert self._store is not None
         known, at = self._others.get(rank, (None, self._clock.seconds))
         if not self._store.check([self._key(rank)]):
@@ -233,7 +242,7 @@ class Watchdog:
         return f"stalls/{self._prefix}/{name}"
 
     def _end(self, sentence: str) -> NoReturn:
-        """Say it, give the others time to do the same, and leave nothing behind but the upload process."""
+        """Report the stall, give the others time for it, and end this process and its children but the upload."""
         self._ending = True
         # A file system or a terminal that hangs may be what has stalled the launch: it must not keep this process.
         report = threading.Thread(target=self._report, args=(sentence,), daemon=True)
@@ -245,13 +254,14 @@ class Watchdog:
         os._exit(STALLED)
 
     def _frozen_siblings(self) -> list[psutil.Process]:
-        """Silent processes of the same launcher: it would wait 30 s for them to hear SIGTERM before it starts again."""
+        """Return the silent processes of the same launcher, which would wait 30 s for them before it starts again."""
         silent_since = self._clock.seconds - self._stall_seconds / 2
         pids = [note.pid for note, at in self._others.values() if note and at < silent_since and not note.ended]
         siblings = psutil.Process(os.getppid()).children()
         return [process for process in siblings if process.pid in pids]
 
     def _report(self, sentence: str) -> None:
+        """Write the sentence and the stacks to standard error, then to the run folder, which may hang."""
         text = f"error: rank {self._rank}: {sentence}\n{stacks(skip='watchdog')}"
         rest = text.encode(errors="replace")
         while rest:
@@ -263,10 +273,10 @@ class Watchdog:
 
 
 class AwakeClock:
-    """Seconds in which this process could run: one that was stopped (Ctrl-Z, a laptop's lid) has not stalled then.
+    """Counts the seconds in which this process could run: one that was stopped (Ctrl-Z, a laptop's lid) did not stall.
 
     Args:
-        most_seconds: more than that between two ticks was not waking time.
+        most_seconds: largest time between two ticks that is counted; the rest the process was stopped.
     """
 
     def __init__(self, *, most_seconds: float) -> None:
@@ -274,14 +284,14 @@ class AwakeClock:
         self._most_seconds, self._last = most_seconds, time.monotonic()
 
     def tick(self) -> None:
-        """Called regularly by one thread; any may read `seconds`."""
+        """Advance the clock; one thread calls this regularly, and any may read `seconds`."""
         now = time.monotonic()
         self.seconds += min(now - self._last, self._most_seconds)
         self._last = now
 
 
 def stacks(*, skip: str) -> str:
-    """What every thread is doing, the main thread first; without threads whose names begin with `skip`."""
+    """Return the stack of every thread, the main thread first, without threads whose names begin with `skip`."""
     frames = sys._current_frames()
     threads = sorted(threading.enumerate(), key=lambda thread: thread is not threading.main_thread())
     parts = [

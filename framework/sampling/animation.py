@@ -1,4 +1,4 @@
-"""Walks through latent space as image strips and films."""
+"""Draws walks through latent space, and writes them as animations."""
 
 from __future__ import annotations
 
@@ -20,14 +20,20 @@ FRAMES_PER_SECOND = 20
 def interpolation(
     loaded: LoadedGenerator, *, classes: Sequence[int], steps: int, truncation: float | None, seed: int, closed: bool
 ) -> Tensor:
-    """Spherical walks between latents, one per class (one in all without classes).
+    """Draw spherical walks between latents, one per class, or a single one without classes.
 
     Args:
-        steps: images per walk.
-        closed: return to the first latent, passing two others, so that a film can loop.
+        classes: class numbers, one walk each.
+        steps: number of images per walk.
+        truncation: largest latent entry; None for no truncation.
+        seed: seed of the latents.
+        closed: return to the first latent after two others, so that an animation can loop.
 
     Returns:
-        uint8 images (max(1, classes), steps, C, H, W).
+        uint8 images (max(1, len(classes)), steps, C, H, W) on the CPU.
+
+    Raises:
+        FrameworkError: fewer than 2 steps, or too small a truncation.
     """
     if steps < 2:
         raise FrameworkError(f"an interpolation needs at least 2 images, got {steps}")
@@ -50,10 +56,10 @@ def _along(stops: Tensor, share: float) -> Tensor:
 
 
 def save_animation(path: Path, frames: Sequence[np.ndarray]) -> Path:
-    """Write frames (H, W, C) uint8 as `.webp`, or as `.mp4` (H.264) with the extra `video`.
+    """Write frames (H, W, C) uint8 as `.webp`, or as `.mp4` (H.264) where PyAV is installed; return the path.
 
     Raises:
-        FrameworkError: another suffix, or the extra is not installed.
+        FrameworkError: the path has another suffix, or PyAV is not installed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".mp4":

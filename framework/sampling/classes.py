@@ -1,6 +1,6 @@
-"""Network classes from files that the user names: `--network my_recipe.py:Generator`.
+"""Imports network classes from files that the user names: `--network my_recipe.py:Generator`.
 
-A checkpoint names classes, and never has one imported; a person does, in so many words.
+A checkpoint names classes, and nothing is imported for it; only what a person names on the command line is.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from framework.suggest import nearest
 
 
 def network_classes(places: Iterable[str]) -> dict[str, type[nn.Module]]:
-    """The classes at `FILE.py:CLASS`, by class name.
+    """Return the classes at `FILE.py:CLASS`, by class name.
 
     The files are run as imported modules, not as programs: a recipe file does not train.
 
     Raises:
-        FrameworkError: no such file or class, a file that cannot be imported, or two classes of one name.
+        FrameworkError: there is no such file or class, a file cannot be imported, or two classes have one name.
     """
     found: dict[str, type[nn.Module]] = {}
     for place in places:
@@ -40,15 +40,13 @@ def network_classes(places: Iterable[str]) -> dict[str, type[nn.Module]]:
                 f"--network {place}: {file} has no network class {name!r}{nearest(name, classes)}. It has: {has}"
             )
         if found.setdefault(name, classes[name]) is not classes[name]:
-            raise FrameworkError(
-                f"--network {place}: another class of the name {name} was given; name one of them only"
-            )
+            raise FrameworkError(f"--network {place}: another class {name} was given too; name one of them only")
     return found
 
 
 def _module(file: Path, place: str) -> ModuleType:
-    """The module in a file, imported once."""
-    name = str(file)  # no other module is called so
+    """Import the module in a file, once; `place` is for error messages."""
+    name = str(file)  # no other module has such a name
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

@@ -1,4 +1,4 @@
-"""From latents to uint8 images."""
+"""Runs generators: from latents to uint8 images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from framework.progress import show_progress
 from framework.runtime.seeding import Draws
 
 POWER_ITERATIONS = 15
-"""The power-iteration vectors stored with averaged weights belong to the last weights; so many steps make them fit."""
+"""Number of power iterations after which the stored vectors, made for the last weights, fit the averaged weights."""
 
 
 @torch.no_grad()
@@ -29,16 +29,15 @@ def generate(
     options: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Tensor:
-    """Run a generator in batches.
+    """Run a generator in batches and return uint8 images (N, C, H, W) on the CPU.
 
     Args:
         network: called as `network(z, labels)`, returns images in [-1, 1]; put it in eval mode first.
-        z: (N, z_dim); labels: (N,) or None.
+        z: latents (N, z_dim).
+        labels: class numbers (N,) int64, or None.
+        batch_size: number of images per forward.
         options: further arguments of the network's forward; see `style_options`.
         progress: show on standard error how far it is.
-
-    Returns:
-        uint8 images (N, C, H, W) on the CPU.
     """
     parameter = next(network.parameters())
     parts = []
@@ -54,15 +53,15 @@ def generate(
 def style_options(
     network: nn.Module, *, psi: float | None = None, cutoff: int | None = None, noise: str | None = None
 ) -> dict[str, Any]:
-    """Arguments for the forward of a style-based generator (StyleGAN, arXiv:1812.04948).
+    """Return the arguments that were given, for the forward of a style-based generator (StyleGAN, arXiv:1812.04948).
 
     Args:
-        psi: draw styles towards their mean; 0 = the mean image, 1 = no truncation.
-        cutoff: do so in the first so many layers only.
-        noise: `none`, `const` or `random`.
+        psi: share of the way from the mean style at which styles are taken; 0: the mean image, 1: no truncation.
+        cutoff: number of first layers to which psi applies; None: all.
+        noise: kind of the per-pixel noise, `none`, `const` or `random`.
 
     Raises:
-        FrameworkError: this generator has no such option.
+        FrameworkError: this generator has no such option; names the flag.
     """
     known = inspect.signature(network.forward).parameters
     given = {"psi": psi, "cutoff": cutoff, "noise": noise}
@@ -75,7 +74,7 @@ def style_options(
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] -> uint8 on the CPU, rounded to nearest."""
+    """Convert images of any shape from [-1, 1] to uint8 from 0 to 255 on the CPU, rounded to nearest."""
     return images.float().mul(127.5).add(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
@@ -83,7 +82,15 @@ def to_uint8(images: Tensor) -> Tensor:
 def settle_statistics(
     network: nn.Module, *, classes: int, num_batches: int, seed: int, batch_size: int = 64, progress: bool = False
 ) -> None:
-    """Recompute batch-norm statistics from the network's own samples (standing statistics, arXiv:1809.11096, B)."""
+    """Recompute batch-norm statistics from the network's own samples (standing statistics, arXiv:1809.11096, B).
+
+    Args:
+        classes: number of classes; 0 for an unconditional generator.
+        num_batches: number of batches that are drawn.
+        seed: seed of latents and labels.
+        batch_size: number of samples per batch.
+        progress: show on standard error how far it is.
+    """
     parameter = next(network.parameters())
     shown = show_progress("standing statistics", total=num_batches, enabled=progress, unit="batches")
     with standing_statistics(network, statistics="local"), shown as advance:

@@ -1,4 +1,4 @@
-"""Latents and labels of sample grids: functions of a seed, one class per column."""
+"""Latents and labels of sample grids. They are functions of a seed, with one class per column."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from framework.errors import FrameworkError
 from framework.runtime.seeding import Draws
 
 SMALLEST_TRUNCATION = 0.05
+"""Smallest truncation that is taken: below it, drawing entries again would take for ever."""
 
 
 def grid_labels(*, rows: int, columns: int, classes: int, chosen: Sequence[int] | None = None) -> Tensor | None:
-    """Labels (rows * columns,) int64, one class per column; None without classes.
+    """Return labels (rows * columns,) int64, one class per column; None without classes.
 
     With fewer columns than classes they are spread evenly over the classes; with more, classes repeat.
 
+    Args:
+        classes: number of classes of the generator.
+        chosen: classes of the columns, from the left.
+
     Raises:
-        FrameworkError: a chosen class does not exist, or the model has no classes.
+        FrameworkError: a chosen class does not exist, or the generator has no classes.
     """
     if classes == 0:
         if chosen:
@@ -35,13 +40,15 @@ def grid_labels(*, rows: int, columns: int, classes: int, chosen: Sequence[int] 
 
 
 def latents(*, seed: int, count: int, z_dim: int, truncation: float | None = None, purpose: str = "samples") -> Tensor:
-    """Standard normal latents (count, z_dim), the same for a seed whatever the count.
+    """Draw standard normal latents (count, z_dim) float32 on the CPU; the first ones do not depend on the count.
 
     Args:
-        truncation: redraw entries outside [-truncation, truncation] (Brock et al. 2019, arXiv:1809.11096, section 3.1).
+        truncation: entries outside [-truncation, truncation] are drawn again (Brock et al. 2019, arXiv:1809.11096,
+            section 3.1).
+        purpose: another purpose gives other latents for the same seed.
 
     Raises:
-        FrameworkError: truncation is too small (redrawing would take for ever) or NaN.
+        FrameworkError: truncation is below `SMALLEST_TRUNCATION`, or NaN.
     """
     if truncation is not None and not truncation >= SMALLEST_TRUNCATION:
         raise FrameworkError(
@@ -62,7 +69,13 @@ def _latent(seed: int, index: int, z_dim: int, truncation: float | None, purpose
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """Spherical interpolation from `a` to `b`, both (z_dim,): stays where Gaussian latents live (arXiv:1609.04468)."""
+    """Interpolate spherically from `a` to `b`, both (z_dim,); return a latent (z_dim,).
+
+    Unlike linear interpolation it keeps the length that Gaussian latents have (arXiv:1609.04468).
+
+    Args:
+        share: share of the way, from 0 (`a`) to 1 (`b`).
+    """
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=0).clamp(-1.0, 1.0)
     angle = torch.acos(cosine)
     if float(angle) < 1e-4:

@@ -1,4 +1,4 @@
-"""A generator from a checkpoint: only the averaged weights are read, and no code is imported from it."""
+"""Loads a generator from a checkpoint; only its own tensors are read, and no code is imported for it."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ _MOST_CLASSES = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedGenerator:
-    """A generator in eval mode and where it comes from."""
+    """A generator in eval mode, and its origin."""
 
     network: nn.Module
     recipe: Mapping[str, Any]
     """The resolved recipe, as `framework.describe` wrote it."""
     images: int
-    """Images seen when the checkpoint was written."""
+    """The clock of the checkpoint, images seen."""
     path: Path
+    """Folder of the checkpoint."""
     downloaded: bool = False
     """Whether `path` was a copy from MLflow, which is gone again."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of every forward; see `style_options`."""
     progress: bool = False
-    """Show on standard error how far drawing is."""
+    """Whether drawing shows on standard error how far it is."""
 
     def draw(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """uint8 images (N, C, H, W) on the CPU for latents (N, z_dim) and labels (N,)."""
+        """Draw uint8 images (N, C, H, W) on the CPU from latents (N, z_dim) and labels (N,) int64 or None."""
         return generate(self.network, z, labels, options=self.options, progress=self.progress)
 
     @property
@@ -73,13 +74,17 @@ def load_generator(
     """Load the generator of a checkpoint folder, a run folder (its newest valid checkpoint) or an MLflow URI.
 
     Args:
-        averaged: the moving average of the weights (EMA) instead of the last ones.
+        device: where the network goes, such as `cuda:1`.
+        averaged: load the moving average of the weights (EMA) instead of the last ones.
         classes: network classes from outside this package that may be built; see `network_from`.
         tracking_uri: MLflow store in which `runs:/...` and `models:/...` are looked up.
 
     Raises:
-        CheckpointError: nothing valid there. FrameworkError: the network class is unknown.
+        CheckpointError: there is no valid checkpoint.
+        FrameworkError: the place or the device does not exist, the network class is unknown, or the recipe in the
+            checkpoint does not fit its tensors.
     """
+    # A downloaded checkpoint lives in this folder until its tensors have been read.
     with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
         path = _local(source, tracking_uri, into=Path(folder))
         checkpoint = resolve(path, ema_only=averaged)
@@ -93,6 +98,7 @@ def load_generator(
             _check_classes(recipe)
         kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
         _fill(network, checkpoint, *kinds)
+
     _to_device(network, device)
     network.eval().requires_grad_(False)
     if averaged:
@@ -131,7 +137,7 @@ def _copy(target: Tensor, checkpoint: Checkpoint, key: str) -> None:
     stored = checkpoint.shape(key)
     if stored != tuple(target.shape):  # copying would stretch a tensor of one element over all of them
         raise FrameworkError(
-            f"{checkpoint.path} holds {key} with shape {stored}, not {tuple(target.shape)} as its recipe"
+            f"{checkpoint.path} holds {key} with shape {stored}, its recipe says {tuple(target.shape)}"
         )
     target.copy_(checkpoint.full(key))
 

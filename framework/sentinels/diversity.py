@@ -1,4 +1,4 @@
-"""How diverse images are, from their pixels alone: cheap enough for every tick, and blind to quality.
+"""Measures how diverse images are from their pixels alone: cheap enough for every tick, and blind to quality.
 
 The mean squared distance between two images of a class is twice the sum of the pixels' variances, so no pairs are
 formed. Images are averaged down to a few pixels first: noise averages out, and what remains is shape and colour.
@@ -11,26 +11,29 @@ from torch import Tensor
 from torch.nn import functional
 
 SIDE = 16
-"""Images are averaged down to at most so many pixels a side."""
+"""Largest side in pixels at which images are compared; larger ones are averaged down."""
 FEWEST = 4
-"""Images that a class must have to be measured."""
+"""Smallest number of images of a class that is measured."""
 
 
 def shrunk(images: Tensor, side: int) -> Tensor:
-    """Images averaged down to `side` pixels, or `SIDE` if that is less; (N, C, H, W) float32."""
+    """Average images (N, C, H, W) down to float32 (N, C, h, w) with h and w at most `side` and at most `SIDE` pixels.
+
+    Their range stays; sides that are small enough already stay, too.
+    """
     height, width = (min(side, SIDE, size) for size in images.shape[-2:])
     return functional.adaptive_avg_pool2d(images.float(), (height, width))
 
 
 def spread(images: Tensor, labels: Tensor | None = None) -> dict[int, float]:
-    """Root of the mean squared distance between two images of a class, per class.
+    """Return the root of the mean squared distance between two images of a class, per class.
 
     Args:
         images: (N, C, H, W), uint8 or float; compared at `SIDE` pixels.
         labels: (N,) int64; None: one class, 0.
 
     Returns:
-        Distance in the images' own units per pixel, for every class with at least `FEWEST` images.
+        The distance in the images' own units per pixel, for every class with at least `FEWEST` images.
     """
     small = shrunk(images, SIDE).double().flatten(1)
     if labels is None:
@@ -44,7 +47,7 @@ def spread(images: Tensor, labels: Tensor | None = None) -> dict[int, float]:
 
 
 def diversity(fake: dict[int, float], real: dict[int, float]) -> dict[str, float]:
-    """Signals from the spreads of generated and real images: mean and smallest ratio over their common classes."""
+    """Return signals from the spreads of generated and real images: mean and smallest ratio over common classes."""
     ratios = [fake[label] / real[label] for label in fake.keys() & real.keys() if real[label] > 0]
     if not ratios:
         return {}

@@ -1,4 +1,4 @@
-"""From a tick's scores to the signals that sentinels judge."""
+"""Turns the scores of a tick into the signals that sentinels judge."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from framework.networks.blocks.spectral import spectral_norms
 from framework.objectives.equilibrium import Equilibrium
 
 BASELINE_TICKS = 5
+"""Number of first ticks over which baselines are medians."""
 _TINY = 1e-12
 
 
@@ -24,7 +25,7 @@ class Baselines:
         self._first: dict[str, list[float]] = {}
 
     def growth(self, name: str, value: float) -> float | None:
-        """`value` relative to the median of the first `BASELINE_TICKS`; None while they are being collected."""
+        """Return `value` relative to the median of the first `BASELINE_TICKS`; None while they are being collected."""
         first = self._first.setdefault(name, [])
         if len(first) < BASELINE_TICKS:
             if math.isfinite(value):  # what is not would make every later value look small
@@ -33,7 +34,7 @@ class Baselines:
         return value / max(statistics.median(first), _TINY)
 
     def state(self) -> dict[str, list[float]]:
-        """For checkpoints, as JSON."""
+        """Return the values collected so far as JSON, for checkpoints."""
         return {name: list(values) for name, values in self._first.items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -50,16 +51,17 @@ def signals(
     skipped_steps: int,
     sigmas: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """What a tick says about the health of the run; signals that this game does not have are left out.
+    """Return the signals of a tick by name; those that this game does not have are left out.
 
     Args:
         scores: means since the last tick, under the names of the alternating game.
-        equilibrium: of the game's loss; the sign is measured from its logit already.
-        baselines: of this run; takes these values in.
-        steps: taken since the last tick, skipped ones included.
-        skipped_steps: of those, the ones with a non-finite loss or gradient.
-        sigmas: by layer, see `singular_values`; of both players under different names.
+        equilibrium: the equilibrium of the game's loss; the sign is measured from its logit already.
+        baselines: the baselines of this run, which take these values in.
+        steps: number of steps since the last tick, skipped ones included.
+        skipped_steps: number of those steps that had a non-finite loss or gradient.
+        sigmas: largest singular value of each layer, see `singular_values`; both players' under different names.
     """
+    # Signals with a scale of their own.
     found: dict[str, float] = {"skipped_share": skipped_steps / steps} if steps else {}
     if "loss/D" in scores and (share := equilibrium.share(scores["loss/D"])) is not None:
         found["discriminator_loss_share"] = share
@@ -67,6 +69,8 @@ def signals(
         found["sign_real"] = scores["sign/real"]
     if "augment/p" in scores:
         found["augment_p"] = scores["augment/p"]
+
+    # Signals that only their growth since the first ticks makes comparable.
     if {"logits/real", "logits/fake"} <= scores.keys():  # a difference: the undecided logit cancels out
         gap = baselines.growth("logit_gap", abs(scores["logits/real"] - scores["logits/fake"]))
         found |= {} if gap is None else {"logit_gap_growth": gap}
@@ -84,9 +88,9 @@ def signals(
 
 
 def singular_values(network: nn.Module) -> dict[str, float]:
-    """The largest singular value of every spectrally normalised layer by name; empty without such layers.
+    """Return the largest singular value of every spectrally normalised layer by name; empty without such layers.
 
-    One matrix-vector product a layer and one read from the device. The weights must be materialised.
+    This costs one matrix-vector product a layer and one read from the device. The weights must be materialised.
     """
     norms = spectral_norms(network)
     values = torch.stack(list(norms.values())).tolist() if norms else []

@@ -1,7 +1,7 @@
-"""The table of sentinels: which signal, which thresholds, what they mean and what usually helps.
+"""The table of sentinels: their signals, their thresholds, what these mean and what usually helps.
 
-Thresholds are wide on purpose: a sentinel that cries wolf is switched off. Where they come from stands beside each; the
-runs they were compared with are in `benchmarks/results`.
+Thresholds are wide on purpose: a sentinel that warns without cause is switched off. The source of each stands beside
+it; the runs they were compared with are in `benchmarks/results`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from framework.errors import FrameworkError
 
 
 class Health(IntEnum):
-    """Of a signal or of the run: the worst signal's."""
+    """Health of a signal, or of the run, which has that of its worst signal."""
 
     ok = 0
     warn = 1
@@ -23,20 +23,25 @@ class Health(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Sentinel:
-    """One signal and its two thresholds. With `failing < warn`, small values are the bad ones."""
+    """One signal and its two thresholds. With `failing < warn`, small values are the bad ones.
+
+    Raises:
+        FrameworkError: equal thresholds, or a number of ticks or steps or a share out of range.
+    """
 
     signal: str
     warn: float
     failing: float
     reason: str
-    """What it means, with `{value}` in it."""
+    """Sentence that says what a bad value means, with `{value}` in it."""
     remedy: str
+    """Advice that usually helps."""
     ticks: int = 3
-    """Observations in a row beyond a threshold before the state becomes worse, and as many within before it heals."""
+    """Observations in a row beyond a threshold before the health becomes worse, and as many within before it heals."""
     after_steps: int = 0
-    """Steps that pass first."""
+    """Number of steps before the sentinel begins to judge."""
     after_share: float = 0.0
-    """Share of the run that passes first, if it is more."""
+    """Share of the run before the sentinel begins to judge, where that is longer than `after_steps`."""
 
     def __post_init__(self) -> None:
         if self.warn == self.failing or self.ticks < 1 or self.after_steps < 0 or not 0.0 <= self.after_share < 1.0:
@@ -45,7 +50,7 @@ class Sentinel:
             )
 
     def level(self, value: float) -> Health:
-        """The state that a single value speaks for; NaN is the worst."""
+        """Return the health that a single value speaks for; NaN is the worst."""
         if math.isnan(value):
             return Health.failing
         if self.failing > self.warn:
@@ -144,4 +149,4 @@ SENTINELS = (
         remedy="the best checkpoint is behind: stop, or lower the learning rate",
     ),
 )
-"""Every sentinel of a run. Those whose signal a game does not have stay silent."""
+"""The sentinels of every run. Those whose signal a game does not have stay silent."""

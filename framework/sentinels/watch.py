@@ -1,4 +1,4 @@
-"""Observing signals over time: a state per sentinel that changes only when several observations in a row agree."""
+"""Observes signals over time: a sentinel's state changes only when several observations in a row agree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from framework.sentinels.table import Health, Sentinel
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a sentinel thinks of its signal."""
+    """The judgement of a sentinel on its signal.
+
+    Attributes:
+        health: the present health of the signal.
+        was: its health before.
+        value: the value observed.
+        images: the clock, images seen.
+    """
 
     sentinel: Sentinel
     health: Health
@@ -19,18 +26,18 @@ class Verdict:
     value: float
     images: int
     onset_images: int
-    """The last observation before it came to this; a checkpoint no later than this was better. Healed: `images`."""
+    """The clock at the last observation before the trouble: checkpoints up to it were better. `images` when healed."""
 
     @property
     def reason(self) -> str:
-        """In words, with the number."""
+        """Sentence that says what the value means."""
         if self.health is Health.ok:
             return f"within its bounds ({self.value:.3g})"
         return self.sentinel.reason.format(value=self.value)
 
     @property
     def remedy(self) -> str:
-        """What usually helps; nothing where all is well."""
+        """Advice that usually helps; empty where all is well."""
         return "" if self.health is Health.ok else self.sentinel.remedy
 
     def __str__(self) -> str:
@@ -43,11 +50,11 @@ class Verdict:
 
 @dataclass
 class _Memory:
-    """What is known of one signal. Plain numbers, because they go into checkpoints."""
+    """The memory of one signal, in plain numbers, because they go into checkpoints."""
 
     health: int = 0
     run_level: int = 0
-    """Level of the observations in a row that differ from `health`; its mildest when it becomes worse."""
+    """Level of the observations in a row that differ from `health`: of all of them, the one nearest to `health`."""
     run_length: int = 0
     run_onset: int = 0
     last_images: int = 0
@@ -55,12 +62,12 @@ class _Memory:
 
 
 class Watch:
-    """Every sentinel's state.
+    """The states of all sentinels.
 
     Args:
-        sentinels: the table.
-        total_images: length of the run.
-        step_images: images of a step.
+        sentinels: the table of sentinels.
+        total_images: length of the run in images.
+        step_images: number of images a step.
     """
 
     def __init__(self, sentinels: Iterable[Sentinel], *, total_images: int, step_images: int) -> None:
@@ -69,16 +76,16 @@ class Watch:
 
     @property
     def health(self) -> Health:
-        """The worst sentinel's state."""
+        """Health of the worst signal."""
         return Health(max((memory.health for memory in self._memory.values()), default=0))
 
     @property
     def onset_images(self) -> int | None:
-        """Where the first trouble that still lasts began, images; None while all is well."""
+        """The clock, in images, at which the earliest trouble that still lasts began; None while all is well."""
         return min((memory.onset for memory in self._memory.values() if memory.health), default=None)
 
     def observe(self, images: int, values: Mapping[str, float]) -> list[Verdict]:
-        """Take new values of some signals; returns the verdicts that changed."""
+        """Take new values of some signals in, and return the verdicts that changed."""
         changed = []
         for sentinel in self._sentinels:
             if sentinel.signal in values:
@@ -88,7 +95,7 @@ class Watch:
         return changed
 
     def standing(self, images: int, values: Mapping[str, float]) -> list[Verdict]:
-        """The present verdicts on these values, changed or not; call `observe` with them first."""
+        """Return the present verdicts on these values, changed or not; call `observe` with them first."""
         found = []
         for sentinel in self._sentinels:
             if sentinel.signal in values:
@@ -97,6 +104,8 @@ class Watch:
         return found
 
     def _judge(self, sentinel: Sentinel, value: float, images: int) -> Verdict | None:
+        """Take one value in, and return a verdict if it changes the signal's health."""
+        # Young generators look ill: their values are not judged yet.
         memory = self._memory[sentinel.signal]
         level, before = sentinel.level(value), memory.last_images
         memory.last_images = images
@@ -104,6 +113,8 @@ class Watch:
             if level is not Health.ok:
                 memory.last_images = before  # not judged yet, but nothing to go back to either
             return None
+
+        # A single observation back at the present health ends the row.
         if level == memory.health:
             memory.run_length = 0
             return None
@@ -114,6 +125,8 @@ class Watch:
             memory.run_length += 1
         else:
             memory.run_level, memory.run_length, memory.run_onset = level, 1, before
+
+        # A long enough row changes the health.
         if memory.run_length < sentinel.ticks:
             return None
         was, memory.health, memory.run_length = Health(memory.health), memory.run_level, 0
@@ -122,11 +135,11 @@ class Watch:
         return _verdict(sentinel, memory, was=was, value=value, images=images)
 
     def state(self) -> dict[str, Any]:
-        """For checkpoints, as JSON."""
+        """Return the states as JSON, for checkpoints."""
         return {signal: dict(vars(memory)) for signal, memory in self._memory.items()}
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
-        """Restore what `state` returned, also in another version: what it does not know begins anew."""
+        """Restore what `state` returned, perhaps in another version: signals and fields that it lacks begin anew."""
         for signal, values in state.items():
             if signal in self._memory:
                 known = vars(_Memory())

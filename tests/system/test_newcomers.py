@@ -83,6 +83,6 @@ def test_draws_that_begin_in_the_middle_of_a_run_stop_it_before_it_saves(tmp_pat
         assert launch.wait() == 2
         text = launch.text()
     # Two forwards a step, of 16 images: the ninth forward is in the fifth step.
-    assert "error: at 64 images something in a step" in text
+    assert "error: at 64 images a network, the loss, a penalty or an augmentation" in text
     assert "drew from torch's own random numbers" in text
     assert list_checkpoints(out / "checkpoints") == [64]

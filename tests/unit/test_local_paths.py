@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import typing
@@ -33,9 +34,18 @@ def path_arguments() -> Iterator[tuple[str, str]]:
         module = importlib.import_module(f"framework.commands.{command.module}")
         functions[name] = getattr(module, command.function)
     for name, function in functions.items():
-        hints = typing.get_type_hints(function, include_extras=True)
-        yield from ((name, parameter) for parameter in inspect.signature(function).parameters
-                    if mentions_path(hints[parameter]))  # fmt: skip
+        yield from ((name, parameter) for parameter in path_parameters(function))
+
+
+def path_parameters(function: Callable) -> Iterator[str]:
+    """Yield the parameters typed as paths, those of a dataclass of options included."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    for parameter in inspect.signature(function).parameters:
+        plain = next(iter(typing.get_args(hints[parameter])), None)
+        if dataclasses.is_dataclass(plain):
+            yield from path_parameters(plain)
+        elif mentions_path(hints[parameter]):
+            yield parameter
 
 
 def refused(command: str, arguments: list[str]) -> None:

@@ -15,6 +15,8 @@ import pytest
 
 from framework import Adam, Alternating, Averaging, Cosine, Hinge, Linear, Network, Player, Ramp, Shards, override
 from framework.__main__ import COMMANDS, run
+from framework.commands.evaluate import EvaluateOptions
+from framework.commands.sample import SampleOptions
 from framework.data.errors import DataError
 from framework.data.packing.options import PackOptions
 from framework.describe import describe
@@ -101,7 +103,11 @@ COMMAND_FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("owner", [RunConfig, *COMMAND_FUNCTIONS.values()], ids=["training", *COMMAND_FUNCTIONS])
+OPTIONS = {"evaluate options": EvaluateOptions, "sample options": SampleOptions}
+OWNERS: dict[str, Callable[..., Any]] = {"training": RunConfig} | COMMAND_FUNCTIONS | OPTIONS
+
+
+@pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
 def test_every_numeric_flag_states_its_range_and_refuses_what_lies_outside(owner: Callable[..., Any]) -> None:
     for name, fractional, taken in numeric(owner):
         assert taken is not None, f"{name}: write its range beside its type"

@@ -16,25 +16,25 @@ INCEPTION = "inception-v3-compat"
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a number depends on: which network with which weights saw the images through which filter."""
+    """The facts about an extractor that a value depends on: network, weights, and the filter before it."""
 
     name: str
     layer: str
-    """Of the features."""
+    """Name of the layer whose outputs are the features."""
     input: str
-    """How images reach the network: colours, resize filter."""
+    """Colours and resize filter with which images reach the network."""
     weights_sha256: str
-    """Of the weights' file."""
+    """SHA-256 of the weights' file."""
     tensors_sha256: str
-    """Of the tensors that the features depend on, whatever file they came in."""
+    """SHA-256 of the tensors that the features depend on, whatever file they came in."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extractor:
-    """A network for features.
+    """A network that turns images into features, and its identity.
 
     Attributes:
-        network: uint8 images (N, 3, H, W) -> (float32 features (N, dim), logits (N, classes) or None).
+        network: maps uint8 images (N, 3, H, W) to float32 features (N, dim), and logits (N, classes) or None.
         dim: number of features.
     """
 
@@ -49,14 +49,17 @@ class Extractor:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features and logits of uint8 images (N, 3, H, W), on the network's device."""
+        """Return features (N, dim) float32 and logits (N, classes) or None of uint8 images (N, 3, H, W).
+
+        The images must be on the network's device.
+        """
         with plain_float32(images.device):
             return self.network(images)
 
 
 @contextlib.contextmanager
 def lent(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """The network on a device for a while; afterwards back on the host, so that training has the device's memory."""
+    """Move the network to a device for the block, and back to the host: training needs the device's memory."""
     network.to(device)
     try:
         yield
@@ -66,7 +69,7 @@ def lent(network: nn.Module, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_float32(device: torch.device) -> Iterator[None]:
-    """No autocast and no TF32 in convolutions, which would change the numbers with the hardware."""
+    """Switch off autocast, and TF32 in convolutions, which would change the numbers with the hardware."""
     cudnn = torch.backends.cudnn
     exact = cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.autocast(device.type, enabled=False), exact:
@@ -74,7 +77,7 @@ def plain_float32(device: torch.device) -> Iterator[None]:
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and float32 values, in the order of the names."""
+    """Return the SHA-256 over names, shapes and float32 values of tensors of any shape, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         values = tensors[name].detach().float().contiguous().cpu()

@@ -16,16 +16,16 @@ from framework.runtime.session import Session
 def open_extractor(
     name: str = INCEPTION, *, weights: Path | None = None, session: Session, cache_folder: Path | None = None
 ) -> Extractor:
-    """An extractor, on the host, the same on every rank. A collective.
+    """Open an extractor on the host, the same on every rank. A collective.
 
     Args:
-        name: see the module's text.
-        weights: their file; None takes what ships with the package, is cached, or can be downloaded.
-        cache_folder: of downloads.
+        name: one of the names in the module's text.
+        weights: file of the weights; None takes what ships with the package, is cached, or can be downloaded.
+        cache_folder: folder of downloads.
 
     Raises:
-        MissingError: weights or a package are not to be had here.
-        EvaluationError: an unknown name, or the weights are another network's.
+        MissingError: weights or a package are missing here and cannot be fetched.
+        EvaluationError: the name is unknown, or the weights are another network's.
     """
     if name == INCEPTION:
         return _inception(weights, session, cache_folder)

@@ -24,7 +24,7 @@ INPUT = "grey (mean of channels), area to 32x32 when larger, else bilinear (half
 
 
 class FashionClassifier(nn.Module):
-    """uint8 images (N, 3, H, W) -> (features (N, 128), logits (N, 10)). 130,000 parameters, 520 kB."""
+    """Maps uint8 images (N, 3, H, W) to features (N, 128) and logits (N, 10). 130,000 parameters, 520 kB."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,13 +37,13 @@ class FashionClassifier(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> FashionClassifier:
-        """With trained weights, ready for inference."""
+        """Build the network with trained weights, ready for inference; `state` is what `parameters_of` returns."""
         network = cls()
         network.load_state_dict(state)
         return network.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
+        """Return features (N, 128) and logits (N, 10) of uint8 images (N, 3, H, W)."""
         x = images.float().mean(1, keepdim=True)
         if x.shape[-2:] != (SIDE, SIDE):
             larger = min(x.shape[-2:]) > SIDE
@@ -60,5 +60,5 @@ class FashionClassifier(nn.Module):
 
 
 def parameters_of(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors to store."""
+    """Return the tensors to store, of any shape, by name."""
     return {name: value.detach().contiguous() for name, value in network.state_dict().items()}

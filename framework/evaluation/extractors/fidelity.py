@@ -1,7 +1,7 @@
-"""Other extractors by way of torch-fidelity (Obukhov et al. 2020): `vgg16`, `clip-vit-b-32`, `dinov2-vit-s-14`, ...
+"""Other extractors, through torch-fidelity (Obukhov et al. 2020): `vgg16`, `clip-vit-b-32`, `dinov2-vit-s-14`, ...
 
-It is the optional extra `evaluation`. It needs torchvision at import, which needs a build of its own for every build of
-torch; that is why FID itself does not go through it (docs/decisions/013-evaluation.md).
+torch-fidelity is in the optional extra `evaluation`. It needs torchvision at import, which needs a build of its own for
+every build of torch; that is why FID itself does not go through it (docs/decisions/013-evaluation.md).
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ class FidelityNetwork(nn.Module):
         self.extractor = extractor
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
-        """uint8 images (N, 3, H, W) -> (features (N, dim), None)."""
+        """Return features (N, dim) float32 of uint8 images (N, 3, H, W), and None for the logits."""
         (features,) = self.extractor(images)
         return features.float(), None
 
 
 def fidelity_extractor(name: str, *, weights: Path | None = None) -> Extractor:
-    """The extractor that torch-fidelity registers under `name`, with its default layer for FID.
+    """Open the extractor that torch-fidelity registers under `name`, with its default layer for FID.
 
     It downloads its weights itself.
 
     Raises:
         MissingError: torch-fidelity or torchvision cannot be imported, or weights cannot be fetched.
-        EvaluationError: no extractor of that name, or a file of weights was given: torch-fidelity would unpickle it.
+        EvaluationError: there is no extractor of that name, or a file of weights was given, which torch-fidelity would
+            unpickle.
     """
     if weights is not None:
         raise EvaluationError(

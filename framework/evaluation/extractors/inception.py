@@ -79,7 +79,7 @@ def _is_convolution(step: str) -> bool:
 
 
 def convolution_names() -> list[str]:
-    """Names of the 94 convolutions up to pool3."""
+    """Return the names of the 94 convolutions up to pool3."""
     names = [entry[0] for entry in _STEM if entry]
     for block, branches in _BLOCKS.items():
         for branch in branches:
@@ -90,18 +90,18 @@ def convolution_names() -> list[str]:
 
 
 def pool3_names() -> list[str]:
-    """Names of the tensors that the 2048 features depend on."""
+    """Return the names of the tensors that the 2048 features depend on."""
     return [f"{name}.{part}" for name in convolution_names() for part in _PARTS]
 
 
 class InceptionV3(nn.Module):
-    """uint8 images (N, 3, H, W) of any size -> float32 features (N, 2048), and logits (N, 1008) if weights have them.
+    """Maps uint8 images (N, 3, H, W) of any size to features (N, 2048), and logits (N, 1008) if weights have them.
 
     Args:
         state: tensors by torch-fidelity's names; `fc.weight` may be absent, then there are no logits.
 
     Raises:
-        EvaluationError: a tensor is missing; these are other weights.
+        EvaluationError: a tensor is missing, so these are other weights.
     """
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
@@ -123,7 +123,10 @@ class InceptionV3(nn.Module):
         self.register_buffer("fc", state["fc.weight"].float() if "fc.weight" in state else None)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(features, logits); logits are None without their weights."""
+        """Return features (N, 2048) and logits (N, 1008) float32 of uint8 images (N, 3, H, W) of any size.
+
+        Logits are None without their weights.
+        """
         x = tf1_bilinear(images.float(), side=SIDE).sub_(128.0).div_(128.0)
         x = x.contiguous(memory_format=torch.channels_last)
         for entry in _STEM:

@@ -29,7 +29,7 @@ _EPSILON = 1e-10
 
 @dataclass(frozen=True, kw_only=True)
 class Perceptual:
-    """The network, and what identifies its weights in a protocol."""
+    """The network of LPIPS, and what identifies its weights in a protocol."""
 
     network: Lpips
     weights_sha256: str
@@ -37,7 +37,7 @@ class Perceptual:
 
 
 class Lpips(nn.Module):
-    """Images (N, 3, H, W) in [0, 255], twice -> distances (N,).
+    """Maps two batches of images (N, 3, H, W) in [0, 255] to their distances (N,).
 
     Args:
         state: tensors by torch-fidelity's names.
@@ -55,7 +55,7 @@ class Lpips(nn.Module):
             self.register_buffer(name.replace(".", "/"), state[name].float().clone())
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """See the class."""
+        """Return the distances (N,) of images `a` and `b`, both (N, 3, H, W) in [0, 255]."""
         total = torch.zeros(len(a), device=a.device)
         for index, (x, y) in enumerate(zip(self._features(a), self._features(b), strict=True)):
             squares = (_normalized(x) - _normalized(y)).square()
@@ -79,17 +79,18 @@ class Lpips(nn.Module):
 
 
 def tensor_names() -> list[str]:
-    """Names of all tensors LPIPS needs."""
+    """Return the names of all tensors LPIPS needs."""
     heads = [f"lin{index}.model.1.weight" for index in range(len(_BLOCKS))]
     convolutions = [f"net.slice{block + 1}.{n}" for block, numbers in enumerate(_BLOCKS) for n in numbers]
     return heads + [f"{key}.{part}" for key in convolutions for part in ("weight", "bias")]
 
 
 def open_lpips(path: Path | None, *, session: Session) -> Perceptual:
-    """LPIPS on the host, the same on every rank. A collective.
+    """Open LPIPS on the host, the same on every rank. A collective.
 
     Raises:
-        MissingError: no file was given. FrameworkError: the file cannot be used.
+        MissingError: no file was given.
+        FrameworkError: the file cannot be used.
     """
     if path is None:
         raise MissingError("LPIPS needs the weights of VGG16 and its heads: pass their file with --lpips-weights")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 TF1_BILINEAR = "bilinear, TensorFlow 1 (source = target * in / out, no antialias)"
-"""How FID's reference resized (arXiv:1706.08500): pixel grids share their top left corner, not their centre."""
+"""The filter of FID's reference (arXiv:1706.08500): pixel grids share their top left corner, not their centre."""
 
 
 def tf1_bilinear(images: Tensor, *, side: int) -> Tensor:

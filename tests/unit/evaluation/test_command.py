@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from framework.commands.evaluate import evaluate
+from framework.commands.evaluate import EvaluateOptions, evaluate
 from framework.errors import FrameworkError
 from framework.evaluation.extractors import fashion
 from framework.evaluation.extractors.choose import open_extractor
@@ -80,8 +80,10 @@ def test_plain_images_against_shards(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_arguments(arguments: dict, text: str) -> None:
+    flags = {name: value for name, value in arguments.items() if name != "checkpoints"}
+    checkpoints = arguments.get("checkpoints", ())
     with pytest.raises(FrameworkError, match=text):
-        evaluate(**arguments)
+        evaluate(checkpoints, options=EvaluateOptions(**flags))
 
 
 def test_the_packaged_classifier_knows_clothes() -> None:

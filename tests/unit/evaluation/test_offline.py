@@ -15,7 +15,7 @@ import torch
 from framework import Network
 from framework.checkpoint.layout import EVALUATION
 from framework.checkpoint.retention import read_scores
-from framework.commands.evaluate import evaluate
+from framework.commands.evaluate import EvaluateOptions, evaluate
 from framework.errors import FrameworkError
 from framework.evaluation import offline
 from framework.evaluation.errors import EvaluationError
@@ -140,8 +140,8 @@ def test_live_weights_and_truncation_are_part_of_the_protocol(run: Path, real: s
 
 
 def test_the_figure_of_a_sweep_belongs_to_the_run(run: Path, real: str) -> None:
-    asked = {"metrics": "fd50,pr50", "data": real, "extractor": "fashion_classifier", "truncation": (0.3, 1.0)}
-    assert evaluate((str(run),), **asked) == 0
+    asked = EvaluateOptions(metrics="fd50,pr50", data=real, extractor="fashion_classifier", truncation=(0.3, 1.0))
+    assert evaluate((str(run),), options=asked) == 0
     figure = run / "figures" / "truncation-000000000.svg"
     ElementTree.parse(figure)
     artifacts = records(run, "artifact")

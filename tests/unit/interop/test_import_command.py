@@ -17,7 +17,7 @@ from framework import interop
 from framework.checkpoint import resolve
 from framework.commands.export import export
 from framework.commands.import_ import import_
-from framework.commands.sample import sample
+from framework.commands.sample import SampleOptions, sample
 from framework.errors import FrameworkError
 from framework.interop.export import export as state_of
 from framework.networks import stylegan2
@@ -84,7 +84,7 @@ def test_stylegan2_there_and_back(snapshot: Path, tmp_path: Path, capsys: pytest
     raw = load_generator(out, averaged=False)
     assert raw.classes == 0
     torch.testing.assert_close(raw.network(case.inputs["z"]), case.outputs["img_noise_const"], rtol=1e-4, atol=1e-5)
-    sample(str(out), out=tmp_path / "grid.png", grid="2x2")
+    sample(str(out), options=SampleOptions(out=tmp_path / "grid.png", grid="2x2"))
     assert (tmp_path / "grid.png").stat().st_size > 0
 
     for side, name in (("generator", "G"), ("discriminator", "D")):

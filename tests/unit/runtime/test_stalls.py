@@ -52,7 +52,7 @@ def test_a_silent_process_is_named_and_not_waited_for_longer() -> None:
     assert "Waiting for the others: rank 0 (a training step), rank 2 (a training step)" in text
     never = verdict(note(0, quiet=10.5), {1: seen(None, unchanged=6.0)}, stall_seconds=STALL)
     assert never is not None
-    assert "rank 1 has never said anything" in never
+    assert "rank 1 has never written a note" in never
     assert verdict(note(0, quiet=10.5), {1: seen(None)}, stall_seconds=STALL) is None, "its note may be on its way"
 
 

@@ -92,7 +92,7 @@ def test_a_file_that_cannot_be_imported_is_named_with_its_error(tmp_path: Path, 
 def test_two_classes_of_one_name_are_refused(file: Path) -> None:
     other = file.with_name("other.py")
     other.write_text(MINE)
-    with pytest.raises(FrameworkError, match="another class of the name Generator was given"):
+    with pytest.raises(FrameworkError, match="another class Generator was given"):
         network_classes([f"{file}:Generator", f"{other}:Generator"])
 
 

