@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tests.fuzz import checkpoints, evaluations, imports, records, runs
+from tests.fuzz import checkpoints, evaluations, imports, records, runs, uploads
 from tests.fuzz.reader import Reader
 
 READERS: tuple[Reader, ...] = (
     *checkpoints.READERS,
     *records.READERS,
     *runs.READERS,
+    *uploads.READERS,
     *imports.READERS,
     *evaluations.READERS,
 )
