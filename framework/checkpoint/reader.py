@@ -96,13 +96,16 @@ class Checkpoint:
         return tuple(n for n in self._manifest.files if n in ema or (n.endswith(".json") and n not in other))
 
     def document(self, name: str) -> JSON:
-        """A document saved beside the manifest, checked against its hash; its descriptions have today's names."""
+        """Read a document saved beside the manifest: an object, checked against its hash, in today's names."""
         if name not in self._manifest.files or not name.endswith(".json"):
             documents = (file for file in self._manifest.files if file.endswith(".json") and file not in index_files())
             there = ", ".join(documents) or "none"
             raise CheckpointError(f"{self.path} has no document {name!r}; it has: {there}")
         self.verify("hash", files=[name])
-        return todays(read_json(self.path / name))
+        content = read_json(self.path / name)
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{self.path / name} is damaged: it must hold a JSON object")
+        return todays(content)
 
     def keys(self, prefix: str = "") -> list[str]:
         """Keys of tensors, in order."""

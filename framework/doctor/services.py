@@ -39,8 +39,8 @@ def meeting_port(port: int) -> Finding:
             probe.bind(("", 0))
             other = probe.getsockname()[1]
     advice = (
-        "another launch on this machine? On one machine use --standalone (torchrun) or --main_process_port 0 "
-        f"(accelerate); on several give all of them another one, such as {other}"
+        "another launch on this machine? On one machine use launch/torchrun/node.sh, which needs no port, or "
+        f"--main_process_port 0 (accelerate); on several give all of them another one, such as {other}"
     )
     return warn("port", f"{port} is taken", advice)
 

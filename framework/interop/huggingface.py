@@ -44,6 +44,8 @@ def write_folder(checkpoint: Checkpoint, out: Path, *, side: Side, averaged: boo
     keys = _keys(checkpoint, side, averaged=averaged)
     if side not in recipe or not keys:
         raise FrameworkError(f"{checkpoint.path} holds no {'average of the ' if averaged else ''}{side}")
+    with bounded.decoding(checkpoint.path / "recipe.json"):
+        described = recipe[side]["network"]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FrameworkError(f"--out {out}: choose a new folder")
     out.mkdir(parents=True, exist_ok=True)
@@ -54,7 +56,7 @@ def write_folder(checkpoint: Checkpoint, out: Path, *, side: Side, averaged: boo
     for name, group in zip(names, groups, strict=True):
         tensors = {short: checkpoint.full(keys[short]) for short in group}
         save_tensors(out / name, tensors, metadata={"format": "pt"})
-    config = {"player": side, "images": checkpoint.images, "averaged": averaged, "network": recipe[side]["network"]}
+    config = {"player": side, "images": checkpoint.images, "averaged": averaged, "network": described}
     (out / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     if len(groups) > 1:
         total = sum(_bytes(checkpoint, key) for key in keys.values())

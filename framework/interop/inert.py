@@ -19,7 +19,11 @@ MOST_TIMES = 4
 """How often the bytes of a file may appear in its tensors: tied weights share a storage."""
 
 _TENSOR = "torch._utils._rebuild_tensor_v2"
+_PARAMETERS = ("torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter")
+_TEXT, _SIZE, _DEVICE = "_codecs.encode", "torch.Size", "torch.device"
 _MOST_STEPS = 1 << 20
+_MOST_COPIED = 1 << 18
+"""Entries of lists from which a pickle makes dictionaries and sets, all of them together."""
 
 _ITEM_BYTES = {
     "torch.DoubleStorage": 8,
@@ -41,12 +45,7 @@ _DTYPES = {
     for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 }
 TORCH_NAMES = {
-    _TENSOR,
-    "torch._utils._rebuild_parameter",
-    "torch.nn.parameter.Parameter",
-    "torch.Size",
-    "torch.device",
-    "_codecs.encode",
+    *(_TENSOR, *_PARAMETERS, _TEXT, _SIZE, _DEVICE),
     *_ITEM_BYTES,
     *_DTYPES,
 }
@@ -70,6 +69,45 @@ class Record:
     def __setstate__(self, state: Any) -> None:
         """Keep the state."""
         self.state = state
+
+
+def counted() -> tuple[type[dict[Any, Any]], type[set[Any]]]:
+    """The classes of dictionaries and sets that one pickle makes, which count what they copy.
+
+    A pickle may make a set of the same long list a thousand times, in three bytes each.
+    """
+    left = _MOST_COPIED
+
+    def take(keys: list[Any]) -> None:
+        nonlocal left
+        left -= len(keys)
+        if left < 0:
+            raise FrameworkError(f"it copies more than {_MOST_COPIED} entries into dictionaries and sets")
+        if any(isinstance(key, tuple) for key in keys):  # see `framework.interop.operations`
+            raise FrameworkError("it makes a dictionary or a set of tuples, which no weights hold")
+
+    class Dictionary(dict[Any, Any]):
+        def __init__(self, pairs: Any = ()) -> None:
+            if not isinstance(pairs, list | tuple) or not all(
+                isinstance(p, list | tuple) and len(p) == 2 for p in pairs
+            ):
+                raise FrameworkError("it makes a dictionary of something else than pairs")
+            take([key for key, _ in pairs])
+            super().__init__(pairs)
+
+        def __setstate__(self, state: Any) -> None:
+            """Versions of modules stand beside a state dict; anything else would change what the dictionary does."""
+            if not isinstance(state, Mapping) or state.keys() - {"_metadata"}:
+                raise FrameworkError("it gives a dictionary attributes, which no weights have")
+
+    class Members(set[Any]):
+        def __init__(self, members: Any = ()) -> None:
+            if not isinstance(members, list | tuple):
+                raise FrameworkError("it makes a set of something else than a list")
+            take(list(members))
+            super().__init__(members)
+
+    return Dictionary, Members
 
 
 class Steps:
@@ -102,7 +140,7 @@ class TorchPickle:
         self._num_bytes = num_bytes
         self._stored = stored
         self._storages: dict[str, int] = {}
-        self._used_bytes = 0
+        self._stored_bytes = self._used_bytes = 0
 
     def storage(self, pid: Any) -> Record:
         """A record for a persistent id: ("storage", class, key, device, number of elements, and a view in old files).
@@ -123,8 +161,10 @@ class TorchPickle:
         num_bytes = numel * _ITEM_BYTES[origin]
         if self._stored is not None and num_bytes > self._stored.get(key, -1):
             raise FrameworkError(f"storage {key!a} of {num_bytes} bytes is larger than what the file has of it")
-        self._storages[key] = max(num_bytes, self._storages.get(key, 0))
-        if sum(self._storages.values()) > self._num_bytes and self._stored is None:
+        known = self._storages.get(key, 0)
+        self._storages[key] = max(num_bytes, known)
+        self._stored_bytes += self._storages[key] - known
+        if self._stored_bytes > self._num_bytes and self._stored is None:
             raise FrameworkError(f"its storages have more bytes than the file's {self._num_bytes}")
         record = Record(numel, _ITEM_BYTES[origin])
         record.origin = "storage"
@@ -140,21 +180,56 @@ class TorchPickle:
         if not (isinstance(storage, Record) and storage.origin == "storage"):
             raise FrameworkError("a tensor has no storage")
         numel, item_bytes = storage.arguments
-        self._used_bytes += check_view(numel, offset, size, stride) * item_bytes
-        if self._used_bytes > MOST_TIMES * self._num_bytes:
-            raise FrameworkError(f"its tensors have more than {MOST_TIMES} times the file's {self._num_bytes} bytes")
+        self._use(check_view(numel, offset, size, stride) * item_bytes)
+
+    def call(self, origin: str, arguments: tuple[Any, ...]) -> None:
+        """Compare a call of one of `TORCH_NAMES` with what it may be: torch's reader makes it with any arguments.
+
+        Raises:
+            FrameworkError: no weights make such a call.
+        """
+        first = arguments[0] if arguments else None
+        if origin == _TENSOR:
+            self.tensor(arguments)
+        elif origin in _PARAMETERS:
+            # (data, requires_grad, hooks), or of the class itself the first two.
+            fits = isinstance(first, Record) and first.origin == _TENSOR and len(arguments) <= 3
+            if not fits:
+                raise FrameworkError("a parameter has no tensor")
+        elif origin == _TEXT:
+            # Other encodings take quadratic time, or become longer without end.
+            if not isinstance(first, str) or arguments[1:] not in (("latin1",), ("latin-1",)):
+                raise FrameworkError("it encodes a text in a way that torch.save does not")
+            self._use(len(first))
+        elif origin == _SIZE:
+            if len(arguments) > 1 or _plain_size(first if arguments else ()) is None:
+                raise FrameworkError("it has a size that is no list of counts")
+        elif origin == _DEVICE:
+            if not all(isinstance(each, str | int) for each in arguments):
+                raise FrameworkError("it names a device in a way that cannot be")
+        else:  # types of storages and of elements
+            raise FrameworkError(f"it calls {origin}, which no weights do")
 
     def holder(self, origin: str) -> type[Record]:
-        """The class of records for one of `TORCH_NAMES`; one for tensors compares them as they are made."""
-        if origin != _TENSOR:
+        """The class of records for one of `TORCH_NAMES`, whose calls are compared, or for an option holder."""
+        if origin not in TORCH_NAMES:
             return type("Record", (Record,), {"origin": origin})
-        checked = self.tensor
+        check = self.call
 
         def new(cls: type[Record], *arguments: Any) -> Record:
-            checked(arguments)
+            check(origin, arguments)
             return Record.__new__(cls, *arguments)
 
-        return type("Record", (Record,), {"origin": origin, "__new__": new})
+        def refuse(_: Record, __: Any) -> None:
+            # torch would put the tensor on any part of any storage.
+            raise FrameworkError(f"it gives {origin} a state, as torch before 0.4 did: refused")
+
+        return type("Record", (Record,), {"origin": origin, "__new__": new, "__setstate__": refuse})
+
+    def _use(self, num_bytes: int) -> None:
+        self._used_bytes += num_bytes
+        if self._used_bytes > MOST_TIMES * self._num_bytes:
+            raise FrameworkError(f"its tensors have more than {MOST_TIMES} times the file's {self._num_bytes} bytes")
 
 
 def check_view(numel: int, offset: object, size: object, stride: object) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import pickletools
 import re
 import zipfile
 from typing import Any, BinaryIO
@@ -22,7 +21,8 @@ import torch
 from framework.archives import check_archive, check_members
 from framework.bounded import decoding
 from framework.errors import FrameworkError
-from framework.interop.inert import PERSISTENT, TORCH_NAMES, Record, TorchPickle
+from framework.interop.inert import PERSISTENT, TORCH_NAMES, Record, TorchPickle, counted
+from framework.interop.operations import check_operations
 
 _DICTS = {"collections.OrderedDict", "dnnlib.util.EasyDict", "dnnlib.EasyDict"}
 _SETS = {f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset")}
@@ -53,10 +53,11 @@ _TENSORFLOW = "dnnlib.tflib."
 _CONFIGURATIONS = ("argparse.Namespace", "models.utils.config.BaseConfig", "training.config.EasyDict")
 """Option holders that stand beside the weights in public `.pth` files (rosinality, pytorch_GAN_zoo)."""
 
-_MOST_OPERATIONS = 1 << 19
-"""In one pickle: an object takes up to 220 bytes, so this bounds what a small file becomes."""
 _LEGACY_PICKLES = 4
-"""How a file of `torch.save` that is no zip archive begins: magic number, version, machine, and the content."""
+"""How a file of `torch.save` that is no zip archive begins: magic number, version, machine, and the content.
+
+A fifth one follows, the keys of the storages.
+"""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -70,6 +71,7 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, file: BinaryIO, torch_pickle: TorchPickle | None = None) -> None:
         super().__init__(file)
         self._torch_pickle = torch_pickle
+        self._dict, self._set = counted()
 
     def find_class(self, module: str, name: str) -> Any:
         """The record class for a known name; nothing is imported.
@@ -79,9 +81,9 @@ class _Unpickler(pickle.Unpickler):
         """
         origin = f"{module}.{name}"
         if origin in _DICTS:
-            return dict
+            return self._dict
         if origin in _SETS:
-            return set
+            return self._set
         if origin.startswith(_TENSORFLOW):
             raise FrameworkError(
                 f"the file is a pickle of the TensorFlow programs (it names {origin}): convert it first with the "
@@ -132,6 +134,9 @@ def _check_torch(file: BinaryIO, *, source: object) -> None:
         file.seek(0)
         for _ in range(_LEGACY_PICKLES):
             read_pickle(file, source=source, torch_pickle=TorchPickle(num_bytes=num_bytes))
+        keys = read_pickle(file, source=source, torch_pickle=TorchPickle(num_bytes=num_bytes))
+        if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
+            raise FrameworkError(f"{source}: the keys of its storages are no texts: it is damaged")
         return
     with zipfile.ZipFile(file) as archive:
         check_archive(archive, num_bytes=num_bytes, source=source)
@@ -162,7 +167,7 @@ def read_pickle(file: BinaryIO, *, source: object, torch_pickle: TorchPickle | N
     """
     begin = file.tell()
     try:
-        _check_operations(file)
+        check_operations(file)
         file.seek(begin)
         return _Unpickler(file, torch_pickle).load()
     except FrameworkError as error:
@@ -171,16 +176,3 @@ def read_pickle(file: BinaryIO, *, source: object, torch_pickle: TorchPickle | N
         raise
     except Exception as error:  # a damaged or hostile pickle provokes almost any type of error
         raise FrameworkError(f"{source}: not a network pickle ({type(error).__name__}: {error})") from None
-
-
-def _check_operations(file: BinaryIO) -> None:
-    """Refuse a pickle that makes more than its bytes would: too many objects, or a table with a place for each number.
-
-    Raises:
-        FrameworkError: it does. ValueError: it is no pickle.
-    """
-    for number, (operation, argument, _) in enumerate(pickletools.genops(file), start=1):
-        if number > _MOST_OPERATIONS:
-            raise FrameworkError(f"the pickle makes more than {_MOST_OPERATIONS} objects")
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > number:
-            raise FrameworkError(f"the pickle keeps an object under the number {argument} and has made only {number}")

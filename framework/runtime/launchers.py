@@ -14,6 +14,12 @@ from framework.errors import FrameworkError
 from framework.runtime.accelerated import TOLD, Asked, asked_of_accelerate
 from framework.runtime.stopping import STARTING_PARENT
 
+ALONE = ("--rdzv_backend", "memory", "--rdzv_endpoint", "localhost:0", "--rdzv_id", "training")
+"""torchrun's options for one machine; `framework.runtime.torchrun` has this backend.
+
+`--standalone` would listen on all interfaces, and unpickle what anybody writes there.
+"""
+
 MPI = {
     "mpirun (Open MPI)": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
     "mpirun (MVAPICH)": ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK"),
@@ -96,7 +102,7 @@ def _start_the_others(asked: Asked) -> None:
         )
     options = ["--nproc_per_node", str(asked.processes // asked.machines)]
     if asked.machines == 1:
-        options.append("--standalone")  # takes a free port
+        options += ALONE
     elif asked.address is None or asked.processes % asked.machines:
         raise LaunchError(
             f"`accelerate launch` was asked for {asked.processes} processes on {asked.machines} machines: give "

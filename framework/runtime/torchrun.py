@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import sys
 
+from torch.distributed import HashStore
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters, rendezvous_handler_registry
+from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 from torch.distributed.run import parse_args, run
 
 STOPPED = 75  # framework.runtime.stopping
 BY_SIGNAL = 128  # what shells add to the number of the signal that ended a process
+MEMORY = "memory"
+"""Name of the rendezvous of one machine, for `--rdzv_backend`."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: torchrun's arguments; default: those of this process.
     """
+    rendezvous_handler_registry.register(MEMORY, _in_memory)
     try:
         run(parse_args(arguments))
     except ChildFailedError as error:
@@ -31,6 +38,19 @@ def main(arguments: list[str] | None = None) -> int:
     except SignalException:  # handed on, and the processes have ended
         return STOPPED
     return 0
+
+
+class _Backend(C10dRendezvousBackend):
+    @property
+    def name(self) -> str:
+        return MEMORY
+
+
+def _in_memory(parameters: RendezvousParameters) -> RendezvousHandler:
+    """One machine has nobody to meet: its list of who is there stays in this process, and no port is opened."""
+    assert parameters.max_nodes == 1
+    store = HashStore()
+    return create_handler(store, _Backend(store, parameters.run_id), parameters)
 
 
 if __name__ == "__main__":

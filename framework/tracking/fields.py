@@ -6,17 +6,24 @@ pass. A record that lacks a field, or has one of another type, is as unreadable 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from framework.bounded import is_count
 
+_UID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _LATEST_MS = 253_402_300_799_999
 """The end of the year 9999, behind which no calendar goes."""
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def _is_uid(value: object) -> bool:
+    """Stands in a query to the store."""
+    return isinstance(value, str) and _UID.fullmatch(value) is not None
 
 
 def _is_object(value: object) -> bool:
@@ -36,7 +43,7 @@ def _are_plain(value: object) -> bool:
 
 
 _REQUIRED: dict[str, dict[str, Callable[[object], bool]]] = {
-    "start": {"uid": _is_text, "uri": _is_address},
+    "start": {"uid": _is_uid, "uri": _is_address},
     "metrics": {"images": is_count, "values": _are_numbers},
     "params": {"values": _are_plain},
     "tags": {"values": _are_plain},
@@ -51,7 +58,9 @@ _REQUIRED: dict[str, dict[str, Callable[[object], bool]]] = {
     "end": {"status": _is_text},
 }
 
-_OPTIONAL = {"experiment": _is_text, "run_name": _is_text, "nonfinite": _is_object}
+_OPTIONAL = dict.fromkeys(("experiment", "run_name", "user", "command", "location"), _is_text) | dict.fromkeys(
+    ("nonfinite", "profile"), _is_object
+)
 
 
 def is_record(value: object) -> bool:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow.entities import Metric, Param, RunTag
-from PIL import UnidentifiedImageError
 
+from framework.errors import FrameworkError
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.destination import inside
 from framework.tracking.kept import CHECKPOINTS_FOLDER, LOCATION_TAG
@@ -22,7 +22,7 @@ from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.models import ModelLane
 from framework.tracking.previews import ARTIFACT_FOLDER, mlflow_names, stage
 from framework.tracking.projection import MAX_METRICS_PER_BATCH, Projection, Rejection
-from framework.tracking.records import JOURNAL_NAME, Record, check_name, last_start, read_journal
+from framework.tracking.records import JOURNAL_NAME, Record, check_name, last_start, named_start, read_journal
 
 MAX_TAG_LENGTH = 7900  # MLflow cuts longer ones silently
 REJECTED_NAME = "rejected.jsonl"
@@ -177,7 +177,7 @@ class Lanes:
 
     def _bind(self) -> None:
         cursor = self._cursor
-        start = {} if cursor.run_id else last_start(self._journal)
+        start = {} if cursor.run_id else named_start(self._journal)
         ids = self._projection.open_run(start, run_id=cursor.run_id, experiment_id=cursor.experiment_id)
         if not cursor.run_id:
             cursor.run_id, cursor.experiment_id = ids
@@ -203,22 +203,24 @@ class Lanes:
                 folder = record["folder"] and check_name(record["folder"])
             else:
                 names = mlflow_names(record)
-        except (FileNotFoundError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (FileNotFoundError, LookupError, TypeError, ValueError, AttributeError, FrameworkError) as error:
             # Gone, outside the run folder, or not as we write records: told, and the upload goes on.
             self._park([Rejection(entity=json.dumps(record), reason=str(error))])
             return
         if record["kind"] == "artifact":
             self._projection.log_file(source, folder=folder)
             return
-        try:
-            with tempfile.TemporaryDirectory(prefix="framework-upload-") as temporary:
-                for path in stage(source, names, folder=Path(temporary)):
-                    self._projection.log_file(path, folder=ARTIFACT_FOLDER)
-            self._projection.show_images()
-        except (FileNotFoundError, UnidentifiedImageError) as error:
-            if source.is_file() and isinstance(error, FileNotFoundError):
-                raise  # something else is missing: not this record's fault
-            self._park([Rejection(entity=json.dumps(record), reason=str(error))])
+        with tempfile.TemporaryDirectory(prefix="framework-upload-") as temporary:
+            try:
+                staged = stage(source, names, folder=Path(temporary))
+            except (FileNotFoundError, FrameworkError) as error:
+                if source.is_file() and isinstance(error, FileNotFoundError):
+                    raise  # something else is missing: not this record's fault
+                self._park([Rejection(entity=json.dumps(record), reason=str(error))])
+                return
+            for path in staged:
+                self._projection.log_file(path, folder=ARTIFACT_FOLDER)
+        self._projection.show_images()
 
     def _park(self, rejected: list[Rejection]) -> None:
         if not rejected:

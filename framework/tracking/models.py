@@ -37,7 +37,7 @@ from framework.tracking.kept import (
     scores_written_ns,
 )
 from framework.tracking.projection import Projection
-from framework.tracking.records import JOURNAL_NAME, MAX_NAME_LENGTH, check_name, last_start, read_journal
+from framework.tracking.records import JOURNAL_NAME, MAX_NAME_LENGTH, check_name, named_start, read_journal
 
 MODEL_TYPE = "gan-generator"
 FILES_TAG, KEPT_TAG = "framework.files_sha256", "framework.kept"
@@ -140,7 +140,7 @@ class ModelLane:
         return new
 
     def _create(self, checkpoint: KeptCheckpoint) -> None:
-        start = last_start(self._run_folder / JOURNAL_NAME)
+        start = named_start(self._run_folder / JOURNAL_NAME)
         name = re.sub(r"[/:.%\"']", "-", f"{start['run_name']}-{checkpoint.images}")
         latest = latest_metrics(self._run_folder / JOURNAL_NAME, images=checkpoint.images)
         model_id = self._projection.request(

@@ -11,25 +11,29 @@ from pathlib import Path
 
 from PIL import Image
 
+from framework.bounded import open_regular
+from framework.pictures import opened
 from framework.tracking.records import Record
 
 PREVIEW_PIXELS = 768
 ARTIFACT_FOLDER = "images"
 
 _WEBP_QUALITY = 85
+_MOST_NAME_BYTES = 255
 
 
 def mlflow_names(record: Record) -> tuple[str, str]:
     """Return the file names of the full image and of its preview for an `image` record.
 
     Raises:
-        ValueError: they would be no plain file names.
+        ValueError: they would be no plain file names, or longer than a file system takes.
     """
     key = record["key"].replace("/", "~")
     stem = f"{key}+step+{record['images']}+timestamp+{record['time_ms']}+{record['token']}"
-    if "/" in stem or "\0" in stem:
-        raise ValueError(f"an image record of which MLflow's file name would be {stem!r}")
-    return f"{stem}.png", f"{stem}+compressed.webp"
+    names = f"{stem}.png", f"{stem}+compressed.webp"
+    if "/" in stem or "\0" in stem or len(os.fsencode(names[1])) > _MOST_NAME_BYTES:
+        raise ValueError(f"an image record of which MLflow's file name would be {stem[:300]!r}")
+    return names
 
 
 def stage(source: Path, names: tuple[str, str], *, folder: Path) -> list[Path]:
@@ -37,17 +41,18 @@ def stage(source: Path, names: tuple[str, str], *, folder: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: the image is gone.
-        PIL.UnidentifiedImageError: it is no image any more.
+        FrameworkError: it is no image any more, or has more pixels than one of ours may have.
     """
     full, preview = (folder / name for name in names)
+    with open_regular(source) as file, opened(file, source=source) as image:
+        small = make_preview(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     try:
         os.link(source, full)
     except FileNotFoundError:
         raise
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, full)
-    with Image.open(source) as image:
-        make_preview(image).save(preview, format="WEBP", quality=_WEBP_QUALITY)
+    small.save(preview, format="WEBP", quality=_WEBP_QUALITY)
     return [full, preview]
 
 

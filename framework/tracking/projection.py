@@ -121,8 +121,8 @@ class Projection:
             name=record["name"],
             digest=record["digest"],
             source_type="shards",
-            source=json.dumps({"uri": record["location"]}),
-            profile=json.dumps(record["profile"]),
+            source=json.dumps({"uri": record.get("location", "")}),
+            profile=json.dumps(record.get("profile", {})),
         )
         tags = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
         self.request(lambda client, run_id, _: client.log_inputs(run_id, [DatasetInput(dataset, tags)]))

@@ -224,3 +224,12 @@ def last_start(path: Path, *, missing_ok: bool = False) -> Record:
         raise FrameworkError(f"{path} has no start record: it was not written by a training run")
     kept = state.start.get("uri")
     return state.start | {"uri": resolved_uri(kept, run_folder=path.parent)} if kept else state.start
+
+
+def named_start(path: Path) -> Record:
+    """Return what `last_start` does, with names for what a store must have and the record does not tell.
+
+    Raises:
+        FrameworkError: as `last_start`.
+    """
+    return {"experiment": "Default", "run_name": path.parent.name, "user": "", "command": ""} | last_start(path)

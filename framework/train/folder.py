@@ -18,6 +18,7 @@ from framework.errors import FrameworkError
 from framework.recipe import Recipe
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
+from framework.train.recorded import check_record
 
 log = logging.getLogger("framework")
 
@@ -102,6 +103,7 @@ class RunFolder:
 
         Raises:
             ResumeError: checkpoints exist, but none of them is intact.
+            CheckpointError: its record is not one that training wrote.
         """
         if session.is_main:
             found, rejected = newest_valid(self.checkpoints, before=before)
@@ -116,7 +118,11 @@ class RunFolder:
                 f"every checkpoint in {self.checkpoints} is damaged (see the warnings above); move the folder away to "
                 "start afresh, or restore one from a copy"
             )
-        return _opened(self.checkpoints / answer) if answer else None
+        if not answer:
+            return None
+        checkpoint = _opened(self.checkpoints / answer)
+        check_record(checkpoint)
+        return checkpoint
 
 
 def run_folder(recipe: Recipe, config: RunConfig) -> RunFolder:

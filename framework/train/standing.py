@@ -45,9 +45,16 @@ class Standing:
         return {"best": dict(self.best), "latest": dict(self.latest)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state` returned; after an empty mapping nothing is known."""
-        self.best = {series: (at, value) for series, (at, value) in state.get("best", {}).items()}
-        self.latest = {series: (at, value) for series, (at, value) in state.get("latest", {}).items()}
+        """Restore what `state` returned; after an empty mapping nothing is known.
+
+        A series without a best value is left out: nothing could be compared with it.
+        """
+        self.best = {series: (at, value) for series, (at, value) in state.get("best", {}).items() if value is not None}
+        self.latest = {
+            series: (at, value)
+            for series, (at, value) in state.get("latest", {}).items()
+            if value is not None and series in self.best
+        }
 
 
 def is_distance(name: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from framework.bounded import is_count
 from framework.checkpoint import Checkpoint
 from framework.data.stream import Stream
 from framework.describe import class_name, describe, science_hash
@@ -95,7 +96,8 @@ def log_generator(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Reci
     opened = Checkpoint.open(checkpoint)
     for name in ("manifest.json", *opened.ema_files):
         tracker.artifact(checkpoint / name, folder=f"checkpoints/{checkpoint.name}")
-    if opened.images >= opened.document("recipe.json")["images"]:
+    total = opened.document("recipe.json").get("images")
+    if is_count(total) and opened.images >= total:
         log_walk(tracker, checkpoint, recipe)
 
 

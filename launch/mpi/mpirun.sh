@@ -10,6 +10,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 hostfile=$1
 shift
 out=$(run_folder "$@")
+if ((${MAX_RESTARTS:-0})); then
+    echo "MAX_RESTARTS=$MAX_RESTARTS: mpirun does not start processes again; launch/mpi/pdsh.sh does" >&2
+    exit 2
+fi
 read -r first slots <<<"$(awk '!/^[ \t]*(#|$)/ {
     if (first == "") first = $1
     total += sub(/.*slots=/, "") ? $1 : 1

@@ -16,6 +16,7 @@ from framework.errors import FrameworkError
 from framework.interop import huggingface
 from framework.interop.files import read_file
 from tests.fuzz.checkpoints import _one
+from tests.fuzz.hostile import any_of_them, files
 from tests.fuzz.mutation import damaged, json_edited
 from tests.fuzz.reader import Reader, Target
 from tests.unit.interop.pickles import network_of_layers, write_network_pickle
@@ -55,6 +56,11 @@ def _pth(legacy: bool) -> Any:
     return make
 
 
+def _harmful(folder: Path) -> None:
+    files()  # here, so that no case is charged for their making
+    _pth(False)(folder)
+
+
 def _pickle(folder: Path) -> None:
     options = {"z_dim": 4, "synthesis_kwargs": {"conv_clamp": 256, "shape": [1, 2]}}
     write_network_pickle(folder / "a.pkl", G_ema=(network_of_layers(), options))
@@ -88,6 +94,12 @@ READERS = (
         make=_safetensors,
         read=_read("a.safetensors"),
         targets=(Target(path="a.safetensors"),),
+    ),
+    Reader(
+        name="import, made to do harm",
+        make=_harmful,
+        read=_read("a.pth"),
+        targets=(Target(path="a.pth", mutators=(any_of_them,)),),
     ),
     Reader(
         name="exported folder",

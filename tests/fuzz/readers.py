@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tests.fuzz import checkpoints, evaluations, imports, runs
+from tests.fuzz import checkpoints, evaluations, imports, records, runs, uploads
 from tests.fuzz.reader import Reader
 
-READERS: tuple[Reader, ...] = (*checkpoints.READERS, *runs.READERS, *imports.READERS, *evaluations.READERS)
+READERS: tuple[Reader, ...] = (
+    *checkpoints.READERS,
+    *records.READERS,
+    *runs.READERS,
+    *uploads.READERS,
+    *imports.READERS,
+    *evaluations.READERS,
+)

@@ -26,7 +26,9 @@ from tests.helpers.launch import ROOT, TINY, Launch
 from tests.helpers.play import small_recipe
 
 USER, PASSWORD, SIGNATURE = "reader", "p@ss/w?rd", "c2lnbmF0dXJlIG9mIGEgVVJM"
-FORMS = (PASSWORD, quote(PASSWORD, safe=""), SIGNATURE, base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode())
+PLACE = "9f86d081884c7d659a2feaa0c55ad015"
+"""A folder whose name is the permission to read it."""
+FORMS = (PASSWORD, quote(PASSWORD, safe=""), SIGNATURE, base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode(), PLACE)
 SHARDS = "train-{000000..000001}.tar"
 
 
@@ -39,7 +41,9 @@ def store() -> Iterator[str]:
             super().__init__(*arguments, directory=str(ROOT / "recipes/data/fashion_mnist"))  # type: ignore[arg-type]
 
         def do_GET(self) -> None:
-            right = self.headers.get("Authorization") == f"Basic {FORMS[3]}"
+            begin, place, rest = self.path.partition(f"/{PLACE}")
+            self.path = begin + rest
+            right = bool(place) and self.headers.get("Authorization") == f"Basic {FORMS[3]}"
             if not right or urlsplit(self.path).query != f"sig={SIGNATURE}":
                 self.send_error(403 if right else 401)
             else:
@@ -57,7 +61,7 @@ def store() -> Iterator[str]:
 
 
 def address(store: str, *, signature: str = SIGNATURE, password: str = PASSWORD) -> str:
-    return f"http://{USER}:{quote(password, safe='')}@{store}/{SHARDS}?sig={signature}"
+    return f"http://{USER}:{quote(password, safe='')}@{store}/{PLACE}/{SHARDS}?sig={signature}"
 
 
 def leaks(text: str) -> list[str]:
@@ -97,8 +101,13 @@ def test_a_run_leaves_no_token_behind(store: str, tmp_path: Path, monkeypatch: p
     page = write_report(tmp_path / "report.html", [read_run(out)])
     assert page.stat().st_size > 1000
     assert (out.parent / "mlflow.db").stat().st_size > 100_000
+    # Log of the launch, of the upload, journal, recipe, checkpoints, report, MLflow: all are there to be looked at.
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    run = {f"runs/a/{name}" for name in ("journal.jsonl", "recipe.json", "tracking/upload.log", "checkpoints/96")}
+    files = {f"runs/a/checkpoints/96/{name}" for name in ("manifest.json", "recipe.json", "science.json")}
+    assert left >= {"log", "report.html", "runs/mlflow.db", *run, *files}
     assert leaking_files(tmp_path) == []
-    assert f"http://***@{store}/{SHARDS}?***" in (out / "journal.jsonl").read_text()
+    assert f"http://***@{store}/***/{SHARDS}?***" in (out / "journal.jsonl").read_text()
     assert (out / "checkpoints/96/recipe.json").is_file()
 
 
@@ -118,7 +127,7 @@ def test_errors_name_the_address_without_its_token(store: str, tmp_path: Path, h
             fetch=FetchOptions(retries=0),
         )  # fmt: skip
     text = str(refused.value)
-    assert f"http://***@{store}/train-" in text
+    assert f"http://***@{store}/***/train-" in text
     assert not leaks(text + repr(refused.value))
     assert SIGNATURE[:-1] not in text
 
@@ -139,7 +148,7 @@ def test_what_is_reported_and_described_has_no_token(store: str, tmp_path: Path)
 def test_a_recipe_that_names_the_data_is_described_without_its_token(store: str) -> None:
     recipe = small_recipe()
     named = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, location=address(store)))
-    assert describe(named)["data"]["location"] == f"http://***@{store}/{SHARDS}?***"
+    assert describe(named)["data"]["location"] == f"http://***@{store}/***/{SHARDS}?***"
     assert not leaks(repr(describe(named)))
 
 
@@ -151,6 +160,14 @@ def test_a_recipe_that_names_the_data_is_described_without_its_token(store: str)
         ("shard https://h/a.tar?sig=1: HTTP status 403", "shard https://h/a.tar?***: HTTP status 403"),
         ("at https://h/a?sig=1, then https://u:p@h/b#t=2.", "at https://h/a?***, then https://***@h/b?***."),
         ("('https://h/a?sig=1')", "('https://h/a?***')"),
+        ("https://h/s/aB3dE5fG7hI9jK1lM/a.tar", "https://h/s/***/a.tar"),
+        ("https://h/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0/a.tar: 403", "https://h/***/a.tar: 403"),
+        ("https://h/123e4567-e89b-12d3-a456-426614174000/a.tar", "https://h/***/a.tar"),
+        ("https://h/9f86d081884c7d659a2feaa0c55ad015.tar", "https://h/***.tar"),
+        ("https://h/token=abc;v=1/access_key=x/a.tar", "https://h/token=***;v=1/access_key=***/a.tar"),
+        ("https://h/imagenet128-2012/ImageNet2012/train-{000000..000012}.tar",) * 2,
+        ("http://127.0.0.1:80/fashion_mnist_32x32_train-000001-of-000100.tar",) * 2,
+        ("/data/9f86d081884c7d659a2feaa0c55ad015/a.tar",) * 2,  # no address
         ("/data/train-{000000..000003}.tar", "/data/train-{000000..000003}.tar"),
         ("what? nothing @ all", "what? nothing @ all"),
     ],

@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from framework.runtime import accelerated, launchers
+from framework.runtime import accelerated, launchers, torchrun
 from framework.runtime.accelerated import Asked, launch_arguments, parse
-from framework.runtime.launchers import LaunchError, _tasks_here, adopt_environment, launcher_to_watch, told_processes
+from framework.runtime.launchers import (
+    ALONE,
+    LaunchError,
+    _tasks_here,
+    adopt_environment,
+    launcher_to_watch,
+    told_processes,
+)
 from framework.runtime.stopping import STARTING_PARENT
 from tests.helpers.accelerated import default_file
 
@@ -157,8 +164,10 @@ def test_one_process_of_accelerate_starts_the_others(monkeypatch: pytest.MonkeyP
     became = under_accelerate(monkeypatch, shell, ["accelerate", "launch", "--cpu", "--num_processes", "3", "x.py"])
     assert told_processes() == 3
     adopt_environment()
-    ((*_, program, a, b, c, no_python, python, script, _, out),) = became
-    assert (Path(program).name, a, b, c) == ("torchrun.py", "--nproc_per_node", "3", "--standalone")
+    ((*_, program, a, b, c, d, e, f, g, h, no_python, python, script, _, out),) = became
+    assert (Path(program).name, a, b) == ("torchrun.py", "--nproc_per_node", "3")
+    assert (c, d, e, f, g, h) == ALONE
+    assert d == torchrun.MEMORY  # and not `--standalone`, which opens a port that unpickles
     assert (no_python, python, script, out) == ("--no-python", sys.executable, "x.py", "runs/a")
     assert launcher_to_watch() == STARTING_PARENT
 
