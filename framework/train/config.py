@@ -40,7 +40,7 @@ _COUNT = PrimitiveConstructorSpec(
 Count = Annotated[int, _COUNT]
 """An integer that may be written `200k` or `1.5M`."""
 OptionalCount = Annotated[int | None, _COUNT]
-"""The same, or not given."""
+"""A `Count`, or None where the flag is not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ class Flags:
     """Change one leaf of the recipe, e.g. generator.optimizer.lr=2e-4; may be repeated."""
 
     def metrics(self) -> list[Metric]:
-        """What --eval-metrics names.
+        """Return the metrics that --eval-metrics names.
 
         Raises:
             FrameworkError: an unknown name.
@@ -140,19 +140,19 @@ class Flags:
             raise FrameworkError(str(error).replace("--metrics", "--eval-metrics")) from None
 
     def wishes(self) -> Wishes:
-        """Where the run shall be tracked and under which names.
+        """Return where the run shall be tracked and under which names.
 
         Raises:
-            FrameworkError: naming the flag or the variable of MLflow.
+            FrameworkError: a value that MLflow does not take; the message names the flag or variable.
         """
         return wishes(tracking=self.tracking, experiment=self.experiment, run_name=self.run_name)
 
     def run_folder(self, recipe_name: str) -> Path:
-        """Where a run is kept: `--out`, or a folder named like the recipe."""
+        """Return the folder of the run: `--out`, or `runs/` and the recipe's name."""
         return (self.out or Path("runs") / recipe_name).resolve()
 
     def names(self, recipe_name: str) -> tuple[str, str]:
-        """What MLflow shall call the run's experiment, and the run: the flags, else the recipe's and the folder's name.
+        """Return MLflow's names of experiment and run: the flags', else the recipe's and the folder's names.
 
         Raises:
             FrameworkError: a name that MLflow does not take.
@@ -171,7 +171,7 @@ class Flags:
         """Refuse values that could not work, before any process waits for another.
 
         Raises:
-            FrameworkError: naming the flag.
+            FrameworkError: a value out of range or against another flag; the message names the flag.
         """
         check_flags(RunConfig, vars(self))
         self._check_evaluation()
@@ -192,6 +192,7 @@ class Flags:
                 raise FrameworkError(f"--{name.replace('_', '-')} belongs to --eval-every-images COUNT: give that, too")
             return
         metrics = self.metrics()
+        # Names of metrics depend on the extractor.
         for metric in metrics:
             if metric.definition.inception not in (None, inception):
                 why = "FID's Inception calls it fid, kid" if inception else "only FID's Inception has fid, kid and is"
@@ -205,7 +206,7 @@ class Flags:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Flags):
-    """The flags with the launcher's wishes adopted: every value is known."""
+    """The flags after the launcher's settings have been adopted, so that every value is known."""
 
     micro_batches: Annotated[int, Range(least=1)] = 1
     engine: EngineName = "ddp"

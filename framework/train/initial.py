@@ -1,4 +1,4 @@
-"""Transfer learning: a new run begins with the networks of another one, or of an import."""
+"""Begin a new run with the networks of another one, or of an import (transfer learning)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from framework.train.state import TrainingState
 log = logging.getLogger("framework")
 
 _SIBLINGS = {"weight": "ema", "ema": "weight", "buffer": "ema_buffer", "ema_buffer": "buffer"}
-"""What stands in for a kind that the source does not have; optimiser moments start at zero."""
+"""The kind that stands in for one that the source does not have; optimiser moments start at zero."""
 
 
 @torch.no_grad()
@@ -25,7 +25,8 @@ def initialise_from(source: Path, state: TrainingState) -> None:
         source: a checkpoint, a run folder (its newest valid checkpoint) or a folder made by `framework import`.
 
     Raises:
-        CheckpointError: nothing valid there. FrameworkError: no player in common, or a tensor is missing or differs.
+        CheckpointError: there is nothing valid at `source`, or a tensor there has another shape.
+        FrameworkError: `source` has no player in common with this run, or lacks a tensor of one.
     """
     checkpoint = resolve(source)
     known = set(checkpoint.keys())
