@@ -107,8 +107,8 @@ def prepared_deepspeed(device: torch.device) -> Any:
     release = deepspeed.__version__.partition("+")[0]
     if release not in SpecifierSet(VERSIONS):
         raise EngineError(
-            f"the ZeRO engines know deepspeed {VERSIONS} from the inside, and {release} is installed; install the "
-            "version in constraints.txt, or use --engine fsdp2"
+            f"the ZeRO engines are written for deepspeed {VERSIONS}, and {release} is installed; install the version "
+            "in constraints.txt, or use --engine fsdp2"
         )
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     for name in DEPRECATED:

@@ -65,9 +65,8 @@ def _refuse_the_rest(path: str, told: dict[str, Any], *, stage: int) -> None:
     ]
     if rest:
         raise LaunchError(
-            f"{path} asks for {', '.join(sorted(rest))}, which cannot be honoured: each player has an engine of its "
-            f'own, built from its recipe; leave it out or write "auto" (launch/deepspeed/zero{stage or 2}.json is what '
-            "the engine passes)"
+            f'{path} asks for {", ".join(sorted(rest))}, which cannot be honoured: leave it out or write "auto" '
+            f"(launch/deepspeed/zero{stage or 2}.json is what the engine passes)"
         )
 
 

@@ -71,7 +71,10 @@ def check_drift(state: TrainingState, record: Mapping[str, Any], *, session: Ses
     # Only where they differ are all checksums compared: the same verdict on every process, from the same table.
     counts = _gathered(torch.tensor([len(names)], device=session.device), session)
     if len(set(map(tuple, counts))) > 1:
-        raise DriftError(f"at {images:,} images processes hold different numbers of tensors: {[c[0] for c in counts]}")
+        raise DriftError(
+            f"at {images:,} images processes hold different numbers of tensors, {[c[0] for c in counts]} by rank: "
+            "start all of them with the same recipe and the same version of this program"
+        )
     differing = deviations(names, _gathered(sums, session))
     distances = _distances(tensors, list(differing), session)
     raise DriftError(_message(differing, distances, images=images, world=session.world))
@@ -186,10 +189,10 @@ def _message(differing: Mapping[str, list[int]], distances: Mapping[str, float],
     against = "rank 0" if world == 2 else "the others"
     return (
         f"the copies of the state have come apart: at {images:,} images {who} differs from {against} in "
-        f"{', '.join(shown[:_SHOWN])}{more}. {_usual_cause(list(differing))}. Nothing was saved; the checkpoint before "
-        f"is sound, and the same command continues from it. If no program is at fault and {who} differs again, suspect "
-        "the memory or the device of its machine (`framework doctor` there); machines of different make, or with "
-        "different versions of torch, also compute different bits: do not mix them in one launch"
+        f"{', '.join(shown[:_SHOWN])}{more}. {_usual_cause(list(differing))}. Nothing was saved; the same command "
+        f"continues from the checkpoint before. If no program is at fault and {who} differs again, suspect the memory "
+        "or the device of its machine (`framework doctor` there). Do not mix machines of different make or with "
+        "different versions of torch in one launch: they compute different bits"
     )
 
 

@@ -66,14 +66,14 @@ def _without_peers(error: RuntimeError) -> str:
     if "connectFullMesh" in str(error):  # how gloo says that the processes never met
         through = os.environ.get("GLOO_SOCKET_IFNAME", "the interface of this machine's own name")
         return (
-            f"no connection to the other processes of this launch (tried through {through}): a firewall, or the wrong "
-            "network; GLOO_SOCKET_IFNAME chooses another. `framework doctor` started like this launch says who reaches "
-            "whom"
+            f"no connection to the other processes of this launch through {through}: look for a firewall, or choose "
+            "another network with GLOO_SOCKET_IFNAME. `framework doctor`, started like this launch, tells which "
+            "machines reach each other"
         )
     if "imed out" in str(error):
         return (
-            "another process of this launch did not come to a collective in time: the sentence of a watchdog, here or "
-            "on another process, names it. --stall-seconds must be longer than any step"
+            "another process of this launch did not reach a collective in time; a watchdog's message, here or on "
+            "another process, names it. --stall-seconds must be longer than any step"
         )
     return "another process of this launch ended; its error is the one to look at"
 

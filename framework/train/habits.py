@@ -35,14 +35,14 @@ def habits(seen: Observed) -> Iterator[Habit]:
     """Yield what was seen, one sentence for each kind of habit."""
     for replacement, layers in _by_replacement(seen.draws):
         yield Habit(
-            sentence=f"{_named(layers, seen.draws)} draws random numbers of its own in training, so that a resumed run "
-            f"and another number of processes would train something else: {replacement}",
+            sentence=f"{_named(layers, seen.draws)} draws random numbers of its own in training, so that neither a "
+            f"resumed run nor another number of processes would repeat them: {replacement}",
             tolerated=Tolerated.NOWHERE,
         )
     if seen.batch_norms:
         yield Habit(
-            sentence=f"{_named(seen.batch_norms, seen.batch_norms)} normalises by the images of one process, and each "
-            f"process's running statistics become others: use {_BLOCKS}.norm.BatchNorm2d (with classes: "
+            sentence=f"{_named(seen.batch_norms, seen.batch_norms)} normalises by the images of one process, so "
+            f"that running statistics differ between processes: use {_BLOCKS}.norm.BatchNorm2d (with classes: "
             "ConditionalBatchNorm2d), whose statistics are those of all processes; it takes (N, C, H, W), and features "
             "(N, C) as x[..., None, None]",
             tolerated=Tolerated.ALONE,
@@ -77,9 +77,9 @@ def _instead_of(what: str) -> str:
     if what.startswith("torch.nn.FractionalMaxPool"):
         return "use torch.nn.MaxPool2d"
     if what in ("torch.nn.Dropout1d", "torch.nn.Dropout2d", "torch.nn.Dropout3d", "torch.nn.FeatureAlphaDropout"):
-        return f"use {_BLOCKS}.dropout.Dropout with whole_channels=True, which drops by seeds that the game deals"
+        return f"use {_BLOCKS}.dropout.Dropout with whole_channels=True, whose seeds come from the game"
     if "Dropout" in what or "bernoulli" in what or "dropout" in what:
-        return f"use {_BLOCKS}.dropout.Dropout, which drops by seeds that the game deals"
+        return f"use {_BLOCKS}.dropout.Dropout, whose seeds come from the game"
     return (
         "take them from the game, as keyword arguments of forward that a method stochastic(draw) returns "
         "(framework/networks/draw.py)"

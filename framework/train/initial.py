@@ -41,11 +41,15 @@ def initialise_from(source: Path, state: TrainingState) -> None:
         if side not in copied:
             log.warning("%s has no %s: it starts freshly initialised", checkpoint.path, side)
     if not copied:
-        raise FrameworkError(f"--init-from {source}: holds none of: {', '.join(state.players)}")
+        raise FrameworkError(
+            f"--init-from {source}: it holds neither of {', '.join(state.players)}; choose another source"
+        )
 
 
 def _copy(checkpoint: Checkpoint, known: set[str], piece: Piece, side: str, kind: str, name: str) -> None:
     key = next((k for k in (piece.key, f"{side}/{_SIBLINGS[kind]}/{name}") if k in known), None)
     if key is None:
-        raise FrameworkError(f"--init-from: {checkpoint.path} has no {piece.key}; its network is another one")
+        raise FrameworkError(
+            f"--init-from: {checkpoint.path} has no {piece.key}: choose a source with the recipe's networks"
+        )
     checkpoint.fill(Piece(key=key, start=piece.start, values=piece.values, shape=piece.shape))

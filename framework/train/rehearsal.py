@@ -110,7 +110,9 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
                 rows.append({**row, "error": "out of memory: raise --micro-batches or use --auto-micro-batch"})
                 continue
             if not finite:
-                raise FrameworkError(f"{segment}: the first step has a loss or gradient that is not finite")
+                raise FrameworkError(
+                    f"{segment}: the first step is not finite; lower the learning rate, or use --precision fp32"
+                )
             step_images = game.step_images * segment.batch_size / (local * micro_batches)
             seconds = time.monotonic() - begun
             rows.append({**row, "memory_bytes": peak.bytes, "seconds_per_kimg": round(1000 * seconds / step_images, 3)})
