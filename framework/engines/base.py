@@ -36,7 +36,7 @@ class Fragment:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What a step did, the same on every process."""
+    """The result of a step, the same on every process."""
 
     grad_norm: float
     """The L2 norm of the whole averaged gradient, before clipping."""

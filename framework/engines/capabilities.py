@@ -1,4 +1,4 @@
-"""What the engines can do and what they refuse, as data that `choose.check` looks up.
+"""The capabilities and the refusals of the engines, as data that `choose.check` looks up.
 
 Every penalty with every normalisation trains on every engine, in every precision, as on one process, except what
 `REFUSALS` names. `tests/parity/test_engine_capabilities.py` plays games that have each of them once; the whole product,
@@ -50,7 +50,7 @@ of processes, whatever the engine."""
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is asked of one player's engine."""
+    """A request to one player's engine."""
 
     engine: EngineName
     precision: Precision
@@ -64,12 +64,12 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """One thing that some engines cannot do."""
+    """A thing that some engines cannot do."""
 
     engines: tuple[EngineName, ...]
     when: Callable[[Case], bool]
     sentence: str
-    """What is wrong and what to do instead; `{engine}`, `{frozen}` and `{scalars}` are filled in."""
+    """The sentence that says what is wrong and what to do; `{engine}`, `{frozen}` and `{scalars}` are filled in."""
 
     def applies(self, case: Case) -> bool:
         """Return whether this refusal is about the case."""

@@ -1,4 +1,4 @@
-"""How and where a recipe runs: the operational flags of every recipe file.
+"""The operational flags of every recipe file: how and where a recipe runs.
 
 Science lives in the recipe; one generic `--set path=value` reaches it. This list is meant to stay short.
 """
@@ -83,13 +83,13 @@ class Flags:
     record_keys: bool = False
     """Write the keys of all consumed samples to <out>/keys (an audit)."""
     log_every_images: Annotated[Count, Range(least=0)] = 2_000
-    """Status line and metrics."""
+    """Period of the status line and of metrics."""
     sample_every_images: Annotated[Count, Range(least=0)] = 20_000
-    """Sample grid of the averaged generator."""
+    """Period of the sample grid of the averaged generator."""
     save_every_images: Annotated[Count, Range(least=0)] = 50_000
-    """Checkpoint; one is always written at the end and when stopped by a signal."""
+    """Period of checkpoints; one is always written at the end and when stopped by a signal."""
     keep_last: Annotated[int, Range(least=1)] = 3
-    """Newest checkpoints kept."""
+    """Number of newest checkpoints to keep."""
     keep_every_images: Annotated[OptionalCount, Range(least=1)] = None
     """Also keep the checkpoints at multiples of this."""
     keep_best: Annotated[int, Range(least=0)] = 0
@@ -97,20 +97,20 @@ class Flags:
     eval_every_images: Annotated[OptionalCount, Range(least=1)] = None
     """Measure the averaged generator against the training data, and save; also at the end. Default: never."""
     eval_metrics: str | None = None
-    """As in `framework evaluate`: fid10k,kid10k,pr10k. Default: fid10k; with another extractor fd10k."""
+    """Metrics, as in `framework evaluate`: fid10k,kid10k,pr10k. Default: fid10k; with another extractor fd10k."""
     eval_extractor: str = INCEPTION
-    """inception-v3-compat (FID), fashion_classifier (light), or one of torch-fidelity's."""
+    """Feature extractor: inception-v3-compat (FID), fashion_classifier (light), or one of torch-fidelity's."""
     eval_extractor_weights: OptionalLocalPath = None
     """File of its weights (.safetensors, .pth). Default: downloaded once; if that fails, the metrics are missing."""
     most_skipped_steps: Annotated[int, Range(least=1)] = 20
-    """So many steps in a row with a non-finite loss or gradient are a collapse, and with `warn` the end, too."""
+    """This many steps in a row with a non-finite loss or gradient are a collapse, with `warn` also the end."""
     on_collapse: OnCollapse = "warn"
     """When a sentinel is failing: say so, go back to a sound checkpoint with other data and half the learning rate, or
     stop."""
     most_rollbacks: Annotated[int, Range(least=1)] = 3
-    """Rollbacks before the run stops after all."""
+    """Largest number of rollbacks; the next collapse ends the run."""
     stall_seconds: Annotated[float, Range(least=1, most=1e7)] = 600.0
-    """After so long without progress, name the process at fault and exit for a restart; longer than any step."""
+    """Seconds without progress until the process at fault is named and the launch ends; longer than any step."""
     tracking: str | None = None
     """MLflow tracking URI; `default`: a database beside the run folder; `none`: no MLflow (the journal stays). Default:
     MLFLOW_TRACKING_URI, else the run's own from its last launch, else `default`."""
@@ -123,7 +123,7 @@ class Flags:
     dry_run: bool = False
     """Print the resolved recipe, parameter counts and a memory estimate; write nothing."""
     json: bool = False
-    """With --dry-run: print JSON."""
+    """Print JSON; belongs to --dry-run."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH=VALUE")] = field(default=())
     """Change one leaf of the recipe, e.g. generator.optimizer.lr=2e-4; may be repeated."""
 

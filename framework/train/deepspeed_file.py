@@ -21,7 +21,7 @@ OPEN = ("auto", "none", None)
 
 @dataclass(frozen=True, kw_only=True)
 class DeepSpeedFile:
-    """What a file says about settings that are flags of this program."""
+    """The settings in a file that are flags of this program."""
 
     path: str
     stage: int | None

@@ -30,7 +30,7 @@ class Reporter:
     watchdog: Watchdog
     stragglers: Stragglers
     phase: str = "train"
-    """What the status line calls this part of the run."""
+    """The name of this part of the run in the status line."""
 
     def report(self, images: int) -> None:
         """Write one point of the log and begin the next window (a collective)."""

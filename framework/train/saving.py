@@ -43,7 +43,7 @@ class Stream(Protocol):
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """What a run knows besides tensors: every checkpoint records it, and a resumed run takes it up again."""
+    """The state of a run besides tensors: every checkpoint records it, and a resumed run takes it up again."""
 
     session: Session
     recipe: Recipe
@@ -54,9 +54,9 @@ class RunRecord:
     sentry: Sentry
     evaluator: Evaluator | None = None
     cut: Cut | None = None
-    """How batches were cut when the processes were most."""
+    """The cutting of batches when there were most processes; None before the first step."""
     course: Course = field(default_factory=Course)
-    """What rollbacks have changed."""
+    """The effect of the rollbacks so far."""
     skipped_samples: float = 0.0
     """The number of damaged samples that all processes have replaced, up to the last point of the log."""
 
@@ -136,7 +136,7 @@ class Saver:
         self.saved_at, self.on_disk = images, None
 
     def settle(self) -> bool:
-        """Wait for the last save, and say once how it went (a collective).
+        """Wait for the last save on all processes, and say once how it went.
 
         Returns:
             Whether it succeeded, the same on every process.
