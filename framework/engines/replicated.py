@@ -113,6 +113,7 @@ class Replicated:
     def fragments(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[Fragment]:
         """Yield whole tensors; with `own`, each goes to the process with the fewest elements so far."""
         kinds = ("weight", *self._spec.moments) if kinds is None else kinds
+        # Every process computes the same owners.
         load = [0] * self.world
         for name, parameter in self._parameters.items():
             owner = load.index(min(load))

@@ -144,7 +144,7 @@ class Zero:
 
     def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
         """Vote, clip and update; a gradient that is not finite on any process skips the update on all."""
-        # DeepSpeed's step reduces, votes, clips and updates.
+        # DeepSpeed votes, clips and updates, and counts the steps that it skipped.
         set_schedule(self._optimizer, lr=self._spec.lr * lr_factor, betas=betas)
         self._zero.clip_grad = self._clip_norm or 0.0
         skipped = self._engine.skipped_steps

@@ -66,8 +66,8 @@ def assert_known_inside(zero: Any, *, name: str, stage: int) -> None:
 def configuration(stage: int) -> dict[str, Any]:
     """Return DeepSpeed's configuration; clipping, schedules, precision and accumulation are ours, and off here."""
     stage_3_alone = {
-        # Stage 3 would keep small parameters whole. It forgets them whenever a network is used in another order than
-        # before, as the players of a game are, so that they are gathered more often than others, not less.
+        # Stage 3 would keep small parameters whole. It forgets them whenever a network is used in a new order, as the
+        # players of a game are, so they would be gathered more often than others, not less.
         "stage3_param_persistence_threshold": 0,
         # It would also keep a parameter gathered that it expects to need again within 10^9 elements, which is all of
         # them, for good.

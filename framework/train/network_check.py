@@ -66,6 +66,7 @@ def check_networks(recipe: Recipe, setting: Setting) -> list[str]:
     """
     if not isinstance(recipe.game, Alternating):
         raise RecipeError(f"game={type(recipe.game).__name__}: no such game can be played; use Alternating(...)")
+    # Both players at every resolution; what is refused at one is refused at once.
     checks = [_Player(recipe, side, setting) for side in SIDES]
     for segment in dearest(recipe.segments()):
         for check in checks:
@@ -73,6 +74,7 @@ def check_networks(recipe: Recipe, setting: Setting) -> list[str]:
         refused = [sentence for check in checks for sentence in check.refused]
         if refused:
             raise RecipeError("\n".join(refused))
+    # What works here, and the loss.
     notes = [sentence for check in checks for sentence in check.notes]
     share = largest_share(recipe.batch_size, micro_batches=setting.micro_batches, world=setting.world)
     return notes + _loss_notes(recipe.game.loss, count=share)
@@ -109,6 +111,7 @@ class _Player:
     def segment(self, segment: Segment) -> None:
         """Try the player at one resolution."""
         share = largest_share(segment.batch_size, micro_batches=self._setting.micro_batches, world=self._setting.world)
+        # Meta tensors cost nothing; some networks need numbers, and some as many samples as in training.
         attempts = [(META, share), (CPU, SAMPLES), *([(CPU, share)] if self._setting.on_cpu else [])]
         errors: list[Exception] = []
         for device, count in attempts:

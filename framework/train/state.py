@@ -44,6 +44,7 @@ class TrainingState:
             if average:
                 for part in _averaged(engine, average, whole=own):
                     yield Piece(key=f"{side}/ema/{part.name}", start=part.start, values=part.values, shape=part.shape)
+            # What no engine holds.
             if buffers:
                 yield from _buffers(f"{side}/weight", _frozen(engine.network))
                 yield from _buffers(f"{side}/ema", _frozen(engine.network) if average else {})
