@@ -1,7 +1,7 @@
 """The exponential moving average of a player's weights, sharded exactly like the player.
 
-Parameters are averaged in fp32 on the engine's own fragments, so nothing is gathered. Buffers are treated by what they
-are: running statistics follow the average, everything else (power-iteration vectors, counters) is copied.
+Parameters are averaged in fp32 on the engine's own fragments, so nothing is gathered. Of the buffers, running
+statistics are averaged like parameters, and everything else (power-iteration vectors, counters) is copied.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Average:
     """The moving average of `engine`'s network.
 
     Attributes:
-        weights: this process's intervals by (parameter name, start), flat.
-        buffers: every buffer by name.
+        weights: this process's intervals by (parameter name, start), each a flat tensor (n,) in fp32.
+        buffers: every buffer by name, in the buffer's own shape.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -33,12 +33,12 @@ class Average:
 
     @property
     def collective(self) -> bool:
-        """Whether `swapped_in` communicates: every process must enter."""
+        """Whether `swapped_in` communicates, so that every process must enter it."""
         return self._engine.collective_forward
 
     @torch.no_grad()
     def update(self, *, kept_share: float) -> None:
-        """average <- kept_share * average + (1 - kept_share) * network."""
+        """Replace the average by kept_share * average + (1 - kept_share) * network."""
         live = {(f.name, f.start): f.values for f in self._engine.fragments(own=False, kinds=("weight",))}
         torch._foreach_lerp_(list(self.weights.values()), [live[key] for key in self.weights], 1.0 - kept_share)
         for name, buffer in self._engine.network.named_buffers():
@@ -49,7 +49,7 @@ class Average:
 
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[nn.Module]:
-        """The engine's own network computing with the average, in eval mode; swapped back afterwards.
+        """Yield the engine's own network computing with the average, in eval mode; swap back afterwards.
 
         What is done to its buffers inside (settling statistics, power iterations) leaves no trace. Every process must
         enter when the engine communicates in its forward pass.

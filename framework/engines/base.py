@@ -1,7 +1,7 @@
-"""The seam between games and the way a network is spread over processes.
+"""The interface between games and the way a network is spread over processes.
 
-A game builds its losses with the raw `engine.network` and never learns what is sharded. The engine owns four things:
-the backward pass, the optimiser step, the residency of parameters while second derivatives run, and named intervals of
+A game builds its losses with the raw `engine.network` and does not know what is sharded. The engine owns four things:
+the backward pass, the optimiser step, keeping parameters gathered while second derivatives run, and named intervals of
 the state. Rules that hold for every engine: parameters are fp32 and low precision comes from our own autocast; a
 missing gradient counts as zero; a non-finite loss or norm on any process skips the step on all of them.
 """
@@ -20,28 +20,28 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fragment:
-    """A named interval of a player's state, as a live flat view."""
+    """A named interval of one tensor of a player's state, as a live flat view."""
 
     kind: str
-    """`weight` or one of the optimiser's moments."""
+    """The kind of tensor: `weight`, or the name of one of the optimiser's moments."""
     name: str
     """The parameter's name in the network."""
     start: int
-    """First element of the interval in the flattened tensor."""
+    """The index of the interval's first element in the flattened tensor."""
     values: Tensor
-    """1-D fp32 view of the interval; writing into it changes the state (then call `commit`)."""
+    """The interval, a view (n,) in fp32; after writing into it, call `commit`."""
     shape: tuple[int, ...]
-    """Shape of the whole tensor."""
+    """The shape of the whole tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What a step did, the same on every process."""
+    """The result of a step, the same on every process."""
 
     grad_norm: float
-    """Global L2 norm of the gradient before clipping."""
+    """The L2 norm of the whole averaged gradient, before clipping."""
     finite: bool
-    """False: the step was skipped everywhere."""
+    """Whether the step was taken; where it is False, every process skipped it."""
 
 
 class Engine(Protocol):
@@ -52,22 +52,27 @@ class Engine(Protocol):
     rank: int
     world: int
     collective_forward: bool
-    """True when a forward pass, or putting the average into the network, communicates: every process must take part."""
+    """Whether every process must take part in a forward pass, or in putting the average into the network."""
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The precision of forward passes."""
+        """Return the autocast context of forward passes."""
         ...
 
     def frozen(self) -> AbstractContextManager[nn.Module]:
-        """The network with gradients flowing through it but not into its parameters."""
+        """Yield the network with gradients flowing through it but not into its parameters."""
         ...
 
     def resident(self) -> AbstractContextManager[None]:
-        """Parameters stay materialised: needed around any backward with second derivatives."""
+        """Keep all parameters gathered inside the block, as any backward with second derivatives needs."""
         ...
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
-        """Accumulate gradients; `last` marks the final backward before `step`, whose communication may overlap it."""
+        """Accumulate gradients.
+
+        Args:
+            loss: the loss of one micro-batch, a scalar () that is not scaled.
+            last: mark the final backward before `step`; communication may then overlap it.
+        """
         ...
 
     def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
@@ -78,11 +83,16 @@ class Engine(Protocol):
         ...
 
     def fragments(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[Fragment]:
-        """This process's intervals; with `own`, every interval appears on exactly one process."""
+        """Yield this process's intervals of the state.
+
+        Args:
+            own: yield every interval on exactly one process, although several may hold it.
+            kinds: the kinds of tensors wanted; None for the weights and all moments.
+        """
         ...
 
     def steps_taken(self) -> int:
-        """Optimiser steps so far (skipped ones not counted)."""
+        """Return the number of optimiser steps so far, skipped ones not counted."""
         ...
 
     def commit(self, *, steps_taken: int | None = None) -> None:
@@ -90,7 +100,7 @@ class Engine(Protocol):
         ...
 
     def state(self) -> dict[str, float]:
-        """Small state besides tensors (the fp16 loss scale)."""
+        """Return the small state besides tensors, which is the fp16 loss scale."""
         ...
 
     def load_state(self, state: dict[str, float]) -> None:
@@ -98,7 +108,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what the engine holds."""
+        """Release what the engine holds, such as buffers and hooks."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What the engines do and what they refuse, as data: the one place that `choose.check` looks at.
+"""The capabilities and the refusals of the engines, as data that `choose.check` looks up.
 
 Every penalty with every normalisation trains on every engine, in every precision, as on one process, except what
 `REFUSALS` names. `tests/parity/test_engine_capabilities.py` plays games that have each of them once; the whole product,
@@ -32,7 +32,7 @@ PENALTIES = (
     "Orthogonal",
     "PathLength",
 )
-"""Classes of `framework.objectives`. `joined`: in the loss of the turn; `lazy`: in an optimiser step of its own."""
+"""Classes of `framework.objectives`; a penalty is `joined` in the loss of the turn, or `lazy` in a step of its own."""
 
 NORMALISATIONS = (
     "none",
@@ -50,33 +50,33 @@ of processes, whatever the engine."""
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is asked of one player's engine."""
+    """A request to one player's engine."""
 
     engine: EngineName
     precision: Precision
     world: int
     device_has_bf16: bool = True
     frozen: tuple[str, ...] = ()
-    """Beginnings of the names of parameters that are not trained."""
+    """The beginnings of the names of parameters that are not trained."""
     scalars: tuple[str, ...] = ()
-    """Names of parameters without any axis."""
+    """The names of parameters without any axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """One thing that some engines cannot do."""
+    """A thing that some engines cannot do."""
 
     engines: tuple[EngineName, ...]
     when: Callable[[Case], bool]
     sentence: str
-    """What is wrong and what to do instead; `{engine}`, `{frozen}` and `{scalars}` are filled in."""
+    """The sentence that says what is wrong and what to do; `{engine}`, `{frozen}` and `{scalars}` are filled in."""
 
     def applies(self, case: Case) -> bool:
-        """Whether this case is refused."""
+        """Return whether this refusal is about the case."""
         return case.engine in self.engines and self.when(case)
 
     def words(self, case: Case) -> str:
-        """The sentence about this case."""
+        """Return the sentence, filled in for this case."""
         return self.sentence.format(engine=case.engine, frozen=", ".join(case.frozen), scalars=", ".join(case.scalars))
 
 
@@ -92,7 +92,7 @@ REFUSALS = (
         when=lambda case: case.precision == "bf16" and not case.device_has_bf16,
         sentence="this GPU has no bf16; use --precision fp16 or fp32",
     ),
-    # Neither keeps a parameter whose gradient never comes in its flat pieces, so that it would miss in checkpoints.
+    # Neither keeps a parameter without gradients in its flat pieces, so that checkpoints would lack it.
     Refusal(
         engines=("zero3", "fsdp2"),
         when=lambda case: bool(case.frozen),
@@ -106,9 +106,9 @@ REFUSALS = (
         "torch.zeros(1), or use --engine zero3",
     ),
 )
-"""In the order in which they are looked up."""
+"""All refusals, in the order in which they are looked up."""
 
 
 def refusal(case: Case) -> str | None:
-    """Why this case is refused, with the alternative named, or None: it works."""
+    """Return why this case is refused, with the alternative named, or None if it works."""
     return next((entry.words(case) for entry in REFUSALS if entry.applies(case)), None)

@@ -1,4 +1,4 @@
-"""From a name on the command line to an engine, or a refusal that names the alternative."""
+"""Build the engine that a command line names, or refuse with the alternative named."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def check(
     """Refuse at the start what would fail, or silently change, later; `capabilities.REFUSALS` is the whole list.
 
     Args:
-        network: the player's, once it is built.
+        network: the player's network, once it is built.
 
     Raises:
-        EngineError: with the alternative named.
+        EngineError: the engine cannot do this; the message names the alternative.
     """
     case = Case(
         engine=name,
@@ -49,7 +49,12 @@ def check(
 
 
 def build_engine(network: nn.Module, player: Player, *, side: str, engine: EngineName, precision: Precision) -> Engine:
-    """The engine for one player.
+    """Build the engine of one player.
+
+    Args:
+        network: the player's network, on its device.
+        player: the recipe's player; its own `engine` takes precedence over the argument.
+        side: `generator` or `discriminator`.
 
     Raises:
         EngineError: the engine cannot be used here.

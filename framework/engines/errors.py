@@ -1,4 +1,4 @@
-"""The error of this room."""
+"""The error that engines raise."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from framework.errors import FrameworkError
 
 
 class EngineError(FrameworkError):
-    """The chosen engine cannot do what the recipe asks on this machine."""
+    """Raised when the chosen engine cannot do what the recipe asks on this machine."""

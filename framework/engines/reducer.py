@@ -1,4 +1,4 @@
-"""Averaging gradients over processes while the backward pass still runs.
+"""Average gradients over processes while the backward pass still runs.
 
 Gradients live as views in a few flat buckets, in the order the backward pass fills them. When the last backward of a
 turn completes a bucket, its all-reduce starts at once. Unlike `DistributedDataParallel` nothing hooks the forward pass:
@@ -27,8 +27,8 @@ class GradientReducer:
     """Flat gradient buckets over `parameters` and their overlapped all-reduce.
 
     Args:
-        parameters: in the order of the forward pass.
-        bucket_bytes: a bucket is closed when it reaches this size.
+        parameters: the trained parameters in the order of the forward pass, of any shapes.
+        bucket_bytes: the size at which a bucket is closed.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, bucket_bytes: int = 25 * 2**20) -> None:
@@ -47,18 +47,27 @@ class GradientReducer:
             self._buckets.append(bucket)
 
     def arm(self, loss: Tensor) -> None:
-        """The next backward is the turn's last: reduce each bucket as soon as it is complete."""
+        """Declare the next backward the turn's last, so that each bucket is reduced as soon as it is complete.
+
+        Args:
+            loss: its loss, a scalar ().
+        """
         self.note(loss)
         self._armed, self._next = True, 0
         for bucket in self._buckets:
             bucket.pending = bucket.num_parameters
 
     def note(self, loss: Tensor) -> None:
-        """Add a loss to the vote: a non-finite loss on one process is then seen by all."""
+        """Add a loss, a scalar (), to the vote, so that all processes see a non-finite one."""
         self._buckets[-1].flat[-1] += loss.detach()
 
     def finish(self) -> Tensor:
-        """Wait for every bucket; gradients then hold the average. Returns the summed losses (NaN if any was)."""
+        """Wait until gradients hold the average over processes.
+
+        Returns:
+            The mean over processes of the summed losses, a scalar (); not finite if any loss was not.
+        """
+        # Parameters without a gradient keep their bucket from completing: reduce what is left.
         self._launch_ready(everything=True)
         self._armed = False
         world = dist.get_world_size()

@@ -1,4 +1,4 @@
-"""Every process holds the whole network: one process, or data-parallel over many."""
+"""The engine whose every process holds the whole network: one process, or data-parallel over many (`ddp`)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from framework.engines.base import Fragment, Precision, StepReport
+from framework.engines.optimizer_state import set_schedule, set_steps_taken, state_of, steps_taken
 from framework.engines.precision import LossScale, autocast
 from framework.engines.reducer import GradientReducer
 from framework.optimizers import Optimizer
@@ -21,10 +22,10 @@ class Replicated:
     """A network and its optimiser, whole on every process; gradients are averaged in buckets during the backward.
 
     Args:
-        network: on its device, fp32 (or fp64 in tests).
+        network: the player's network on its device, in fp32 (in tests also fp64).
         optimizer: the recipe's optimiser.
-        clip_norm: largest global gradient norm, or None.
-        precision: of forward passes.
+        clip_norm: largest L2 norm of the whole gradient, or None for no clipping.
+        precision: precision of forward passes.
     """
 
     collective_forward = False
@@ -46,12 +47,12 @@ class Replicated:
         self._loss = torch.zeros((), device=self.device)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The precision of forward passes."""
+        """Return the autocast context of forward passes."""
         return autocast(self.device, self._precision)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[nn.Module]:
-        """The network with gradients flowing through it but not into its parameters."""
+        """Yield the network with gradients flowing through it but not into its parameters."""
         for parameter in self._parameters.values():
             parameter.requires_grad_(False)
         try:
@@ -62,38 +63,41 @@ class Replicated:
 
     @contextlib.contextmanager
     def resident(self) -> Iterator[None]:
-        """Nothing to do: parameters never leave."""
+        """Do nothing: parameters are never released."""
         yield
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
-        """Accumulate gradients of the (unscaled) loss; with `last`, the reduction overlaps this backward."""
+        """Accumulate gradients of the unscaled loss (); with `last`, the reduction overlaps this backward."""
+        # Tell the vote of the step about the loss.
         if self._reducer is None:
             self._loss = self._loss + loss.detach()
         elif last:
             self._reducer.arm(loss)
         else:
             self._reducer.note(loss)
+        # Gradients accumulate; in fp16 they are scaled.
         (loss * self._scale.scale if self._scale.enabled else loss).backward()
 
     def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
-        """Average, vote, clip, update. A non-finite loss or norm on any process skips the update on all."""
+        """Average, vote, clip and update; a non-finite loss or norm on any process skips the update on all."""
+        # A missing gradient counts as zero, so that every parameter takes the same number of steps.
         for parameter in self._parameters.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        # Average over processes, and undo the loss scale.
         loss = self._reducer.finish() if self._reducer else self._loss
         gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
         if self._scale.enabled:
             torch._foreach_mul_(gradients, 1.0 / self._scale.scale)
+        # Vote: the averages, and with them the verdict, are the same on every process.
         norm_tensor = torch.nn.utils.get_total_norm(gradients)
         norm, loss_value = torch.stack([norm_tensor.double(), loss.double()]).tolist()
         finite = math.isfinite(norm) and math.isfinite(loss_value)
+        # Clip and update.
         if finite:
             if self._clip_norm is not None and norm > self._clip_norm:
                 torch.nn.utils.clip_grads_with_norm_(list(self._parameters.values()), self._clip_norm, norm_tensor)
-            for group in self._optimizer.param_groups:
-                group["lr"] = self._spec.lr * lr_factor
-                if betas is not None:
-                    group["betas"] = betas
+            set_schedule(self._optimizer, lr=self._spec.lr * lr_factor, betas=betas)
             self._optimizer.step()
         self._scale.update(finite=finite)
         self._clear()
@@ -107,8 +111,9 @@ class Replicated:
             self._optimizer.zero_grad(set_to_none=True)
 
     def fragments(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[Fragment]:
-        """Whole tensors; with `own`, dealt out to the process with the fewest bytes so far."""
+        """Yield whole tensors; with `own`, each goes to the process with the fewest elements so far."""
         kinds = ("weight", *self._spec.moments) if kinds is None else kinds
+        # Every process computes the same owners.
         load = [0] * self.world
         for name, parameter in self._parameters.items():
             owner = load.index(min(load))
@@ -116,29 +121,23 @@ class Replicated:
             if own and owner != self.rank:
                 continue
             for kind in kinds:
-                values = parameter.detach() if kind == "weight" else self._moments(parameter)[kind]
+                values = parameter.detach() if kind == "weight" else self._state_of(parameter)[kind]
                 yield Fragment(kind=kind, name=name, start=0, values=values.view(-1), shape=tuple(parameter.shape))
 
-    def _moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        state = self._optimizer.state[parameter]
-        if "step" not in state:  # torch creates it in the first step; checkpoints may be read or written before
-            state["step"] = torch.tensor(0.0)
-            for moment in self._spec.moments:
-                state[moment] = torch.zeros_like(parameter)
-        return state
+    def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        return state_of(self._optimizer, parameter, moments=self._spec.moments)
 
     def steps_taken(self) -> int:
-        """Optimiser steps so far; one number, because a missing gradient counts as zero."""
-        return max((int(s["step"]) for s in self._optimizer.state.values() if "step" in s), default=0)
+        """Return the number of optimiser steps so far, skipped ones not counted."""
+        return steps_taken(self._optimizer)
 
     def commit(self, *, steps_taken: int | None = None) -> None:
         """Set the optimiser's step count; the tensors were written in place."""
         if steps_taken is not None:
-            for parameter in self._parameters.values():
-                self._moments(parameter)["step"] = torch.tensor(float(steps_taken))
+            set_steps_taken(self._optimizer, self._parameters.values(), moments=self._spec.moments, steps=steps_taken)
 
     def state(self) -> dict[str, float]:
-        """The fp16 loss scale."""
+        """Return the fp16 loss scale as a checkpoint keeps it; empty in other precisions."""
         return self._scale.state()
 
     def load_state(self, state: dict[str, float]) -> None:
@@ -146,4 +145,4 @@ class Replicated:
         self._scale.load_state(state)
 
     def close(self) -> None:
-        """Nothing is held beyond Python's own references."""
+        """Do nothing: there is nothing to release."""

@@ -20,6 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from framework.engines.base import Fragment, Precision, StepReport
+from framework.engines.optimizer_state import set_schedule, set_steps_taken, state_of, steps_taken
 from framework.engines.precision import LossScale, autocast
 from framework.optimizers import Optimizer
 
@@ -28,10 +29,10 @@ class Sharded:
     """A network whose parameters, gradients and optimiser state are spread over all processes.
 
     Args:
-        network: on its device, fp32 (or fp64 in tests).
+        network: the player's network on its device, in fp32 (in tests also fp64).
         optimizer: the recipe's optimiser.
-        clip_norm: largest global gradient norm, or None.
-        precision: of forward passes; parameters stay fp32.
+        clip_norm: largest L2 norm of the whole gradient, or None for no clipping.
+        precision: precision of forward passes; parameters stay fp32.
     """
 
     collective_forward = True
@@ -42,8 +43,10 @@ class Sharded:
         self.name, self._spec, self._clip_norm, self._precision = name, optimizer, clip_norm, precision
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = next(network.parameters()).device
+        # All processes begin with rank 0's tensors.
         for tensor in [*network.parameters(), *network.buffers()]:
             dist.broadcast(tensor.detach(), 0)
+        # Shard unit by unit, then what is left over.
         mesh = init_device_mesh(self.device.type, (self.world,))
         for unit in units(network):
             fully_shard(unit, mesh=mesh)
@@ -56,12 +59,12 @@ class Sharded:
         self._loss = torch.zeros((), device=self.device)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The precision of forward passes."""
+        """Return the autocast context of forward passes."""
         return autocast(self.device, self._precision)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[nn.Module]:
-        """The network with gradients flowing through it but not into its parameters."""
+        """Yield the network with gradients flowing through it but not into its parameters."""
         trained = [p for p in self.network.parameters() if p.requires_grad]
         for parameter in trained:
             parameter.requires_grad_(False)
@@ -73,7 +76,7 @@ class Sharded:
 
     @contextlib.contextmanager
     def resident(self) -> Iterator[None]:
-        """All parameters stay gathered until the block ends."""
+        """Keep all parameters gathered until the block ends."""
         for unit in self._units:
             unit.set_reshard_after_forward(False, recurse=False)
             unit.set_reshard_after_backward(False, recurse=False)
@@ -91,34 +94,34 @@ class Sharded:
             unit.reshard()
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
-        """Accumulate gradients of the (unscaled) loss; they are reduced in the last backward of a turn."""
+        """Accumulate gradients of the unscaled loss (); they are reduced in the last backward of a turn."""
         self._loss = self._loss + loss.detach()
         for unit in self._units:
             unit.set_requires_gradient_sync(last, recurse=False)
         (loss * self._scale.scale if self._scale.enabled else loss).backward()
 
     def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
-        """Vote, clip, update. A loss or norm that is not finite on any process skips the update on all."""
+        """Vote, clip and update; a non-finite loss or norm on any process skips the update on all."""
         self._reshard()  # otherwise the optimiser would see the gathered copies
+        # A missing gradient counts as zero; undo the loss scale.
         for parameter in self._parameters.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad.to_local() for p in self._parameters.values()]
         if self._scale.enabled:
             torch._foreach_mul_(gradients, 1.0 / self._scale.scale)
+        # The norm of the whole gradient, and the vote, in one all-reduce.
         squares = torch.stack(torch._foreach_norm(gradients)).double().square().sum()
         vote = torch.stack([squares, self._loss.double()])
         dist.all_reduce(vote)
         total, loss = vote.tolist()
         norm = math.sqrt(total) if total >= 0 else math.nan
         finite = math.isfinite(norm) and math.isfinite(loss)
+        # Clip and update this process's shards.
         if finite:
             if self._clip_norm is not None and norm > self._clip_norm:
                 torch._foreach_mul_(gradients, self._clip_norm / (norm + 1e-6))
-            for group in self._optimizer.param_groups:
-                group["lr"] = self._spec.lr * lr_factor
-                if betas is not None:
-                    group["betas"] = betas
+            set_schedule(self._optimizer, lr=self._spec.lr * lr_factor, betas=betas)
             self._optimizer.step()
         self._scale.update(finite=finite)
         self._loss = torch.zeros((), device=self.device)
@@ -126,7 +129,7 @@ class Sharded:
         return StepReport(grad_norm=norm, finite=finite)
 
     def fragments(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[Fragment]:
-        """This process's rows of every tensor; each interval lies on exactly one process."""
+        """Yield this process's rows of every tensor; each interval lies on exactly one process."""
         kinds = ("weight", *self._spec.moments) if kinds is None else kinds
         self._reshard()
         for name, parameter in self._parameters.items():
@@ -136,32 +139,26 @@ class Sharded:
             if parameter.to_local().numel() == 0:
                 continue
             for kind in kinds:
-                tensor = parameter if kind == "weight" else self._moments(parameter)[kind]
+                tensor = parameter if kind == "weight" else self._state_of(parameter)[kind]
                 values = tensor.to_local().detach().view(-1)
                 yield Fragment(
                     kind=kind, name=name, start=first * row_elements, values=values, shape=tuple(parameter.shape)
                 )
 
-    def _moments(self, parameter: Any) -> dict[str, Any]:
-        state = self._optimizer.state[parameter]
-        if "step" not in state:  # torch creates it in the first step; checkpoints may be read or written before
-            state["step"] = torch.tensor(0.0)
-            for moment in self._spec.moments:
-                state[moment] = torch.zeros_like(parameter)
-        return state
+    def _state_of(self, parameter: Any) -> dict[str, Any]:
+        return state_of(self._optimizer, parameter, moments=self._spec.moments)
 
     def steps_taken(self) -> int:
-        """Optimiser steps so far; one number, because a missing gradient counts as zero."""
-        return max((int(s["step"]) for s in self._optimizer.state.values() if "step" in s), default=0)
+        """Return the number of optimiser steps so far, skipped ones not counted."""
+        return steps_taken(self._optimizer)
 
     def commit(self, *, steps_taken: int | None = None) -> None:
         """Set the optimiser's step count; the shards were written in place."""
         if steps_taken is not None:
-            for parameter in self._parameters.values():
-                self._moments(parameter)["step"] = torch.tensor(float(steps_taken))
+            set_steps_taken(self._optimizer, self._parameters.values(), moments=self._spec.moments, steps=steps_taken)
 
     def state(self) -> dict[str, float]:
-        """The fp16 loss scale."""
+        """Return the fp16 loss scale as a checkpoint keeps it; empty in other precisions."""
         return self._scale.state()
 
     def load_state(self, state: dict[str, float]) -> None:
@@ -169,13 +166,13 @@ class Sharded:
         self._scale.load_state(state)
 
     def close(self) -> None:
-        """Nothing is held beyond Python's own references."""
+        """Do nothing: there is nothing to release."""
 
 
 def units(network: nn.Module) -> Iterator[nn.Module]:
-    """What is gathered at a time: the network's children, and the members of its lists and dictionaries.
+    """Yield the modules that are gathered one at a time: the network's children that have parameters.
 
-    Those have no forward of their own, so they would never be gathered; nor has a child without parameters anything.
+    A list or dictionary of modules has no forward before which it could be gathered, so its members are taken.
     """
     for child in network.children():
         members = list(child.children()) if isinstance(child, nn.ModuleList | nn.ModuleDict) else [child]

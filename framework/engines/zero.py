@@ -1,7 +1,7 @@
 """DeepSpeed ZeRO stages 1, 2 and 3 for one player (Rajbhandari et al. 2020, arXiv:1910.02054).
 
 Losses are built with the raw network and the engine never runs DeepSpeed's own forward, whose output hooks break second
-derivatives. What that needs of DeepSpeed's inside is listed in `zero_setup.PRIVATE` and asserted at the start;
+derivatives. The private parts of DeepSpeed that this needs are listed in `zero_setup.PRIVATE` and checked at the start;
 `docs/decisions/009-sharded-engines.md` has the reasons one by one.
 """
 
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from framework.engines.base import Fragment, Precision, StepReport
+from framework.engines.optimizer_state import set_schedule, set_steps_taken, state_of, steps_taken
 from framework.engines.precision import LossScale, autocast
 from framework.engines.zero_setup import BUCKET_ELEMENTS, assert_known_inside, configuration, prepared_deepspeed
 from framework.optimizers import Optimizer
@@ -27,14 +28,14 @@ class Zero:
     """A network whose optimiser state (stage 1), gradients (2) and parameters (3) are spread over all processes.
 
     Args:
-        network: on its device, fp32.
-        stage: 1, 2 or 3.
+        network: the player's network on its device, in fp32.
+        stage: stage of ZeRO: 1, 2 or 3.
         optimizer: the recipe's optimiser.
-        clip_norm: largest global gradient norm, or None.
-        precision: of forward passes; parameters stay fp32.
+        clip_norm: largest L2 norm of the whole gradient, or None for no clipping.
+        precision: precision of forward passes; parameters stay fp32.
 
     Raises:
-        EngineError: DeepSpeed is missing, or its inside is not what this engine was written for.
+        EngineError: DeepSpeed is missing, or its private parts are not those this engine was written for.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Zero:
         # ZeRO broadcasts parameters, but not buffers.
         for tensor in [*network.parameters(), *network.buffers()]:
             dist.broadcast(tensor.detach(), 0)
+        # DeepSpeed takes over the network and the optimiser.
         trained = [p for p in network.parameters() if p.requires_grad]
         config = configuration(stage)
         # The buffer is allocated whole, however small the network.
@@ -70,8 +72,10 @@ class Zero:
         self._share_partitions()
 
     def _share_partitions(self) -> None:
-        """DeepSpeed keeps a copy of what a process updates beside what the network computes with, even when both are
-        fp32: let the one be a view of the other."""
+        """Let the weights that a process updates be views of those that the network computes with.
+
+        DeepSpeed keeps two copies even when both are fp32.
+        """
         zero = self._zero
         if self._stage == 3:
             computed = zero.fp16_partitioned_groups_flat
@@ -84,12 +88,12 @@ class Zero:
             zero._link_all_hp_params()  # the pieces by parameter are views too
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The precision of forward passes."""
+        """Return the autocast context of forward passes."""
         return autocast(self.device, self._precision)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[nn.Module]:
-        """The network with gradients flowing through it but not into its parameters."""
+        """Yield the network with gradients flowing through it but not into its parameters."""
         trained = [p for p in self.network.parameters() if p.requires_grad]
         for parameter in trained:
             parameter.requires_grad_(False)
@@ -104,7 +108,7 @@ class Zero:
 
     @contextlib.contextmanager
     def resident(self) -> Iterator[None]:
-        """All parameters stay gathered: stage 3 would release them after the first-order backward."""
+        """Keep all parameters gathered, which stage 3 would release after the first-order backward."""
         if self._stage < 3:
             yield
             return
@@ -124,7 +128,7 @@ class Zero:
             self._zero.parameter_offload.partition_all_parameters()
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
-        """Accumulate gradients of the (unscaled) loss."""
+        """Accumulate gradients of the unscaled loss ()."""
         # A loss that is not finite may have finite gradients; ZeRO votes on gradients, so the loss goes into them.
         factor = torch.where(loss.detach().isfinite(), 1.0, math.nan)
         if self._stage == 3:
@@ -140,10 +144,8 @@ class Zero:
 
     def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
         """Vote, clip and update; a gradient that is not finite on any process skips the update on all."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._spec.lr * lr_factor
-            if betas is not None:
-                group["betas"] = betas
+        # DeepSpeed votes, clips and updates, and counts the steps that it skipped.
+        set_schedule(self._optimizer, lr=self._spec.lr * lr_factor, betas=betas)
         self._zero.clip_grad = self._clip_norm or 0.0
         skipped = self._engine.skipped_steps
         self._engine.step()
@@ -156,7 +158,7 @@ class Zero:
         return StepReport(grad_norm=norm, finite=finite)
 
     def fragments(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[Fragment]:
-        """This process's intervals of the fp32 weights and moments; every interval lies on exactly one process."""
+        """Yield this process's intervals of the fp32 weights and moments; each lies on exactly one process."""
         kinds = ("weight", *self._spec.moments) if kinds is None else kinds
         self._make_moments()
         for name, parameter in self.network.named_parameters():
@@ -170,14 +172,14 @@ class Zero:
                     yield Fragment(kind=kind, name=name, start=start, values=values, shape=shape)
 
     def _mapped(self, parameter: Any, state_key: str | None) -> tuple[int, Tensor, tuple[int, ...]] | None:
-        """Stages 1 and 2: DeepSpeed maps each parameter to its piece of this process's flat partition."""
+        """Return start, values (n,) and shape in stages 1 and 2, where each parameter is mapped to a flat partition."""
         piece = parameter._hp_mapping
         if piece is None:
             return None
         return piece.lp_fragment_address.start, piece.get_hp_fragment(state_key).data, tuple(parameter.shape)
 
     def _sharded(self, parameter: Any, state_key: str | None) -> tuple[int, Tensor, tuple[int, ...]] | None:
-        """Stage 3: each parameter is cut into equal pieces, the last one padded."""
+        """Return start, values (n,) and shape in stage 3: each parameter is cut into equal pieces, the last padded."""
         flat, _ = self._zero._get_fp32_opt_state_partition(
             parameter, release_swap_buffers=True, optim_state_key=state_key
         )
@@ -193,27 +195,21 @@ class Zero:
         return flats
 
     def _make_moments(self) -> None:
-        """Torch creates moments in the first step; checkpoints may be read or written before."""
+        """Create the optimiser's state where it is missing, and let DeepSpeed map it to parameters."""
         for flat in self._flats():
-            state = self._optimizer.state[flat]
-            if "step" not in state:
-                state["step"] = torch.tensor(0.0)
-                for moment in self._spec.moments:
-                    state[moment] = torch.zeros_like(flat)
+            state_of(self._optimizer, flat, moments=self._spec.moments)
         if self._stage < 3:
             self._zero._lazy_init_hp_params_optimizer_state()
 
     def steps_taken(self) -> int:
-        """Optimiser steps so far (skipped ones not counted)."""
-        return max((int(s["step"]) for s in self._optimizer.state.values() if "step" in s), default=0)
+        """Return the number of optimiser steps so far, skipped ones not counted."""
+        return steps_taken(self._optimizer)
 
     def commit(self, *, steps_taken: int | None = None) -> None:
         """Refresh the copies that the network computes with; optionally set the optimiser's step count."""
         if steps_taken is not None:
             self._make_moments()
-            for state in self._optimizer.state.values():
-                if "step" in state:
-                    state["step"] = torch.tensor(float(steps_taken))
+            set_steps_taken(self._optimizer, self._flats(), moments=self._spec.moments, steps=steps_taken)
         zero = self._zero
         if self._stage < 3:
             zero.update_lp_params()
@@ -224,7 +220,7 @@ class Zero:
             zero._reassign_or_swap_out_partitioned_parameters(index)
 
     def state(self) -> dict[str, float]:
-        """The fp16 loss scale."""
+        """Return the fp16 loss scale as a checkpoint keeps it; empty in other precisions."""
         return self._scale.state()
 
     def load_state(self, state: dict[str, float]) -> None:

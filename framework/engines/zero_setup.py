@@ -1,6 +1,6 @@
-"""DeepSpeed as the ZeRO engine needs it: its version, its configuration, and the inside that may not change.
+"""DeepSpeed as the ZeRO engine needs it: its version, its configuration, and the private parts that must be there.
 
-The engine works beneath DeepSpeed's own forward, so it depends on names that are not promised to stay. They are listed
+The engine works beneath DeepSpeed's own forward, so it depends on names that may change in any release. They are listed
 here and looked for when an engine is built: a new release is refused rather than trained with silently wrong gradients.
 """
 
@@ -18,10 +18,10 @@ from packaging.specifiers import SpecifierSet
 from framework.engines.errors import EngineError
 
 VERSIONS = ">=0.19.8,<0.20"
-"""The releases whose inside is known; the same range as in pyproject.toml."""
+"""The releases whose private parts are known; the same range as in pyproject.toml."""
 
 BUCKET_ELEMENTS = 5_000_000
-"""Gradient elements reduced at a time, in a buffer that stages 1 and 2 hold during a backward, and stage 3 always."""
+"""The number of gradient elements reduced at a time; stages 1 and 2 hold this buffer in a backward, stage 3 always."""
 
 PRIVATE = {
     "any stage": ("clip_grad", "optimizer", "override_loss_scale"),
@@ -42,7 +42,7 @@ PRIVATE = {
         "_reassign_or_swap_out_partitioned_parameters",
     ),
 }
-"""Attributes of DeepSpeed's optimisers that the engine uses."""
+"""The attributes of DeepSpeed's optimisers that the engine uses, by stage."""
 
 DEPRECATED = ("all_gather_into_tensor", "reduce_scatter_tensor")
 """Collectives of torch that DeepSpeed's stage 3 calls under their old names."""
@@ -52,7 +52,7 @@ def assert_known_inside(zero: Any, *, name: str, stage: int) -> None:
     """Refuse a DeepSpeed whose optimiser lacks what the engine uses.
 
     Raises:
-        EngineError: with the missing names.
+        EngineError: attributes are missing; the message names them.
     """
     wanted = [*PRIVATE["any stage"], *PRIVATE["stage 3" if stage == 3 else "stages 1 and 2"]]
     missing = [attribute for attribute in wanted if not hasattr(zero, attribute)]
@@ -64,13 +64,13 @@ def assert_known_inside(zero: Any, *, name: str, stage: int) -> None:
 
 
 def configuration(stage: int) -> dict[str, Any]:
-    """What DeepSpeed is told. Clipping, schedules, precision and accumulation are ours, so they are off here."""
+    """Return DeepSpeed's configuration; clipping, schedules, precision and accumulation are ours, and off here."""
     stage_3_alone = {
-        # Stage 3 would keep small parameters whole. It forgets them whenever a network is used in another order than
-        # before, as the players of a game are, so that they are gathered more often than others, not less.
+        # Stage 3 would keep small parameters whole. It forgets them whenever a network is used in a new order, as the
+        # players of a game are, so they would be gathered more often than others, not less.
         "stage3_param_persistence_threshold": 0,
-        # It would also keep a parameter gathered when it expects to need it within a thousand million elements, that
-        # is, all of them for good.
+        # It would also keep a parameter gathered that it expects to need again within 10^9 elements, which is all of
+        # them, for good.
         "stage3_max_reuse_distance": 0,
     }
     return {
@@ -92,10 +92,10 @@ def configuration(stage: int) -> dict[str, Any]:
 
 
 def prepared_deepspeed(device: torch.device) -> Any:
-    """The module, joined to this launch's process group.
+    """Return the deepspeed module, joined to this launch's process group.
 
     Raises:
-        EngineError: it is missing, or not a release whose inside is known.
+        EngineError: it is missing, or not a release whose private parts are known.
     """
     os.environ.setdefault("DS_ACCELERATOR", device.type)  # otherwise it looks for one, and warns of a CPU
     try:
@@ -107,12 +107,12 @@ def prepared_deepspeed(device: torch.device) -> Any:
     release = deepspeed.__version__.partition("+")[0]
     if release not in SpecifierSet(VERSIONS):
         raise EngineError(
-            f"the ZeRO engines know deepspeed {VERSIONS} from the inside, and {release} is installed; install the "
-            "version in constraints.txt, or use --engine fsdp2"
+            f"the ZeRO engines are written for deepspeed {VERSIONS}, and {release} is installed; install the version "
+            "in constraints.txt, or use --engine fsdp2"
         )
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     for name in DEPRECATED:
-        # Torch says so in every call, 16 lines a step, and only DeepSpeed can use the new names. They compute the same.
+        # Torch would warn in every call, 16 lines a step. Only DeepSpeed can use the new names, which compute the same.
         warnings.filterwarnings(
             "ignore",
             rf"`torch\.distributed\.{name}` is deprecated",

@@ -37,11 +37,13 @@ class RealBatch(Protocol):
     """This process's part of a global batch of real images."""
 
     images: Tensor
+    """Pixels (n, C, H, W), uint8."""
     labels: Tensor
+    """Classes (n,), int64."""
 
 
 class AlternatingGame:
-    """Plays an `Alternating` with a generator and a discriminator engine on one segment of the clock.
+    """An `Alternating` game, played with a generator and a discriminator engine on one segment of the clock.
 
     Every random number is a function of (seed, images seen, purpose) drawn for the global batch, and every loss is a
     mean over the global batch, so the number of processes and of micro-batches does not change the game. Only batch
@@ -50,6 +52,9 @@ class AlternatingGame:
     Attributes:
         step_images: real images per step.
         memory: what penalties and augmentation remember between turns, by player; part of a checkpoint.
+
+    Raises:
+        DataError: some process would be left without images.
     """
 
     def __init__(
@@ -89,25 +94,32 @@ class AlternatingGame:
         self._statistics = [(b, b.clone()) for name, b in buffers if name.rpartition(".")[2] in AVERAGED_BUFFERS]
 
     def step(self, batches: Iterator[RealBatch], *, images: int) -> tuple[Scores, bool]:
-        """One step, starting when `images` images have been seen.
+        """Play one step, starting when `images` images have been seen (a collective).
 
         A turn whose loss or gradient is not finite on any process changes nothing, and ends the step: batch-norm
         statistics and memories go back to what they were, later turns and the average wait for the next step.
 
+        Args:
+            batches: where each discriminator turn takes its real images and labels from.
+            images: the clock, from which all random numbers follow.
+
         Returns:
             The scores, and whether every turn had finite losses and gradients.
         """
+        # Keep what a step that does not count must give back.
         scores, draws = Scores(), Draws(seed=self._recipe.seed, images=images)
         finite = True
         remembered = {side: {name: value.clone() for name, value in m.items()} for side, m in self.memory.items()}
         for buffer, kept in self._statistics:
             kept.copy_(buffer)
+        # The discriminator's turns, each on fresh real images; then the generator's.
         self._grow(images, scores)
         for turn in range(self.rules.critic_steps):
             real, labels = self._real(next(batches), images)  # taken even when the turn is skipped: the clock goes on
             turn_images = images + turn * self._batch_size
             finite = finite and self._discriminator_turn(real, labels, turn, turn_images, draws, scores)
         finite = finite and self._generator_turn(real, labels, images, draws, scores)
+        # Undo what a step that does not count has left behind.
         if not finite:
             for buffer, kept in self._statistics:
                 buffer.copy_(kept)
@@ -118,6 +130,7 @@ class AlternatingGame:
                 moving.forget(player.network)
             self._augmenter.forget()
             return scores, False
+        # Advance statistics, the strength of augmentation, and the average.
         for player in (self.generator, self.discriminator):
             moving.advance(player.network)
             share_statistics(player.network)
@@ -130,7 +143,7 @@ class AlternatingGame:
         return scores, True
 
     def _grow(self, images: int, scores: Scores) -> None:
-        """Set the players' shape, a function of the clock."""
+        """Set the shape of both players, a function of the clock (ProGAN, arXiv:1710.10196)."""
         if self._recipe.growth is None:
             return
         alpha = self.segment.alpha(images)
@@ -140,23 +153,26 @@ class AlternatingGame:
         scores.add("growth/resolution", float(self.segment.resolution))
 
     def _turn_number(self, images: int) -> int:
-        """Discriminator turns since the segment began."""
+        """Return the number of discriminator turns since the segment began."""
         return (images - self.segment.start) // self._batch_size
 
     def _discriminator_turn(
         self, real: Tensor, labels: Tensor | None, turn: int, images: int, draws: Draws, scores: Scores
     ) -> bool:
+        """Play one turn of the discriminator on `real` (n, C, H, W), `labels` (n,); returns whether it was finite."""
         player = self.discriminator
         joined, lazy = self._due(self.rules.discriminator_terms, self._turn_number(images))
         if self._augmenter.active:
             scores.add("augment/p", self._augmenter.strength(images))
         with _opened(player, joined):
             for deal in self._dealer.deals(real, labels, draws, f"discriminator/{turn}"):
+                # Judge real and generated images through the augmentation.
                 fake = self._imagined(deal)
                 judge = self._augmenter.through(player.network, images=images, draw=deal.draw)
                 with player.autocast():
                     on_real, on_fake = judge("real")(deal.real, deal.labels), judge("fake")(fake, deal.fake_labels)
                 on_real, on_fake = on_real.to(self._dtype), on_fake.to(self._dtype)
+                # The adversarial loss, and what is scored.
                 loss = self.rules.loss.discriminator(on_real, on_fake)
                 scores.add("loss/D", loss, weight=deal.weight)
                 scores.add("logits/real", on_real.mean(), weight=deal.weight)
@@ -164,19 +180,23 @@ class AlternatingGame:
                 if self._undecided_logit is not None:
                     scores.add("sign/real", (on_real - self._undecided_logit).sign().mean(), weight=deal.weight)
                 self._augmenter.observe(on_real, on_fake)
+                # Penalties that join the loss, and the gradient.
                 evidence = self._evidence("discriminator", judge("penalty"), deal, images, fake, on_real, on_fake)
                 loss = loss + _penalties(joined, evidence, scores, deal.weight)
                 player.backward(loss * deal.weight, last=deal.last)
+        # The optimiser step, and one more for lazy penalties.
         if not self._finish_turn("discriminator", images, "D", scores):
             return False
         deals = self._dealer.deals(real, labels, draws, f"discriminator/{turn}/lazy")
         return self._lazy_step("discriminator", lazy, deals, images, scores)
 
     def _generator_turn(self, real: Tensor, labels: Tensor | None, images: int, draws: Draws, scores: Scores) -> bool:
+        """Play the generator's turn; returns whether it was finite. Real images are those of the last turn."""
         player = self.generator
         joined, lazy = self._due(self.rules.generator_terms, self._turn_number(images) // self.rules.critic_steps)
         with _opened(player, joined), self.discriminator.frozen() as network:
             for deal in self._dealer.deals(real, labels, draws, "generator"):
+                # Generate images, and let the frozen discriminator judge them.
                 judge = self._augmenter.through(network, images=images, draw=deal.draw)
                 with player.autocast():
                     fake = player.network(deal.z, deal.fake_labels, **stochastic_inputs(player.network, deal.draw))
@@ -186,18 +206,20 @@ class AlternatingGame:
                     if self.rules.loss.needs_real_logits:
                         with torch.no_grad():  # nothing in it depends on the generator
                             on_real = judge("real")(deal.real, deal.labels).to(self._dtype)
+                # The adversarial loss, penalties that join it, and the gradient.
                 loss = self.rules.loss.generator(on_fake, on_real)
                 scores.add("loss/G", loss, weight=deal.weight)
                 evidence = self._evidence("generator", judge("penalty"), deal, images, fake, on_real, on_fake)
                 loss = loss + _penalties(joined, evidence, scores, deal.weight)
                 player.backward(loss * deal.weight, last=deal.last)
+        # The optimiser step, and one more for lazy penalties.
         if not self._finish_turn("generator", images, "G", scores):
             return False
         deals = self._dealer.deals(real, labels, draws, "generator/lazy")
         return self._lazy_step("generator", lazy, deals, images, scores)
 
     def _lazy_step(self, side: str, terms: list[Penalty], deals: Iterator[Deal], images: int, scores: Scores) -> bool:
-        """An optimiser step with lazy penalties alone, if any are due."""
+        """Take an optimiser step with lazy penalties alone, if any are due (arXiv:1912.04958, appendix B)."""
         if not terms:
             return True
         player: Engine = getattr(self, side)
@@ -211,13 +233,13 @@ class AlternatingGame:
         return self._finish_turn(side, images, f"{side[0].upper()}_lazy", scores)
 
     def _due(self, terms: tuple[Penalty, ...], turn: int) -> tuple[list[Penalty], list[Penalty]]:
-        """The penalties of this turn that join its loss, and those with a step of their own."""
+        """Return the penalties of this turn that join its loss, and those with a step of their own."""
         due = [term for term in terms if term.due(turn)]
         apart = [term for term in due if self.rules.lazy_steps and term.every > 1]
         return [term for term in due if term not in apart], apart
 
     def _imagined(self, deal: Deal) -> Tensor:
-        """Generated images (n, C, H, W) without a graph."""
+        """Return generated images (n, C, H, W) without a graph."""
         network = self.generator.network
         with torch.no_grad(), self.generator.autocast():
             fake: Tensor = network(deal.z, deal.fake_labels, **stochastic_inputs(network, deal.draw))
@@ -233,7 +255,7 @@ class AlternatingGame:
         on_real: Tensor | None = None,
         on_fake: Tensor | None = None,
     ) -> Evidence:
-        """What penalties look at."""
+        """Gather what penalties look at: images (n, C, H, W), labels and logits (n,) of one micro-batch."""
         return Evidence(
             network=getattr(self, side).network,
             judge=judge,
@@ -251,6 +273,7 @@ class AlternatingGame:
         )
 
     def _finish_turn(self, side: str, images: int, letter: str, scores: Scores) -> bool:
+        """Step the optimiser as the schedule says; returns whether loss and gradient were finite on all processes."""
         engine: Engine = getattr(self, side)
         player: Player = getattr(self._recipe, side)
         lr_factor = player.schedule.at(images) * self.segment.lr_factor
@@ -260,7 +283,7 @@ class AlternatingGame:
         return report.finite
 
     def _real(self, batch: RealBatch, images: int) -> tuple[Tensor, Tensor | None]:
-        """Images in [-1, 1], (n, C, H, W), and labels (n,) or None without classes, on the device."""
+        """Return images (n, C, H, W) in [-1, 1], and labels (n,) or None without classes, on the device."""
         # Loaders hand over pixels as decoders make them (channels last); the device sorts them into planes.
         pixels = batch.images.to(self.device, non_blocking=True)
         pixels = pixels.to(self._dtype, memory_format=torch.contiguous_format).div_(127.5).sub_(1.0)
@@ -274,7 +297,7 @@ class AlternatingGame:
 
 @contextmanager
 def _opened(player: Engine, terms: list[Penalty]) -> Iterator[None]:
-    """A player's turn: one power iteration, and its parameters gathered for as long as penalties need them."""
+    """Open a player's turn: iterate spectral norms once, and gather parameters for as long as penalties need them."""
     throughout = any(term.needs_second_derivative or term.needs_parameters for term in terms)
     normalised = any(isinstance(module, SpectralNorm) for module in player.network.modules())
     with ExitStack() as stack:
@@ -287,7 +310,7 @@ def _opened(player: Engine, terms: list[Penalty]) -> Iterator[None]:
 
 
 def _penalties(due: list[Penalty], evidence: Evidence, scores: Scores, weight: float) -> Tensor:
-    """The sum of the penalties that are due, computed outside autocast, because second derivatives need fp32."""
+    """Return the sum (a scalar) of the penalties that are due, outside autocast: second derivatives need fp32."""
     assert evidence.z is not None
     total = evidence.z.new_zeros(())
     for term in due:

@@ -1,4 +1,7 @@
-"""How a game augments what its discriminator sees, and keeps the strength of an adaptive augmentation."""
+"""Augment what a game's discriminator sees, and keep the strength of an adaptive augmentation.
+
+Adaptive augmentation is that of Karras et al. (2020, arXiv:2006.06676).
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ class Augmenter:
 
     Args:
         augmentation: None leaves images as they are.
-        memory: the discriminator's; the same numbers on every process.
+        memory: the discriminator's memory, the same numbers on every process.
         undecided_logit: of the game's loss, see `framework.objectives.equilibrium`; None where it has none.
-        blur: standard deviation in pixels of a blur before it.
+        blur: standard deviation in pixels of a Gaussian blur before the augmentation.
     """
 
     def __init__(
@@ -43,11 +46,11 @@ class Augmenter:
         self._augmentation, self._memory, self._blur = augmentation, memory, blur
         self._undecided_logit = undecided_logit
         self._seen: list[tuple[Tensor, Tensor]] = []
-        """Logits of real and of generated images of every micro-batch of this step."""
+        """The logits (n,) of real and of generated images, for every micro-batch of this step."""
 
     @property
     def active(self) -> bool:
-        """There is an augmentation."""
+        """Whether there is an augmentation."""
         return self._augmentation is not None
 
     @property
@@ -55,7 +58,7 @@ class Augmenter:
         return self._augmentation is not None and self._augmentation.every is not None
 
     def strength(self, images: int) -> float:
-        """The strength after `images` images seen."""
+        """Return the strength p of the augmentation after `images` images seen; 0 without one."""
         if self._augmentation is None:
             return 0.0
         if STRENGTH in self._memory:
@@ -63,10 +66,11 @@ class Augmenter:
         return value_at(self._augmentation.start, images)
 
     def through(self, network: nn.Module, *, images: int, draw: ImageDraws) -> Callable[[str], Discriminate]:
-        """The discriminator behind blur and augmentation, as they are after `images` images seen.
+        """Return the discriminator behind blur and augmentation, as they are after `images` images seen.
 
-        It is called with images and labels alone: what its forward takes besides is drawn here. `through(...)("real")`
-        has other draws than `("fake")`; calls of one of them share its draws: a penalty compares like with like.
+        It takes images (n, C, H, W) and labels (n,) alone, and returns logits (n,): what its forward takes besides is
+        drawn here. `through(...)("real")` has other draws than `("fake")`; all calls of one of them share its draws,
+        so that a penalty compares like with like.
         """
         augmentation, strength = self._augmentation, self.strength(images)
         sigma = self._blur.at(images) if self._blur else 0.0
@@ -99,14 +103,21 @@ class Augmenter:
         self._seen.clear()
 
     def adjust(self, *, step: int, images: int) -> None:
-        """After a step of `images` images: add up what all processes noted; adjust p when it is time. Collective."""
+        """Add up what all processes noted in a step of `images` images, and adjust p when it is due (a collective).
+
+        Args:
+            step: number of generator turns since the segment began.
+            images: real images per step.
+        """
         augmentation = self._augmentation
         if augmentation is None or augmentation.every is None:
             return
         undecided = self._midpoint() if self._undecided_logit is None else self._undecided_logit
+        # This step's signs of D(real), over all processes.
         noted = torch.stack([_sum_and_count((real - undecided).sign()) for real, _ in self._seen]).sum(0)
         signs, count = sum_over_processes(noted).cpu().unbind()
         self._seen.clear()
+        # They join those since p was last adjusted.
         zero = torch.zeros((), dtype=torch.float64)
         signs, count = self._memory.get(SIGNS, zero) + signs, self._memory.get(COUNT, zero) + count
         if (step + 1) % augmentation.every == 0:
@@ -116,7 +127,10 @@ class Augmenter:
         self._memory[SIGNS], self._memory[COUNT] = signs, count
 
     def _midpoint(self) -> Tensor:
-        """Halfway between the mean logits of real and generated images of this step, a float64 scalar. Collective."""
+        """Return the point halfway between the mean logits of real and generated images, a float64 scalar.
+
+        The logits are those of this step on all processes (a collective).
+        """
         sides = [
             torch.stack([_sum_and_count(logits) for logits in side]).sum(0) for side in zip(*self._seen, strict=True)
         ]

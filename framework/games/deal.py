@@ -1,4 +1,4 @@
-"""What one process gets for one turn: its rows of the real batch, of the latents, and of every random number.
+"""One process's micro-batches of a turn: its rows of the real batch, of the latents, and of every random number.
 
 All of it is drawn for the global batch from (seed, images seen, purpose) and then sliced, so the number of processes
 and of micro-batches does not change the game.
@@ -18,12 +18,12 @@ from framework.networks.blocks.noise import seeded_normal
 from framework.runtime.seeding import Draws
 
 MOST_DRAWN_ON_CPU = 4_096
-"""Numbers per image; larger draws (noise images) are hashed on the device from one seed per image."""
+"""The most numbers per image that are drawn on the CPU; noise images are hashed on the device from seeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDraws:
-    """Random numbers for the images of one micro-batch (the protocol `framework.networks.draw.Draw`)."""
+    """The random numbers of the images of one micro-batch (the protocol `framework.networks.draw.Draw`)."""
 
     draws: Draws
     purpose: str
@@ -33,23 +33,23 @@ class ImageDraws:
     dtype: torch.dtype
 
     def normal(self, what: str, *shape: int) -> Tensor:
-        """Standard normal values (n, *shape)."""
+        """Return standard normal values (n, *shape)."""
         if math.prod(shape) > MOST_DRAWN_ON_CPU:
             noise = seeded_normal(self.integers(f"{what}/seed", 1 << 62), 0, 1, math.prod(shape))
             return noise.view(-1, *shape).to(self.dtype)
         return self._mine(self.draws.normal(f"{self.purpose}/{what}", self.batch_size, *shape))
 
     def uniform(self, what: str, *shape: int) -> Tensor:
-        """Values in [0, 1), (n, *shape)."""
+        """Return values (n, *shape) uniform in [0, 1)."""
         return self._mine(self.draws.uniform(f"{self.purpose}/{what}", self.batch_size, *shape))
 
     def integers(self, what: str, high: int, *shape: int) -> Tensor:
-        """Int64 values in [0, high), (n, *shape)."""
+        """Return int64 values (n, *shape) uniform in [0, high)."""
         values = self.draws.integers(f"{self.purpose}/{what}", high, self.batch_size, *shape)
         return values[self.rows].to(self.device, non_blocking=True)
 
     def under(self, purpose: str) -> ImageDraws:
-        """Other numbers for the same images."""
+        """Return other numbers for the same images, named by `purpose`."""
         return ImageDraws(
             draws=self.draws,
             purpose=f"{self.purpose}/{purpose}",
@@ -68,17 +68,21 @@ class Deal:
     """One process's part of one micro-batch of one turn."""
 
     real: Tensor
-    """(n, C, H, W) in [-1, 1]."""
+    """Real images (n, C, H, W) in [-1, 1]."""
     labels: Tensor | None
+    """The classes (n,) of real images; None without classes."""
     z: Tensor
-    """(n, z_dim)."""
+    """Latents (n, z_dim), standard normal."""
     fake_labels: Tensor | None
+    """The classes (n,) of generated images; None without classes."""
     draw: ImageDraws
+    """All other random numbers."""
     rows: Tensor
-    """(n,) int64 on the CPU: the images' places in the global batch."""
+    """The images' places in the global batch, (n,) int64 on the CPU."""
     weight: float
-    """See `share.Micro`."""
+    """The factor on this process's mean loss, see `share.Micro`."""
     last: bool
+    """Whether this is the turn's last micro-batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +94,18 @@ class Dealer:
     z_dim: int
     classes: int
     draw_labels: bool
-    """Draw the classes of generated images uniformly; otherwise they are those of the real batch."""
+    """Whether the classes of generated images are drawn uniformly; otherwise they are those of the real batch."""
     device: torch.device
     dtype: torch.dtype
 
     def deals(self, real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[Deal]:
-        """This process's micro-batches of one turn.
+        """Yield this process's micro-batches of one turn.
 
         Args:
             real: this process's images (n, C, H, W), micro-batch after micro-batch.
-            labels: theirs, (n,), or None.
-            purpose: names the turn.
+            labels: the images' classes (n,), or None without classes.
+            draws: random numbers of the step.
+            purpose: name of the turn, part of what its random numbers are a function of.
         """
         for micro in self.micros:
             draw = ImageDraws(

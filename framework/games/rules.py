@@ -17,23 +17,27 @@ from framework.tracking.records import check_name
 
 @dataclass(frozen=True, kw_only=True)
 class Alternating:
-    """Whose turn it is, and what is minimised in it."""
+    """The rules of an alternating game: how often each player takes a turn, and what is minimised in it.
+
+    Raises:
+        RecipeError: a field that cannot work; the message names it.
+    """
 
     loss: AdversarialLoss
     critic_steps: int = 1
-    """Discriminator turns per generator turn (BigGAN: 2, WGAN: 5)."""
+    """The number of discriminator turns per generator turn (BigGAN: 2, WGAN: 5)."""
     discriminator_terms: tuple[Penalty, ...] = ()
     generator_terms: tuple[Penalty, ...] = ()
     lazy_steps: bool = False
     """Penalties with `every` above 1 get an optimiser step of their own after the turn's, as StyleGAN2 does
     (arXiv:1912.04958, appendix B; see `Adam.lazy`). Otherwise they join the loss of the turns on which they are due."""
     augment: Augmentation | None = None
-    """What the discriminator sees images through, real and generated, in both turns and in its penalties."""
+    """The augmentation of all images that the discriminator sees, in both turns and in its penalties."""
     blur: Ramp | None = None
-    """Standard deviation in pixels of a Gaussian blur before the augmentation, which keeps a discriminator from
+    """The standard deviation in pixels of a Gaussian blur before the augmentation, which keeps a discriminator from
     fine detail early on (StyleGAN3, arXiv:2106.12423, appendix F.2)."""
     fake_labels: Literal["uniform", "real"] = "uniform"
-    """Classes of generated images: drawn uniformly, or those of the real batch."""
+    """Whether the classes of generated images are drawn uniformly, or are those of the real batch."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -51,10 +55,10 @@ class Alternating:
                     )
 
     def images_per_step(self, batch_size: int) -> int:
-        """Each discriminator turn consumes one global batch of real images."""
+        """Return the real images of one step: each discriminator turn consumes one global batch of them."""
         return self.critic_steps * batch_size
 
 
 def penalty_score(penalty: Penalty) -> str:
-    """The name under which a penalty's value is scored; a renamed class keeps it, for the sake of curves begun."""
+    """Return the name under which a penalty is scored; a renamed class keeps it, for the sake of curves begun."""
     return f"penalty/{first_class_name(type(penalty).__name__)}"

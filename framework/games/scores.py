@@ -13,38 +13,38 @@ from torch import Tensor
 
 
 class Scores:
-    """Weighted means by name. Every process adds the same names in the same steps."""
+    """Weighted means by name; every process must add the same names in the same steps."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._weights: dict[str, float] = {}
 
     def add(self, name: str, value: Tensor | float, *, weight: float = 1.0) -> None:
-        """Add a local mean (scalar) over a share `weight` of the global batch."""
+        """Add this process's mean, a scalar (), with its weight as `share.Micro` has it."""
         value = value.detach().double() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
         self._sums[name] = self._sums[name] + value * weight if name in self._sums else value * weight
         self._weights[name] = self._weights.get(name, 0.0) + weight
 
     def merge(self, other: Scores) -> None:
-        """Add everything another board holds."""
+        """Add everything that other scores hold."""
         for name, total in other._sums.items():
             self._sums[name] = self._sums[name] + total if name in self._sums else total
             self._weights[name] = self._weights.get(name, 0.0) + other._weights[name]
 
     def sums(self) -> dict[str, tuple[float, float]]:
-        """This process's weighted sum and the sum of the weights by name, sorted."""
+        """Return this process's weighted sum and the sum of the weights by name, sorted."""
         return {name: (float(self._sums[name]), self._weights[name]) for name in sorted(self._sums)}
 
     @classmethod
     def restored(cls, sums: Mapping[str, tuple[float, float]]) -> Scores:
-        """The board of which `sums` told."""
+        """Return the scores whose `sums` these are."""
         board = cls()
         for name, (total, weight) in sums.items():
             board._sums[name], board._weights[name] = torch.tensor(total, dtype=torch.float64), weight
         return board
 
     def means(self, *, device: torch.device) -> dict[str, float]:
-        """The means over all processes, by name. A collective: call it on every process."""
+        """Return the means over all processes, by name (a collective)."""
         if not self._sums:
             return {}
         names = sorted(self._sums)

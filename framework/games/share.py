@@ -1,4 +1,4 @@
-"""How the global batch is dealt out: micro-batches first, then processes.
+"""The global batch is split into micro-batches first, then over processes.
 
 The global batch is cut into consecutive micro-batches and each of them into one consecutive slice per process (see
 `framework.data.plan`), so which images meet in one micro-batch, and share batch statistics, does not depend on the
@@ -17,12 +17,13 @@ class Micro:
     """One process's part of one micro-batch."""
 
     rows: slice
-    """Its rows in the global batch."""
+    """The rows of this part in the global batch."""
     local: slice
-    """The same rows within this process's part of the global batch."""
+    """The same rows, counted within this process's part of the global batch."""
     weight: float
-    """Factor on this process's mean loss that makes the average over processes the mean over the global batch."""
+    """The factor on this process's mean loss that makes the average over processes the mean over the global batch."""
     last: bool
+    """Whether this is the last micro-batch of the global batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class BatchShare:
     world: int = 1
 
     def micros(self) -> list[Micro]:
-        """This process's micro-batches in order.
+        """Return this process's micro-batches in order.
 
         Raises:
             DataError: some process would be left without images.

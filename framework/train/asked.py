@@ -1,4 +1,4 @@
-"""What one launch was asked for: a recipe, how to run it, and where its files and its data are."""
+"""A launch's request: a recipe, how to run it, and where its files and its data are."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.folder import RunFolder
 
-MOST_SKIPPED_SAMPLES = 1_000  # by one process in one epoch, with --on-bad-sample skip
+MOST_SKIPPED_SAMPLES = 1_000
+"""The most damaged samples that one process skips in one epoch, with `--on-bad-sample skip`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one launch was asked for."""
+    """The request of a launch: what it trains, how, and where its files and its data are."""
 
     recipe: Recipe
     config: RunConfig
     session: Session
     folder: RunFolder
     data: str
-    """Location of the shards on this machine."""
+    """The location of the shards on this machine."""
 
     def stream(self, resolution: int) -> Stream:
-        """The real images at a resolution."""
+        """Open the real images at a resolution in pixels.
+
+        Raises:
+            DataError: the shards cannot be read, or are not as the recipe says.
+        """
         data, config = self.recipe.data, self.config
         return open_stream(
             self.data,

@@ -1,4 +1,4 @@
-"""`--record-keys`: which samples each process consumed, as a plain text file per process.
+"""Record which samples each process consumed, for `--record-keys`: one plain text file per process.
 
 A line is `<position> <key>`. After a resume positions since the checkpoint appear again; a position always has the
 same key, so a reader keeps one of them.
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def recorded(batches: Iterator[Any], *, folder: Path, rank: int) -> Iterator[Any]:
-    """The same batches, noted in `<folder>/rank-<rank>.txt` when the game takes them."""
+    """Yield the same batches, and note each in `<folder>/rank-<rank>.txt` when the game takes it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"rank-{rank:05d}.txt").open("a", encoding="utf-8", buffering=1) as file:
         for batch in batches:
@@ -22,10 +22,10 @@ def recorded(batches: Iterator[Any], *, folder: Path, rank: int) -> Iterator[Any
 
 
 def consumed(folder: Path) -> dict[int, str]:
-    """Key by position over all processes.
+    """Return the key of every position that any process consumed.
 
     Raises:
-        ValueError: one position with two keys.
+        ValueError: a position has two keys.
     """
     keys: dict[int, str] = {}
     for file in sorted(folder.glob("rank-*.txt")):
@@ -37,5 +37,5 @@ def consumed(folder: Path) -> dict[int, str]:
 
 
 def keys_hash(keys: dict[int, str]) -> str:
-    """SHA-256 over the keys in order of position."""
+    """Return the SHA-256 over the keys in order of position."""
     return hashlib.sha256("\n".join(f"{p} {k}" for p, k in sorted(keys.items())).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""How and where a recipe runs: the operational flags of every recipe file.
+"""The operational flags of every recipe file: how and where a recipe runs.
 
 Science lives in the recipe; one generic `--set path=value` reaches it. This list is meant to stay short.
 """
@@ -40,7 +40,7 @@ _COUNT = PrimitiveConstructorSpec(
 Count = Annotated[int, _COUNT]
 """An integer that may be written `200k` or `1.5M`."""
 OptionalCount = Annotated[int | None, _COUNT]
-"""The same, or not given."""
+"""A `Count`, or None where the flag is not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +83,13 @@ class Flags:
     record_keys: bool = False
     """Write the keys of all consumed samples to <out>/keys (an audit)."""
     log_every_images: Annotated[Count, Range(least=0)] = 2_000
-    """Status line and metrics."""
+    """Period of the status line and of metrics."""
     sample_every_images: Annotated[Count, Range(least=0)] = 20_000
-    """Sample grid of the averaged generator."""
+    """Period of the sample grid of the averaged generator."""
     save_every_images: Annotated[Count, Range(least=0)] = 50_000
-    """Checkpoint; one is always written at the end and when stopped by a signal."""
+    """Period of checkpoints; one is always written at the end and when stopped by a signal."""
     keep_last: Annotated[int, Range(least=1)] = 3
-    """Newest checkpoints kept."""
+    """Number of newest checkpoints to keep."""
     keep_every_images: Annotated[OptionalCount, Range(least=1)] = None
     """Also keep the checkpoints at multiples of this."""
     keep_best: Annotated[int, Range(least=0)] = 0
@@ -97,20 +97,20 @@ class Flags:
     eval_every_images: Annotated[OptionalCount, Range(least=1)] = None
     """Measure the averaged generator against the training data, and save; also at the end. Default: never."""
     eval_metrics: str | None = None
-    """As in `framework evaluate`: fid10k,kid10k,pr10k. Default: fid10k; with another extractor fd10k."""
+    """Metrics, as in `framework evaluate`: fid10k,kid10k,pr10k. Default: fid10k; with another extractor fd10k."""
     eval_extractor: str = INCEPTION
-    """inception-v3-compat (FID), fashion_classifier (light), or one of torch-fidelity's."""
+    """Feature extractor: inception-v3-compat (FID), fashion_classifier (light), or one of torch-fidelity's."""
     eval_extractor_weights: OptionalLocalPath = None
     """File of its weights (.safetensors, .pth). Default: downloaded once; if that fails, the metrics are missing."""
     most_skipped_steps: Annotated[int, Range(least=1)] = 20
-    """So many steps in a row with a non-finite loss or gradient are a collapse, and with `warn` the end, too."""
+    """This many steps in a row with a non-finite loss or gradient are a collapse, with `warn` also the end."""
     on_collapse: OnCollapse = "warn"
     """When a sentinel is failing: say so, go back to a sound checkpoint with other data and half the learning rate, or
     stop."""
     most_rollbacks: Annotated[int, Range(least=1)] = 3
-    """Rollbacks before the run stops after all."""
+    """Largest number of rollbacks; the next collapse ends the run."""
     stall_seconds: Annotated[float, Range(least=1, most=1e7)] = 600.0
-    """After so long without progress, name the process at fault and exit for a restart; longer than any step."""
+    """Seconds without progress until the process at fault is named and the launch ends; longer than any step."""
     tracking: str | None = None
     """MLflow tracking URI; `default`: a database beside the run folder; `none`: no MLflow (the journal stays). Default:
     MLFLOW_TRACKING_URI, else the run's own from its last launch, else `default`."""
@@ -123,12 +123,12 @@ class Flags:
     dry_run: bool = False
     """Print the resolved recipe, parameter counts and a memory estimate; write nothing."""
     json: bool = False
-    """With --dry-run: print JSON."""
+    """Print JSON; belongs to --dry-run."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH=VALUE")] = field(default=())
     """Change one leaf of the recipe, e.g. generator.optimizer.lr=2e-4; may be repeated."""
 
     def metrics(self) -> list[Metric]:
-        """What --eval-metrics names.
+        """Return the metrics that --eval-metrics names.
 
         Raises:
             FrameworkError: an unknown name.
@@ -140,19 +140,19 @@ class Flags:
             raise FrameworkError(str(error).replace("--metrics", "--eval-metrics")) from None
 
     def wishes(self) -> Wishes:
-        """Where the run shall be tracked and under which names.
+        """Return where the run shall be tracked and under which names.
 
         Raises:
-            FrameworkError: naming the flag or the variable of MLflow.
+            FrameworkError: a value that MLflow does not take; the message names the flag or variable.
         """
         return wishes(tracking=self.tracking, experiment=self.experiment, run_name=self.run_name)
 
     def run_folder(self, recipe_name: str) -> Path:
-        """Where a run is kept: `--out`, or a folder named like the recipe."""
+        """Return the folder of the run: `--out`, or `runs/` and the recipe's name."""
         return (self.out or Path("runs") / recipe_name).resolve()
 
     def names(self, recipe_name: str) -> tuple[str, str]:
-        """What MLflow shall call the run's experiment, and the run: the flags, else the recipe's and the folder's name.
+        """Return MLflow's names of experiment and run: the flags', else the recipe's and the folder's names.
 
         Raises:
             FrameworkError: a name that MLflow does not take.
@@ -171,7 +171,7 @@ class Flags:
         """Refuse values that could not work, before any process waits for another.
 
         Raises:
-            FrameworkError: naming the flag.
+            FrameworkError: a value out of range or against another flag; the message names the flag.
         """
         check_flags(RunConfig, vars(self))
         self._check_evaluation()
@@ -192,6 +192,7 @@ class Flags:
                 raise FrameworkError(f"--{name.replace('_', '-')} belongs to --eval-every-images COUNT: give that, too")
             return
         metrics = self.metrics()
+        # Names of metrics depend on the extractor.
         for metric in metrics:
             if metric.definition.inception not in (None, inception):
                 why = "FID's Inception calls it fid, kid" if inception else "only FID's Inception has fid, kid and is"
@@ -205,7 +206,7 @@ class Flags:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Flags):
-    """The flags with the launcher's wishes adopted: every value is known."""
+    """The flags after the launcher's settings have been adopted, so that every value is known."""
 
     micro_batches: Annotated[int, Range(least=1)] = 1
     engine: EngineName = "ddp"

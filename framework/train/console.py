@@ -1,4 +1,4 @@
-"""What a person sees while training: a live progress bar on a terminal, plain status lines elsewhere."""
+"""Show a person how training goes: a live progress bar on a terminal, plain status lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from framework.quantities import format_duration
 
 
 class _Details(ProgressColumn):
-    """Images, speed, time left and losses in one column."""
+    """A column with images, speed, time left and losses."""
 
     def render(self, task: Task) -> Text:
         return Text(task.fields["details"])
 
 
 class Status:
-    """Progress of a run towards `total` images, starting at `images`."""
+    """The progress of a run towards `total` images, starting at `images`."""
 
     def __init__(self, *, name: str, images: int, total: int, quiet: bool = False) -> None:
         self._name, self._total, self._quiet = name, total, quiet
@@ -54,7 +54,7 @@ class Status:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """A line that stays, above the bar on a terminal."""
+        """Print a line that stays, above the bar on a terminal."""
         if self._quiet:
             return
         if self._live:
@@ -63,12 +63,12 @@ class Status:
             print(text, flush=True)
 
     def advance(self, images: int, *, phase: str) -> None:
-        """Move the bar; free of device reads, called every step."""
+        """Move the bar, without reading from the device."""
         if self._live:
             self._live.update(self._task, completed=images, description=phase, details=self._details(images))
 
     def report(self, images: int, scores: dict[str, float], *, phase: str) -> None:
-        """Take new losses and the speed since the last report; elsewhere than on a terminal, print a line."""
+        """Show new losses and the speed since the last report; where there is no terminal, print a line."""
         now = time.monotonic()
         elapsed, seen = now - self._mark[0], images - self._mark[1]
         if seen > 0 and elapsed > 0:
@@ -90,19 +90,19 @@ class Status:
 
 
 def short(path: Path) -> str:
-    """The path relative to the current folder where that is possible."""
+    """Return the path relative to the current folder, where that is possible."""
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
 
 
 def fail(message: str) -> None:
-    """An error a user can mend, on stderr, without a traceback."""
+    """Print an error that the user can mend on stderr, without a traceback."""
     _print(f"[bold red]error:[/] {_escaped(message)}")
 
 
 def warn(message: str) -> None:
-    """What a user should know before it does harm, on stderr."""
+    """Print a warning on stderr."""
     _print(f"[bold yellow]warning:[/] {_escaped(message)}")
 
 

@@ -1,4 +1,4 @@
-"""A DeepSpeed configuration file named to the launcher: what is adopted from it, and what in it cannot be honoured."""
+"""Read the DeepSpeed configuration file that a launcher names: adopt what is possible, and refuse the rest."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ VARIABLE = "ACCELERATE_DEEPSPEED_CONFIG_FILE"
 HALVES: tuple[Precision, ...] = ("bf16", "fp16")
 ADOPTED = {"zero_optimization.stage", "gradient_accumulation_steps", *(f"{half}.enabled" for half in HALVES)}
 OPEN = ("auto", "none", None)
-"""Values that leave the choice to the program."""
+"""The values that leave the choice to the program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeepSpeedFile:
-    """What a file says about the things that this program decides by flags."""
+    """The settings in a file that are flags of this program."""
 
     path: str
     stage: int | None
@@ -33,7 +33,7 @@ class DeepSpeedFile:
         """Read the file that the launcher names; None if it names none.
 
         Raises:
-            LaunchError: it cannot be read, or says what cannot be honoured; naming the keys.
+            LaunchError: it cannot be read, or says what cannot be honoured; the message names the keys.
         """
         path = os.environ.get(VARIABLE, "None")
         if path.lower() == "none":
@@ -65,14 +65,13 @@ def _refuse_the_rest(path: str, told: dict[str, Any], *, stage: int) -> None:
     ]
     if rest:
         raise LaunchError(
-            f"{path} asks for {', '.join(sorted(rest))}, which cannot be honoured: each player has an engine of its "
-            f'own, built from its recipe; leave it out or write "auto" (launch/deepspeed/zero{stage or 2}.json is what '
-            "the engine passes)"
+            f'{path} asks for {", ".join(sorted(rest))}, which cannot be honoured: leave it out or write "auto" '
+            f"(launch/deepspeed/zero{stage or 2}.json is what the engine passes)"
         )
 
 
 def _is_off(key: str, value: object) -> bool:
-    """A section with `enabled: false` says nothing, whatever else is in it."""
+    """Return whether a key switches off its section, so that nothing else in it counts."""
     return key.endswith(".enabled") and value is False
 
 

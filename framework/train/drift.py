@@ -1,13 +1,13 @@
-"""Replicated state that has come apart: found before it is saved, with the processes and the tensors named.
+"""Find replicated state that differs between processes before it is saved, and name the processes and tensors.
 
 Data-parallel training assumes that what every process holds whole is the same on all of them. A flipped bit in memory,
 a faulty device or a mistake in an update breaks that without an error: losses look healthy, and the next checkpoint,
 which takes its pieces from different processes, is a mixture of two networks. So before each save every process takes a
 checksum of its copies, bit for bit, and the checksums are compared.
 
-Sharded tensors have no copies to compare; of a sharded engine that leaves buffers, the parameters of ZeRO-1 and ZeRO-2
-and the small states. Random number generators, positions in the data and timings differ between processes by design and
-are not looked at.
+Sharded tensors have no copies to compare. What is left of a sharded engine are buffers, the parameters of ZeRO-1 and
+ZeRO-2, and the small states. Random number generators, positions in the data and timings differ between processes by
+design and are not looked at.
 """
 
 from __future__ import annotations
@@ -40,25 +40,26 @@ _CAUSES = {
     "record": "remembered between turns: usually a penalty or an augmentation puts into its memory what it has not "
     "summed over processes",
 }
-"""By the kind of tensor, what programs usually do; in this order."""
+"""The usual cause by the kind of tensor; the first kind that differs is named."""
 
 
 class DriftError(FrameworkError):
-    """Copies of the same state differ between processes."""
+    """Raised when copies of the same state differ between processes."""
 
 
 def check_drift(state: TrainingState, record: Mapping[str, Any], *, session: Session, images: int) -> None:
-    """Compare all copies of the replicated state; a collective.
+    """Compare all copies of the replicated state (a collective).
 
     Args:
         record: small states as plain values that must be equal too.
         images: the clock, for the message.
 
     Raises:
-        DriftError: on every process alike, naming the processes in the minority and the tensors.
+        DriftError: copies differ; it names the processes in the minority and the tensors, on every process alike.
     """
     if session.world == 1:
         return
+    # One checksum of each tensor, and one of them all: two numbers are compared.
     tensors = dict(replicated(state))
     text = json.dumps(record, sort_keys=True).encode()
     small = torch.frombuffer(bytearray(text), dtype=torch.uint8)
@@ -67,17 +68,20 @@ def check_drift(state: TrainingState, record: Mapping[str, Any], *, session: Ses
     whole = torch.stack([checksum(sums), checksum_of_names(names).to(session.device)])
     if len(set(map(tuple, _gathered(whole, session)))) == 1:
         return
-    # Only now the long way: the same verdict on every process, from the same table.
+    # Only where they differ are all checksums compared: the same verdict on every process, from the same table.
     counts = _gathered(torch.tensor([len(names)], device=session.device), session)
     if len(set(map(tuple, counts))) > 1:
-        raise DriftError(f"at {images:,} images processes hold different numbers of tensors: {[c[0] for c in counts]}")
+        raise DriftError(
+            f"at {images:,} images processes hold different numbers of tensors, {[c[0] for c in counts]} by rank: "
+            "start all of them with the same recipe and the same version of this program"
+        )
     differing = deviations(names, _gathered(sums, session))
     distances = _distances(tensors, list(differing), session)
     raise DriftError(_message(differing, distances, images=images, world=session.world))
 
 
 def replicated(state: TrainingState) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of which each process holds a whole copy, by a checkpoint's key."""
+    """Yield every tensor of which each process holds a whole copy, of any shape, with its key in checkpoints."""
     for side, engine in state.players.items():
         average = state.averages.get(side)
         for name, parameter in engine.network.named_parameters():
@@ -96,19 +100,21 @@ def replicated(state: TrainingState) -> Iterator[tuple[str, Tensor]]:
 
 
 def _sharded(parameter: Tensor) -> bool:
-    """FSDP2's parameters are DTensors, ZeRO-3's carry an identity; each process holds a part of them."""
+    """Return whether each process holds a part: FSDP2's parameters are DTensors, and ZeRO-3's have a `ds_id`."""
     return hasattr(parameter, "to_local") or hasattr(parameter, "ds_id")
 
 
 @torch.no_grad()
 def checksum(tensor: Tensor) -> Tensor:
-    """A whole number (int64, 0-d, on the tensor's device) that depends on every bit and on its place.
+    """Return an integer (int64, a scalar on the tensor's device) that depends on every bit and on its place.
 
-    The bits as 64-bit words w in a table of `COLUMNS` columns: the sums of its columns and of its rows, each times an
-    odd number of its own, modulo 2^64. Integer sums do not depend on the order of addition, so equal bits give equal
-    numbers on any device. One changed word always shows (an odd number times a difference is not 0 modulo 2^64); a
-    change that stays hidden needs four words on the corners of a rectangle that cancel, or chance (2^-64).
+    The bits of the tensor, of any shape, are 64-bit words in a table of `COLUMNS` columns. The checksum adds up the
+    sums of the columns, the sums of the rows and the words of an incomplete last row, each times an odd number of its
+    own, modulo 2^64. Integer sums do not depend on the order of addition, so equal bits give equal numbers on any
+    device. One changed word always shows (an odd number times a difference is not 0 modulo 2^64); a change that stays
+    hidden needs four words on the corners of a rectangle that cancel, or chance (2^-64).
     """
+    # The tensor as 64-bit words, padded with zeros.
     flat = tensor.detach().contiguous().view(-1)
     num_bytes = flat.numel() * flat.element_size()
     if num_bytes % 8 or flat.storage_offset() * flat.element_size() % 8:
@@ -116,9 +122,10 @@ def checksum(tensor: Tensor) -> Tensor:
         padded[:num_bytes] = flat.view(torch.uint8)
         flat = padded
     words = flat.view(torch.int64)
+    # The table, and what does not fill a row.
     rows = len(words) // COLUMNS
     table, rest = words[: rows * COLUMNS].view(rows, COLUMNS), words[rows * COLUMNS :]
-    # A processor's cache holds so many rows between the two sums: both for one reading of the memory.
+    # A processor's cache holds so many rows, so that both sums need one pass over memory.
     blocks = table.split(ROWS_IN_CACHE if words.device.type == "cpu" else max(1, rows))
     columns, by_row = words.new_zeros(COLUMNS), []
     for block in blocks:
@@ -129,19 +136,19 @@ def checksum(tensor: Tensor) -> Tensor:
 
 
 def checksum_of_names(names: Sequence[str]) -> Tensor:
-    """That the same tensors are compared."""
+    """Return a scalar (int64, on the CPU) by which processes see that they compare the same tensors."""
     return checksum(torch.frombuffer(bytearray("\n".join(names).encode()), dtype=torch.uint8))
 
 
 def _odd_numbers(count: int, device: torch.device) -> Tensor:
-    """`count` odd 64-bit numbers without a pattern (a mixer by multiplication and shifts); wraps by design."""
+    """Return `count` odd 64-bit numbers without a pattern (count,), mixed by products that overflow on purpose."""
     numbers = torch.arange(1, count + 1, dtype=torch.int64, device=device) * -7046029254386353131
     numbers = (numbers ^ (numbers >> 31)) * -4658895280553007687
     return (numbers ^ (numbers >> 29)) | 1
 
 
 def deviations(names: Sequence[str], by_rank: Sequence[Sequence[int]]) -> dict[str, list[int]]:
-    """Tensors that differ -> ranks in the minority; where there is no majority, those that differ from rank 0.
+    """Map tensors that differ to the ranks in the minority; without a majority, to those that differ from rank 0.
 
     Args:
         by_rank: one checksum per name, for each rank.
@@ -163,7 +170,7 @@ def _gathered(values: Tensor, session: Session) -> list[list[int]]:
 
 
 def _distances(tensors: Mapping[str, Tensor], names: Sequence[str], session: Session) -> dict[str, float]:
-    """Largest difference of the first few tensors over all processes from rank 0's copy: a rounding, or garbage?"""
+    """Return how far the first few tensors are at most from rank 0's copy, which tells rounding from garbage."""
     found = {}
     for name in [name for name in names if name in tensors][:_SHOWN]:
         values = tensors[name].detach()
@@ -182,15 +189,15 @@ def _message(differing: Mapping[str, list[int]], distances: Mapping[str, float],
     against = "rank 0" if world == 2 else "the others"
     return (
         f"the copies of the state have come apart: at {images:,} images {who} differs from {against} in "
-        f"{', '.join(shown[:_SHOWN])}{more}. {_usual_cause(list(differing))}. Nothing was saved; the checkpoint before "
-        f"is sound, and the same command continues from it. If no program is at fault and {who} differs again, suspect "
-        "the memory or the device of its machine (`framework doctor` there); machines of different make, or with "
-        "different versions of torch, also compute different bits: do not mix them in one launch"
+        f"{', '.join(shown[:_SHOWN])}{more}. {_usual_cause(list(differing))}. Nothing was saved; the same command "
+        f"continues from the checkpoint before. If no program is at fault and {who} differs again, suspect the memory "
+        "or the device of its machine (`framework doctor` there). Do not mix machines of different make or with "
+        "different versions of torch in one launch: they compute different bits"
     )
 
 
 def _usual_cause(names: Sequence[str]) -> str:
-    """What programs usually do wrong when these tensors differ; buffers first, because the rest follows them."""
+    """Say what programs usually do wrong when these tensors differ; buffers first, because the rest follows them."""
     kinds = {name: _kind(name) for name in names}
     for kind, cause in _CAUSES.items():
         if kind in kinds.values():
@@ -200,7 +207,7 @@ def _usual_cause(names: Sequence[str]) -> str:
 
 
 def _kind(name: str) -> str:
-    """Of a checkpoint's key."""
+    """Return the kind of tensor that a checkpoint's key names, as in `_CAUSES`."""
     if name == _RECORD:
         return "record"
     _, kind, tensor = name.split("/", 2)

@@ -1,8 +1,8 @@
-"""Metrics inside a run: every so many images the averaged generator is measured against the training data.
+"""Measure the averaged generator against the training data while a run trains.
 
-What is measured, and by which protocol, is what `framework evaluate` measures of the checkpoint of the same clock: both
-write one line, and the records stand beside that checkpoint. Training computes afterwards what it would have computed
-without. What cannot be measured is marked missing and said once; it never ends a run.
+Metrics and protocols are those by which `framework evaluate` measures the checkpoint of the same clock, and the records
+are kept beside that checkpoint. Training goes on to the bit as it would without an evaluation. What cannot be measured
+is marked missing and reported once; it never ends a run.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ log = logging.getLogger("framework")
 
 
 class Evaluator:
-    """Measures a run; the same on every process. See `open_evaluator`.
+    """The evaluations of a run, the same on every process; `open_evaluator` makes one.
 
     Args:
-        metrics: what is measured.
-        tools: by what means; what is not there makes metrics missing.
-        average: of the generator.
-        real: the training data at a resolution.
-        classes: of generator and data; 0 for none.
+        metrics: the metrics to measure.
+        tools: the networks that metrics need; where one is not there, its metrics are missing.
+        average: the moving average of the generator.
+        real: opens the training data at a resolution in pixels.
+        classes: number of classes of generator and data; 0 for none.
     """
 
     def __init__(
@@ -81,8 +81,16 @@ class Evaluator:
     def begin(self, network: nn.Module, *, resolution: int) -> None:
         """Choose by which score checkpoints are compared, and say what will be missing (a collective).
 
-        The score is the first distance by the protocol of the finished generator: at its resolution.
+        The score is the first distance of --eval-metrics, by the protocol at the final resolution.
+
+        Args:
+            network: the generator.
+            resolution: the final resolution in pixels.
+
+        Raises:
+            FrameworkError: the real images cannot be read on some process.
         """
+        # The protocols that the finished generator will be measured by.
         with together(self._session, doing="to open the real images"):
             real = self._real(resolution)
         question = Question(
@@ -97,43 +105,49 @@ class Evaluator:
             for metric in self._metrics
             for name, key in zip(question.names(metric).values(), question.keys(metric), strict=True)
         }
+        # The score that compares checkpoints; a resumed run may know others from before.
         self._distance = next(filter(is_distance, keys), "")
         if key := keys.get(self._distance):
             self._scores = [*(former for former in self._scores if former != key), key]
+        # What cannot be measured is said before the first step.
         obstacles = {metric: question.obstacle(metric) for metric in self._metrics}
         self._tell_missing(
             {n: why for metric, why in obstacles.items() if why for n in question.names(metric).values()}
         )
 
     def scores(self) -> dict[str, Any]:
-        """For `Retention`: by what checkpoints are compared, and by what earlier launches compared them."""
+        """Return the score that compares checkpoints and those of earlier launches, as options of `Retention`."""
         return {"score": self._scores[-1], "former_scores": tuple(self._scores[:-1])} if self._scores else {}
 
     def evaluate(self, images: int, *, checkpoint: Path, settle: Callable[[], bool]) -> None:
         """Measure, once for a clock, and keep the records beside its checkpoint (a collective).
 
         Args:
-            checkpoint: its folder, being written.
-            settle: waits for it and says whether it is there, the same on every process.
+            images: the clock.
+            checkpoint: folder of its checkpoint, which may still be being written.
+            settle: waits for the checkpoint and returns whether it is there, the same on every process.
         """
         if self._evaluated_at == images:
             return
         self._evaluated_at, self._news = images, False
+        # Measure; a failure makes metrics missing and does not end the run.
         begun, records, missing = time.monotonic(), list[Record](), dict[str, str]()
         try:
             records = self._measure({"checkpoint": str(checkpoint), "images_seen": images})
         except (FrameworkError, OSError, torch.OutOfMemoryError) as error:
-            # The first two come on every process at once, see `together`; memory mostly does.
+            # The first two are raised on every process at once, see `together`; a lack of memory usually is.
             missing = dict.fromkeys(self._names(), _in_flags_of_a_run(str(error)))
             if not self._session.is_main and str(error) not in self._told:  # rank 0 may only know that another failed
                 log.warning("rank %d: no evaluation at %d images: %s", self._session.rank, images, error)
                 self._told.add(str(error))
+        # Wait for the checkpoint, and compare with earlier evaluations.
         release_unused(self._session.device)
         self._progress.beat("waiting for the checkpoint that was evaluated", long=True)
         saved = settle()
         self._standing.take(images, {record.series: record.value for record in records if record.value is not None})
         self._news = self._is_measured(records)
         self._seconds += time.monotonic() - begun
+        # Rank 0 writes: beside the checkpoint, into the journal, on the screen.
         if self._session.is_main:
             if saved:
                 self._keep(checkpoint, records)
@@ -142,6 +156,7 @@ class Evaluator:
             self._tell_missing(missing | {record.name: record.missing for record in records if record.missing})
 
     def _measure(self, subject: Mapping[str, Any]) -> list[Record]:
+        """Measure the averaged generator at its present resolution, without a trace in training (a collective)."""
         with undisturbed(), averaged(self._average) as network:
             one = self._generated(network)
             side = one.draw(one.latents(range(1)), one.labels(range(1))).shape[-1]  # a growing generator's present one
@@ -164,7 +179,7 @@ class Evaluator:
         self._progress.beat("evaluating", long=True)
 
     def take_distance_growth(self) -> float | None:
-        """The first distance of --eval-metrics relative to its best, see `Standing.growth`; once per evaluation."""
+        """Return the first distance of --eval-metrics over its best, once per evaluation; see `Standing.growth`."""
         news, self._news = self._news, False
         return self._standing.growth(self._distance) if news else None
 
@@ -190,7 +205,7 @@ class Evaluator:
         self._tracker.metrics({"perf/eval_share": self._share()}, images=images)
 
     def _share(self) -> float:
-        """Of the time since this launch began."""
+        """Return the share of the time since this launch began that evaluations have taken."""
         return self._seconds / (time.monotonic() - self._begun)
 
     def _tell(self, records: Sequence[Record]) -> None:
@@ -205,7 +220,7 @@ class Evaluator:
             self._status.say(f"evaluated: {', '.join(told)}; evaluations took {self._share():.1%} of the time so far")
 
     def _tell_missing(self, reasons: Mapping[str, str]) -> None:
-        """Say every reason once."""
+        """Say every reason why metrics are missing, once."""
         for why in dict.fromkeys(reasons.values()):
             if why not in self._told:
                 names = ", ".join(name for name, reason in reasons.items() if reason == why)
@@ -213,11 +228,11 @@ class Evaluator:
                 self._told.add(why)
 
     def state(self) -> dict[str, Any]:
-        """For checkpoints, as JSON: what is known before the checkpoint's own evaluation."""
+        """Return what a checkpoint records, as JSON: what is known before the checkpoint's own evaluation."""
         return {"scores": self._scores} | self._standing.state()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Know what was known at a checkpoint, its own records included (a collective)."""
+        """Restore what was known at a checkpoint, its own records included (a collective)."""
         state, own, self._evaluated_at = checkpoint.record.get("evaluation") or {}, list[Record](), -1
         if self._session.is_main:
             try:
@@ -241,12 +256,13 @@ def open_evaluator(
     status: Status,
     progress: Progress,
 ) -> Evaluator | None:
-    """The evaluator of a run; None when none is wanted. A collective.
+    """Open the evaluator of a run, or return None when none is wanted (a collective).
 
     Args:
-        network: the generator's.
-        average: of it.
-        checkpoint: from which the run goes on.
+        this: what the launch trains, and how.
+        network: the generator.
+        average: its moving average.
+        checkpoint: the checkpoint from which the run goes on; None for a new run.
 
     Raises:
         FrameworkError: a file of weights cannot be used, or the data cannot be read for evaluations.
@@ -289,5 +305,5 @@ def open_evaluator(
 
 
 def _in_flags_of_a_run(text: str) -> str:
-    """The evaluation room speaks of `framework evaluate`'s flags; a run's begin with `--eval-`."""
+    """Rewrite the flags of `framework evaluate` in a message as those of a run, which begin with `--eval-`."""
     return re.sub(r"--(?=(metrics|extractor)\b)", "--eval-", text)

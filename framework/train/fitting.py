@@ -1,4 +1,4 @@
-"""Gradient accumulation that nobody has to work out: from the memory there is, or from what fitted before.
+"""Choose the number of micro-batches from the memory there is, or from what fitted before.
 
 `--auto-micro-batch` takes the fewest micro-batches, per phase, whose estimated memory fits. Without it, a run that goes
 on with fewer processes than its checkpoint was trained with (a machine is lost, say) keeps the number of images that
@@ -31,35 +31,42 @@ from framework.train.preflight import activation_bytes, largest_share
 from framework.train.trial import shapes_only
 
 USABLE_SHARE = 0.8
-"""Of the memory that is free: the rest is for workspaces, fragmentation and what the estimate does not see."""
+"""The share of free memory to plan with; the rest is for workspaces, fragmentation and what is not estimated."""
 
 OVER_A_MICRO_BATCH = (BatchNorm2d, MinibatchStddev, RelativisticAverage, LeCam, MaxGradientPenalty, Dragan, PathLength)
-"""What computes a number over all images of a micro-batch: with other micro-batches it is another function."""
+"""The parts that compute over all images of a micro-batch, and so compute something else with other micro-batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """How a run's global batches were cut, as its checkpoints record it."""
+    """The cutting of a run's global batches, as its checkpoints record it."""
 
     world: int
-    """Number of processes."""
+    """The number of processes."""
     micro_batches: int
+    """The number of micro-batches of a global batch."""
 
 
 def kept_micro_batches(
     recipe: Recipe, segment: Segment, config: RunConfig, *, world: int, before: Cut | None
 ) -> tuple[int, str]:
-    """`--micro-batches`, or more on fewer processes than `before`, so that none holds more images at once than then.
+    """Choose the number of micro-batches such that no process holds more images at once than `before`.
 
-    Where something in the recipe is computed over a whole micro-batch (`OVER_A_MICRO_BATCH`), the number stays as
-    given: what is trained goes before memory.
+    It is `--micro-batches`, or more where there are fewer processes than before. Where something in the recipe is
+    computed over a whole micro-batch (`OVER_A_MICRO_BATCH`), the number stays as given, because another one would train
+    something else.
+
+    Args:
+        world: number of processes.
+        before: how the checkpoint's batches were cut; None for a new run.
 
     Returns:
-        The number, and a sentence for the user where the processes have become fewer (else empty).
+        The number, and a sentence for the user where there are fewer processes (else empty).
     """
     if before is None or world >= before.world:
         return config.micro_batches, ""
     fewer, size = f"{world} process(es) instead of {before.world}", segment.batch_size
+    # What is computed over a micro-batch goes before memory.
     held = largest_share(size, micro_batches=before.micro_batches, world=before.world)
     if names := over_a_micro_batch(recipe):
         now = largest_share(size, micro_batches=config.micro_batches, world=world)
@@ -67,6 +74,7 @@ def kept_micro_batches(
             f"{fewer}: each now holds up to {now} images at once instead of {held}; more micro-batches would save that "
             f"memory, but change what {' and '.join(names)} computes"
         )
+    # The fewest micro-batches that hold no more images than before.
     most = max(config.micro_batches, size // world)
     enough = (m for m in range(config.micro_batches, most) if largest_share(size, micro_batches=m, world=world) <= held)
     micro_batches = next(enough, most)
@@ -78,7 +86,7 @@ def kept_micro_batches(
 
 
 def over_a_micro_batch(recipe: Recipe) -> list[str]:
-    """Names of what the recipe computes over a whole micro-batch of all processes."""
+    """Return the names of what the recipe computes over a whole micro-batch of all processes."""
     parts: list[object] = [part for side in SIDES for part in shapes_only(recipe, side).modules()]
     for name in ("loss", "discriminator_terms", "generator_terms"):
         part = getattr(recipe.game, name, ())
@@ -95,7 +103,9 @@ def _statistics(part: object) -> str:
 
 
 def fitting_micro_batches(recipe: Recipe, segment: Segment, config: RunConfig, *, session: Session) -> int:
-    """The fewest micro-batches, from `--micro-batches` up, with which every process's activations fit.
+    """Choose the fewest micro-batches, from `--micro-batches` up, with which every process's activations fit.
+
+    It is the same on every process (a collective).
 
     Raises:
         FrameworkError: not even one image per process fits.
@@ -106,12 +116,12 @@ def fitting_micro_batches(recipe: Recipe, segment: Segment, config: RunConfig, *
 
 
 def usable_bytes(device: torch.device, *, processes_here: int) -> float:
-    """Bytes of memory that this process's activations may take: a GPU is its own, RAM is shared."""
+    """Return the bytes that this process's activations may take; a GPU is its own, and RAM is shared."""
     return USABLE_SHARE * available_bytes(device) / (1 if device.type == "cuda" else processes_here)
 
 
 def fewest_micro_batches(recipe: Recipe, segment: Segment, config: RunConfig, *, world: int, usable: float) -> int:
-    """The fewest micro-batches whose activations take at most `usable` bytes per process.
+    """Choose the fewest micro-batches whose activations take at most `usable` bytes per process.
 
     Raises:
         FrameworkError: not even one image per process fits, or a network cannot run on meta tensors.
@@ -119,6 +129,7 @@ def fewest_micro_batches(recipe: Recipe, segment: Segment, config: RunConfig, *,
     networks = {side: shapes_only(recipe, side) for side in SIDES}
     for network in networks.values():
         grow(network, resolution=segment.resolution, alpha=0.5 if segment.fading else 1.0)
+    # Two counts give the bytes of an image and those that do not depend on the batch.
     one, two = (activation_bytes(networks, recipe, n) // (1 if config.precision == "fp32" else 2) for n in (1, 2))
     per_image, whatever_the_batch = two - one, 2 * one - two  # the latter: weights that backward needs
     for micro_batches in range(config.micro_batches, segment.batch_size // world + 1):

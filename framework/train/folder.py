@@ -1,4 +1,4 @@
-"""A run's folder: where its files are, what it would resume from, and whether that is allowed."""
+"""The folder of a run: where its files are, what it would resume from, and whether that is allowed."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from framework.train.recorded import check_record
 log = logging.getLogger("framework")
 
 SEEN_WITHIN_SECONDS = 60.0
-"""How much later than rank 0 another machine may see a checkpoint (NFS caches folders for up to a minute)."""
+"""The longest time after which another machine sees rank 0's checkpoint; NFS caches folders for up to a minute."""
 
 
 class ResumeError(FrameworkError):
-    """The run folder holds something that this command would not continue."""
+    """Raised when the run folder holds something that this command must not continue."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """`<out>/`: recipe.json, journal.jsonl, checkpoints/, samples/, and PREEMPTED while a stopped run waits."""
+    """The folder `--out` with recipe.json, journal.jsonl, checkpoints/, samples/, and PREEMPTED when stopped early."""
 
     path: Path
 
     @property
     def checkpoints(self) -> Path:
-        """One folder per checkpoint, named by images seen."""
+        """The folder of checkpoints: one folder each, named by images seen."""
         return self.path / "checkpoints"
 
     @property
     def preempted(self) -> Path:
-        """Marker that a signal stopped the run before its end; schedulers requeue on it."""
+        """The marker that a signal stopped the run before its end; schedulers requeue on it."""
         return self.path / "PREEMPTED"
 
     @property
     def recipe(self) -> Path:
-        """The resolved recipe."""
+        """The file with the resolved recipe."""
         return self.path / "recipe.json"
 
     def prepare(self, recipe: Recipe) -> None:
         """Make the folder and write the resolved recipe.
 
         Raises:
-            FrameworkError: it cannot be written.
+            FrameworkError: the folder cannot be written.
         """
         try:
             write_atomically(self.recipe, dumps(describe(recipe) | {"science_hash": science_hash(recipe)}))
@@ -65,7 +65,7 @@ class RunFolder:
             ) from None
 
     def mark_preempted(self, images: int) -> None:
-        """Leave the marker; without it (a full disk, say) the exit status still says it."""
+        """Leave the marker `PREEMPTED`; where that fails (a full disk, say), the exit status still says it."""
         try:
             self.preempted.write_text(f"stopped by a signal after {images} images; the same command resumes\n")
         except OSError as error:
@@ -78,7 +78,7 @@ class RunFolder:
             self.preempted.write_text("stopped by a signal before the first step; the same command continues\n")
 
     def refuse_another_recipe(self, recipe: Recipe, session: Session) -> None:
-        """Before the first checkpoint, too, a run folder belongs to one recipe: its journal does.
+        """Refuse a folder that was begun with another recipe: its journal belongs to that one (a collective).
 
         Raises:
             ResumeError: the folder was begun with another recipe.
@@ -96,14 +96,18 @@ class RunFolder:
             )
 
     def newest_checkpoint(self, session: Session, *, before: int | None = None) -> Checkpoint | None:
-        """The newest checkpoint that passes its hashes, the same on every process; refused ones are logged.
+        """Find the newest checkpoint that passes its hashes, the same on every process; log refused ones.
 
         Args:
-            before: of fewer images than this; then none is no error.
+            before: look only at checkpoints of fewer images than this; then finding none is no error.
+
+        Returns:
+            The checkpoint, or None if there is none.
 
         Raises:
             ResumeError: checkpoints exist, but none of them is intact.
-            CheckpointError: its record is not one that training wrote.
+            CheckpointError: its record is not one that training wrote, or the checkpoint that rank 0 found does not
+                appear on this machine.
         """
         if session.is_main:
             found, rejected = newest_valid(self.checkpoints, before=before)
@@ -126,15 +130,15 @@ class RunFolder:
 
 
 def run_folder(recipe: Recipe, config: RunConfig) -> RunFolder:
-    """The folder of a run."""
+    """Return the folder of a run."""
     return RunFolder(path=config.run_folder(recipe.name))
 
 
 def _opened(path: Path) -> Checkpoint:
-    """The checkpoint that rank 0 has found; a shared file system may show it here a little later.
+    """Open the checkpoint that rank 0 has found; a shared file system may show it here a little later.
 
     Raises:
-        CheckpointError: it does not appear.
+        CheckpointError: it does not appear within `SEEN_WITHIN_SECONDS`.
     """
     deadline = time.monotonic() + SEEN_WITHIN_SECONDS
     while True:
@@ -154,10 +158,10 @@ def _opened(path: Path) -> Checkpoint:
 
 
 def check_science(recipe: Recipe, checkpoint: Checkpoint, *, allow_change: bool) -> None:
-    """Refuse to continue a checkpoint of another recipe unless that is wanted.
+    """Refuse to continue a checkpoint of another recipe, unless that is wanted.
 
     Raises:
-        ResumeError: naming every difference.
+        ResumeError: the recipes differ; the message names every difference.
     """
     if checkpoint.record["science_hash"] == science_hash(recipe):
         return
@@ -172,7 +176,7 @@ def check_science(recipe: Recipe, checkpoint: Checkpoint, *, allow_change: bool)
 
 
 class Fingerprinted(Protocol):
-    """What identifies a data set."""
+    """A data set as it is identified: by its number of images and a fingerprint."""
 
     count: int
     fingerprint: str
@@ -182,7 +186,7 @@ def check_data(stream: Fingerprinted, checkpoint: Checkpoint, *, allow_change: b
     """Refuse to continue on other data than the checkpoint was trained on, unless that is wanted.
 
     Raises:
-        ResumeError: naming both.
+        ResumeError: the data differs; the message names both.
     """
     before = checkpoint.record["data"]
     if before["fingerprint"] == stream.fingerprint:

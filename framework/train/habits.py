@@ -1,6 +1,6 @@
-"""What networks do in forward that a run on several processes, or a resumed one, would do otherwise, and what to write.
+"""Say what networks do in forward that several processes or a resumed run would do differently, and what to write.
 
-Sentences for `framework.networks.observe.Observed`; the reasons are in docs/decisions/008-what-a-network-may-do.md.
+The sentences are about `framework.networks.observe.Observed`; docs/decisions/008-what-a-network-may-do.md has reasons.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SHOWN = 4
 
 
 class Tolerated(Enum):
-    """Where a habit does no harm."""
+    """The runs in which a habit does no harm."""
 
     NOWHERE = "nowhere"
     ONE_MICRO_BATCH = "with one micro-batch"
@@ -25,24 +25,24 @@ class Tolerated(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Habit:
-    """Something that a forward was seen to do."""
+    """A habit that a forward was seen to have, with a sentence for the user."""
 
     sentence: str
     tolerated: Tolerated
 
 
 def habits(seen: Observed) -> Iterator[Habit]:
-    """What was seen, one sentence for each kind."""
+    """Yield what was seen, one sentence for each kind of habit."""
     for replacement, layers in _by_replacement(seen.draws):
         yield Habit(
-            sentence=f"{_named(layers, seen.draws)} draws random numbers of its own in training, so that a resumed run "
-            f"and another number of processes would train something else: {replacement}",
+            sentence=f"{_named(layers, seen.draws)} draws random numbers of its own in training, so that neither a "
+            f"resumed run nor another number of processes would repeat them: {replacement}",
             tolerated=Tolerated.NOWHERE,
         )
     if seen.batch_norms:
         yield Habit(
-            sentence=f"{_named(seen.batch_norms, seen.batch_norms)} normalises by the images of one process, and each "
-            f"process's running statistics become others: use {_BLOCKS}.norm.BatchNorm2d (with classes: "
+            sentence=f"{_named(seen.batch_norms, seen.batch_norms)} normalises by the images of one process, so "
+            f"that running statistics differ between processes: use {_BLOCKS}.norm.BatchNorm2d (with classes: "
             "ConditionalBatchNorm2d), whose statistics are those of all processes; it takes (N, C, H, W), and features "
             "(N, C) as x[..., None, None]",
             tolerated=Tolerated.ALONE,
@@ -64,7 +64,7 @@ def habits(seen: Observed) -> Iterator[Habit]:
 
 
 def _by_replacement(draws: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
-    """What to write instead, and the layers it is for."""
+    """Yield what to write instead, and the layers it is for."""
     sorted_: dict[str, list[str]] = {}
     for layer, what in draws.items():
         sorted_.setdefault(_instead_of(what), []).append(layer)
@@ -77,9 +77,9 @@ def _instead_of(what: str) -> str:
     if what.startswith("torch.nn.FractionalMaxPool"):
         return "use torch.nn.MaxPool2d"
     if what in ("torch.nn.Dropout1d", "torch.nn.Dropout2d", "torch.nn.Dropout3d", "torch.nn.FeatureAlphaDropout"):
-        return f"use {_BLOCKS}.dropout.Dropout with whole_channels=True, which drops by seeds that the game deals"
+        return f"use {_BLOCKS}.dropout.Dropout with whole_channels=True, whose seeds come from the game"
     if "Dropout" in what or "bernoulli" in what or "dropout" in what:
-        return f"use {_BLOCKS}.dropout.Dropout, which drops by seeds that the game deals"
+        return f"use {_BLOCKS}.dropout.Dropout, whose seeds come from the game"
     return (
         "take them from the game, as keyword arguments of forward that a method stochastic(draw) returns "
         "(framework/networks/draw.py)"

@@ -1,4 +1,4 @@
-"""Transfer learning: a new run begins with the networks of another one, or of an import."""
+"""Begin a new run with the networks of another one, or of an import (transfer learning)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from framework.train.state import TrainingState
 log = logging.getLogger("framework")
 
 _SIBLINGS = {"weight": "ema", "ema": "weight", "buffer": "ema_buffer", "ema_buffer": "buffer"}
-"""What stands in for a kind that the source does not have; optimiser moments start at zero."""
+"""The kind that stands in for one that the source does not have; optimiser moments start at zero."""
 
 
 @torch.no_grad()
@@ -25,7 +25,8 @@ def initialise_from(source: Path, state: TrainingState) -> None:
         source: a checkpoint, a run folder (its newest valid checkpoint) or a folder made by `framework import`.
 
     Raises:
-        CheckpointError: nothing valid there. FrameworkError: no player in common, or a tensor is missing or differs.
+        CheckpointError: there is nothing valid at `source`, or a tensor there has another shape.
+        FrameworkError: `source` has no player in common with this run, or lacks a tensor of one.
     """
     checkpoint = resolve(source)
     known = set(checkpoint.keys())
@@ -40,11 +41,15 @@ def initialise_from(source: Path, state: TrainingState) -> None:
         if side not in copied:
             log.warning("%s has no %s: it starts freshly initialised", checkpoint.path, side)
     if not copied:
-        raise FrameworkError(f"--init-from {source}: holds none of: {', '.join(state.players)}")
+        raise FrameworkError(
+            f"--init-from {source}: it holds neither of {', '.join(state.players)}; choose another source"
+        )
 
 
 def _copy(checkpoint: Checkpoint, known: set[str], piece: Piece, side: str, kind: str, name: str) -> None:
     key = next((k for k in (piece.key, f"{side}/{_SIBLINGS[kind]}/{name}") if k in known), None)
     if key is None:
-        raise FrameworkError(f"--init-from: {checkpoint.path} has no {piece.key}; its network is another one")
+        raise FrameworkError(
+            f"--init-from: {checkpoint.path} has no {piece.key}: choose a source with the recipe's networks"
+        )
     checkpoint.fill(Piece(key=key, start=piece.start, values=piece.values, shape=piece.shape))

@@ -1,4 +1,4 @@
-"""What a recipe file calls: `launch(RECIPE)` under `accelerate launch`, `torchrun`, `srun`, `mpirun` or `python`."""
+"""Launch a recipe: its file calls `launch(RECIPE)`, under `accelerate launch`, `torchrun`, `srun` or plain `python`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from framework.train.launcher import as_launched, check_clipping
 from framework.train.network_check import Setting, check_networks
 
 LOCAL_RANK = re.compile(r"--local[-_]rank(=\d+)?")
-"""DeepSpeed's launcher, and torch's old one, put this first; it is in LOCAL_RANK, too."""
+"""The argument that DeepSpeed's launcher, and torch's old one, put first; the rank is in LOCAL_RANK, too."""
 
 
 def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
@@ -38,8 +38,10 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
     Exits with status 2 on an error the user can mend, and 75 when a signal stopped the run: the same command continues.
 
     Args:
+        recipe: what is trained, unless flags say otherwise.
         arguments: the command line without the program; default: `sys.argv[1:]`.
     """
+    # Refuse what could not work, before processes meet.
     end_on_signals()
     try:
         adopt_environment()
@@ -48,11 +50,13 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
         recipe, notes = checked(recipe, config)
     except FrameworkError as error:
         end_with_error(str(error), alike=True)
+    # Say what the launcher decided, and what works here but not elsewhere.
     rank = os.environ.get("RANK", "0")
     if adopted and rank == "0":
         print(adopted, file=sys.stderr if config.json else sys.stdout, flush=True)
     for note in notes if rank == "0" else ():
         warn(note)
+    # Train; every way to end has its message and its exit status.
     try:
         if config.dry_run:
             _dry_run(recipe, config)
@@ -69,7 +73,7 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
 
 
 def _parsed(recipe: Recipe, arguments: Sequence[str]) -> Flags:
-    """The flags of a command line, without what launchers add to it."""
+    """Parse the flags of a command line, without what launchers add to it."""
     if arguments and LOCAL_RANK.fullmatch(arguments[0]):
         arguments = arguments[1 if "=" in arguments[0] else 2 :]
     try:
@@ -87,22 +91,28 @@ def _parsed(recipe: Recipe, arguments: Sequence[str]) -> Flags:
 
 
 def checked(recipe: Recipe, config: RunConfig) -> tuple[Recipe, list[str]]:
-    """The recipe with the command line's science applied, refused if it could not work, and warnings for the user.
+    """Apply the command line's science to the recipe, and refuse what could not work.
 
     Nothing is written and no process waits for another.
+
+    Returns:
+        The recipe, and warnings for the user.
 
     Raises:
         FrameworkError: a flag, a `--set` or a recipe that cannot work.
     """
+    # Flags, alone and together with the recipe.
     config.check()
     recipe = configured(recipe, config)
     config.names(recipe.name)
     check_clipping(recipe)
     describe(recipe)
+    # Every segment leaves every process some images.
     for segment in recipe.segments():
         BatchShare(batch_size=segment.batch_size, micro_batches=config.micro_batches, world=told_processes()).micros()
         if augment := getattr(recipe.game, "augment", None):
             augment.check(channels=recipe.data.channels, height=segment.resolution, width=segment.resolution)
+    # One forward of each network.
     setting = Setting(
         world=told_processes(),
         micro_batches=config.micro_batches,
@@ -113,7 +123,7 @@ def checked(recipe: Recipe, config: RunConfig) -> tuple[Recipe, list[str]]:
 
 
 def configured(recipe: Recipe, config: Flags) -> Recipe:
-    """The recipe with the command line's science applied.
+    """Return the recipe with the command line's science applied.
 
     Raises:
         FrameworkError: a `--set` that names no field, or a recipe that cannot work.
@@ -124,7 +134,7 @@ def configured(recipe: Recipe, config: Flags) -> Recipe:
 
 
 def data_location(recipe: Recipe, config: RunConfig) -> str:
-    """Where the shards are: `--data`, or the recipe's location, relative to the recipe file or to the current folder.
+    """Return where the shards are: `--data`, or the recipe's location beside the recipe file or in the current folder.
 
     Raises:
         FrameworkError: the recipe's own location is at neither place.
@@ -144,6 +154,7 @@ def data_location(recipe: Recipe, config: RunConfig) -> str:
 
 
 def _dry_run(recipe: Recipe, config: RunConfig) -> None:
+    """Print what the recipe is and needs; a growing one also plays one real step of every phase."""
     from framework.train.preflight import plan, show
     from framework.train.rehearsal import rehearse
 
@@ -157,13 +168,14 @@ def _dry_run(recipe: Recipe, config: RunConfig) -> None:
 
 
 def _leave_early(folder: RunFolder) -> None:
-    """What a signal before the first step leaves behind: the marker, and no process but the upload."""
+    """Leave the marker when a signal comes before the first step, and end all child processes but the upload."""
     if os.environ.get("RANK", "0") == "0":
         folder.mark_stopped_early()
     end_family()
 
 
 def _train(recipe: Recipe, config: RunConfig) -> None:
+    """Join the other processes and train."""
     from framework.runtime.session import open_session
     from framework.runtime.watchdog import LONGER
     from framework.train.run import run
@@ -178,6 +190,6 @@ def _train(recipe: Recipe, config: RunConfig) -> None:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         outcome = run(recipe, config, session=session, data=data)
         if outcome == "stopped":
-            session.barrier()  # the journal is closed: the first process to end takes its node's others with it
+            session.barrier()  # the journal is closed by now; the first process to end takes its node's others along
     if outcome == "stopped":
         end_stopped()

@@ -1,7 +1,7 @@
-"""What a launcher's configuration wishes for besides processes: adopted, or refused by name, never ignored.
+"""Adopt what a launcher's configuration asks for besides processes, or refuse it by name; ignore nothing.
 
-`accelerate launch` says engine, precision and the like in variables, after merging its flags with its configuration
-file. They decide wherever this program's own flag was not given; a flag that says otherwise is an error.
+`accelerate launch` passes engine, precision and the like in environment variables, after merging its flags with its
+configuration file. They decide wherever this program's own flag was not given; a flag that contradicts is an error.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ T = TypeVar("T")
 PRECISIONS: dict[str, Precision] = {"fp16": "fp16", "bf16": "bf16"}
 STAGES: dict[int, EngineName] = {0: "ddp", 1: "zero1", 2: "zero2", 3: "zero3"}
 ACCELERATE_S_STAGE = 2
-"""With `--use_deepspeed` and no stage."""
+"""The ZeRO stage that Accelerate takes with `--use_deepspeed` and no stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """A variable whose other values cannot be honoured."""
+    """A variable of which only some values can be honoured."""
 
     variable: str
     fine: tuple[str, ...]
     name: str
-    """As Accelerate's flags and files call it."""
+    """The name of the setting in Accelerate's flags and files."""
     instead: str
     only_with: str | None = None
-    """The variable means something only where this one is `true`."""
+    """The variable that must be `true` for this one to mean anything; None if it always does."""
 
 
 FSDP, DEEPSPEED = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"
@@ -113,22 +113,25 @@ REFUSED = (
 
 
 def as_launched(flags: Flags) -> tuple[RunConfig, str]:
-    """The flags, and where they were not given what the launcher wishes for, or the defaults.
+    """Return the flags, with what the launcher asks for, or the defaults, where they were not given.
 
     Returns:
         The configuration, and a line that says what was adopted (empty if nothing was).
 
     Raises:
-        LaunchError: a wish that cannot be honoured, or one that a flag or another wish contradicts; naming them.
+        LaunchError: a setting cannot be honoured, or contradicts a flag or another setting; the message names them.
     """
+    # Refuse what cannot be honoured.
     for one in REFUSED:
         _refuse(one)
     file = DeepSpeedFile.open() if _is_true(DEEPSPEED) else None
+    # One value each, from the flag and from everything that the launcher says.
     engine = _settled("--engine", flags.engine, _engines(file))
     precision = _settled("--precision", flags.precision, _precisions(file))
     micro_batches = _settled("--micro-batches", flags.micro_batches, _accumulations(file))
     on_cpu = {"the launcher's use_cpu": "cpu"} if _is_true("ACCELERATE_USE_CPU") else {}
     device = _settled("--device", None if flags.device == "auto" else flags.device, on_cpu)
+    # Say what was adopted.
     adopted = [
         f"engine {engine}" if engine and flags.engine is None else "",
         str(precision) if precision and flags.precision is None else "",
@@ -142,10 +145,10 @@ def as_launched(flags: Flags) -> tuple[RunConfig, str]:
 
 
 def check_clipping(recipe: Recipe) -> None:
-    """Refuse a launcher's wish for a clipped gradient that is not the recipe's: the clipping of a player is science.
+    """Refuse a launcher's gradient clipping that is not the recipe's, because clipping changes the result.
 
     Raises:
-        LaunchError: they differ.
+        LaunchError: the two differ.
     """
     wished = os.environ.get("ACCELERATE_GRADIENT_CLIPPING", "none")
     if not _is_true(DEEPSPEED) or wished in ("none", "auto", "0.0", "0"):
@@ -189,7 +192,7 @@ def _precisions(file: DeepSpeedFile | None) -> dict[str, Precision]:
 
 
 def _accumulations(file: DeepSpeedFile | None) -> dict[str, int]:
-    """More than one micro-batch, wherever that is said: one is every launcher's word for none."""
+    """Find where the launcher asks for more than one micro-batch; one is every launcher's word for none."""
     variable = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "")
     asked = asked_of_accelerate()
     found = {
@@ -203,7 +206,11 @@ def _accumulations(file: DeepSpeedFile | None) -> dict[str, int]:
 
 
 def _settled(flag: str, given: T | None, wishes: dict[str, T]) -> T | None:
-    """The one value that the flag and the wishes name; None if there is none."""
+    """Return the one value that the flag and the launcher's settings name; None if there is none.
+
+    Raises:
+        LaunchError: they name different values.
+    """
     told = {f"{flag} {given}": given} if given is not None else {}
     everything = [*told.items(), *wishes.items()]
     for source, value in everything[1:]:

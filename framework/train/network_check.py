@@ -1,9 +1,9 @@
-"""Before anything is written: can these networks be trained at all, on these processes, and resumed to the bit?
+"""Check, before anything is written, that networks can be trained on these processes and resumed to the bit.
 
-One forward of each player at every resolution (latents to images, images to logits, logits to losses), on meta tensors,
-so that it costs little for any network. Only what was seen is refused, in one sentence each, with what to write
-instead. A network that needs numbers (`.item()`, NumPy) is tried with two samples on the CPU; where that fails, too,
-and training might not, the user is told that it was not checked.
+The check is one forward of each player at every resolution (latents to images, images to logits, logits to losses) on
+meta tensors, so that it costs little for any network. Only what was seen is refused, in one sentence each, with what to
+write instead. A network that needs numbers (`.item()`, NumPy) is tried with two samples on the CPU. Where that fails
+too, although training might not, the user is told that the network was not checked.
 """
 
 from __future__ import annotations
@@ -41,28 +41,32 @@ from framework.train.trial import (
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Where a recipe is about to be trained."""
+    """The processes and micro-batches on which a recipe is about to be trained."""
 
     world: int
     micro_batches: int = 1
     cuts_more: bool = False
-    """The run may choose more micro-batches (`--auto-micro-batch`)."""
+    """Whether the run may choose more micro-batches (`--auto-micro-batch`)."""
     on_cpu: bool = True
 
     def tolerates(self, where: Tolerated) -> bool:
-        """Whether a habit does no harm here."""
+        """Return whether a habit that is tolerated in such runs does no harm here."""
         whole = self.micro_batches == 1 and not self.cuts_more
         return where is not Tolerated.NOWHERE and whole and (where is Tolerated.ONE_MICRO_BATCH or self.world == 1)
 
 
 def check_networks(recipe: Recipe, setting: Setting) -> list[str]:
-    """Try both players and the loss; returns sentences for the user about what works here but would not elsewhere.
+    """Try both players and the loss.
+
+    Returns:
+        Sentences for the user about what works here but would not elsewhere, or could not be checked.
 
     Raises:
-        RecipeError: what cannot work, one sentence a line.
+        RecipeError: something cannot work; the message has a sentence a line.
     """
     if not isinstance(recipe.game, Alternating):
         raise RecipeError(f"game={type(recipe.game).__name__}: no such game can be played; use Alternating(...)")
+    # Both players at every resolution; what is refused at one is refused at once.
     checks = [_Player(recipe, side, setting) for side in SIDES]
     for segment in dearest(recipe.segments()):
         for check in checks:
@@ -70,6 +74,7 @@ def check_networks(recipe: Recipe, setting: Setting) -> list[str]:
         refused = [sentence for check in checks for sentence in check.refused]
         if refused:
             raise RecipeError("\n".join(refused))
+    # What works here, and the loss.
     notes = [sentence for check in checks for sentence in check.notes]
     share = largest_share(recipe.batch_size, micro_batches=setting.micro_batches, world=setting.world)
     return notes + _loss_notes(recipe.game.loss, count=share)
@@ -79,8 +84,8 @@ class _Player:
     """The check of one player.
 
     Attributes:
-        refused: sentences, each once.
-        notes: the same.
+        refused: sentences about what cannot work, each once.
+        notes: sentences about what works here but not elsewhere, each once.
     """
 
     def __init__(self, recipe: Recipe, side: str, setting: Setting) -> None:
@@ -97,7 +102,7 @@ class _Player:
 
     @contextlib.contextmanager
     def _refusing(self) -> Iterator[None]:
-        """Say whose network it is."""
+        """Name the player in errors that are raised inside."""
         try:
             yield
         except FrameworkError as error:
@@ -106,6 +111,7 @@ class _Player:
     def segment(self, segment: Segment) -> None:
         """Try the player at one resolution."""
         share = largest_share(segment.batch_size, micro_batches=self._setting.micro_batches, world=self._setting.world)
+        # Meta tensors cost nothing; some networks need numbers, and some as many samples as in training.
         attempts = [(META, share), (CPU, SAMPLES), *([(CPU, share)] if self._setting.on_cpu else [])]
         errors: list[Exception] = []
         for device, count in attempts:
@@ -157,7 +163,7 @@ class _Player:
 
 
 def _check_sizes(network: nn.Module) -> None:
-    """Refuse layers that find their sizes in the first forward: an engine would have no parameters to train."""
+    """Refuse layers that find their sizes in the first forward, because an engine would have nothing to train."""
     for name, parameter in network.named_parameters():
         if nn.parameter.is_lazy(parameter):
             raise FrameworkError(
@@ -166,7 +172,7 @@ def _check_sizes(network: nn.Module) -> None:
 
 
 def _images_fault(output: object, pixels: tuple[int, ...]) -> str | None:
-    """What is wrong with what a generator returned, in words that follow `returns`."""
+    """Say what is wrong with what a generator returned, in words that follow `returns`; None if nothing is."""
     if not isinstance(output, Tensor):
         return f"a {type(output).__name__}: it must return the images alone, one tensor"
     if tuple(output.shape) != pixels:
@@ -180,7 +186,7 @@ def _images_fault(output: object, pixels: tuple[int, ...]) -> str | None:
 
 
 def _logits_fault(output: object, count: int) -> str | None:
-    """What is wrong with what a discriminator returned, in words that follow `returns`."""
+    """Say what is wrong with what a discriminator returned, in words that follow `returns`; None if nothing is."""
     if not isinstance(output, Tensor):
         return f"a {type(output).__name__}: it must return the logits alone, one tensor"
     if tuple(output.shape) != (count,):
@@ -228,7 +234,7 @@ def _loss_notes(loss: AdversarialLoss, *, count: int) -> list[str]:
 
 
 def _loss_trial(loss: AdversarialLoss, player: str, count: int) -> Trial:
-    """A player's loss on meta logits (count,), or on zeros where those do not do."""
+    """Try a player's loss on meta logits (count,), or on zeros where it does not run on meta tensors."""
 
     def run(device: torch.device) -> object:
         real, fake = (torch.zeros(count, device=device, requires_grad=True) for _ in range(2))

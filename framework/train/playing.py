@@ -1,4 +1,4 @@
-"""Training along the clock: segment after segment, and back to a sound checkpoint after a collapse."""
+"""Train along the clock: segment after segment, and back to a sound checkpoint after a collapse."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from framework.train.watching import awaited
 
 
 def play(this: Run, seats: Seats, duties: Duties, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
-    """Train from `images` until the run ends or a signal arrives; returns why it ended and the clock.
+    """Train from `images` until the run ends or a signal arrives.
+
+    Returns:
+        Why it ended, and the clock (real images seen).
 
     Raises:
-        Collapse: going on makes no sense, and the run was not told to go back, or cannot.
+        Collapse: training has collapsed, and the run was not told to go back, or cannot.
     """
     while True:
         try:
@@ -32,6 +35,7 @@ def play(this: Run, seats: Seats, duties: Duties, stop: StopVote, *, images: int
 
 
 def _segments(this: Run, seats: Seats, duties: Duties, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
+    """Play the segments that are left; returns why it ended and the clock."""
     outcome: Outcome = "finished"
     for segment, end in remaining(this.recipe.segments(), start=images, end=this.recipe.images):
         outcome, images = _segment(this, segment, seats, duties, stop, images=images, end=end)
@@ -41,17 +45,19 @@ def _segments(this: Run, seats: Seats, duties: Duties, stop: StopVote, *, images
 
 
 def _go_back(this: Run, seats: Seats, duties: Duties, collapse: Collapse) -> int:
-    """To the newest checkpoint from before the trouble; returns the clock there (a collective)."""
-    duties.watchdog.progress.beat("going back to a sound checkpoint", long=True)
-    duties.settle()
+    """Go back to the newest checkpoint from before the collapse; returns the clock there (a collective)."""
+    # The newest sound checkpoint may still be on its way to the disk.
+    duties.progress.beat("going back to a sound checkpoint", long=True)
+    duties.saver.settle()
     checkpoint, course = answer(
         collapse,
-        duties.course,
+        duties.record.course,
         on_collapse=this.config.on_collapse,
         most=this.config.most_rollbacks,
         folder=this.folder,
         session=this.session,
     )
+    # Put back tensors, shapes and small states.
     seats.state.restore(checkpoint)
     grow_to(seats.players, this.recipe.segments(), images=checkpoint.images)
     duties.go_back(checkpoint, course)
@@ -61,29 +67,25 @@ def _go_back(this: Run, seats: Seats, duties: Duties, collapse: Collapse) -> int
 def _segment(
     this: Run, segment: Segment, seats: Seats, duties: Duties, stop: StopVote, *, images: int, end: int
 ) -> tuple[Outcome, int]:
-    """Train on one segment of the clock, from `images` to `end`."""
+    """Train on one segment of the clock, from `images` to `end`; returns why it ended and the clock."""
     recipe, config, session = this.recipe, this.config, this.session
-    growth = recipe.growth
+    growth, record, progress = recipe.growth, duties.record, duties.progress
+    # New layers begin with a new optimiser, where the recipe says so.
     if growth and growth.reset_optimizer and images == segment.start > 0:
         for player in seats.players.values():
             forget_moments(player)
-    if config.auto_micro_batch:
-        micro_batches = fitting_micro_batches(recipe, segment, config, session=session)
-    else:
-        micro_batches, why = kept_micro_batches(recipe, segment, config, world=session.world, before=duties.cut)
-        if why:
-            duties.status.say(why)
-    if duties.cut is None or session.world >= duties.cut.world:
-        duties.cut = Cut(world=session.world, micro_batches=micro_batches)
+    # This segment's data, from the clock on, at its resolution.
+    micro_batches = _micro_batches(this, segment, duties)
     share = {"micro_batches": micro_batches, "rank": session.rank, "world": session.world}
     with ExitStack() as stack:
-        stream, shift = this.stream(segment.resolution), duties.course.shift_images
+        stream, shift = this.stream(segment.resolution), record.course.shift_images
         batches = stack.enter_context(stream.batches(images + shift, batch_size=segment.batch_size, **share))
-        keys, progress = this.folder.path / "keys", duties.watchdog.progress
+        keys = this.folder.path / "keys"
         progress.details = awaited(stream, progress, shift_images=shift, batch_size=segment.batch_size, **share)
-        duties.phase = str(segment) if growth else "train"
+        # Play to the end of the segment.
+        duties.reporter.phase = str(segment) if growth else "train"
         outcome, images = train(
-            seats.game(duties.course.slowed(segment), **share),
+            seats.game(record.course.slowed(segment), **share),
             recorded(batches, folder=keys, rank=session.rank) if config.record_keys else batches,
             images=images,
             total_images=end,
@@ -94,12 +96,27 @@ def _segment(
                 save_every_images=config.save_every_images,
                 eval_every_images=config.eval_every_images,
             ),
-            window=duties.window,
-            guard=duties.guard,
+            window=record.window,
+            guard=record.guard,
             stop=stop,
             progress=progress,
         )
+    # Between phases: give memory back, and save.
     if growth and outcome == "finished":
         release(session.device)
         duties.finish_phase(images)
     return outcome, images
+
+
+def _micro_batches(this: Run, segment: Segment, duties: Duties) -> int:
+    """Return the number of micro-batches in a segment, and keep it for checkpoints (a collective)."""
+    recipe, config, session, record = this.recipe, this.config, this.session, duties.record
+    if config.auto_micro_batch:
+        micro_batches = fitting_micro_batches(recipe, segment, config, session=session)
+    else:
+        micro_batches, why = kept_micro_batches(recipe, segment, config, world=session.world, before=record.cut)
+        if why:
+            duties.reporter.status.say(why)
+    if record.cut is None or session.world >= record.cut.world:
+        record.cut = Cut(world=session.world, micro_batches=micro_batches)
+    return micro_batches

@@ -1,4 +1,4 @@
-"""`--dry-run`: what a recipe is and what it will need, without data, without weights and without writing anything."""
+"""Tell what a recipe is and what it will need (`--dry-run`), without data or weights and without writing anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from framework.train.trial import META, shapes_only, told, tried
 
 
 class NoEstimate(FrameworkError):
-    """Nobody can tell what a network's activations take without running it."""
+    """Raised when a network's activations cannot be estimated without running it."""
 
 
 @dataclass
@@ -35,7 +35,16 @@ class _SavedBytes:
 
 
 def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device) -> dict[str, Any]:
-    """The report behind `--dry-run --json`."""
+    """Return the report behind `--dry-run --json`.
+
+    Args:
+        world: number of processes.
+        device: where the recipe would be trained.
+
+    Raises:
+        EngineError: an engine cannot do what the recipe asks.
+        FrameworkError: a network cannot be built.
+    """
     for side in SIDES:
         player = getattr(recipe, side)
         engine = player.engine or config.engine
@@ -58,7 +67,11 @@ def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device)
 
 
 def largest_share(batch_size: int, *, micro_batches: int, world: int) -> int:
-    """Images in the largest micro-batch of any process."""
+    """Return the number of images in the largest micro-batch of any process.
+
+    Raises:
+        DataError: some process would be left without images.
+    """
     share = BatchShare(batch_size=batch_size, micro_batches=micro_batches, world=world)
     return max(m.rows.stop - m.rows.start for m in share.micros())
 
@@ -66,7 +79,7 @@ def largest_share(batch_size: int, *, micro_batches: int, world: int) -> int:
 def _memory(
     networks: dict[str, nn.Module], counts: dict[str, int], recipe: Recipe, local: int, config: RunConfig
 ) -> dict[str, int | None]:
-    """Bytes by what they are for; None where nobody can tell without running the networks."""
+    """Return bytes by what they are for; None where they cannot be estimated without running the networks."""
     moments = {side: len(getattr(recipe, side).optimizer.moments) for side in SIDES}
     memory = {
         "weights": 4 * sum(counts.values()),
@@ -83,7 +96,7 @@ def _memory(
 
 
 def activation_bytes(networks: dict[str, nn.Module], recipe: Recipe, local: int) -> int:
-    """Bytes autograd keeps for the larger of the two turns, counted on meta tensors (no arithmetic is done).
+    """Return the bytes that autograd keeps for the larger of the two turns, counted on meta tensors.
 
     The generator's turn holds its own forward and the discriminator's; the discriminator's turn holds two of its own,
     and about as much again for a penalty on input gradients, whose graph mirrors the forward.
@@ -93,6 +106,7 @@ def activation_bytes(networks: dict[str, nn.Module], recipe: Recipe, local: int)
     """
     generator, discriminator = networks["generator"], networks["discriminator"]
     labels = torch.zeros(local, dtype=torch.int64, device=META) if recipe.data.classes else None
+    # What autograd would save in the generator and then in the discriminator.
     own, judged = _SavedBytes(), _SavedBytes()
     with torch.autograd.graph.saved_tensors_hooks(own.pack, lambda tensor: tensor):
         images = _on_meta(generator, torch.zeros(local, latent_size(generator), device=META), labels)

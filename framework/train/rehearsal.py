@@ -1,4 +1,4 @@
-"""One real step of every phase of a growing recipe, before weeks are spent on it: memory and time on this machine.
+"""Play one real step of every phase of a growing recipe, to measure memory and time on this machine.
 
 Real images are random pixels, nothing is read and nothing is written. This process takes the largest share that any
 process of the launch would have, without communication.
@@ -38,7 +38,7 @@ class _Batch:
 
 
 class _Peak:
-    """The most memory in use inside the `with` block, in bytes."""
+    """The most memory in use inside the `with` block, in bytes, once it has ended."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._done = device, threading.Event()
@@ -66,15 +66,22 @@ class _Peak:
 
 
 def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device) -> list[dict[str, Any]]:
-    """One row per phase: resolution, batch size, micro-batches, peak memory in bytes, seconds per 1000 images.
+    """Return a row per phase: resolution, batch size, micro-batches, peak memory in bytes, seconds per 1000 images.
 
     A phase is played in its fade, which costs most; where memory runs out the row says so in `error`.
+
+    Args:
+        world: number of processes of the launch; this one takes the largest share that any of them would have.
+
+    Raises:
+        FrameworkError: a step has a loss or gradient that is not finite.
     """
     session = Session(rank=0, world=1, local_rank=0, device=device)
     rows = []
     with ExitStack() as stack:
         seats = seat(recipe, config, session=session, stack=stack)
         for segment in dearest(recipe.segments()):
+            # How the batch would be cut.
             micro_batches = config.micro_batches
             if config.auto_micro_batch:
                 usable = usable_bytes(device, processes_here=local_processes())
@@ -86,10 +93,12 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
                 "micro_batches": micro_batches,
                 "images_per_micro_batch": local,
             }
+            # This process alone plays the largest share.
             game = seats.game(
                 replace(segment, batch_size=local * micro_batches), micro_batches=micro_batches, rank=0, world=1
             )
             batches = _pixels(recipe, segment, local * micro_batches)
+            # One step, measured.
             release(device)
             begun = time.monotonic()
             try:
@@ -101,7 +110,9 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
                 rows.append({**row, "error": "out of memory: raise --micro-batches or use --auto-micro-batch"})
                 continue
             if not finite:
-                raise FrameworkError(f"{segment}: the first step has a loss or gradient that is not finite")
+                raise FrameworkError(
+                    f"{segment}: the first step is not finite; lower the learning rate, or use --precision fp32"
+                )
             step_images = game.step_images * segment.batch_size / (local * micro_batches)
             seconds = time.monotonic() - begun
             rows.append({**row, "memory_bytes": peak.bytes, "seconds_per_kimg": round(1000 * seconds / step_images, 3)})
@@ -109,7 +120,7 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
 
 
 def _pixels(recipe: Recipe, segment: Segment, count: int) -> Iterator[RealBatch]:
-    """Random images (count, C, R, R) uint8 and labels (count,)."""
+    """Yield random images (count, C, R, R) uint8 and labels (count,), the same ones for a seed."""
     generator = torch.Generator().manual_seed(recipe.seed)
     shape = (count, recipe.data.channels, segment.resolution, segment.resolution)
     while True:

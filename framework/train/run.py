@@ -1,4 +1,4 @@
-"""One run from its folder to its end: restore, open the data, play, save, say where everything is."""
+"""A run from its folder to its end: restore, open the data, play, save, and say where everything is."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ from framework.train.asked import Run
 from framework.train.config import RunConfig
 from framework.train.console import Status, short
 from framework.train.duties import Duties
-from framework.train.evaluating import open_evaluator
+from framework.train.evaluating import Evaluator, open_evaluator
 from framework.train.folder import check_data, check_science, run_folder
 from framework.train.initial import initialise_from
 from framework.train.loop import Outcome
 from framework.train.playing import play
+from framework.train.reporting import Reporter
 from framework.train.samples import SampleGrids
+from framework.train.saving import RunRecord, Saver
 from framework.train.seating import Seats, grow_to, seat
 from framework.train.sentry import Sentry
 from framework.train.tracked import introduce, journal_is_closed, log_generator, open_tracker
@@ -41,6 +43,7 @@ from framework.train.watching import watching
 from framework.train.window import Window
 
 NUM_REALS_LOOKED_AT = 600
+"""The number of real images that show how diverse the data is, and of which a grid is drawn."""
 RESUMES = "; the same command resumes"
 
 
@@ -50,9 +53,13 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
     Args:
         data: location of the shards on this machine.
 
+    Returns:
+        Whether the run has finished or was stopped by a signal.
+
     Raises:
         FrameworkError: something the user can mend; the newest checkpoint is intact.
     """
+    # Refuse what could not work, before anything is opened.
     folder = run_folder(recipe, config)
     this = Run(recipe=recipe, config=config, session=session, folder=folder, data=data)
     for side in SIDES:
@@ -65,6 +72,7 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
             precision=config.precision,
             world=session.world,
         )
+    # Where the run stands: new, to be resumed, of another recipe, or finished.
     checkpoint = folder.newest_checkpoint(session)
     if checkpoint is None:
         folder.refuse_another_recipe(recipe, session)
@@ -74,6 +82,7 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
             if session.is_main:
                 _already_finished(this, checkpoint)
             return "finished"
+    # Train, and close the journal whatever happens.
     tracker = open_tracker(recipe, config, folder) if session.is_main else NullTracker()
     ended = "FAILED"
     with ExitStack() as stack:
@@ -82,6 +91,7 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
             ended = "FINISHED" if outcome == "finished" else "KILLED"
         finally:
             left = tracker.finish(ended)
+        # Say how it ended and where everything is.
         if session.is_main:
             status.say(f"{outcome} at {format_count(images)} images{RESUMES if outcome == 'stopped' else ''}")
             status.say(_where(this, images))
@@ -94,12 +104,14 @@ def _train(
     this: Run, checkpoint: Checkpoint | None, tracker: Tracker | NullTracker, stack: ExitStack
 ) -> tuple[Outcome, int, Status]:
     recipe, config, session = this.recipe, this.config, this.session
+    # Open the watchdog, the data and the players.
     stacks = this.folder.path / "stalls"
     watchdog = stack.enter_context(watching(session, stall_seconds=config.stall_seconds, folder=stacks))
     stream = this.stream(recipe.data.resolution)
     if session.is_main:
         this.folder.prepare(recipe)
     seats = seat(recipe, config, session=session, stack=stack)
+    # Restore a checkpoint, or begin with the weights of another run.
     start, guard = 0, FiniteGuard(most_in_a_row=config.most_skipped_steps)
     if checkpoint:
         check_data(stream, checkpoint, allow_change=config.allow_change)
@@ -107,22 +119,26 @@ def _train(
         start = checkpoint.images
     elif config.init_from is not None:
         initialise_from(config.init_from, seats.state)
+    # Prepare what is done periodically, and what comes before the first step.
     duties = _duties(this, stream, seats, guard, tracker, watchdog, checkpoint, stack)
     if checkpoint:
-        duties.restore(checkpoint)
+        duties.record.restore(checkpoint)
     _begin(this, duties, stream, seats, checkpoint)
+    # Play; from here on a signal is heard at the end of a step.
     end_on_signals()  # also after training: nothing is left to mark
     stop = stack.enter_context(StopVote(world=session.world, launcher=launcher_to_watch()).listening())
     outcome, images = play(this, seats, duties, stop, images=start)
     stop.close()
+    # End: whatever is due, the last checkpoint, and a marker if the run is to be continued.
     watchdog.progress.beat("the end of the run", long=True)
     duties.finish(images)
     if session.is_main and outcome == "stopped":
         this.folder.mark_preempted(images)
-    return outcome, images, duties.status
+    return outcome, images, duties.reporter.status
 
 
 def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
+    """Say that there is nothing left to train, and close a journal that was left open."""
     this.folder.preempted.unlink(missing_ok=True)
     print(f"already finished: {format_count(checkpoint.images)} images seen. Train longer with --images.")
     if not journal_is_closed(this.folder):  # the launch that finished was killed before it could say so
@@ -143,6 +159,7 @@ def _duties(
     checkpoint: Checkpoint | None,
     stack: ExitStack,
 ) -> Duties:
+    """Open everything that periodic work needs; what must be closed is closed with `stack` (a collective)."""
     recipe, config, session, folder = this.recipe, this.config, this.session, this.folder
     start = checkpoint.images if checkpoint else 0
     status = Status(name=recipe.name, images=start, total=recipe.images, quiet=not session.is_main)
@@ -155,8 +172,45 @@ def _duties(
         status=status,
         progress=watchdog.progress,
     )
-    writer = Writer(
-        folder.checkpoints,
+    writer = stack.enter_context(_writer(this, evaluator))
+    stack.enter_context(status)
+    record = RunRecord(
+        session=session,
+        recipe=recipe,
+        state=seats.state,
+        stream=stream,
+        window=Window(pace=Pace(session.device)),
+        guard=guard,
+        sentry=Sentry(
+            recipe, state=seats.state, average=seats.average, session=session, on_collapse=config.on_collapse
+        ),
+        evaluator=evaluator,
+    )
+    saver = Saver(record=record, writer=writer, folder=folder.checkpoints, tracker=tracker, status=status)
+    reporter = Reporter(
+        record=record,
+        saver=saver,
+        tracker=tracker,
+        status=status,
+        system=SystemSampler(folder.path),
+        watchdog=watchdog,
+        stragglers=Stragglers(session.gather_names(socket.gethostname())),
+    )
+    grids = SampleGrids(
+        recipe=recipe,
+        average=seats.average,
+        session=session,
+        tracker=tracker,
+        class_names=stream.class_names,
+    )
+    return Duties(record=record, reporter=reporter, saver=saver, grids=grids, progress=watchdog.progress)
+
+
+def _writer(this: Run, evaluator: Evaluator | None) -> Writer:
+    """Return the writer of the run's checkpoints, which knows by which scores the best are kept (a collective)."""
+    config, session = this.config, this.session
+    return Writer(
+        this.folder.checkpoints,
         rank=session.rank,
         world=session.world,
         token=session.broadcast_text(uuid.uuid4().hex[:12]),
@@ -167,40 +221,16 @@ def _duties(
             **(evaluator.scores() if evaluator else {}),
         ),
     )
-    stack.enter_context(writer)
-    return Duties(
-        session=session,
-        recipe=recipe,
-        state=seats.state,
-        stream=stream,
-        window=Window(pace=Pace(session.device)),
-        guard=guard,
-        tracker=tracker,
-        writer=writer,
-        checkpoints=folder.checkpoints,
-        status=stack.enter_context(status),
-        system=SystemSampler(folder.path),
-        watchdog=watchdog,
-        stragglers=Stragglers(session.gather_names(socket.gethostname())),
-        sentry=Sentry(
-            recipe, state=seats.state, average=seats.average, session=session, on_collapse=config.on_collapse
-        ),
-        grids=SampleGrids(
-            recipe=recipe,
-            average=seats.average,
-            session=session,
-            tracker=tracker,
-            class_names=stream.class_names,
-        ),
-        evaluator=evaluator,
-    )
 
 
 def _begin(this: Run, duties: Duties, stream: Stream, seats: Seats, checkpoint: Checkpoint | None) -> None:
+    """Do what comes before the first step: say what is trained, look at the data, draw and save the beginning."""
     start = checkpoint.images if checkpoint else 0
-    session, config, say = this.session, this.config, duties.status.say
-    if isinstance(duties.tracker, Tracker):
-        introduce(duties.tracker, this.recipe, config, this.folder, stream)
+    session, config = this.session, this.config
+    tracker, say = duties.reporter.tracker, duties.reporter.status.say
+    # Say what is trained, in the tracker and on the screen.
+    if isinstance(tracker, Tracker):
+        introduce(tracker, this.recipe, config, this.folder, stream)
         this.folder.preempted.unlink(missing_ok=True)
     say(f"{this.recipe.name}: {this.recipe.paper}")
     say(
@@ -210,10 +240,11 @@ def _begin(this: Run, duties: Duties, stream: Stream, seats: Seats, checkpoint: 
     grow_to(seats.players, this.recipe.segments(), images=start)
     if checkpoint:
         say(f"resumed at {format_count(start)} images")
-        duties.tracker.resumed(images=start)
+        tracker.resumed(images=start)
     else:
         say("new run")
-    if not duties.sentry.knows_the_data:
+    # Learn how diverse real images are, unless the checkpoint says it.
+    if not duties.record.sentry.knows_the_data:
         reals, labels = None, None
         if session.is_main:
             count = min(stream.count, NUM_REALS_LOOKED_AT)
@@ -221,15 +252,17 @@ def _begin(this: Run, duties: Duties, stream: Stream, seats: Seats, checkpoint: 
                 batch = next(batches)
             reals, labels = batch.images, batch.labels
             duties.grids.show_reals(reals, labels)
-        duties.sentry.meet(reals, labels)
+        duties.record.sentry.meet(reals, labels)
+    # The beginning of a new run.
     if checkpoint:
         return
     duties.sample(0)  # MLflow's image slider opens at the first step
     if config.on_collapse == "rollback":
-        duties.save(0)  # in the beginning there is nothing else to go back to
+        duties.saver.save(0)  # in the beginning there is nothing else to go back to
 
 
 def _where(this: Run, images: int) -> str:
+    """Return where samples, checkpoint and review are, one a line."""
     folder = this.folder
     grids = sorted((folder.path / "samples").glob("ema-*.png"))
     lines = {

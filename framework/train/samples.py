@@ -1,4 +1,4 @@
-"""The sample grids of a run: fixed latents, one class per column, and real images in the same layout."""
+"""Draw the sample grids of a run: fixed latents, one class per column, and real images in the same layout."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from framework.sampling.latents import grid_labels, latents
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.grids import image_grid
 
-ROWS = 5  # with ten columns MLflow's small card shows the whole grid
-COLUMNS = 10
+ROWS, COLUMNS = 5, 10
+"""The size of a grid that MLflow's small card shows whole."""
 
 
 @contextlib.contextmanager
 def averaged(average: Average) -> Iterator[nn.Module]:
-    """The generator with its averaged weights, ready to draw from; see `Average.swapped_in`."""
+    """Yield the generator with its averaged weights, ready to draw from; see `Average.swapped_in`."""
     with average.swapped_in() as network:
         power_iteration(network, steps=POWER_ITERATIONS)
         yield network
@@ -33,7 +33,7 @@ def averaged(average: Average) -> Iterator[nn.Module]:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleGrids:
-    """Draws grids into the tracker."""
+    """The sample grids of a run, which it draws into the tracker."""
 
     recipe: Recipe
     average: Average
@@ -43,11 +43,11 @@ class SampleGrids:
 
     @property
     def columns(self) -> int:
-        """Of a grid."""
+        """The number of columns of a grid."""
         return min(self.recipe.data.classes, COLUMNS) or COLUMNS
 
     def show_samples(self, images: int) -> None:
-        """The grid of fixed latents from the averaged generator."""
+        """Draw fixed latents from the averaged generator; a collective where the average is sharded."""
         if not (self.average.collective or self.session.is_main):
             return
         labels = grid_labels(rows=ROWS, columns=self.columns, classes=self.recipe.data.classes)
@@ -59,7 +59,12 @@ class SampleGrids:
             self._draw("samples/ema", pixels, labels, scale=self._scale() * smaller, images=images)
 
     def show_reals(self, images: Tensor, labels: Tensor) -> None:
-        """A grid of real images in the layout of the sample grids, for comparison."""
+        """Draw real images in the layout of the sample grids, for comparison.
+
+        Args:
+            images: uint8 (N, C, H, W), from which those of the wanted classes are chosen.
+            labels: int64 (N,).
+        """
         wanted = grid_labels(rows=ROWS, columns=self.columns, classes=self.recipe.data.classes)
         chosen = images[: ROWS * self.columns]
         if self.recipe.data.classes > self.columns:
@@ -85,7 +90,7 @@ class SampleGrids:
 
 
 def _arrange(images: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
-    """Images (len(wanted), C, H, W) whose labels are `wanted`; white where a class has too few."""
+    """Return images (len(wanted), C, H, W) whose labels are `wanted` (N,); white where a class has too few."""
     chosen = torch.full((len(wanted), *images.shape[1:]), 255, dtype=torch.uint8)
     for label in wanted.unique().tolist():
         places = (wanted == label).nonzero().flatten()

@@ -1,4 +1,4 @@
-"""The players of a run: built, initialised, given to their engines, and gathered into games and a state."""
+"""The players of a run: build them, initialise them, and give them to their engines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from framework.train.state import TrainingState
 
 @dataclass(frozen=True, kw_only=True)
 class Seats:
-    """Both players with what belongs to them for the whole run, whatever segment of the clock is played."""
+    """Both players with what belongs to them for the whole run, whichever segment of the clock is played."""
 
     recipe: Recipe
     players: dict[str, Engine]
@@ -37,11 +37,15 @@ class Seats:
 
     @property
     def state(self) -> TrainingState:
-        """Everything a checkpoint holds."""
+        """All tensors that a checkpoint holds."""
         return TrainingState(players=self.players, averages={"generator": self.average}, memory=self.memory)
 
     def game(self, segment: Segment, *, micro_batches: int, rank: int, world: int) -> AlternatingGame:
-        """The game on one segment of the clock."""
+        """Return the game on one segment of the clock, for one process of `world`.
+
+        Raises:
+            DataError: some process would be left without images.
+        """
         assert isinstance(self.recipe.game, Alternating)
         return AlternatingGame(
             self.recipe.game,
@@ -56,7 +60,11 @@ class Seats:
 
 
 def seat(recipe: Recipe, config: RunConfig, *, session: Session, stack: ExitStack) -> Seats:
-    """Build both players on the session's device; the engines are closed with `stack`."""
+    """Build both players on the session's device; the engines are closed with `stack` (a collective).
+
+    Raises:
+        EngineError: an engine cannot be used here.
+    """
     players: dict[str, Engine] = {}
     for side in SIDES:
         seed_torch(recipe.seed, "initialisation", side)
@@ -73,13 +81,13 @@ def seat(recipe: Recipe, config: RunConfig, *, session: Session, stack: ExitStac
 
 
 def grow_to(players: Mapping[str, Engine], segments: tuple[Segment, ...], *, images: int) -> None:
-    """Give growing networks the shape they have after `images` images; others have no shape to choose."""
+    """Give growing networks the shape they have after `images` images; leave others as they are."""
     segment = segment_at(segments, images)
     for player in players.values():
         grow(player.network, resolution=segment.resolution, alpha=segment.alpha(images))
 
 
 def release(device: torch.device) -> None:
-    """Give memory that the last segment's activations used back to the system."""
+    """Return memory to the system that the last segment's activations used."""
     gc.collect()
     release_unused(device)

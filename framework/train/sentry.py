@@ -1,7 +1,8 @@
-"""The health of a run: signals gathered at every tick, verdicts, and whether going on makes sense.
+"""The health of a run: signals gathered at every report, verdicts on them, and whether training may go on.
 
-Rank 0 measures and tells the others, so every process comes to the same verdicts, whatever its arithmetic. Training is
-not touched: samples come from the average, whose buffers are put back, and their latents are functions of the seed.
+Rank 0 measures and sends its values to the others, so that every process comes to the same verdicts, whatever its
+arithmetic. Training is not changed: samples come from the average, whose buffers are put back, and their latents are
+functions of the seed.
 """
 
 from __future__ import annotations
@@ -33,20 +34,22 @@ from framework.train.state import TrainingState
 log = logging.getLogger("framework")
 
 LEAST_STEPS = 20
-"""Between two looks: with large batches a tick may be a single step, which says nothing."""
+"""The fewest steps between two looks; with large batches a report may be of a single step, which says nothing."""
 MOST_CLASSES = 10
+"""The most classes whose diversity is measured."""
 PER_CLASS = 8
-"""Samples of a class; its spread is then known to about a tenth."""
+"""The number of samples of a class; its spread is then known to about a tenth."""
 WITHOUT_CLASSES = 64
+"""The number of samples of a generator without classes."""
 LETTERS = {"generator": "G", "discriminator": "D"}
 
 
 class Sentry:
-    """Judges a run.
+    """The watch over a run's health.
 
     Args:
-        state: whose networks are looked at.
-        average: whose samples are.
+        state: its networks' singular values are measured.
+        average: its samples' diversity is measured.
         on_collapse: with `warn`, `judge` never raises.
     """
 
@@ -67,30 +70,30 @@ class Sentry:
         self._watch = Watch(SENTINELS, total_images=recipe.images, step_images=step_images)
         self._baselines = Baselines()
         self._real: dict[int, dict[int, float]] = {}
-        """Spread of real images by resolution and class."""
+        """The spread of real images by resolution and class."""
         self._skipped_steps = 0
         self._steps, self._sums = 0, dict[str, tuple[float, int]]()
-        """Since the last look: steps, and of every score the sum over steps and their number."""
+        """The steps since the last look, and of every score its sum over steps and their number."""
         self._growth: float | None = None
-        """Of an evaluated distance since then."""
+        """The last evaluated distance over its best since the last look; None without one."""
         self._standing: list[Verdict] = []
 
     @property
     def standing(self) -> list[Verdict]:
-        """The last look's verdicts, changed or not."""
+        """The verdicts of the last look, changed or not."""
         return self._standing
 
     @property
     def knows_the_data(self) -> bool:
-        """Whether `meet` was called, in this launch or before the checkpoint."""
+        """Whether the diversity of real images is known, from `meet` or from a checkpoint."""
         return bool(self._real)
 
     def meet(self, images: Tensor | None, labels: Tensor | None) -> None:
         """Learn how diverse the data is, from some of its images on rank 0 (a collective).
 
         Args:
-            images: (N, C, H, W) uint8 at the recipe's resolution, some hundreds; used on rank 0.
-            labels: (N,) int64.
+            images: (N, C, H, W) uint8 at the recipe's resolution, some hundreds; used on rank 0, None elsewhere.
+            labels: (N,) int64; used on rank 0, None elsewhere.
         """
         real: dict[int, dict[int, float]] = {}
         if self._session.is_main:
@@ -111,20 +114,25 @@ class Sentry:
         skipped_steps: int,
         distance_growth: float | None = None,
     ) -> tuple[dict[str, float], list[Verdict]]:
-        """What has become of the signals as metrics, and the verdicts they change (a collective).
-
-        The same on every process; nothing while there were fewer than `LEAST_STEPS` since the last look.
+        """Look at the run: compute its signals and what they change (a collective).
 
         Args:
-            scores: means since the last tick.
-            steps: since the last tick.
-            skipped_steps: of the whole run.
-            distance_growth: of an evaluation since the last look, relative to the best.
+            images: the clock.
+            scores: means since the last report.
+            steps: number of steps since the last report.
+            skipped_steps: number of skipped steps of the whole run.
+            distance_growth: an evaluated distance over its best; None without a new evaluation.
+
+        Returns:
+            The signals as metrics and the verdicts that changed, the same on every process; nothing while there were
+            fewer than `LEAST_STEPS` steps since the last look.
         """
         self.take(scores, steps=steps, distance_growth=distance_growth)
         if self._steps < LEAST_STEPS:
             return {}, []
+        # Rank 0 measures networks and samples.
         sigmas, diverse = self._told([self._sigmas(), self._diversity()])
+        # Signals of everything since the last look.
         found = signals(
             {name: total / count for name, (total, count) in self._sums.items()},
             equilibrium=self._equilibrium,
@@ -135,13 +143,14 @@ class Sentry:
         )
         found |= diverse | ({} if self._growth is None else {"distance_growth": self._growth})
         self._skipped_steps, self._steps, self._sums, self._growth = skipped_steps, 0, {}, None
+        # Verdicts on them.
         changed = self._watch.observe(images, found)
         self._standing = self._watch.standing(images, found)
         metrics = {f"health/{name}": value for name, value in found.items()}
         return metrics | {"health/state": float(self._watch.health)}, changed
 
     def take(self, scores: Mapping[str, float], *, steps: int, distance_growth: float | None = None) -> None:
-        """Keep what `observe` would look at for the next look (a collective)."""
+        """Keep scores for the next look, as rank 0 has them (a collective); the arguments are those of `observe`."""
         told, growth = self._told([dict(scores), distance_growth])
         for name, value in told.items():
             if math.isfinite(value):
@@ -151,14 +160,14 @@ class Sentry:
         self._growth = self._growth if growth is None else growth
 
     def _told(self, values: Any) -> Any:
-        """What rank 0 has to say, as JSON carries it."""
+        """Return rank 0's values, as JSON carries them (a collective)."""
         return json.loads(self._session.broadcast_text(json.dumps(values)))
 
     def judge(self, images: int) -> None:
-        """Whether training may go on.
+        """End training if the run has collapsed and was told not to go on like this.
 
         Raises:
-            Collapse: a sentinel is failing, and the run was told not to go on like this.
+            Collapse: a sentinel is failing; the message is that of the earliest.
         """
         failing = [verdict for verdict in self._standing if verdict.health is Health.failing]
         if failing and self._on_collapse != "warn":
@@ -166,6 +175,7 @@ class Sentry:
             raise Collapse(str(onset), images=images, onset_images=onset.onset_images)
 
     def _sigmas(self) -> dict[str, float]:
+        """Return the largest singular values by player and layer (a collective where parameters are sharded)."""
         found: dict[str, float] = {}
         for side, engine in self._state.players.items():
             with engine.resident():
@@ -173,7 +183,7 @@ class Sentry:
         return found
 
     def _diversity(self) -> dict[str, float]:
-        """Of samples from the average; measured on rank 0, with the others' help where the average is sharded."""
+        """Measure the diversity of samples from the average on rank 0 (a collective where the average is sharded)."""
         if not (self._average.collective or self._session.is_main):
             return {}
         classes = _classes(self._recipe)
@@ -186,7 +196,7 @@ class Sentry:
         return diversity(spread(small, labels if len(real) > 1 else None), real)
 
     def state(self) -> dict[str, Any]:
-        """For checkpoints, as JSON."""
+        """Return what a checkpoint records, as JSON."""
         return {
             "watch": self._watch.state(),
             "baselines": self._baselines.state(),
@@ -200,10 +210,10 @@ class Sentry:
         }
 
     def load_state(self, state: Mapping[str, Any], *, skipped_steps: int) -> None:
-        """Restore what `state` returned; from an empty one, begin anew.
+        """Restore what `state` returned; from an empty mapping, begin anew.
 
         Args:
-            skipped_steps: of the whole run so far.
+            skipped_steps: number of skipped steps of the whole run so far.
         """
         self._watch.load_state(state.get("watch", {}))
         self._baselines.load_state(state.get("baselines", {}))
@@ -215,16 +225,17 @@ class Sentry:
 
 
 def _classes(recipe: Recipe) -> list[int]:
-    """Classes whose diversity is measured, at most `MOST_CLASSES`, spread evenly; none without classes."""
+    """Return the classes whose diversity is measured, at most `MOST_CLASSES`, spread evenly; none without classes."""
     count = min(recipe.data.classes, MOST_CLASSES)
     labels = grid_labels(rows=1, columns=count, classes=recipe.data.classes) if count else None
     return [] if labels is None else labels.tolist()
 
 
 def _with_names(real: Mapping[int, Mapping[int, float]]) -> dict[str, dict[str, float]]:
-    """The same with the keys of JSON."""
+    """Turn the keys into strings, as JSON needs them."""
     return {str(side): {str(label): value for label, value in row.items()} for side, row in real.items()}
 
 
 def _with_numbers(real: Mapping[str, Mapping[str, float]]) -> dict[int, dict[int, float]]:
+    """Turn the keys of JSON back into numbers."""
     return {int(side): {int(label): value for label, value in row.items()} for side, row in real.items()}

@@ -1,4 +1,4 @@
-"""Where a run stands by its evaluations: the latest and the best value of every series, one series per protocol."""
+"""The history of a run's evaluations: the latest and the best value of every series, one series per protocol."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from framework.tracking.kept import Score
 
 
 class Standing:
-    """Values by series (`metrics/fid10k-1a2b3c4d`), each with the clock at which it was measured.
+    """The values by series (`metrics/fid10k-1a2b3c4d`), each with the clock at which it was measured.
 
     Attributes:
-        best: of each series; the earliest of equals.
-        latest: of each series.
+        best: best value of each series, the earliest of equal ones, as (images, value).
+        latest: latest value of each series, as (images, value).
     """
 
     def __init__(self) -> None:
@@ -29,9 +29,9 @@ class Standing:
             self.latest[series] = (images, value)
 
     def growth(self, name: str) -> float | None:
-        """The latest value of a metric over its best under the same protocol: 1 while it improves.
+        """Return the latest value of a metric over its best under the same protocol: 1 while it improves.
 
-        None before the first evaluation, and where the best is not positive (KID may be below zero).
+        It is None before the first evaluation, and where the best is not positive (KID may be below zero).
         """
         clocks = {series: at for series, (at, _) in self.latest.items() if _name_of(series) == name}
         if not clocks:
@@ -41,11 +41,11 @@ class Standing:
         return latest / best if best > 0 else None
 
     def state(self) -> dict[str, Any]:
-        """For checkpoints, as JSON."""
+        """Return what a checkpoint records, as JSON."""
         return {"best": dict(self.best), "latest": dict(self.latest)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state` returned; after an empty mapping nothing is known.
+        """Restore what `state` returned; from an empty mapping, begin anew.
 
         A series without a best value is left out: nothing could be compared with it.
         """
@@ -58,10 +58,10 @@ class Standing:
 
 
 def is_distance(name: str) -> bool:
-    """Whether less is better."""
+    """Return whether less is better in the metric of this name."""
     return Score(name=name, value=0.0).lower_is_better
 
 
 def _name_of(series: str) -> str:
-    """`fid10k`."""
+    """Return the metric's name, such as `fid10k`, in the name of a series."""
     return series.partition("/")[2].rpartition("-")[0]

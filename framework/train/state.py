@@ -1,4 +1,4 @@
-"""What a checkpoint of a run holds, and how it is put back: the glue between engines and the checkpoint room."""
+"""The tensors that a checkpoint of a run holds, and how they are put back into engines and averages."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class TrainingState:
 
     players: Mapping[str, Engine]
     averages: Mapping[str, Average]
-    """Moving averages of some of the players."""
+    """The moving averages of some of the players."""
     memory: Mapping[str, Memory]
-    """What the game remembers between turns, by player; see `AlternatingGame.memory`."""
+    """The small numbers that a game remembers between turns, by player; see `AlternatingGame.memory`."""
 
     def pieces(self, *, own: bool, buffers: bool) -> Iterator[Piece]:
-        """Views of the state on this process, live unless they were put together from several processes.
+        """Yield views of the state on this process, live unless they were put together from several processes.
 
         Args:
-            own: what this process saves: of tensors that several processes hold, only its share, and averages put
-                together to whole tensors (a collective). Over all processes every element appears once.
-            buffers: with the networks' buffers, which every process holds whole.
+            own: yield what this process saves: of tensors that several processes hold, only its share, and averages
+                put together to whole tensors (a collective). Over all processes every element appears once.
+            buffers: also yield the networks' buffers and untrained parameters, which every process holds whole.
         """
         for side, engine in self.players.items():
             average = self.averages.get(side)
@@ -44,6 +44,7 @@ class TrainingState:
             if average:
                 for part in _averaged(engine, average, whole=own):
                     yield Piece(key=f"{side}/ema/{part.name}", start=part.start, values=part.values, shape=part.shape)
+            # What no engine holds.
             if buffers:
                 yield from _buffers(f"{side}/weight", _frozen(engine.network))
                 yield from _buffers(f"{side}/ema", _frozen(engine.network) if average else {})
@@ -51,7 +52,7 @@ class TrainingState:
                 yield from _buffers(f"{side}/ema_buffer", average.buffers if average else {})
 
     def record(self) -> dict[str, Any]:
-        """Small states besides tensors, as JSON."""
+        """Return small states besides tensors by player, as JSON."""
         return {
             side: {
                 "steps_taken": engine.steps_taken(),
@@ -68,8 +69,10 @@ class TrainingState:
         Raises:
             CheckpointError: a tensor is missing or has another shape.
         """
+        # Tensors go straight into the live views.
         for piece in self.pieces(own=False, buffers=True):
             checkpoint.fill(piece)
+        # Step counts and loss scales, and what the game remembers.
         for side, engine in self.players.items():
             small = checkpoint.record["players"][side]
             engine.commit(steps_taken=small["steps_taken"])
@@ -80,7 +83,7 @@ class TrainingState:
 
 
 def _averaged(engine: Engine, average: Average, *, whole: bool) -> Iterator[Fragment]:
-    """The average by this process's intervals, or (a collective if it is sharded) the whole tensors it saves."""
+    """Yield the average by this process's intervals, or the whole tensors it saves (a collective if sharded)."""
     sharded = engine.collective_forward
     parts = engine.fragments(own=whole and not sharded, kinds=("weight",))
     held = [dataclasses.replace(part, values=average.weights[part.name, part.start]) for part in parts]
@@ -94,7 +97,7 @@ def _averaged(engine: Engine, average: Average, *, whole: bool) -> Iterator[Frag
 
 
 def _frozen(network: nn.Module) -> dict[str, Tensor]:
-    """Parameters that are not trained, which no engine holds."""
+    """Return the parameters that are not trained, which no engine holds, by name and in any shape."""
     return {name: p.detach() for name, p in network.named_parameters() if not p.requires_grad}
 
 

@@ -1,4 +1,4 @@
-"""What a run tells the tracker about itself when it begins."""
+"""Tell the tracker about a run: how it was launched, on what data, and what it ends with."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WALK_FRAMES, WALK_CLASSES, WALK_PIXELS = 40, 5, 128
 
 
 def open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder) -> Tracker:
-    """The tracker of a new or resumed run.
+    """Open the tracker of a new or resumed run.
 
     It holds the run folder's lock: from here on, a second launch into the same folder is refused.
 
@@ -92,7 +92,7 @@ def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFo
 
 
 def log_generator(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Recipe) -> None:
-    """What sampling needs goes to MLflow too, so that `framework sample runs:/<id>` works elsewhere."""
+    """Log what sampling needs to MLflow, so that `framework sample runs:/<id>` works on other machines."""
     opened = Checkpoint.open(checkpoint)
     for name in ("manifest.json", *opened.ema_files):
         tracker.artifact(checkpoint / name, folder=f"checkpoints/{checkpoint.name}")
@@ -102,10 +102,10 @@ def log_generator(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Reci
 
 
 def log_walk(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Recipe) -> None:
-    """A film of walks through latent space, where there is an MLflow to show it and the extra `video` to make it.
+    """Log a film of walks through latent space, if there is an MLflow to show it and the extra `video` to make it.
 
-    It is an ornament: whatever goes wrong (no memory beside the training state, say) is told, and the run ends as it
-    would have.
+    Nothing depends on the film: whatever goes wrong (too little memory, say) is a warning, and the run ends as it would
+    without.
     """
     if not isinstance(tracker, Tracker) or tracker.upload is None or importlib.util.find_spec("av") is None:
         return
@@ -124,7 +124,7 @@ def log_walk(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Recipe) -
 
 
 def journal_is_closed(folder: RunFolder) -> bool:
-    """Whether the last launch of a run came to its end in the journal."""
+    """Return whether the journal says that the last launch of a run has ended."""
     path = folder.path / JOURNAL_NAME
     kinds = [record["kind"] for _, record in read_journal(path)] if path.exists() else []
     return "start" not in kinds or "end" in kinds[len(kinds) - 1 - kinds[::-1].index("start") :]
@@ -141,7 +141,7 @@ HEADLINE = (
 
 
 def headline(recipe: Recipe, *, changed: Sequence[str] = ()) -> dict[str, object]:
-    """The few leaves of the recipe that MLflow shall show as parameters, and those that `--set` changed.
+    """Return the few leaves of the recipe that MLflow shall show as parameters, and those that `--set` changed.
 
     MLflow prints every parameter above each sample grid, so a whole recipe would hide the images; all of it is the
     artifact `recipe.json`.
@@ -153,7 +153,7 @@ def headline(recipe: Recipe, *, changed: Sequence[str] = ()) -> dict[str, object
 
 
 def command_line() -> str:
-    """This process's command line without secrets in locations."""
+    """Return this process's command line without secrets in locations."""
     return shlex.join(redact_text(word) for word in sys.argv)
 
 

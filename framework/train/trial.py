@@ -1,4 +1,4 @@
-"""One forward of a network before anything is written: on meta tensors, or on two samples on the CPU."""
+"""Try one forward of a network before anything is written, on meta tensors or on two samples on the CPU."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from framework.recipe import Recipe, RecipeError
 from framework.runtime.seeding import Draws
 
 SAMPLES = 2
-"""Images of a trial on the CPU."""
+"""The number of images in a trial on the CPU."""
 META, CPU = torch.device("meta"), torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What a forward returned, or why it did not, and what it did besides."""
+    """The result of a forward: what it returned, or its error, and what it was seen to do."""
 
     output: Any = None
     error: Exception | None = None
@@ -34,10 +34,10 @@ class Trial:
 
 
 def shapes_only(recipe: Recipe, side: str) -> nn.Module:
-    """A player's network on the meta device: shapes without numbers.
+    """Build a player's network on the meta device: shapes without numbers.
 
     Raises:
-        FrameworkError: it cannot be built.
+        FrameworkError: the network cannot be built.
     """
     try:
         with META:
@@ -49,10 +49,10 @@ def shapes_only(recipe: Recipe, side: str) -> nn.Module:
 
 
 def built(recipe: Recipe, side: str) -> nn.Module:
-    """A player's network on the CPU.
+    """Build a player's network on the CPU.
 
     Raises:
-        FrameworkError: it cannot be built; says where.
+        FrameworkError: the network cannot be built; the message says where it failed.
     """
     try:
         return recipe.build_network(side)
@@ -68,7 +68,7 @@ def built(recipe: Recipe, side: str) -> nn.Module:
 
 
 def draws_for(count: int, *, device: torch.device, seed: int = 0) -> ImageDraws:
-    """Random numbers for a forward on `count` images that counts for nothing."""
+    """Return random numbers for a trial forward on `count` images."""
     return ImageDraws(
         draws=Draws(seed=seed, images=0),
         purpose="trial",
@@ -80,7 +80,12 @@ def draws_for(count: int, *, device: torch.device, seed: int = 0) -> ImageDraws:
 
 
 def tried(network: nn.Module, first: Tensor, labels: Tensor | None) -> Trial:
-    """A training forward of a player on latents or images, and labels, on their device.
+    """Try a training forward of a player on its inputs' device.
+
+    Args:
+        network: the generator or the discriminator.
+        first: latents (N, z_dim) or images (N, C, H, W).
+        labels: (N,) int64, or None without classes.
 
     Raises:
         FrameworkError: the network refuses what the game will give it.
@@ -92,10 +97,10 @@ def tried(network: nn.Module, first: Tensor, labels: Tensor | None) -> Trial:
 
 
 def attempted(run: Callable[[], Any]) -> Trial:
-    """What a piece of anybody's program returns, or its error.
+    """Run a user's code, and return what it returns or its error.
 
     Raises:
-        FrameworkError: as it is, because it has a sentence for the user.
+        FrameworkError: the code raised it, with a message for the user.
     """
     try:
         return Trial(output=run())
@@ -116,10 +121,10 @@ def _inputs(network: nn.Module, draw: ImageDraws) -> dict[str, Any]:
 
 
 def check_signature(network: nn.Module, *, side: str) -> None:
-    """Refuse a forward that cannot be called as games call it, or, of a generator, as samplers do, with nothing drawn.
+    """Refuse a forward that cannot be called as games call it; a generator's also as samplers do, with nothing drawn.
 
     Raises:
-        FrameworkError: it takes other arguments.
+        FrameworkError: the forward takes other arguments.
     """
     name, signature = type(network).__name__, inspect.signature(network.forward)
     first = "latents" if side == "generator" else "images"
@@ -144,7 +149,7 @@ def _takes_any(signature: inspect.Signature) -> bool:
 
 
 def told(error: Exception) -> str:
-    """An error in one line, with the user's place nearest to it."""
+    """Return an error in one line, with the nearest line of the user's own code."""
     text = str(error).strip().partition("\n")[0]
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _is_library(frame.filename)]
@@ -153,7 +158,7 @@ def told(error: Exception) -> str:
 
 
 def needs_others(error: Exception) -> bool:
-    """Whether a forward failed because it talks to other processes, which do not listen yet."""
+    """Return whether a forward failed because it communicates with other processes, which have not started yet."""
     return any("/torch/distributed/" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
 
 

@@ -1,4 +1,4 @@
-"""Images of an evaluation inside a run: each batch tells the watchdog that there is progress."""
+"""The images of an evaluation inside a run; each batch shows the watchdog that there is progress."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import Part, ShardImages
 
 SEED = 0
-"""Of latents and labels, as `framework evaluate` has it: runs that differ in their seed are measured alike."""
+"""The seed of latents and labels, that of `framework evaluate`, so that runs of different seeds are measured alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedGenerator(GeneratedImages):
-    """Generated images."""
+    """Generated images, each batch of which calls `beat`."""
 
     beat: Callable[[], None]
 
     def draw(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        """See `GeneratedImages`."""
+        """Draw images (N, C, H, W) from latents (N, z_dim) and labels (N,), see `GeneratedImages`."""
         self.beat()
         return super().draw(z, labels)
 
 
 class WatchedShards(ShardImages):
-    """The training data in the fixed order of evaluations."""
+    """The training data in the fixed order of evaluations, each part of which calls `beat`."""
 
     def __init__(self, location: str, *, beat: Callable[[], None], **options: Any) -> None:
         self._beat = beat
         super().__init__(location, **options)
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """See `ImageSet`."""
+        """Yield this process's part of `count` images, see `ImageSet`."""
         for part in super().parts(count=count, rank=rank, world=world):
             self._beat()
             yield part
@@ -49,12 +49,13 @@ def watched_generator(
     resolution: int = 0,
     real: ShardImages | None = None,
 ) -> WatchedGenerator:
-    """A generator as `framework evaluate` draws from it by default; the protocol is the same.
+    """Return a generator's images as `framework evaluate` draws them by default; the protocol is the same.
 
     Args:
-        network: in eval mode, with the average.
-        classes: 0 for none.
-        resolution: of its images.
+        network: the generator in eval mode, with the average.
+        classes: number of classes; 0 for none.
+        beat: called before every batch.
+        resolution: side of its images in pixels.
         real: the data, whose shares of the classes are drawn.
     """
     counts = real.label_counts if real is not None else ()

@@ -1,4 +1,4 @@
-"""The watchdog of a run: where its notes are kept, where its stacks go, and what a waiting process waits for."""
+"""Set up the watchdog of a run: where it keeps notes, where stacks go, and what a waiting process waits for."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from framework.runtime.session import Session
 from framework.runtime.watchdog import Progress, Watchdog
 
 CONNECT_SECONDS = 60.0
+"""The longest time to wait for the store of the launch."""
 _SHOWN = 4
 
 log = logging.getLogger(__name__)
@@ -25,9 +26,10 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def watching(session: Session, *, stall_seconds: float, folder: Path) -> Iterator[Watchdog]:
-    """A watchdog of this process for the duration of the block; every process must enter.
+    """Watch this process for the duration of the block; every process must enter (a collective).
 
     Args:
+        stall_seconds: the longest time without progress.
         folder: where the stacks of stalled processes go.
     """
     prefix = session.broadcast_text(uuid.uuid4().hex[:12] if session.is_main else None)
@@ -50,7 +52,7 @@ def _address() -> str:
 
 
 def _connect() -> dist.Store | None:
-    """A connection of its own to the store by which the processes met: the process group's may be busy for ever."""
+    """Connect once more to the store by which the processes met; the process group's connection may hang for ever."""
     try:
         return dist.TCPStore(
             os.environ["MASTER_ADDR"],
@@ -74,10 +76,11 @@ def awaited(
     rank: int,
     world: int,
 ) -> Callable[[], str]:
-    """What a process that waits for data waits for: the batch after the clock, and the shards it comes from.
+    """Return what describes the data that a process waits for: the batch after the clock, and its shards.
 
     Args:
-        shift_images: how far the position in the data is ahead of the clock.
+        shift_images: images by which the position in the data is ahead of the clock.
+        batch_size: size of a global batch.
     """
 
     def details() -> str:

@@ -1,5 +1,7 @@
-"""What happened since the last point of the log. It goes into checkpoints: a run that was stopped or killed between two
-points, and is resumed, writes the same points as an undisturbed one.
+"""Scores and times between two points of the log.
+
+They are part of checkpoints: a run that was stopped or killed between two points, and is resumed, writes the same
+points as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ from framework.runtime.straggling import Pace
 
 
 class Window:
-    """Scores and times since the last tick.
+    """The scores and times since the last report.
 
     Attributes:
         scores: means so far; restored by a resume.
-        steps: restored by a resume.
-        skipped_samples: of this process, since this launch or the last tick began.
-        first_image: the clock when this launch or the last tick began; so are all times.
+        steps: number of steps; restored by a resume.
+        skipped_samples: damaged samples that this process replaced in this launch since the last report.
+        first_image: the clock at the last report, or when this launch began.
+        begun: `time.monotonic()` at `first_image`.
+        wait_seconds: time spent waiting for data since then.
     """
 
     def __init__(self, *, pace: Pace) -> None:
@@ -33,11 +37,11 @@ class Window:
         self.begin(images=images)
 
     def begin(self, *, images: int) -> None:
-        """Time what comes from now on; scores go on."""
+        """Begin to time at this clock; scores go on."""
         self.begun, self.first_image, self.wait_seconds = time.monotonic(), images, 0.0
 
     def add(self, scores: Scores, *, wait_seconds: float, skipped_samples: int) -> None:
-        """Add one step."""
+        """Add one step: its scores, the time it waited for data, and the samples replaced in it."""
         self.scores.merge(scores)
         self.wait_seconds += wait_seconds
         self.skipped_samples += skipped_samples
@@ -45,10 +49,10 @@ class Window:
         self.pace.probe()
 
     def state(self, session: Session) -> dict[str, Any]:
-        """Steps, and by name and rank the sum of a score and its weights, for checkpoints (a collective).
+        """Return what a checkpoint records, as JSON: steps, and sum and weight by score and rank (a collective).
 
-        Sums of single processes and not their total: only then does a resumed run round as an undisturbed one does.
-        Numbers are written in hexadecimal, which is exact and knows infinity.
+        The sums are those of single processes and not their total, because only then does a resumed run round as an
+        undisturbed one. Numbers are written in hexadecimal, which is exact and has infinity.
         """
         sums = self.scores.sums()
         rows = session.gather([number for pair in sums.values() for number in pair]) if sums else []
@@ -58,7 +62,7 @@ class Window:
         return {"steps": self.steps, "scores": scores}
 
     def restore(self, state: Mapping[str, Any], *, rank: int, world: int) -> None:
-        """Go on from what `state` returned on any number of processes; from an empty mapping, begin anew."""
+        """Restore what `state` returned on any number of processes; from an empty mapping, begin anew."""
         self.reset(images=0)
         self.steps = state.get("steps", 0)
         self.scores = Scores.restored(
@@ -70,7 +74,7 @@ class Window:
 
 
 def _own(by_rank: list[tuple[float, float]], rank: int, world: int) -> tuple[float, float]:
-    """This process's sum and weight. On another number of processes rank 0 goes on with everybody's."""
+    """Return this process's sum and weight; on another number of processes rank 0 goes on with those of all."""
     if len(by_rank) == world:
         return by_rank[rank]
     if rank:

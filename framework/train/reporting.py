@@ -1,0 +1,121 @@
+"""The points of a run's log: losses, learning rates, speed, health and stragglers, measured over one window."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from framework.growth import segment_at
+from framework.quantities import format_bytes, format_count
+from framework.runtime.memory import used_bytes
+from framework.runtime.straggling import Lap, Stragglers, enough
+from framework.runtime.watchdog import Watchdog
+from framework.sentinels import Verdict
+from framework.tracking import NullTracker, Tracker
+from framework.tracking.system import SystemSampler
+from framework.train.console import Status
+from framework.train.saving import RunRecord, Saver
+
+
+@dataclass(kw_only=True)
+class Reporter:
+    """Measures a window of training and writes it to the tracker and the status line."""
+
+    record: RunRecord
+    saver: Saver
+    tracker: Tracker | NullTracker
+    status: Status
+    system: SystemSampler
+    watchdog: Watchdog
+    stragglers: Stragglers
+    phase: str = "train"
+    """The name of this part of the run in the status line."""
+
+    def report(self, images: int) -> None:
+        """Write one point of the log and begin the next window (a collective)."""
+        record, session = self.record, self.record.session
+        window = record.window
+        # Average over processes, and learn how long each of them worked and waited.
+        scores = window.scores.means(device=session.device)
+        seconds = time.monotonic() - window.begun
+        laps = self._laps(wait_share=window.wait_seconds / seconds)
+        record.skipped_samples += session.sum_over_ranks(window.skipped_samples)
+        # Look at the health of the run.
+        health, changed = self._health(images, scores)
+        # Rank 0 writes: metrics, the status line, what is new, and verdicts for the journal.
+        if session.is_main:
+            by_rank, warnings = self.stragglers.observe(laps)
+            self.tracker.metrics(
+                scores
+                | self._learning_rates(images)
+                | by_rank
+                | health
+                | self._progress(images, seconds=seconds)
+                | self.system.sample(),
+                images=images,
+            )
+            self.status.report(images, scores, phase=self.phase)
+            for said in (*warnings, *changed):
+                self.status.say(str(said))
+            for verdict in record.sentry.standing:  # the journal keeps what changes
+                name, state = verdict.sentinel.signal, verdict.health.name
+                self.tracker.health(name, state, images=images, reason=verdict.reason, remedy=verdict.remedy)
+        # The next window.
+        self.saver.waited_seconds = 0.0
+        window.reset(images=images)
+
+    def report_phase(self, images: int) -> None:
+        """Say that a phase of a growing run has ended, and log how many bytes of memory are still held."""
+        session = self.record.session
+        memory = used_bytes(session.device)
+        if session.is_main:
+            self.tracker.metrics({"perf/memory_after_phase_bytes": float(memory)}, images=images)
+            self.status.say(
+                f"{self.phase}: ended at {format_count(images)} images, memory in use {format_bytes(memory)}"
+            )
+
+    def _progress(self, images: int, *, seconds: float) -> dict[str, float]:
+        """Return speed, progress, and what was skipped or failed, for a window of so many seconds."""
+        seen = images - self.record.window.first_image
+        return {
+            "perf/images_per_second": seen / seconds,
+            "perf/seconds_per_kimg": 1000.0 * seconds / seen,
+            "perf/save_stall_share": self.saver.waited_seconds / seconds,
+            "progress/kimg": images / 1000.0,
+            "progress/epoch": images / self.record.stream.count,
+            "health/skipped_samples": self.record.skipped_samples,
+            "health/skipped_steps": float(self.record.guard.skipped_steps),
+            "health/failed_saves": float(self.saver.failed_saves),
+        }
+
+    def _health(self, images: int, scores: Mapping[str, float]) -> tuple[dict[str, float], list[Verdict]]:
+        """Return the sentry's metrics, and the verdicts that changed (a collective)."""
+        evaluator, skipped = self.record.evaluator, self.record.guard.skipped_steps
+        growth = evaluator.take_distance_growth() if evaluator else None
+        return self.record.sentry.observe(
+            images, scores, steps=self.record.window.steps, skipped_steps=skipped, distance_growth=growth
+        )
+
+    def _laps(self, *, wait_share: float) -> list[Lap]:
+        """Return what every process did since the last report, by rank (a collective)."""
+        pace = self.record.window.pace
+        work_count, work_seconds, work_error_seconds = pace.measured()
+        own = Lap(
+            wait_share=wait_share,
+            work_count=work_count,
+            work_seconds=work_seconds,
+            work_error_seconds=work_error_seconds,
+            trip_seconds=self.watchdog.take_trip_seconds(),
+        )
+        laps = [Lap.from_row(row) for row in self.record.session.gather(own.row())]
+        if enough(laps):
+            pace.reset()
+        return laps
+
+    def _learning_rates(self, images: int) -> dict[str, float]:
+        """Return both players' learning rates at a clock, as schedules, growth and rollbacks make them."""
+        recipe = self.record.recipe
+        players = {"D": recipe.discriminator, "G": recipe.generator}
+        factor = self.record.course.slowed(segment_at(recipe.segments(), images)).lr_factor
+        return {f"lr/{letter}": p.optimizer.lr * p.schedule.at(images) * factor for letter, p in players.items()}
