@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.fuzz import checkpoints, evaluations, imports, runs
+from tests.fuzz import checkpoints, data, evaluations, imports, runs
 from tests.fuzz.reader import Reader
 
-READERS: tuple[Reader, ...] = (*checkpoints.READERS, *runs.READERS, *imports.READERS, *evaluations.READERS)
+READERS: tuple[Reader, ...] = (
+    *checkpoints.READERS,
+    *runs.READERS,
+    *imports.READERS,
+    *evaluations.READERS,
+    *data.READERS,
+)
