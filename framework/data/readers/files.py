@@ -233,7 +233,9 @@ def _labels_of_file(names: Sequence[str], text: bytes, base: PurePosixPath, orig
     if rows is None:
         return None
     if not isinstance(rows, list) or not all(map(_is_row, rows)):
-        raise SourceError(f'{origin}: expected {{"labels": [[file, class], ...]}} or {{"labels": null}}')
+        raise SourceError(
+            f'{origin}: expected {{"labels": [[file, class], ...]}}, classes being whole numbers, or {{"labels": null}}'
+        )
     pairs = [(str(base / name), label) for name, label in rows]
     table = dict(pairs)
     for name, label in pairs:

@@ -82,7 +82,7 @@ def test_a_manifest_of_impossible_numbers(tmp_path: Path, field: str, value: obj
     folder = make_set(tmp_path / "a", sizes=(2,), side=16)
     told = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(told | {field: value}))
-    with pytest.raises(ManifestError, match="cannot hold|resolution is|must map a side"):
+    with pytest.raises(ManifestError, match=r"cannot hold|resolution is|must map a side"):
         load_manifest(folder)
     (folder / "manifest.json").write_text('{"a":' + "[" * 100_000)
     with pytest.raises(ManifestError, match="nested too deeply"):
@@ -209,7 +209,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
         (OK + b"\r\n", b"x" * 4096, "the most are 1000"),
         (b"HTTP/1.1 206 P\r\nContent-Range: bytes \xb2-9/9\r\n\r\nx", b"", "Content-Range that says no number"),
         (b"HTTP/1.1 302 F\r\nLocation: ftp://a/b\r\n\r\n", b"", "server leads to 'ftp://a/b'"),
-        (b"HTTP/1.1 302 F\r\nLocation: file:///etc/hostname\r\n\r\n", b"", "server leads to"),
+        (b"HTTP/1.1 302 F\r\nLocation: file:///etc/hostname\r\n\r\n", b"", "is not allowed"),
         (b"HTTP/1.1 302 F\r\nLocation: http://[::1\r\n\r\n", b"", "cannot be understood"),
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "not fetched"),
     ],
