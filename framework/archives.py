@@ -24,6 +24,8 @@ _FLOOR_BYTES = 64 << 20
 """What any archive may unpack to: small ones hold zeros and flat pictures."""
 _MOST_MEMBERS = 100_000
 _CHUNK_BYTES = 1 << 20
+_DEFLATE_TIMES = 1032
+"""What deflate can shrink at most."""
 _ENCRYPTED = 0x1
 
 
@@ -42,20 +44,52 @@ def check_archive(archive: zipfile.ZipFile, *, num_bytes: int, source: object, m
     if len(members) > _MOST_MEMBERS:
         raise FrameworkError(f"{source} has {len(members)} members, more than {_MOST_MEMBERS}")
     for member in members:
-        if member.flag_bits & _ENCRYPTED:
-            raise FrameworkError(f"{source}: {member.filename!a} is encrypted; store it without a password")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise FrameworkError(
-                f"{source}: {member.filename!a} is packed by method {member.compress_type}; only stored and deflated "
-                "members can be read"
-            )
-        if member.compress_type == zipfile.ZIP_STORED and member.file_size != member.compress_size:
-            raise FrameworkError(f"{source}: the sizes of {member.filename!a} disagree: it is damaged")
+        check_member(member, source=source)
     unpacked = sum(member.file_size for member in members)
     if unpacked > max(_FLOOR_BYTES, most_times * num_bytes):
         raise FrameworkError(
             f"{source} has {num_bytes} bytes and would unpack to {unpacked}: more than {most_times} times as many"
         )
+
+
+def check_member(member: zipfile.ZipInfo, *, source: object) -> None:
+    """Refuse a member that is encrypted or packed in an unusual way.
+
+    Raises:
+        FrameworkError: names the member and what is wrong with it.
+    """
+    if member.flag_bits & _ENCRYPTED:
+        raise FrameworkError(f"{source}: {member.filename!a} is encrypted; store it without a password")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise FrameworkError(
+            f"{source}: {member.filename!a} is packed by method {member.compress_type}; only stored and deflated "
+            "members can be read"
+        )
+    if member.compress_type == zipfile.ZIP_STORED and member.file_size != member.compress_size:
+        raise FrameworkError(f"{source}: the sizes of {member.filename!a} disagree: it is damaged")
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, most_bytes: int, source: object) -> bytes:
+    """One member, of at most `most_bytes`, for archives of which the others may be anything.
+
+    Raises:
+        FrameworkError: as `check_member`, or it is larger or damaged.
+    """
+    check_member(member, source=source)
+    name = f"{source}: {member.filename!a}"
+    if member.file_size > min(most_bytes, _DEFLATE_TIMES * member.compress_size + _CHUNK_BYTES):
+        raise FrameworkError(
+            f"{name} says it has {member.file_size} bytes, packed into {member.compress_size}; at most {most_bytes} "
+            "are read"
+        )
+    content = bytearray()
+    with decoding(name), archive.open(member) as file:
+        # In pieces: what is asked for at once is unpacked at once, whatever the member's size is said to be.
+        while chunk := file.read(_CHUNK_BYTES):
+            content += chunk
+    if len(content) != member.file_size:
+        raise FrameworkError(f"{name} ends after {len(content)} of {member.file_size} bytes: it is damaged")
+    return bytes(content)
 
 
 def check_members(archive: zipfile.ZipFile, *, source: object) -> None:
@@ -77,6 +111,9 @@ class Arrays:
         path: the file.
         most_times: how many times its own size it may unpack to.
 
+    Attributes:
+        listed: names as they stand in the file; one may stand there twice, and the last is read.
+
     Raises:
         OSError: the file is not there, or may not be read.
         FrameworkError: it is no such archive, or breaks the rule; names the file.
@@ -93,7 +130,8 @@ class Arrays:
         except BaseException:
             self._file.close()
             raise
-        self._members = {name.removesuffix(".npy"): name for name in self._archive.namelist()}
+        self.listed = [name.removesuffix(".npy") for name in self._archive.namelist()]
+        self._members = dict(zip(self.listed, self._archive.namelist(), strict=True))
 
     def __enter__(self) -> Arrays:
         return self

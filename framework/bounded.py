@@ -57,13 +57,8 @@ def decoding(source: object, *, error: type[FrameworkError] = FrameworkError) ->
         raise error(f"{source} cannot be read: it is damaged ({type(cause).__name__}: {reason})") from cause
 
 
-def open_regular(path: Path, *, error: type[FrameworkError] = FrameworkError) -> BufferedReader:
-    """Open a file for reading; links are followed.
-
-    Raises:
-        OSError: there is none, or it may not be read.
-        FrameworkError: it is a folder, a named pipe, a device or a socket, or has an impossible name.
-    """
+def open_descriptor(path: Path, *, error: type[FrameworkError] = FrameworkError) -> int:
+    """As `open_regular`: a file descriptor, which the caller closes."""
     try:
         # Without O_NONBLOCK the open itself would wait for a named pipe's other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -76,7 +71,17 @@ def open_regular(path: Path, *, error: type[FrameworkError] = FrameworkError) ->
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise error(f"{path} is not a regular file (a folder, a named pipe or a device): put the file itself there")
-    return os.fdopen(descriptor, "rb")
+    return descriptor
+
+
+def open_regular(path: Path, *, error: type[FrameworkError] = FrameworkError) -> BufferedReader:
+    """Open a file for reading; links are followed.
+
+    Raises:
+        OSError: there is none, or it may not be read.
+        FrameworkError: it is a folder, a named pipe, a device or a socket, or has an impossible name.
+    """
+    return os.fdopen(open_descriptor(path, error=error), "rb")
 
 
 def read_file(path: Path, *, most_bytes: int, error: type[FrameworkError] = FrameworkError) -> bytes:

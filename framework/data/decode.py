@@ -11,7 +11,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from framework.data.pictures import is_jpeg, jpeg_header, read_picture
+from framework.data.pictures import jpeg_header, read_picture
+from framework.pictures import is_jpeg, unreadable
 
 _MAX_DCT_FACTOR = 8
 
@@ -58,10 +59,8 @@ class PictureDecoder:
         try:
             if not (is_jpeg(data) and self._decode_jpeg(data, layout, pixels)):
                 animated = self._decode_other(data, layout, pixels)
-        except (ValueError, MemoryError):
-            raise
         except Exception as error:  # decoders meet foreign bytes with whatever their C code raises
-            raise ValueError(f"{type(error).__name__}: {error}") from error
+            raise unreadable(error) from error
         if flip:
             pixels = self._mirrored if self._planar else out
             reverse_rows(self._pixels.reshape(self.resolution, -1), pixels.reshape(self.resolution, -1))

@@ -9,11 +9,16 @@ from framework.errors import FrameworkError
 from framework.redaction import redact_text, redact_urls
 
 
+def _writable(message: str) -> str:
+    """The text without halves of characters, which names of files may hold and no terminal takes."""
+    return message if message.isascii() else message.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class DataError(FrameworkError):
     """A data set, its location or an option of the stream is wrong."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(redact_urls(message))
+        super().__init__(redact_urls(_writable(message)))
 
 
 class ManifestError(DataError):
@@ -30,7 +35,7 @@ class ShardError(DataError):
     """
 
     def __init__(self, shard: object, why: str, *, key: str | None = None) -> None:
-        self.shard, self.why, self.key = redact_text(str(shard)), redact_urls(why), key
+        self.shard, self.why, self.key = redact_text(_writable(str(shard))), redact_urls(_writable(why)), key
         super().__init__(f"shard {self.shard}" + (f", sample {key}" if key else "") + f": {why}")
 
 

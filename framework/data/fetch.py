@@ -7,7 +7,6 @@ the beginning. Answers that will not change (401, 403, 404, 410) are not asked f
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import hashlib
 import http.client
@@ -20,12 +19,11 @@ import subprocess
 import tempfile
 import time
 import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from framework.data.errors import DataError, ShardError
+from framework.data.http import answered, content_length, content_start, plain, request_for, validator_of
 
 PIPE = "pipe:"
 _CHUNK_BYTES = 1 << 20
@@ -62,8 +60,16 @@ class NotFoundError(ShardError):
 class _Download:
     """One file on its way: the bytes so far, their hash, and what is needed to continue."""
 
-    def __init__(self, address: str, file: BinaryIO, options: FetchOptions, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        file: BinaryIO,
+        options: FetchOptions,
+        progress: Callable[[int], None],
+        most_bytes: int | None,
+    ) -> None:
         self.address, self.file, self.options, self.progress = address, file, options, progress
+        self.most_bytes = most_bytes
         self.deadline = time.monotonic() + options.deadline_seconds
         self.validator: str | None = None
         self.restart()
@@ -74,6 +80,8 @@ class _Download:
 
     def copy(self, chunks: Iterator[bytes]) -> None:
         for chunk in chunks:
+            if self.most_bytes is not None and self.num_bytes + len(chunk) > self.most_bytes:
+                raise self.too_long(self.num_bytes + len(chunk))
             self.progress(self.num_bytes + len(chunk))
             self.file.write(chunk)
             self.hash.update(chunk)
@@ -89,49 +97,27 @@ class _Download:
             self._http()
 
     def _http(self) -> None:
-        request = _request(self.address)
+        request = request_for(self.address)
         if self.num_bytes and self.validator:
             request.add_header("Range", f"bytes={self.num_bytes}-")
             request.add_header("If-Range", self.validator)
-        with urllib.request.urlopen(request, timeout=self.options.stall_seconds) as response:
-            start = _content_start(response)
+        with answered(request, stall_seconds=self.options.stall_seconds, deadline=self.deadline) as response:
+            start = content_start(response)
             if start != self.num_bytes:
                 if start:
                     raise OSError(f"server sent bytes from {start}, asked for {self.num_bytes}")
                 self.restart()
-            etag = response.headers.get("ETag", "")
-            # A weak tag does not promise equal bytes, so it may not join two halves.
-            strong = etag if etag and not etag.startswith("W/") else None
-            self.validator = strong or response.headers.get("Last-Modified")
-            expected = response.headers.get("Content-Length")
-            total = None if expected is None else self.num_bytes + int(expected)
+            self.validator = validator_of(response)
+            length = content_length(response)
+            total = None if length is None else self.num_bytes + length
+            if total is not None and self.most_bytes is not None and total > self.most_bytes:
+                raise self.too_long(total)
             self.copy(iter(lambda: response.read1(_CHUNK_BYTES), b""))
         if total is not None and self.num_bytes != total:
             raise OSError(f"connection ended at byte {self.num_bytes} of {total}")
 
-
-def _request(address: str) -> urllib.request.Request:
-    """A request for an address; `user:password@` becomes basic authentication (RFC 7617), for this host only."""
-    parts = urllib.parse.urlsplit(address)
-    userinfo, at, host = parts.netloc.rpartition("@")
-    request = urllib.request.Request(
-        urllib.parse.urlunsplit(parts._replace(netloc=host)), headers={"Accept-Encoding": "identity"}
-    )
-    if at:
-        user, _, password = userinfo.partition(":")
-        pair = f"{urllib.parse.unquote(user)}:{urllib.parse.unquote(password)}"
-        # Not sent on when the server names another place.
-        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
-    return request
-
-
-def _content_start(response: Any) -> int:
-    if response.status != 206:
-        return 0
-    words = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")
-    if not words[0].isdigit():
-        raise OSError("server sent a part without saying which")
-    return int(words[0])
+    def too_long(self, num_bytes: int) -> ShardError:
+        return ShardError(self.address, f"has {num_bytes} bytes or more, the most are {self.most_bytes}")
 
 
 def _pipe_chunks(command: str, stall_seconds: float) -> Iterator[bytes]:
@@ -172,6 +158,7 @@ def fetch(
     file: BinaryIO,
     *,
     options: FetchOptions,
+    most_bytes: int | None = None,
     progress: Callable[[int], None] = lambda num_bytes: None,
     check: Callable[[int, str], str | None] = lambda num_bytes, sha256: None,
 ) -> tuple[int, str]:
@@ -181,6 +168,7 @@ def fetch(
         address: `http(s)://...` or `pipe:<shell command>`.
         file: opened for writing, seekable.
         options: limits.
+        most_bytes: of the whole file; None where `progress` is the judge.
         progress: called with the bytes received so far, before they are written, and while waiting for the next try;
             what it raises ends the fetch.
         check: called with size and SHA-256 (hex); the complaint it returns counts as a failed try.
@@ -190,9 +178,10 @@ def fetch(
 
     Raises:
         NotFoundError: HTTP 404 or 410.
-        ShardError: not fetched; names the address, the number of tries and the last reason.
+        ShardError: longer than `most_bytes`, or not fetched; names the address, the number of tries and the last
+            reason.
     """
-    download = _Download(address, file, options, progress)
+    download = _Download(address, file, options, progress, most_bytes)
     for attempt in range(options.retries + 1):
         try:
             download.once()
@@ -204,7 +193,7 @@ def fetch(
             return download.num_bytes, download.hash.hexdigest()
         except urllib.error.HTTPError as error:
             error.close()
-            reason = f"HTTP status {error.code} {error.reason}"
+            reason = f"HTTP status {error.code} {plain(error.reason)}"
             if error.code in (404, 410):
                 raise NotFoundError(address, f"{reason}; check the location") from None
             if error.code in _FINAL_STATUS:
@@ -212,7 +201,7 @@ def fetch(
             if error.code == 416:
                 download.restart()
         except _TRANSIENT as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {plain(error)}"
         pause = min(30.0, options.backoff_seconds * 2**attempt) * random.uniform(0.5, 1.0)
         if attempt == options.retries or time.monotonic() + pause > download.deadline:
             break
@@ -227,8 +216,8 @@ def _pause(seconds: float, heartbeat: Callable[[], None]) -> None:
         time.sleep(min(0.2, rest))
 
 
-def fetch_bytes(address: str, *, options: FetchOptions) -> bytes:
-    """A small file as bytes; errors as `fetch`."""
+def fetch_bytes(address: str, *, options: FetchOptions, most_bytes: int) -> bytes:
+    """A file of at most `most_bytes` as bytes; errors as `fetch`."""
     buffer = io.BytesIO()
-    fetch(address, buffer, options=options)
+    fetch(address, buffer, options=options, most_bytes=most_bytes)
     return buffer.getvalue()

@@ -8,19 +8,28 @@ name.
 
 from __future__ import annotations
 
-import io
+import itertools
 import os
+import re
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import BinaryIO, NamedTuple, cast, overload
 
 import numpy as np
 
 from framework.atomic import write_atomically
+from framework.bounded import open_regular, read_file
 from framework.data.errors import ManifestError, ShardError
+from framework.errors import FrameworkError
 
 BLOCK_BYTES = 512
+MOST_HEADER_BYTES = 1 << 20
+"""What may stand in a tar before a member's payload: long names and attributes have some hundred bytes."""
+MOST_INDEX_BYTES = 256 << 20
+"""The largest index: of four million samples in one shard."""
+_SHORTEST_LINE_BYTES = 12  # `a 512 0 b.a`
+_MOST_DIGITS = 18
 MAKE_ANEW = "make it anew: `framework data index`"  # what to do about a wrong index
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 OTHER_IMAGE_EXTENSIONS = (
@@ -90,18 +99,20 @@ def index_shard(path: str | os.PathLike[str]) -> list[SampleIndex]:
     """
     samples: list[SampleIndex] = []
     seen: set[str] = set()
-    end = 0
     try:
-        with _BoundedFile(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for info in tar:
+        with open_regular(Path(path)) as file:
+            end, num_bytes = 0, os.fstat(file.fileno()).st_size
+            for info in _headers(_Headers(file, num_bytes=num_bytes), path, samples):
                 end = info.offset_data + -(-info.size // BLOCK_BYTES) * BLOCK_BYTES
-                if not 0 <= info.size <= file.num_bytes:  # a negative one would lead back to the same header for ever
+                if not 0 <= info.size <= num_bytes:  # a negative one would lead back to the same header for ever
                     raise ShardError(path, f"damaged tar: member {info.name!r} says it has {info.size} bytes")
                 if not info.isdir() and not _is_shadow(info.name):
                     _add_member(samples, seen, info, path)
-        _check_end(path, end, len(samples))
-    except (tarfile.TarError, EOFError) as error:
-        raise ShardError(path, f"damaged tar after {len(samples)} samples: {error}") from None
+            _check_end(file, path, end, len(samples))
+    except ShardError:
+        raise
+    except FrameworkError as error:
+        raise ShardError(path, str(error)) from None
     except OSError as error:
         raise ShardError(path, f"cannot be read ({error.strerror or error})") from None
     if not samples:
@@ -109,15 +120,45 @@ def index_shard(path: str | os.PathLike[str]) -> list[SampleIndex]:
     return samples
 
 
-class _BoundedFile(io.FileIO):
-    """A file that never allocates more for a read than it holds, whatever a damaged header asks for."""
+class _Headers:
+    """A tar as `tarfile` reads it when nobody asks for payloads: headers and what extends them, of bounded length.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path)
-        self.num_bytes = os.fstat(self.fileno()).st_size
+    A damaged header asks for any length, and one that extends the next may be followed by another without end.
+    """
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        return super().read(self.num_bytes if size is None or size < 0 else min(size, self.num_bytes))
+    def __init__(self, file: BinaryIO, *, num_bytes: int) -> None:
+        self._file, self.num_bytes, self.left = file, num_bytes, MOST_HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer at the end; raises TarError when one member's headers have become too long."""
+        size = min(size, self.num_bytes) if size >= 0 else self.num_bytes
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError(f"the headers of a member are longer than {MOST_HEADER_BYTES} bytes")
+        return self._file.read(size)
+
+    def seek(self, position: int) -> int:
+        """As of a file."""
+        return self._file.seek(position)
+
+    def tell(self) -> int:
+        """As of a file."""
+        return self._file.tell()
+
+
+def _headers(file: _Headers, path: object, samples: Sequence[SampleIndex]) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar, in order; whatever `tarfile` raises at damaged bytes becomes a ShardError."""
+    try:
+        with tarfile.open(fileobj=cast(BinaryIO, file), mode="r:") as tar:
+            while (info := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # it would remember all of them
+                file.left = MOST_HEADER_BYTES
+                yield info
+    except OSError:
+        raise
+    except Exception as error:  # TarError, and RecursionError and the like for what nobody writes
+        kind = "" if isinstance(error, tarfile.TarError | EOFError) else f"{type(error).__name__}: "
+        raise ShardError(path, f"damaged tar after {len(samples)} samples: {kind}{str(error)[:200]}") from None
 
 
 def _is_shadow(name: str) -> bool:
@@ -132,6 +173,8 @@ def _add_member(samples: list[SampleIndex], seen: set[str], info: tarfile.TarInf
     if named is None or any(c.isspace() for c in info.name):
         raise ShardError(path, f"member name {info.name!r}: need `<key>.<extension>` without spaces")
     key, extension = named
+    if "\0" in info.name or not _is_utf8(info.name):
+        raise ShardError(path, f"member name {info.name!a} is no text in UTF-8; write the shard anew")
     refuse_unsafe(extension, shard=path, key=key)
     member = Member(extension, info.offset_data, info.size, info.name)
     if samples and samples[-1].key == key:
@@ -152,12 +195,19 @@ def refuse_unsafe(extension: str, *, shard: object, key: str) -> None:
         raise ShardError(shard, f"member .{extension} is refused: decoding such files can run code; remove it", key=key)
 
 
-def _check_end(path: str | os.PathLike[str], end: int, num_samples: int) -> None:
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_end(file: BinaryIO, path: object, end: int, num_samples: int) -> None:
     """`tarfile` stops without a word at a bad header; only two zero blocks are an end."""
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        file.seek(end)
-        tail = file.read(2 * BLOCK_BYTES)
+    size = os.fstat(file.fileno()).st_size
+    file.seek(min(end, size))
+    tail = file.read(2 * BLOCK_BYTES)
     if end > size or len(tail) < 2 * BLOCK_BYTES or any(tail):
         raise ShardError(path, f"damaged tar: no end mark after {num_samples} samples (byte {end} of {size})")
 
@@ -184,9 +234,11 @@ class IndexLines(Sequence[SampleIndex]):
         if text and not text.endswith(b"\n"):
             text += b"\n"
         self._text, self._origin = text, origin
+        if text.count(b"\n") * _SHORTEST_LINE_BYTES > len(text) + _SHORTEST_LINE_BYTES:
+            raise ManifestError(f"{origin}: not a v1.2 index: its lines are too short; {MAKE_ANEW}")
         self._ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
         head = text[: self._ends[0]].split(b" ") if len(self._ends) else []
-        if len(head) != 2 or head[0] != b"v1.2" or not head[1].isdigit():
+        if len(head) != 2 or head[0] != b"v1.2" or not re.fullmatch(rb"[0-9]{1,18}", head[1]):
             raise ManifestError(f"{origin}: not a v1.2 index (starts {text[:40]!r}); {MAKE_ANEW}")
         if int(head[1]) != len(self):
             said, found = int(head[1]), len(self)
@@ -229,13 +281,17 @@ class IndexLines(Sequence[SampleIndex]):
             ManifestError: it describes another shard, or none.
         """
         words = self._text[self._ends[0] + 1 :].split()
+        columns = words[1::4], words[2::4]
         try:
-            offsets, sizes = (np.array(words[column::4], dtype="S").astype(np.int64) for column in (1, 2))
+            # One long word would make a matrix of its width.
+            if len(words) % 4 or max(map(len, itertools.chain(*columns)), default=0) > _MOST_DIGITS:
+                raise ValueError
+            offsets, sizes = (np.array(column, dtype="S").astype(np.int64) for column in columns)
         except (ValueError, OverflowError):
             raise ManifestError(f"{self._origin}: offsets and sizes must be numbers of bytes; {MAKE_ANEW}") from None
         inside = (sizes >= 0) & (sizes <= num_bytes) & (offsets >= BLOCK_BYTES) & (offsets <= num_bytes)
         headers = np.append(offsets - BLOCK_BYTES, num_bytes)  # where each member's header stands, and the end
-        if len(words) % 4 or not inside.all() or (offsets + sizes > headers[1:]).any():
+        if not inside.all() or (offsets + sizes > headers[1:]).any():
             text = f"members overlap or lie outside the {num_bytes} bytes of the shard"
             raise ManifestError(f"{self._origin}: {text}; {MAKE_ANEW}")
 
@@ -249,10 +305,15 @@ def parse_index(text: str | bytes, *, origin: object) -> IndexLines:
     return IndexLines(text.encode() if isinstance(text, str) else text, origin=origin)
 
 
-def read_index(path: str | os.PathLike[str]) -> IndexLines:
-    """Read a `.idx` file; see `parse_index` for the errors."""
+def read_index(path: str | os.PathLike[str], *, most_bytes: int = MOST_INDEX_BYTES) -> IndexLines:
+    """Read a `.idx` file of at most so many bytes; see `parse_index` for the errors."""
     try:
-        text = Path(path).read_bytes()
+        text = read_file(Path(path), most_bytes=most_bytes, error=ManifestError)
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
     return IndexLines(text, origin=path)
+
+
+def most_index_bytes(shard_bytes: int) -> int:
+    """The most bytes that the index of a shard of this size can have: a line is hardly longer than a header."""
+    return min(MOST_INDEX_BYTES, 2 * shard_bytes + BLOCK_BYTES)

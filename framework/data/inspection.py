@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,9 @@ def _check_source(source: Source, cache: ShardCache, sample: int | None, found: 
         max_skipped=0,
     )
     order = GlobalOrder([shard.count for shard in manifest.shards], seed=0, window=1)
-    out = np.empty(options.row_shape, np.uint8)
+    out: np.ndarray | None = None  # until a shard has been opened, its size is only what a manifest says
     labels: collections.Counter[int] = collections.Counter()
-    chosen = set(np.linspace(0, manifest.count - 1, min(sample or manifest.count, manifest.count)).astype(int).tolist())
+    chosen = _spread(manifest.count, sample)
     number, faults_before = 0, len(found.faults)
     with closing(SampleReader(shards, order, options)) as reader:
         for shard, entry in enumerate(manifest.shards):
@@ -109,6 +109,7 @@ def _check_source(source: Source, cache: ShardCache, sample: int | None, found: 
                 found.num_samples += 1
                 if number + at not in chosen:
                     continue
+                out = np.empty(options.row_shape, np.uint8) if out is None else out
                 try:
                     labels[reader.read(descriptor, indexed, source.addresses[shard], out)[0]] += 1
                 except DataError as error:
@@ -122,6 +123,13 @@ def _check_source(source: Source, cache: ShardCache, sample: int | None, found: 
     complete = len(chosen) == manifest.count and len(found.faults) == faults_before
     if complete and manifest.label_counts and counts != manifest.label_counts:
         found.faults.append(f"{source.location}: label_counts of the manifest are not those of the samples: {counts}")
+
+
+def _spread(count: int, sample: int | None) -> Collection[int]:
+    """The numbers of so many samples of `count`, spread evenly; of all of them for None."""
+    if sample is None or sample >= count:
+        return range(count)
+    return set(np.linspace(0, count - 1, sample).astype(int).tolist())
 
 
 def _samples(shards: Shards, shard: int, faults: list[str]) -> Iterator[tuple[int, SampleIndex]]:

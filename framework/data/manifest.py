@@ -18,12 +18,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from framework.bounded import is_count, parse_json, read_file
 from framework.data.errors import ManifestError
 from framework.data.index import write_atomically
 from framework.data.labels import MAX_CLASSES
+from framework.pictures import most_pixels
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
+MOST_MANIFEST_BYTES = 32 << 20
+"""The largest manifest: of 150,000 shards."""
+_MOST_SIDE_DIGITS = 5
+_SMALLEST_SAMPLE_BYTES = 512  # in a tar: the header of an empty picture
 ENCODINGS = ("png", "webp", "jpg", "mixed")  # "mixed" only in shards made by others: several kinds, or another
 
 
@@ -95,8 +101,8 @@ class Manifest:
         Raises:
             ManifestError: unknown format, a field missing, of the wrong type, or contradicting another.
         """
-        if "resolutions" in data:
-            folders = ", ".join(sorted(data["resolutions"].values()))
+        if (table := _resolutions(data, origin)) is not None:
+            folders = ", ".join(sorted(table.values()))
             raise ManifestError(f"{origin}: names several resolutions; open one of its folders: {folders}")
 
         def field(where: dict[str, Any], name: str, kind: type) -> Any:
@@ -174,7 +180,13 @@ def validate(manifest: Manifest) -> None:
         refuse(shard.name in names, f"shard {shard.name} is listed twice")
         names.add(shard.name)
         refuse(shard.count < 1 or shard.bytes < 1, f"shard {shard.name} is empty")
+        too_many = not is_count(shard.bytes) or shard.count * _SMALLEST_SAMPLE_BYTES > shard.bytes
+        refuse(too_many, f"shard {shard.name}: {shard.bytes} bytes cannot hold {shard.count} samples")
         refuse(not re.fullmatch(r"[0-9a-f]{64}", shard.sha256), f"shard {shard.name}: sha256 is not 64 hex digits")
+    side_fits = m.resolution**2 <= most_pixels(max(shard.bytes for shard in m.shards))
+    refuse(not side_fits, f"resolution is {m.resolution}, more than its shards can hold")
+    refuse(not is_count(m.count), f"{m.count} samples are more than can be numbered")
+    refuse(not all(map(is_count, m.label_counts)), "label_counts must not be negative")
     labelled = sum(m.label_counts)
     refuse(bool(m.label_counts) and labelled != m.count, f"label_counts sum to {labelled}, the shards to {m.count}")
 
@@ -194,31 +206,36 @@ def parse_manifest(text: str | bytes, *, origin: object) -> Manifest:
 
 def parse_resolutions(text: str | bytes, *, origin: object) -> dict[int, str] | None:
     """Resolution -> sub-folder from a parent manifest; None if the text is an ordinary manifest."""
-    data = _load_object(text, origin)
+    return _resolutions(_load_object(text, origin), origin)
+
+
+def _resolutions(data: dict[str, Any], origin: object) -> dict[int, str] | None:
     if "resolutions" not in data:
         return None
     table = data["resolutions"]
-    ok = isinstance(table, dict) and table and all(k.isdecimal() and isinstance(v, str) for k, v in table.items())
-    if not ok or any(not re.fullmatch(r"[\w-]+", folder) for folder in table.values()):
+    ok = isinstance(table, dict) and table and all(isinstance(folder, str) for folder in table.values())
+    sides = ok and all(re.fullmatch(rf"[1-9][0-9]{{0,{_MOST_SIDE_DIGITS - 1}}}", side) for side in table)
+    if not sides or any(not re.fullmatch(r"[\w-]+", folder) for folder in table.values()):
         raise ManifestError(f"{origin}: 'resolutions' must map a side in pixels to the name of a sub-folder")
     return {int(side): folder for side, folder in sorted(table.items(), key=lambda item: int(item[0]))}
 
 
 def _load_object(text: str | bytes, origin: object) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise ManifestError(f"{origin}: is not JSON ({error})") from None
+    data = parse_json(text, source=origin, error=ManifestError)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         said = data.get("format") if isinstance(data, dict) else type(data).__name__
-        raise ManifestError(f"{origin}: this is not a data manifest of format {FORMAT} (found {said!r})")
+        raise ManifestError(f"{origin}: this is not a data manifest of format {FORMAT} (found {said!r:.60})")
     return data
 
 
-def _read(folder: str | os.PathLike[str]) -> tuple[Path, bytes]:
-    path = Path(folder) / MANIFEST_NAME
+def read_manifest_file(path: Path) -> bytes:
+    """The bytes of a `manifest.json`.
+
+    Raises:
+        ManifestError: not there, no regular file, or larger than any.
+    """
     try:
-        return path, path.read_bytes()
+        return read_file(path, most_bytes=MOST_MANIFEST_BYTES, error=ManifestError)
     except OSError as error:
         hint = "pack the pictures with `framework pack`, or index existing shards with `framework data index`"
         raise ManifestError(f"{path}: cannot be read ({error.strerror}); {hint}") from None
@@ -226,14 +243,14 @@ def _read(folder: str | os.PathLike[str]) -> tuple[Path, bytes]:
 
 def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """Read and validate `manifest.json` of a folder; see `parse_manifest` for the errors."""
-    path, text = _read(folder)
-    return parse_manifest(text, origin=path)
+    path = Path(folder) / MANIFEST_NAME
+    return parse_manifest(read_manifest_file(path), origin=path)
 
 
 def load_resolutions(folder: str | os.PathLike[str]) -> dict[int, str] | None:
     """Read a folder's parent manifest: resolution -> sub-folder; None for a single data set."""
-    path, text = _read(folder)
-    return parse_resolutions(text, origin=path)
+    path = Path(folder) / MANIFEST_NAME
+    return parse_resolutions(read_manifest_file(path), origin=path)
 
 
 def save_manifest(manifest: Manifest, folder: str | os.PathLike[str]) -> Path:

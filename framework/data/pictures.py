@@ -17,20 +17,19 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import io
 import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+
+from framework.pictures import FORMATS, check_scans, check_size, is_jpeg, open_content, unreadable
 
 RULE = "8 bits, upright, on white, first frame"
 """The rule in a few words, for the protocol of an evaluation."""
 
-# EPS and others that start programs or read further files are not among them. JPEG includes MPO.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 _HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _PNG_SIGN = b"\x89PNG\r\n\x1a\n"
@@ -72,11 +71,6 @@ class JpegHeader(NamedTuple):
     plain: bool
 
 
-def is_jpeg(content: bytes) -> bool:
-    """Whether a file begins as every JPEG does."""
-    return content[:3] == b"\xff\xd8\xff"
-
-
 def read_picture(content: bytes, *, check: Callable[[int, int], object] = lambda height, width: None) -> Picture:
     """Decode a picture by the rule of this module.
 
@@ -89,8 +83,7 @@ def read_picture(content: bytes, *, check: Callable[[int, int], object] = lambda
             that it must be a decompression bomb. The caller adds which picture it is.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=_formats_for(content)) as image:
-            check(image.height, image.width)
+        with open_content(content, formats=_formats_for(content), check=check) as image:
             image.load()
             orientation = _orientation(image, content)
             turned = image if orientation == 1 else ImageOps.exif_transpose(image)
@@ -99,12 +92,8 @@ def read_picture(content: bytes, *, check: Callable[[int, int], object] = lambda
             several = bool(getattr(image, "is_animated", False))
             plain = plain and orientation == 1 and not several and not _deep_png(content)
             animated = several and image.format not in _SEVERAL_STILLS
-    except (MemoryError, ValueError):
-        raise
-    except UnidentifiedImageError:
-        raise ValueError(f"cannot identify image file as one of {', '.join(_FORMATS)}, HEIC") from None
     except Exception as error:  # decoders meet foreign bytes with whatever their C code raises
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise unreadable(error) from error
     result.info.clear()  # colour profiles, comments: encoders would write them into every file
     return Picture(result, plain, animated)
 
@@ -120,17 +109,13 @@ def picture_header(content: bytes) -> Header:
             found = jpeg_header(content)
             if found.plain:
                 return Header(found.height, found.width, 1 if found.grey else 3)
-        with Image.open(io.BytesIO(content), formats=_formats_for(content)) as image:
+        with open_content(content, formats=_formats_for(content)) as image:
             grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
             size = (image.height, image.width)
             height, width = size[::-1] if _orientation(image, content) in _ON_ITS_SIDE else size
             return Header(height, width, 1 if grey else 3)
-    except (MemoryError, ValueError):
-        raise
-    except UnidentifiedImageError:
-        raise ValueError(f"cannot identify image file as one of {', '.join(_FORMATS)}, HEIC") from None
     except Exception as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise unreadable(error) from error
 
 
 def jpeg_header(content: bytes) -> JpegHeader:
@@ -140,8 +125,8 @@ def jpeg_header(content: bytes) -> JpegHeader:
         ValueError: not a JPEG, or a decompression bomb.
     """
     height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-    if Image.MAX_IMAGE_PIXELS is not None and height * width > 2 * Image.MAX_IMAGE_PIXELS:
-        raise ValueError(f"{width}x{height} pixels: could be a decompression bomb")  # Pillow's own bound
+    check_size(width, height, num_bytes=len(content))
+    check_scans(content)
     colours = colours.lower()
     plain = colours not in ("cmyk", "ycck") and (_is_surely_upright(content) or _exif_orientation(content) == 1)
     return JpegHeader(height, width, colours == "gray", plain)
@@ -184,8 +169,11 @@ def _says_upright(segment: bytes) -> bool:
 
 
 def _exif_orientation(content: bytes) -> object:
-    with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-        return _orientation(image, content)
+    try:
+        with open_content(content, formats=("JPEG",)) as image:
+            return _orientation(image, content)
+    except Exception as error:
+        raise unreadable(error) from error
 
 
 def _orientation(image: Image.Image, content: bytes) -> object:
@@ -212,14 +200,14 @@ def _formats_for(content: bytes) -> tuple[str, ...]:
         ValueError: HEIC, and its reader is not installed.
     """
     if content[4:8] != b"ftyp":
-        return _FORMATS
+        return FORMATS
     box = content[8 : int.from_bytes(content[:4], "big")][:256]
     brands = {box[at : at + 4] for at in range(0, len(box), 4)}
     if brands & _AVIF_BRANDS or not brands & _HEIC_BRANDS:
-        return _FORMATS
+        return FORMATS
     if not _heic_is_readable():
         raise ValueError("is a HEIC picture, whose reader is not installed: pip install 'framework[heic]'")
-    return (*_FORMATS, "HEIF")
+    return (*FORMATS, "HEIF")
 
 
 @functools.cache
@@ -248,7 +236,7 @@ def _to_8_bit(image: Image.Image, *, pgm: bool) -> Image.Image:
         grey = mode in ("L", "LA", "La", "1")
         layer = image.convert("LA") if mode == "La" else image
         canvas = Image.new("RGBA", image.size, "white")
-        canvas.alpha_composite(layer.convert("RGBA"))
+        canvas = Image.alpha_composite(canvas, layer if layer.mode == "RGBA" else layer.convert("RGBA"))
         return canvas.convert("L" if grey else "RGB")
     if mode in ("L", "RGB"):
         return image.copy()
@@ -256,9 +244,13 @@ def _to_8_bit(image: Image.Image, *, pgm: bool) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.uint32)
-    grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    stored = np.asarray(image)
+    values = stored.astype(np.uint32)  # in place from here on: a large picture is held once at this width
+    values *= 255
+    values += 32767
+    values //= 65535
+    grey = values.astype(np.uint8)
     clear = image.info.get("transparency")  # PNG: the one value that is transparent
     if isinstance(clear, int):
-        grey[values == clear] = 255
+        grey[stored == clear] = 255
     return Image.fromarray(grey)

@@ -25,6 +25,7 @@ from framework.data.index import (
 from framework.data.labels import parse_label
 from framework.data.plan import GlobalOrder, Place, flipped
 from framework.data.shards import Shards
+from framework.pictures import MOST_BYTES
 
 OnBadSample = Literal["error", "skip"]
 _PLAIN_EXTENSIONS = frozenset((*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS, "cls", "json", "txt"))
@@ -82,9 +83,7 @@ class SampleReader:
 
     def __init__(self, shards: Shards, order: GlobalOrder, options: ReadOptions) -> None:
         self._shards, self._order, self._options = shards, order, options
-        self._decoder = PictureDecoder(
-            resolution=options.resolution, channels=options.channels, channels_last=options.channels_last
-        )
+        self._made_decoder: PictureDecoder | None = None
         self._files: collections.OrderedDict[int, tuple[int, float]] = collections.OrderedDict()
 
     def load(self, position: int, out: np.ndarray, *, heartbeat: Callable[[], None] = lambda: None) -> Loaded:
@@ -137,10 +136,22 @@ class SampleReader:
             if label:
                 number = parse_label(payloads[0], classes=self._options.classes)
             at_fault = picture
-            animated = self._decoder.decode(payloads[-1], out, flip=flip)
+            animated = self._decoder().decode(payloads[-1], out, flip=flip)
         except ValueError as error:
             raise ShardError(name, f".{at_fault.extension} is unusable: {error}", key=sample.key) from None
+        except MemoryError:  # no ShardError: a machine that is full must not skip samples which others read
+            text = "needs more memory than there is; give the job more, or use fewer workers"
+            raise DataError(f"shard {name}, sample {sample.key}: .{at_fault.extension} {text}") from None
         return number, animated
+
+    def _decoder(self) -> PictureDecoder:
+        """Made when the first shard has been opened: until then, its pictures' size is only what a manifest says."""
+        if self._made_decoder is None:
+            options = self._options
+            self._made_decoder = PictureDecoder(
+                resolution=options.resolution, channels=options.channels, channels_last=options.channels_last
+            )
+        return self._made_decoder
 
     def _load(self, place: Place, out: np.ndarray, *, flip: bool) -> tuple[str, tuple[int, bool]]:
         descriptor = self._file(place.shard)
@@ -202,6 +213,8 @@ def _read_members(descriptor: int, members: list[Member], shard: str, key: str) 
     begin, end = ordered[0].offset - BLOCK_BYTES, ordered[-1].offset + ordered[-1].size
     if len(members) > 1 and ordered[1].offset - ordered[0].offset - ordered[0].size > _JOIN_GAP_BYTES:
         return [_read_members(descriptor, [member], shard, key)[0] for member in members]
+    if end - begin > MOST_BYTES:
+        raise ShardError(shard, f"has members of {end - begin} bytes, the most are {MOST_BYTES}", key=key)
     try:
         data = os.pread(descriptor, end - begin, begin)
     except OSError as error:
@@ -223,9 +236,8 @@ def _is_header_of(header: bytes, member: Member) -> bool:
 
     Long and non-ASCII names stand elsewhere, as do sizes from 8 GiB on: they are not checked.
     """
-    if member.size < _OCTAL_SIZE_END:
-        digits = header[124:136].strip(b"\0 ")
-        if not digits.isdigit() or int(digits, 8) != member.size:
-            return False
+    digits = header[124:136].strip(b"\0 ").lstrip(b"0") or b"0"
+    if member.size < _OCTAL_SIZE_END and digits != b"%o" % member.size:
+        return False
     name = member.name.encode()
     return len(name) > 100 or not name.isascii() or header[:100].rstrip(b"\0") == name

@@ -10,12 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from framework.bounded import open_descriptor
 from framework.data.cache import ShardCache
 from framework.data.errors import ManifestError, ShardError
 from framework.data.fetch import NotFoundError, fetch_bytes
-from framework.data.index import MAKE_ANEW, IndexLines, format_index, index_shard, parse_index, read_index
+from framework.data.index import (
+    MAKE_ANEW,
+    IndexLines,
+    format_index,
+    index_shard,
+    most_index_bytes,
+    parse_index,
+    read_index,
+)
 from framework.data.manifest import file_sha256
 from framework.data.sources import Source
+from framework.errors import FrameworkError
 
 Verify = Literal["size", "sha256"]
 
@@ -93,8 +103,10 @@ class Shards:
         for _ in range(3):
             path = self._ensure(shard)
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = open_descriptor(path)
                 break
+            except FrameworkError as error:
+                raise ShardError(address, str(error)) from None
             except OSError as error:
                 if self._cache is None or not isinstance(error, FileNotFoundError):
                     raise ShardError(address, f"cannot be opened ({error.strerror})") from None
@@ -118,14 +130,15 @@ class Shards:
 
     def _read_index(self, shard: int) -> IndexLines:
         address, where = self.source.addresses[shard], self.source.indexes[shard]
+        most_bytes = most_index_bytes(self.source.manifest.shards[shard].bytes)
         try:
             if self._cache is None:
-                return self._agreeing(shard, read_index(where))
+                return self._agreeing(shard, read_index(where, most_bytes=most_bytes))
             kept = self._cache.index_path(self.source.manifest.shards[shard].sha256)
             with self._making:
                 if kept.exists():
-                    return self._agreeing(shard, read_index(kept))
-                lines = self._agreeing(shard, self._make_index(where, self._ensure(shard)))
+                    return self._agreeing(shard, read_index(kept, most_bytes=most_bytes))
+                lines = self._agreeing(shard, self._make_index(where, self._ensure(shard), most_bytes=most_bytes))
                 self._cache.keep_index(self.source.manifest.shards[shard].sha256, lines)
                 return lines
         except ManifestError as error:
@@ -145,11 +158,12 @@ class Shards:
             raise ShardError(address, f"its index does not describe it; {MAKE_ANEW}")
         return lines
 
-    def _make_index(self, where: str, shard: Path) -> IndexLines:
+    def _make_index(self, where: str, shard: Path, *, most_bytes: int) -> IndexLines:
         assert self._cache is not None
         if where:
             try:
-                return parse_index(fetch_bytes(where, options=self._cache.options), origin=where)
+                text = fetch_bytes(where, options=self._cache.options, most_bytes=most_bytes)
+                return parse_index(text, origin=where)
             except NotFoundError:
                 pass  # the owner keeps no index: the shard itself is here and tells
         return parse_index(format_index(index_shard(shard)), origin=shard)

@@ -25,7 +25,15 @@ from braceexpand import braceexpand
 from framework.data.cache import ShardCache
 from framework.data.errors import DataError, ManifestError
 from framework.data.fetch import PIPE, FetchOptions, NotFoundError, fetch_bytes
-from framework.data.manifest import MANIFEST_NAME, Manifest, index_name, parse_manifest, parse_resolutions
+from framework.data.manifest import (
+    MANIFEST_NAME,
+    MOST_MANIFEST_BYTES,
+    Manifest,
+    index_name,
+    parse_manifest,
+    parse_resolutions,
+    read_manifest_file,
+)
 from framework.data.survey import RECORD_SUFFIX, ShardSurvey, manifest_of, recorded, survey_local, survey_shard
 from framework.redaction import redact_text
 
@@ -148,17 +156,26 @@ def _shard_name(address: str) -> str:
     return name
 
 
-def _local_folder(folder: Path, cache_folder: Path, resolution: int | None) -> Source:
+def _local_folder(folder: Path, cache_folder: Path, resolution: int | None, *, inner: bool = False) -> Source:
     path = folder / MANIFEST_NAME
     if not path.exists():
         shards = sorted(folder.glob("*.tar"))
         if not shards:
             raise DataError(f"{folder}: holds neither {MANIFEST_NAME} nor .tar shards; make them with `framework pack`")
         return _local_shards(str(folder), shards, cache_folder)
-    table = parse_resolutions(path.read_bytes(), origin=path)
+    data = read_manifest_file(path)
+    table = parse_resolutions(data, origin=path)
     if table is not None:
-        return _local_folder(folder / pick_resolution(table, resolution, location=folder), cache_folder, resolution)
-    return _local_source(str(folder), folder, parse_manifest(path.read_bytes(), origin=path))
+        _refuse_nested(path, inner=inner)
+        chosen = folder / pick_resolution(table, resolution, location=folder)
+        return _local_folder(chosen, cache_folder, resolution, inner=True)
+    return _local_source(str(folder), folder, parse_manifest(data, origin=path))
+
+
+def _refuse_nested(origin: object, *, inner: bool) -> None:
+    """A list of resolutions names data sets; lists of lists could go on for ever, through links or a server."""
+    if inner:
+        raise ManifestError(f"{origin}: names resolutions, but is one itself; it must describe shards")
 
 
 def _local_source(location: str, folder: Path, manifest: Manifest) -> Source:
@@ -175,7 +192,7 @@ def _local_shards(location: str, shards: Sequence[Path], cache_folder: Path) -> 
         raise DataError(f"{location}: no such file or folder: {missing[0]}{more}")
     folder = shards[0].parent
     if (folder / MANIFEST_NAME).exists() and all(path.parent == folder for path in shards):
-        data = (folder / MANIFEST_NAME).read_bytes()
+        data = read_manifest_file(folder / MANIFEST_NAME)
         if parse_resolutions(data, origin=folder) is None:
             part = _part_of(parse_manifest(data, origin=folder / MANIFEST_NAME), [path.name for path in shards])
             if part is not None:
@@ -212,11 +229,11 @@ def _unique_names(names: Sequence[str]) -> list[str]:
     return [f"{number:06d}-{name}" for number, name in enumerate(names)]
 
 
-def _remote_folder(url: str, options: FetchOptions, resolution: int | None) -> Source:
+def _remote_folder(url: str, options: FetchOptions, resolution: int | None, *, inner: bool = False) -> Source:
     base = url if url.endswith("/") else url + "/"
     address = base + MANIFEST_NAME
     try:
-        data = fetch_bytes(address, options=options)
+        data = fetch_bytes(address, options=options, most_bytes=MOST_MANIFEST_BYTES)
     except NotFoundError:
         raise DataError(
             f"{address}: not there; a folder needs {MANIFEST_NAME} (`framework data index`), "
@@ -224,7 +241,9 @@ def _remote_folder(url: str, options: FetchOptions, resolution: int | None) -> S
         ) from None
     table = parse_resolutions(data, origin=address)
     if table is not None:
-        return _remote_folder(base + pick_resolution(table, resolution, location=url), options, resolution)
+        _refuse_nested(address, inner=inner)
+        chosen = base + pick_resolution(table, resolution, location=url)
+        return _remote_folder(chosen, options, resolution, inner=True)
     return _remote_source(url, base, parse_manifest(data, origin=address))
 
 
@@ -247,7 +266,7 @@ def _known_remote(location: str, shards: Sequence[str], options: FetchOptions) -
     if any("?" in shard or shard.rpartition("/")[0] + "/" != base for shard in shards):
         return None
     try:
-        data = fetch_bytes(base + MANIFEST_NAME, options=options)
+        data = fetch_bytes(base + MANIFEST_NAME, options=options, most_bytes=MOST_MANIFEST_BYTES)
         manifest = parse_manifest(data, origin=base + MANIFEST_NAME)
     except (NotFoundError, ManifestError):
         return None

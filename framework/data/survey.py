@@ -6,6 +6,7 @@ cannot be written. The record of a local shard holds its size and modification t
 
 from __future__ import annotations
 
+import builtins
 import collections
 import dataclasses
 import hashlib
@@ -19,16 +20,20 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from framework.atomic import write_atomically
+from framework.bounded import is_count, parse_json, read_file
 from framework.data.errors import DataError, ShardError
 from framework.data.index import SampleIndex, index_shard, write_index
-from framework.data.labels import is_label, parse_label
+from framework.data.labels import MAX_CLASSES, is_label, parse_label
 from framework.data.manifest import ENCODINGS, Manifest, ShardEntry, file_sha256, index_name
 from framework.data.pictures import picture_header
+from framework.errors import FrameworkError
+from framework.pictures import MOST_BYTES
 from framework.redaction import redact_text
 
 _LOG = logging.getLogger(__name__)
 RECORD_SUFFIX = ".survey.json"
 _RECORD_FORMAT = 2
+_MOST_RECORD_BYTES = 64 << 20  # a line for each of a million classes has half of it
 _LOCK_SECONDS = 3600.0
 
 
@@ -60,16 +65,28 @@ class ShardSurvey:
         return json.dumps({"format": _RECORD_FORMAT, **dataclasses.asdict(self)}) + "\n"
 
     @classmethod
-    def from_text(cls, text: str) -> ShardSurvey | None:
+    def from_text(cls, text: str | builtins.bytes) -> ShardSurvey | None:
         """A record read back; None if it is not one of this format."""
         try:
-            data: dict[str, Any] = json.loads(text)
+            data = parse_json(text, source="record of a shard")
             if data.pop("format") != _RECORD_FORMAT:
                 return None
-            labels = {int(label): int(count) for label, count in data.pop("labels").items()}
-            return cls(labels=labels, encodings=tuple(data.pop("encodings")), **data)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            labels = {int(label): count for label, count in data.pop("labels").items()}
+            survey = cls(labels=labels, encodings=tuple(data.pop("encodings")), **data)
+        except (FrameworkError, ValueError, KeyError, TypeError, AttributeError):
             return None
+        return survey if survey._is_sound() else None
+
+    def _is_sound(self) -> bool:
+        """Whether the fields have their types and can be true together; others may have written the record."""
+        counts = (self.count, self.bytes, self.resolution, self.channels, self.modified_ns, *self.labels.values())
+        texts = (self.sha256, self.unusable_label, *self.encodings)
+        return (
+            all(is_count(count, most=1 << 63) for count in counts)
+            and all(isinstance(text, str) for text in texts)
+            and all(0 <= label < MAX_CLASSES for label in self.labels)
+            and sum(self.labels.values()) <= self.count
+        )
 
 
 def survey_shard(path: str | os.PathLike[str], *, sha256: str | None = None) -> tuple[ShardSurvey, list[SampleIndex]]:
@@ -128,7 +145,7 @@ def _first_picture(
         picture = sample.picture()
         try:
             if picture is not None:
-                return picture_header(read(picture.offset, picture.size))
+                return picture_header(read(picture.offset, min(picture.size, MOST_BYTES)))
         except ValueError as error:
             reason = str(error)
     raise ShardError(path, f"holds no readable picture; the last one: {reason}", key=sample.key)
@@ -182,7 +199,7 @@ def recorded(
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock, timeout=_LOCK_SECONDS):
-            known = ShardSurvey.from_text(record.read_text("utf-8")) if record.exists() else None
+            known = _read_record(record)
             if known is None or not is_current(known):
                 _LOG.info("reading shard %s once in full, to index it", redact_text(str(shard)))
                 known = make()
@@ -190,6 +207,20 @@ def recorded(
             return known
     except Timeout:
         raise DataError(f"{record}: another process holds {lock} for over an hour; end it and try again") from None
+
+
+def _read_record(record: Path) -> ShardSurvey | None:
+    """What a record says; None where there is none that can be used.
+
+    Raises:
+        DataError: it is no regular file, or larger than any record.
+    """
+    try:
+        return ShardSurvey.from_text(read_file(record, most_bytes=_MOST_RECORD_BYTES, error=DataError))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{record}: cannot be read ({error.strerror})") from None
 
 
 def manifest_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import checkpoints, evaluations, imports, records, runs, uploads
+from tests.fuzz import checkpoints, data, evaluations, imports, records, runs, uploads
 from tests.fuzz.reader import Reader
 
 READERS: tuple[Reader, ...] = (
@@ -12,4 +12,5 @@ READERS: tuple[Reader, ...] = (
     *uploads.READERS,
     *imports.READERS,
     *evaluations.READERS,
+    *data.READERS,
 )

@@ -84,6 +84,8 @@ def open_upright(content: bytes | Pixels) -> Picture:
         return read_picture(content)
     except ValueError as error:
         raise BadImageError(f"cannot be decoded ({error})") from None
+    except MemoryError:
+        raise BadImageError("needs more memory than there is; use fewer workers") from None
 
 
 def encode(content: bytes | Pixels, target: Target) -> Encoded:

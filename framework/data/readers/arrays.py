@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import struct
-import zipfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -17,13 +17,15 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from framework.archives import check_archive
-from framework.bounded import open_regular
+from framework.archives import Arrays
+from framework.bounded import element_count, open_regular
 from framework.data.readers.base import Labels, Pixels, Source, SourceError, as_labels
 from framework.errors import FrameworkError
 
 _UINT8 = 8
-_MOST_TIMES = 1100  # flat pictures are all alike, and deflate shrinks 1032 times at most
+_MOST_TIMES = 100  # drawings and masks shrink that far
+_FREE_BYTES = 64 << 20  # what any file may unpack to: pictures of one colour shrink a thousand times
+_CHUNK_BYTES = 1 << 20
 _SPLIT_PREFIXES = {"train": "train", "test": "t10k", "validation": "t10k"}
 
 
@@ -61,17 +63,36 @@ def open_idx(path: Path, *, labels: bool = True) -> Source:
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     """Array of an idx file of uint8 values, gzipped or not."""
     try:
-        raw = path.read_bytes()
-        data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        with open_regular(path, error=SourceError) as raw:
+            num_bytes = os.fstat(raw.fileno()).st_size
+            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
+            with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
+                return _read_values(file, path, most_bytes=max(_FREE_BYTES, _MOST_TIMES * num_bytes))
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{path}: cannot be read ({error})") from None
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _UINT8 or len(data) < 4 + 4 * data[3]:
-        raise SourceError(f"{path}: is not an idx file of uint8 values (starts with {data[:4].hex(' ')})")
-    shape = struct.unpack_from(f">{data[3]}I", data, 4)
-    values = np.frombuffer(data, np.uint8, offset=4 + 4 * data[3])
-    if values.size != np.prod(shape, dtype=np.int64):
-        raise SourceError(f"{path}: damaged: {values.size} values, its head says {' x '.join(map(str, shape))}")
-    return values.reshape(shape)
+
+
+def _read_values(file: BinaryIO | gzip.GzipFile, path: Path, *, most_bytes: int) -> npt.NDArray[np.uint8]:
+    """The array of an idx file, in no more memory than `most_bytes`."""
+    start = file.read(4)
+    head = file.read(4 * start[3]) if len(start) == 4 else b""
+    if start[:3] != bytes((0, 0, _UINT8)) or len(start) < 4 or len(head) < 4 * start[3]:
+        raise SourceError(f"{path}: is not an idx file of uint8 values (starts with {start.hex(' ')})")
+    shape = struct.unpack(f">{start[3]}I", head)
+    count = element_count(shape, source=path, error=SourceError)
+    if count > most_bytes:
+        raise SourceError(f"{path}: damaged: its head says {_times(shape)} values, which its bytes cannot hold")
+    content = bytearray()
+    while len(content) <= count and (chunk := file.read(min(_CHUNK_BYTES, count + 1 - len(content)))):
+        content += chunk
+    if len(content) != count:
+        found = "more" if len(content) > count else str(len(content))
+        raise SourceError(f"{path}: damaged: {found} values, its head says {_times(shape)}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def open_npz(path: Path, *, labels: bool = True) -> Source:
@@ -94,38 +115,28 @@ def load_npz(path: Path, *, labels: bool = True) -> tuple[np.ndarray | None, np.
         SourceError: not an npz, one that holds an array twice, or one that would have to be unpickled.
     """
     try:
-        file = open_regular(path, error=SourceError)
+        with Arrays(path, most_times=_MOST_TIMES) as arrays:
+            listed = arrays.listed
+            if len(set(listed)) < len(listed):
+                raise SourceError(f"{path}: holds an array twice ({', '.join(listed)}); write it anew")
+            wanted = ("images", "labels") if labels else ("images",)
+            found = {name: arrays[name] for name in wanted if name in arrays}
+    except SourceError:
+        raise
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read as an npz ({error})") from None
-    with file:
-        return _of_npz(file, path, labels=labels)
-
-
-def _of_npz(file: BinaryIO, path: Path, *, labels: bool) -> tuple[np.ndarray | None, np.ndarray | None]:
-    try:
-        arrays = np.load(file, allow_pickle=False)
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise SourceError(f"{path}: is one array, not an npz; write it with np.savez(path, images=..., labels=...)")
-        with arrays:
-            assert arrays.zip is not None  # while it is open
-            check_archive(arrays.zip, num_bytes=path.stat().st_size, source=path, most_times=_MOST_TIMES)
-            if len(set(arrays.files)) < len(arrays.files):
-                raise SourceError(f"{path}: holds an array twice ({', '.join(arrays.files)}); write it anew")
-            return arrays.get("images"), arrays.get("labels") if labels else None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise SourceError(f"{path}: cannot be read as an npz ({error})") from None
+        raise SourceError(f"{path}: cannot be read as an npz ({error.strerror or error})") from None
     except FrameworkError as error:
-        raise SourceError(str(error)) from None
-    except MemoryError:
-        raise SourceError(f"{path}: asks for more memory than there is") from None
-    except Exception as error:  # NumPy's word for an array of objects, which only pickle could read
-        raise SourceError(f"{path}: cannot be read as an npz of plain arrays ({error})") from None
+        hint = "write it with np.savez(path, images=..., labels=...)"
+        raise SourceError(f"{path}: cannot be read as an npz of plain arrays ({error}); {hint}") from None
+    return found.get("images"), found.get("labels")
 
 
 def _from_arrays(kind: str, path: Path, images: Pixels, labels: Labels | None) -> Source:
     channels = images.shape[3] if images.ndim == 4 else 1
     if channels not in (1, 3):
         raise SourceError(f"{path}: {channels} channels; need 1 (grey) or 3 (RGB), as the last dimension")
+    if 0 in images.shape[1:]:
+        raise SourceError(f"{path}: pictures of {images.shape[2]}x{images.shape[1]} pixels; they need a side")
     pixels = images[..., 0] if images.ndim == 4 and channels == 1 else images
     digest = hashlib.sha256(f"{images.shape}".encode())
     digest.update(np.ascontiguousarray(images).reshape(-1).data)

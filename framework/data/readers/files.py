@@ -6,22 +6,22 @@ Either one sub-folder per class (class numbers follow the sorted names), or flat
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
-from framework.bounded import read_file
+from framework.archives import read_member
+from framework.bounded import MOST_JSON_BYTES, decoding, open_regular, parse_json, read_file
 from framework.data.index import IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSIONS
 from framework.data.readers.base import BadImageError, Labels, Source, SourceError, as_labels, digest_rows
+from framework.errors import FrameworkError
+from framework.pictures import MOST_BYTES
 
 PICTURE_SUFFIXES = frozenset(f".{extension}" for extension in (*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS))
 LABEL_FILE = "dataset.json"
-MOST_BYTES = 1 << 30
-"""The largest file of a picture: Pillow refuses pictures that need as much long before."""
 
 
 def open_folder(path: Path, *, labels: bool = True) -> Source:
@@ -35,7 +35,7 @@ def open_folder(path: Path, *, labels: bool = True) -> Source:
     found: tuple[Labels | None, tuple[str, ...]] = (None, ())
     if labels:
         file = _label_file(others, path)
-        found = _find_labels(names, (path / file).read_bytes() if file else None, file, path)
+        found = _find_labels(names, _read_label_file(path / file) if file else None, file, path)
         if found[1] and file is None:
             _refuse_empty_classes(path, names)
 
@@ -65,9 +65,10 @@ def open_zip(path: Path, *, labels: bool = True) -> Source:
         SourceError: not a zip, or as for `open_folder`.
     """
     try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path}: cannot be opened as a zip ({error})") from None
+        with decoding(f"{path}: cannot be opened as a zip: it", error=SourceError):
+            archive = _Archive(open_regular(path, error=SourceError))
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be opened as a zip ({error.strerror or error})") from None
     listed = [entry for entry in archive.infolist() if not entry.is_dir() and _shown(entry.filename)]
     entries = {entry.filename: entry for entry in listed}
     if len(entries) < len(listed):
@@ -78,14 +79,14 @@ def open_zip(path: Path, *, labels: bool = True) -> Source:
     others = sorted(entries.keys() - set(names))
     found: tuple[Labels | None, tuple[str, ...]] = (None, ())
     if labels:
-        file = _label_file(others, path)
-        found = _find_labels(names, archive.read(file) if file else None, file, path)
+        table = _label_file(others, path)
+        text = None
+        if table:
+            text = _read_entry(archive, entries[table], path, most_bytes=MOST_JSON_BYTES, error=SourceError)
+        found = _find_labels(names, text, table, path)
 
     def read(index: int) -> bytes:
-        try:
-            return archive.read(entries[names[index]])
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            raise BadImageError(f"cannot be read from the zip ({error})") from None
+        return _read_entry(archive, entries[names[index]], path, most_bytes=MOST_BYTES, error=BadImageError)
 
     return Source(
         kind="zip",
@@ -101,12 +102,45 @@ def open_zip(path: Path, *, labels: bool = True) -> Source:
     )
 
 
+class _Archive(zipfile.ZipFile):
+    """Closes its file, as an archive does that was opened by name."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._opened = file
+        super().__init__(file)
+
+    def close(self) -> None:
+        super().close()
+        self._opened.close()
+
+
+def _read_entry(
+    archive: zipfile.ZipFile,
+    entry: zipfile.ZipInfo,
+    path: Path,
+    *,
+    most_bytes: int,
+    error: type[SourceError | BadImageError],
+) -> bytes:
+    try:
+        return read_member(archive, entry, most_bytes=most_bytes, source=path)
+    except FrameworkError as cause:
+        raise error(f"cannot be read from the zip ({cause})") from None
+
+
+def _read_label_file(path: Path) -> bytes:
+    try:
+        return read_file(path, most_bytes=MOST_JSON_BYTES, error=SourceError)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def _walk(root: Path) -> tuple[dict[str, int], int, list[str]]:
     """Picture -> size in bytes, the latest change, and the other files; all paths relative, with `/`."""
     sizes: dict[str, int] = {}
     modified_ns, others = 0, []
     visited: set[tuple[int, int]] = set()  # folders, so that a link to a parent does not walk in circles
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in visited:
             folders.clear()
@@ -125,6 +159,11 @@ def _walk(root: Path) -> tuple[dict[str, int], int, list[str]]:
                 raise SourceError(f"{full}: cannot be read ({error.strerror}); a link that leads nowhere?") from None
             sizes[name], modified_ns = status.st_size, max(modified_ns, status.st_mtime_ns)
     return sizes, modified_ns, sorted(others)
+
+
+def _refuse_folder(error: OSError) -> None:
+    """Without it, `os.walk` passes over a folder that it may not list, and its pictures would be missing in silence."""
+    raise SourceError(f"{error.filename}: cannot be listed ({error.strerror})")
 
 
 def _shown(name: str) -> bool:
@@ -189,13 +228,15 @@ def _labels_of_folders(names: Sequence[str], origin: Path) -> tuple[Labels | Non
 
 
 def _labels_of_file(names: Sequence[str], text: bytes, base: PurePosixPath, origin: str) -> Labels | None:
-    try:
-        rows = json.loads(text).get("labels")
-        pairs = [] if rows is None else [(str(base / name), label) for name, label in rows]
-    except (ValueError, TypeError, AttributeError):
-        raise SourceError(f'{origin}: expected {{"labels": [[file, class], ...]}} or {{"labels": null}}') from None
+    told = parse_json(text, source=origin, error=SourceError)
+    rows = told.get("labels") if isinstance(told, dict) else ()
     if rows is None:
         return None
+    if not isinstance(rows, list) or not all(map(_is_row, rows)):
+        raise SourceError(
+            f'{origin}: expected {{"labels": [[file, class], ...]}}, classes being whole numbers, or {{"labels": null}}'
+        )
+    pairs = [(str(base / name), label) for name, label in rows]
     table = dict(pairs)
     for name, label in pairs:
         if table[name] != label:
@@ -207,6 +248,11 @@ def _labels_of_file(names: Sequence[str], text: bytes, base: PurePosixPath, orig
     if absent:
         raise SourceError(f"{origin}: {absent[0]} and {len(absent) - 1} other pictures have a label, but do not exist")
     return as_labels([table[name] for name in names], origin=origin, names=names)
+
+
+def _is_row(row: object) -> bool:
+    """A file and its class; that the class is in range is checked where all labels are."""
+    return isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and type(row[1]) is int
 
 
 def _refuse_empty_classes(path: Path, names: Sequence[str]) -> None:

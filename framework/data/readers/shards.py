@@ -6,11 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from framework.bounded import open_descriptor
 from framework.data.errors import ShardError
 from framework.data.index import Member, SampleIndex, index_shard
 from framework.data.labels import parse_label
 from framework.data.manifest import MANIFEST_NAME, Manifest, load_manifest
 from framework.data.readers.base import BadImageError, Labels, Source, as_labels, digest_rows
+from framework.pictures import MOST_BYTES
 
 
 def open_shards(paths: Sequence[Path], *, name: str, labels: bool = True) -> Source:
@@ -66,8 +68,10 @@ def _labels(samples: Sequence[tuple[Path, SampleIndex]]) -> Labels | None:
 
 
 def _read_member(path: Path, member: Member) -> bytes:
+    if member.size > MOST_BYTES:
+        raise BadImageError(f"has {member.size} bytes, the most are {MOST_BYTES}")
     try:
-        file = os.open(path, os.O_RDONLY)
+        file = open_descriptor(path, error=BadImageError)
     except OSError as error:
         raise BadImageError(f"shard cannot be opened ({error.strerror})") from None
     try:

@@ -91,7 +91,7 @@ def test_missing_and_garbled_manifests_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="framework pack"):
         load_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(ManifestError, match="is not JSON"):
+    with pytest.raises(ManifestError, match="is not valid JSON"):
         load_manifest(tmp_path)
 
 

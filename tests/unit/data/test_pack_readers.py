@@ -128,7 +128,7 @@ def test_a_damaged_zip_member_is_a_bad_picture(tmp_path):
     data[data.index(b"a.png") + 20] ^= 255
     path.write_bytes(data)
     with pytest.raises(
-        DataError, match=r"1 of 2 pictures cannot be used.*\n  a\.png: cannot be read from the zip \(Bad CRC"
+        DataError, match=r"1 of 2 pictures cannot be used.*\n  a\.png: cannot be read from the zip .*Bad CRC"
     ):
         pack(path, tmp_path / "out", progress=False)
     path.write_bytes(data[:-30])
@@ -168,7 +168,7 @@ def test_idx_files_from_a_folder_or_by_name(tmp_path, zipped):
     ("content", "why"),
     [
         (idx(IMAGES)[:-3], "damaged: 77 values, its head says 5 x 4 x 4"),
-        (idx(IMAGES) + b"x", "damaged: 81 values"),
+        (idx(IMAGES) + b"x", "damaged: more values"),
         (gzip.compress(idx(IMAGES), mtime=0)[:-12], "cannot be read"),
         (b"\0\0\x0d\x03" + bytes(40), "is not an idx file of uint8 values"),
         (b"", "is not an idx file"),
