@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+multiprocessing.set_forkserver_preload(["torch", "torch._dynamo", "torch.distributed.fsdp", "deepspeed"])
 
 
 @pytest.fixture(scope="session")
