@@ -41,9 +41,8 @@ review: env  ## open MLflow on the run
 
 test: dev  ## run the tests
 ifeq ($(ARGS),)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/golden $(ALONE)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/unit --ignore tests/golden --ignore $(ALONE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ALONE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore $(ALONE) tests/golden tests
 else
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 endif

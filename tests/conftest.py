@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
+SHORT = ("golden", "unit")
+"""Folders whose files take seconds each; the files of the others take minutes."""
+
 multiprocessing.set_forkserver_preload(["torch", "torch._dynamo", "torch.distributed.fsdp", "deepspeed"])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: begun last, one of them would go on alone, with nothing left for the other processors."""
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] in SHORT)
 
 
 @pytest.fixture(scope="session")
