@@ -14,7 +14,7 @@ import pytest
 
 from framework.checkpoint import list_checkpoints
 from framework.runtime.stopping import STOPPED
-from tests.helpers.launch import ROOT, TINY, Launch, environment
+from tests.helpers.launch import ROOT, TINY, Launch, environment, free_port
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(600)]
 FLAGS = ("--images", "100k", "--log-every-images", "32", "--save-every-images", "100k", "--tracking", "none")
@@ -56,11 +56,12 @@ def test_a_launcher_s_last_line_says_that_the_same_command_continues(tmp_path: P
 
 def test_before_the_first_step_it_ends_at_once_in_the_same_way(tmp_path: Path) -> None:
     """While torch is imported; while the other processes do not come; while the data is surveyed."""
-    alone = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29613"}
+    port = free_port()
+    alone = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     slow = "pipe:sleep 600; cat"
     moments = {
         "imports": ((), {}, lambda process: bool(process.memory_maps()) and _maps(process, "libtorch")),
-        "meeting": ((), alone, lambda process: any(c.laddr.port == 29613 for c in process.net_connections())),
+        "meeting": ((), alone, lambda process: any(c.laddr.port == port for c in process.net_connections())),
         "survey": (("--data", f"{slow} {{000..001}}.tar"), {}, lambda process: bool(process.children())),
     }
     for name, (flags, extra, reached) in moments.items():
