@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e .
-	-@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib  # pip does it on one processor; some templates in there are no Python
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # pip uses one processor; packages hold templates, no Python
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
