@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -74,21 +75,32 @@ def test_before_the_first_step_it_ends_at_once_in_the_same_way(tmp_path: Path) -
                 env=environment() | extra,
                 preexec_fn=hear,
             )
-        seen, deadline = psutil.Process(process.pid), time.monotonic() + 90
-        while not reached(seen):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, f"{name}: {log.read_text()}"
-            time.sleep(0.02)
-        children = seen.children(recursive=True)
-        process.send_signal(signal.SIGTERM)
-        begun = time.monotonic()
-        assert process.wait(60) == STOPPED, f"{name}: {log.read_text()}"
-        print(f"{name}: ended after {time.monotonic() - begun:.1f} s")
+        try:
+            children = _told_to_stop(process, reached, log=log, name=name)
+        finally:
+            process.kill()
         assert log.read_text().splitlines()[-1] == "stopped by SIGTERM; the same command continues"
         assert "Traceback" not in log.read_text()
         assert (out / "PREEMPTED").exists() == (name != "imports"), "the command line is read after the imports"
         alive = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
         assert not alive, "nobody waits for the source any more"
+
+
+def _told_to_stop(
+    process: subprocess.Popen[bytes], reached: Callable[[psutil.Process], bool], *, log: Path, name: str
+) -> list[psutil.Process]:
+    """Wait for the moment, send the signal and wait for the end; the children that it had."""
+    seen, deadline = psutil.Process(process.pid), time.monotonic() + 90
+    while not reached(seen):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, f"{name}: {log.read_text()}"
+        time.sleep(0.02)
+    children = seen.children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    assert process.wait(60) == STOPPED, f"{name}: {log.read_text()}"
+    print(f"{name}: ended after {time.monotonic() - begun:.1f} s")
+    return children
 
 
 def _maps(process: psutil.Process, library: str) -> bool:
