@@ -8,6 +8,9 @@ ARGS ?=
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 CONFIG ?= launch/accelerate/$(if $(filter 0,$(GPUS)),cpu_2,$(if $(filter 1,$(GPUS)),one_gpu,one_node)).yaml
 
+# Files of tests that run at the same time; each may start several processes.
+WORKERS ?= 2
+
 # It measures how long training waits for a server, so nothing else may run beside it.
 ALONE := tests/faults/test_tracking_faults.py
 
@@ -43,7 +46,7 @@ review: env  ## open MLflow on the run
 test: dev  ## run the tests
 ifeq ($(ARGS),)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ALONE)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore $(ALONE) tests/golden tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore $(ALONE) tests/golden tests
 else
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 endif
