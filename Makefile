@@ -11,9 +11,6 @@ CONFIG ?= launch/accelerate/$(if $(filter 0,$(GPUS)),cpu_2,$(if $(filter 1,$(GPU
 # Files of tests that run at the same time; each may start several processes.
 WORKERS ?= 2
 
-# It measures how long training waits for a server, so nothing else may run beside it.
-ALONE := tests/faults/test_tracking_faults.py
-
 .DEFAULT_GOAL := help
 .PHONY: help env dev train review test lint clean
 
@@ -45,8 +42,8 @@ review: env  ## open MLflow on the run
 
 test: dev  ## run the tests
 ifeq ($(ARGS),)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ALONE)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore $(ALONE) tests/golden tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone tests/faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/golden tests
 else
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 endif
