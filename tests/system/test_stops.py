@@ -90,7 +90,7 @@ def _told_to_stop(
     process: subprocess.Popen[bytes], reached: Callable[[psutil.Process], bool], *, log: Path, name: str
 ) -> list[psutil.Process]:
     """Wait for the moment, send the signal and wait for the end; the children that it had."""
-    seen, deadline = psutil.Process(process.pid), time.monotonic() + 90
+    seen, deadline = psutil.Process(process.pid), time.monotonic() + 180
     while not reached(seen):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, f"{name}: {log.read_text()}"
