@@ -8,8 +8,8 @@ ARGS ?=
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 CONFIG ?= launch/accelerate/$(if $(filter 0,$(GPUS)),cpu_2,$(if $(filter 1,$(GPUS)),one_gpu,one_node)).yaml
 
-# It measures how long training waits for a server, so nothing else may run beside it.
-ALONE := tests/faults/test_tracking_faults.py
+# Files of tests that run at the same time; each may start several processes.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help env dev train review test lint clean
@@ -21,7 +21,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e .
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # pip uses one processor; packages hold templates, no Python
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -41,9 +42,8 @@ review: env  ## open MLflow on the run
 
 test: dev  ## run the tests
 ifeq ($(ARGS),)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/golden $(ALONE)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/unit --ignore tests/golden --ignore $(ALONE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone tests/faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/golden tests
 else
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 endif

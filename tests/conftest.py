@@ -1,12 +1,26 @@
-"""Data for launches: shards that are small and there without a network."""
+"""Data for launches: shards that are small and there without a network. And the order in which files of tests run."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+SHORT = ("golden", "unit")
+"""Folders whose files take seconds each; the files of the others take minutes."""
+
+multiprocessing.set_forkserver_preload(["torch", "torch._dynamo", "torch.distributed.fsdp", "deepspeed"])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: begun last, one of them would go on alone, with nothing left for the other processors."""
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] in SHORT)
+    lost = [item.nodeid for item in items if item.get_closest_marker("alone") and item.path.parent.name != "faults"]
+    if lost:
+        raise pytest.UsageError(f"{lost}: `make test` looks for tests that run alone in tests/faults only")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,7 +163,9 @@ def test_without_the_node_that_the_others_meet_at_the_same_command_continues(
         print(f"node 0 lost: the launcher of node 1 ended after {time.monotonic() - begun:.1f} s with status {status}")
         assert status not in (0, 75)
     saved = list_checkpoints(out / "checkpoints")[-1]
-    alone = two.on(1, ["env", "PROCESSES_PER_NODE=1", str(ROOT / "launch/torchrun/node.sh")])
+    alone = two.on(
+        1, ["env", "PROCESSES_PER_NODE=1", f"PYTHON={sys.executable}", str(ROOT / "launch/torchrun/node.sh")]
+    )
     done = subprocess.run([*alone, *program], capture_output=True, text=True, env=environment(), timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"resumed at {format_count(saved)} images" in done.stdout

@@ -113,6 +113,7 @@ def all_at_once(server: Server, folder: Path, *, faults: dict[str, float], secon
     assert not failed, failed
 
 
+@pytest.mark.alone
 def test_training_goes_on_through_any_fault(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     # `late`: the server does what it is asked, but the answer comes after we have given up waiting for it.
@@ -120,11 +121,13 @@ def test_training_goes_on_through_any_fault(server: Server, tmp_path: Path, monk
     all_at_once(server, tmp_path, faults=faults, seconds=8)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_training_goes_on_through_30_seconds(server: Server, tmp_path: Path) -> None:
     all_at_once(server, tmp_path, faults={"absent": 0.0, "down": 0.0, "hole": 0.0, "slow": 2.0}, seconds=30)
 
 
+@pytest.mark.alone
 def test_server_never_comes_back_then_sync(server: Server, proxy: FaultProxy, tmp_path: Path) -> None:
     proxy.mode = "down"
     tracker = open_tracker(tmp_path / "run", uri=proxy.url)

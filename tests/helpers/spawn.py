@@ -1,4 +1,8 @@
-"""Run a function in several gloo processes, with a time-out that kills them all, and collect tensors from each."""
+"""Run a function in several gloo processes, with a time-out that kills them all, and collect tensors from each.
+
+The processes are forked from a server that has nothing of the caller's. `tests/conftest.py` lets it import the large
+libraries, which takes seconds, once for all of them; without that, as in benchmarks, each process imports its own.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +23,15 @@ Worker = Callable[..., dict[str, Tensor]]
 
 
 def run_ranks(worker: Worker, world: int, *arguments: Any, timeout_seconds: float = 240.0) -> list[dict[str, Tensor]]:
-    """`worker(*arguments)` in `world` fresh processes with a gloo group; its tensors per rank.
+    """`worker(*arguments)` in `world` new processes with a gloo group; its tensors per rank.
 
     Results are judged by what was written, not by exit codes alone.
     """
     with tempfile.TemporaryDirectory() as folder:
-        context = mp.get_context("spawn")
+        context = mp.get_context("forkserver")
+        environment = dict(os.environ)  # the server has that of the first call
         processes = [
-            context.Process(target=_main, args=(worker, rank, world, folder, timeout_seconds, arguments))
+            context.Process(target=_main, args=(worker, rank, world, folder, timeout_seconds, environment, arguments))
             for rank in range(world)
         ]
         for process in processes:
@@ -49,11 +54,19 @@ def run_ranks(worker: Worker, world: int, *arguments: Any, timeout_seconds: floa
 
 
 def _main(
-    worker: Worker, rank: int, world: int, folder: str, timeout_seconds: float, arguments: tuple[Any, ...]
+    worker: Worker,
+    rank: int,
+    world: int,
+    folder: str,
+    timeout_seconds: float,
+    environment: dict[str, str],
+    arguments: tuple[Any, ...],
 ) -> None:
     import datetime
 
     torch.set_num_threads(1)
+    os.environ.clear()
+    os.environ |= environment
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "LOCAL_RANK": str(rank)}  # DeepSpeed asks for the latter
     store = dist.FileStore(str(Path(folder, "store")), world)
     dist.init_process_group(

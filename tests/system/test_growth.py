@@ -12,7 +12,8 @@ import pytest
 
 from framework.checkpoint import list_checkpoints
 from framework.sampling.load import load_generator
-from tests.helpers.launch import ROOT, environment, run, tensors, unequal
+from tests.helpers.journals import science
+from tests.helpers.launch import ROOT, Launch, environment, run, tensors, unequal
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(600)]
 RECIPE = ROOT / "tests" / "recipes" / "tiny_progan.py"
@@ -39,16 +40,37 @@ def test_every_boundary_has_a_checkpoint_and_gives_memory_back(straight: Path) -
     assert last - first < 64
 
 
-@pytest.mark.parametrize("stop", [352, 192], ids=["in mid-fade", "at a boundary"])
-def test_resumed_gives_the_same_bits(straight: Path, tmp_path: Path, stop: int) -> None:
-    out = tmp_path / "run"
-    run(RECIPE, *FLAGS, "--images", str(stop), "--out", str(out), log=tmp_path / "first.log")
-    assert list_checkpoints(out / "checkpoints")[-1] == stop
+def test_ended_at_a_boundary_and_continued_it_gives_the_same_bits(straight: Path, tmp_path: Path) -> None:
+    out, end = tmp_path / "run", 192
+    run(RECIPE, *FLAGS, "--images", str(end), "--out", str(out), log=tmp_path / "first.log")
+    assert list_checkpoints(out / "checkpoints")[-1] == end
     text = run(RECIPE, *FLAGS, "--out", str(out), log=tmp_path / "second.log")
-    assert f"resumed at {stop} images" in text
+    assert f"resumed at {end} images" in text
+    assert unequal(straight / "run" / "checkpoints" / str(END), out / "checkpoints" / str(END)) == []
+
+
+def test_stopped_in_mid_fade_and_resumed_it_gives_the_same_bits_and_points_of_the_log(
+    straight: Path, tmp_path: Path
+) -> None:
+    """Between two points: what had been summed up for the next one goes through the checkpoint."""
+    out, program = tmp_path / "run", ROOT / "tests" / "recipes" / "stopped_progan.py"
+    flags, at = (*FLAGS, "--out", str(out)), {"FRAMEWORK_TEST_STOP_AT": "328"}
+    with Launch(program, *flags, log=tmp_path / "first.log", extra=at) as stopped:
+        assert stopped.wait() == 1, stopped.text()  # torch's launcher makes that of 75
+    saved = list_checkpoints(out / "checkpoints")[-1]
+    assert 328 < saved < 368, "while 32 x 32 fades in"
+    assert (out / "PREEMPTED").exists()
+    text = run(program, *flags, log=tmp_path / "second.log")
+    assert f"resumed at {saved} images" in text
     expected, found = (folder / "checkpoints" / str(END) for folder in (straight / "run", out))
-    print(f"stopped at {stop}: {len(tensors(found))} tensors compared")
+    undisturbed, points = science(straight / "run"), science(out)
+    clocks = [images for images, _ in undisturbed["loss/D"]]
+    print(f"stopped at {saved}: {len(tensors(found))} tensors and {len(points)} metrics at {clocks} compared")
     assert unequal(expected, found) == []
+    assert saved not in clocks
+    assert max(clock for clock in clocks if clock < saved) < 328, "steps before and after the stop share a point"
+    assert {name: values for name, values in points.items() if values != undisturbed.get(name)} == {}
+    assert points.keys() == undisturbed.keys()
 
 
 def test_samples_come_at_the_resolution_reached(straight: Path) -> None:

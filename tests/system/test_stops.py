@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 
 from framework.checkpoint import list_checkpoints
 from framework.runtime.stopping import STOPPED
-from tests.helpers.launch import ROOT, TINY, Launch, environment
+from tests.helpers.launch import ROOT, TINY, Launch, environment, free_port
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(600)]
 FLAGS = ("--images", "100k", "--log-every-images", "32", "--save-every-images", "100k", "--tracking", "none")
@@ -56,11 +57,12 @@ def test_a_launcher_s_last_line_says_that_the_same_command_continues(tmp_path: P
 
 def test_before_the_first_step_it_ends_at_once_in_the_same_way(tmp_path: Path) -> None:
     """While torch is imported; while the other processes do not come; while the data is surveyed."""
-    alone = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29613"}
+    port = free_port()
+    alone = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     slow = "pipe:sleep 600; cat"
     moments = {
         "imports": ((), {}, lambda process: bool(process.memory_maps()) and _maps(process, "libtorch")),
-        "meeting": ((), alone, lambda process: any(c.laddr.port == 29613 for c in process.net_connections())),
+        "meeting": ((), alone, lambda process: any(c.laddr.port == port for c in process.net_connections())),
         "survey": (("--data", f"{slow} {{000..001}}.tar"), {}, lambda process: bool(process.children())),
     }
     for name, (flags, extra, reached) in moments.items():
@@ -73,21 +75,32 @@ def test_before_the_first_step_it_ends_at_once_in_the_same_way(tmp_path: Path) -
                 env=environment() | extra,
                 preexec_fn=hear,
             )
-        seen, deadline = psutil.Process(process.pid), time.monotonic() + 90
-        while not reached(seen):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, f"{name}: {log.read_text()}"
-            time.sleep(0.02)
-        children = seen.children(recursive=True)
-        process.send_signal(signal.SIGTERM)
-        begun = time.monotonic()
-        assert process.wait(60) == STOPPED, f"{name}: {log.read_text()}"
-        print(f"{name}: ended after {time.monotonic() - begun:.1f} s")
+        try:
+            children = _told_to_stop(process, reached, log=log, name=name)
+        finally:
+            process.kill()
         assert log.read_text().splitlines()[-1] == "stopped by SIGTERM; the same command continues"
         assert "Traceback" not in log.read_text()
         assert (out / "PREEMPTED").exists() == (name != "imports"), "the command line is read after the imports"
         alive = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
         assert not alive, "nobody waits for the source any more"
+
+
+def _told_to_stop(
+    process: subprocess.Popen[bytes], reached: Callable[[psutil.Process], bool], *, log: Path, name: str
+) -> list[psutil.Process]:
+    """Wait for the moment, send the signal and wait for the end; the children that it had."""
+    seen, deadline = psutil.Process(process.pid), time.monotonic() + 180
+    while not reached(seen):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, f"{name}: {log.read_text()}"
+        time.sleep(0.02)
+    children = seen.children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    assert process.wait(60) == STOPPED, f"{name}: {log.read_text()}"
+    print(f"{name}: ended after {time.monotonic() - begun:.1f} s")
+    return children
 
 
 def _maps(process: psutil.Process, library: str) -> bool:

@@ -21,7 +21,7 @@ from torch.distributed import TCPStore
 
 from framework.errors import FrameworkError
 from framework.rendezvous.store import AuthenticatedStore
-from tests.helpers.launch import ROOT, environment
+from tests.helpers.launch import ROOT, environment, free_port
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
@@ -45,11 +45,6 @@ class Payload:
 
     def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
         return os.system, (f"touch {self.marker}",)
-
-
-def free_port() -> int:
-    with socket.create_server(("localhost", 0)) as server:
-        return server.getsockname()[1]
 
 
 @contextlib.contextmanager

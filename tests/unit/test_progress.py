@@ -53,6 +53,16 @@ def test_lines_now_and_then(clock: Clock, capsys: pytest.CaptureFixture[str]) ->
     ]
 
 
+def test_the_last_line_comes_at_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    work(clock, total=1000, each=100, seconds=4.0)
+    assert capsys.readouterr().err.splitlines() == [
+        "looking: 300 of 1,000 images, 25.0 images/s, ETA 0:28",
+        "looking: 600 of 1,000 images, 25.0 images/s, ETA 0:16",
+        "looking: 900 of 1,000 images, 25.0 images/s, ETA 0:04",
+        "looking: 1,000 of 1,000 images, 25.0 images/s, ETA 0:00",
+    ]
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_short_or_silent_work_says_nothing(clock: Clock, capsys: pytest.CaptureFixture[str], enabled: bool) -> None:
     work(clock, total=1000, each=50, seconds=0.4 if enabled else 60.0, enabled=enabled)
