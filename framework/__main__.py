@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from framework.errors import FrameworkError
+from framework.output import escape_unprintable
 from framework.suggest import nearest
 
 USER_ERROR = 2
@@ -88,6 +89,7 @@ def run(name: str, arguments: list[str]) -> int:
 
     from framework.ranges import with_checked_flags
 
+    escape_unprintable()
     command = COMMANDS[name]
     function = getattr(importlib.import_module(f"framework.commands.{command.module}"), command.function)
     try:

@@ -17,6 +17,7 @@ from framework import override
 from framework.describe import describe
 from framework.errors import FrameworkError
 from framework.games.share import BatchShare
+from framework.output import escape_unprintable
 from framework.recipe import Recipe
 from framework.runtime.family import end_family
 from framework.runtime.launchers import adopt_environment, launcher_to_watch, told_processes
@@ -40,6 +41,7 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the command line without the program; default: `sys.argv[1:]`.
     """
+    escape_unprintable()
     end_on_signals()
     try:
         adopt_environment()

@@ -104,16 +104,21 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_wishes_train(tmp_path: Path) -> None:
-    """ZeRO by our configuration file, and FSDP2 by flags: the engines that the dry runs speak of."""
+    """ZeRO by our configuration file and by flags, and FSDP2: the engines that the dry runs speak of."""
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
     common = (str(TINY), "--images", "32", "--tracking", "none", "--out")
     config = ("--config_file", str(ROOT / "launch/accelerate/deepspeed.yaml"))
-    kinds = {"zero2": config, "fsdp2": (*WORLD, "--use_fsdp", "--fsdp_version", "2")}
+    kinds = {
+        "zero2": config,
+        "zero3": (*WORLD, "--use_deepspeed", "--zero_stage", "3"),
+        "fsdp2": (*WORLD, "--use_fsdp", "--fsdp_version", "2"),
+    }
     for engine, flags in kinds.items():
         status, out, errors = ended(accelerate(*flags, *common, str(tmp_path / engine), home=tmp_path))
         assert status == 0, errors
         assert f"engine {engine}: as launched\n" in out
         assert f"2 process(es) on cpu, engine {engine}, fp32" in out
+        assert "FutureWarning" not in errors
         assert list_checkpoints(tmp_path / engine / "checkpoints") == [32]
 
 
