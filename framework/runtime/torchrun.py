@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import sys
 
+import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
+USER_ERROR = 2  # framework.__main__
 STOPPED = 75  # framework.runtime.stopping
 BY_SIGNAL = 128  # what shells add to the number of the signal that ended a process
 
@@ -23,8 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: torchrun's; default: this process's.
     """
+    told = parse_args(arguments)
+    if told.nproc_per_node == "gpu" and not torch.cuda.is_available():  # torchrun's own answer is a traceback
+        print("error: one process per GPU, and torch sees no GPU here: give PROCESSES_PER_NODE", file=sys.stderr)
+        return USER_ERROR
     try:
-        run(parse_args(arguments))
+        run(told)
     except ChildFailedError as error:
         _, first = error.get_first_failure()
         return first.exitcode if first.exitcode > 0 else BY_SIGNAL - first.exitcode
