@@ -11,6 +11,7 @@ from framework.output import escape_unprintable
 from framework.suggest import nearest
 
 USER_ERROR = 2
+INTERRUPTED = 130  # as shells say it: 128 and the number of SIGINT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,9 @@ def run(name: str, arguments: list[str]) -> int:
 
         fail(str(error))
         return USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     return status if isinstance(status, int) else 0
 
 

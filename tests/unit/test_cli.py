@@ -10,6 +10,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
+import tyro
 from PIL import Image
 
 from framework.__main__ import COMMANDS, run, split
@@ -58,6 +59,17 @@ def test_names_that_the_terminal_cannot_show(encoding: str, tmp_path: Path, monk
         text = shown.buffer.getvalue().decode(encoding)
     assert text.count("日本" if encoding == "utf-8" else "\\u65e5\\u672c") >= 2
     assert "caf\\udce9" in text
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tyro, "cli", interrupted)
+    assert run("data inspect", ["data"]) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
 
 
 def test_two_word_commands() -> None:
