@@ -7,9 +7,11 @@ import sys
 from dataclasses import dataclass
 
 from framework.errors import FrameworkError
+from framework.output import escape_unprintable
 from framework.suggest import nearest
 
 USER_ERROR = 2
+INTERRUPTED = 130  # as shells say it: 128 and the number of SIGINT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,7 @@ def run(name: str, arguments: list[str]) -> int:
 
     from framework.ranges import with_checked_flags
 
+    escape_unprintable()
     command = COMMANDS[name]
     function = getattr(importlib.import_module(f"framework.commands.{command.module}"), command.function)
     try:
@@ -97,6 +100,9 @@ def run(name: str, arguments: list[str]) -> int:
 
         fail(str(error))
         return USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     return status if isinstance(status, int) else 0
 
 

@@ -275,7 +275,7 @@ def _upload(checkpoint: str) -> None:
     try:
         upload_now(run, uri=destination(run, given=None))
     except FrameworkError as error:
-        print(f"kept in the journal, not yet in MLflow: {error}", file=sys.stderr)
+        print(f"not brought to MLflow: {error}", file=sys.stderr)
 
 
 def _print(found: dict[str, list[Record]], failed: list[str], *, json: bool) -> None:

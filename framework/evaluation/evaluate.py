@@ -34,6 +34,7 @@ from framework.evaluation.statistics import real_statistics
 from framework.evaluation.tools import Tools
 from framework.evaluation.undisturbed import undisturbed
 from framework.evaluation.weights import default_cache_folder
+from framework.progress import show_progress
 from framework.runtime.session import Session
 
 _FRECHET, _BY_CLASS, _KERNEL = ("fid", "fd"), ("fid_by_class", "fd_by_class"), ("kid", "kd")
@@ -176,7 +177,7 @@ class _Work:
         Raises:
             MissingError: the images or the weights that it needs are missing.
         """
-        kind, settings, session = metric.kind, self.question.settings, self.session
+        kind, settings = metric.kind, self.question.settings
         count, (output, *_) = self.question.count(metric), metric.definition.outputs
 
         # Metrics of moments, of pairs of images, and of logits need no features.
@@ -184,7 +185,7 @@ class _Work:
             distances = self.frechet([(self.fake.moments[count], self.real.moments[self.question.real_count])])
             return {output: Measured(value=float(distances))}
         if kind in _BY_CLASS:
-            return {output: self.by_class()}
+            return {output: self.by_class(metric)}
         if kind in PERCEPTUAL:
             return {output: self.perceptual(metric)}
         if kind == "is":
@@ -197,33 +198,41 @@ class _Work:
         assert self.fake.features is not None
         assert self.real.features is not None
         fake, real = self.fake.features[:count], self.real.features
+        common = self.common(metric)
         if kind in _KERNEL:
             subsets, size = settings.kid_subsets, settings.kid_subset_size
-            found = kernel_distance(fake, real, subsets=subsets, subset_size=size, seed=settings.seed, session=session)
+            found = kernel_distance(fake, real, subsets=subsets, subset_size=size, seed=settings.seed, **common)
             return {output: Measured(value=found.mean, details={"std": found.std, "subset_size": found.subset_size})}
         if kind == "pr":
-            values = asdict(precision_recall(fake, real, neighbours=settings.neighbours, session=session))
+            values = asdict(precision_recall(fake, real, neighbours=settings.neighbours, **common))
         else:
-            values = asdict(density_coverage(fake, real, neighbours=settings.balls, session=session))
+            values = asdict(density_coverage(fake, real, neighbours=settings.balls, **common))
         return {name: Measured(value=value) for name, value in values.items()}
 
-    def frechet(self, pairs: Sequence[tuple[Moments, Moments]]) -> Tensor:
+    def common(self, metric: Metric) -> dict[str, Any]:
+        """Return how every long comparison shares its work and shows how far it is."""
+        return {"session": self.session, "shown_as": metric.kind if self.progress else ""}
+
+    def frechet(self, pairs: Sequence[tuple[Moments, Moments]], *, shown_as: str = "") -> Tensor:
         """Return the Frechet distance of each pair, (len(pairs),) float64; the ranks share the work. A collective.
 
         Raises:
             MissingError: a side has fewer than 2 images.
         """
-        found = torch.zeros(len(pairs), dtype=torch.float64)
-        for index, (a, b) in enumerate(pairs):
-            if min(a.count, b.count) < 2:  # checked before the work is shared: every rank must come to the sum
-                raise MissingError(f"a covariance needs at least 2 images, there are {a.count} and {b.count}")
-            if index % self.session.world == self.session.rank:
-                found[index] = frechet_distance(a, b)
+        found, shown = torch.zeros(len(pairs), dtype=torch.float64), bool(shown_as) and self.session.is_main
+        with show_progress(shown_as, total=len(pairs), enabled=shown, unit="classes") as advance:
+            for index, (a, b) in enumerate(pairs):
+                if min(a.count, b.count) < 2:  # checked before the work is shared: every rank must come to the sum
+                    raise MissingError(f"a covariance needs at least 2 images, there are {a.count} and {b.count}")
+                if index % self.session.world == self.session.rank:
+                    found[index] = frechet_distance(a, b)
+                    advance(self.session.world)
         return summed(self.session, found)
 
-    def by_class(self) -> Measured:
+    def by_class(self, metric: Metric) -> Measured:
         """Return the mean over classes of the Frechet distance; `details` holds the distance of each class."""
-        distances = self.frechet(list(zip(self.fake.by_class, self.real.by_class, strict=True)))
+        shown_as = self.common(metric)["shown_as"]
+        distances = self.frechet(list(zip(self.fake.by_class, self.real.by_class, strict=True)), shown_as=shown_as)
         fewest = [min(moments.count for moments in side) for side in (self.fake.by_class, self.real.by_class)]
         details = {"classes": distances.tolist(), "fewest_images": fewest[0], "fewest_real_images": fewest[1]}
         return Measured(value=float(distances.mean()), details=details)
@@ -233,7 +242,7 @@ class _Work:
         lpips, count = self.question.tools.lpips, self.question.count(metric)
         assert lpips is not None
         network, images = lpips.network, self.question.images
-        common: dict[str, Any] = {"session": self.session, "shown_as": metric.kind if self.progress else ""}
+        common = self.common(metric)
         with lent(network, self.session.device):
             if metric.kind == "ppl":
                 epsilon = self.question.settings.path_epsilon

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from framework.evaluation.collective import summed
 from framework.evaluation.errors import MissingError
+from framework.progress import show_progress
 from framework.runtime.session import Session
 
 
@@ -27,7 +28,7 @@ class KernelDistance:
 
 
 def kernel_distance(
-    fake: Tensor, real: Tensor, *, subsets: int, subset_size: int, seed: int, session: Session
+    fake: Tensor, real: Tensor, *, subsets: int, subset_size: int, seed: int, session: Session, shown_as: str = ""
 ) -> KernelDistance:
     """Return the KID of features (N, D) and (M, D), the same on every rank. A collective.
 
@@ -35,6 +36,7 @@ def kernel_distance(
         subsets: number of random subsets.
         subset_size: largest number of images in a subset; smaller sets are used whole.
         seed: seed of the subsets.
+        shown_as: title under which rank 0 shows how far it is; empty shows nothing.
 
     Raises:
         MissingError: a set has fewer than 2 images.
@@ -44,11 +46,13 @@ def kernel_distance(
         raise MissingError(f"KID needs at least 2 images a side, there are {len(fake)} and {len(real)}")
     draw = np.random.RandomState(seed)
     found = torch.zeros(subsets, dtype=torch.float64)
-    for index in range(subsets):
-        of_fake, of_real = (draw.choice(len(rows), size, replace=False) for rows in (fake, real))
-        if index % session.world == session.rank:
-            x, y = fake[of_fake].to(session.device).double(), real[of_real].to(session.device).double()
-            found[index] = _squared_mmd(x, y)
+    with show_progress(shown_as, total=subsets, enabled=bool(shown_as) and session.is_main, unit="subsets") as advance:
+        for index in range(subsets):
+            of_fake, of_real = (draw.choice(len(rows), size, replace=False) for rows in (fake, real))
+            if index % session.world == session.rank:
+                x, y = fake[of_fake].to(session.device).double(), real[of_real].to(session.device).double()
+                found[index] = _squared_mmd(x, y)
+                advance(session.world)
     found = summed(session, found)
     return KernelDistance(mean=float(found.mean()), std=float(found.std(correction=0)), subset_size=size)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from framework.evaluation.collective import summed
 from framework.evaluation.errors import MissingError
+from framework.progress import Advance, show_progress
 from framework.runtime.session import Session
 
 _TILE_ROWS = 512
@@ -39,37 +40,45 @@ class InBalls:
     coverage: float
 
 
-def precision_recall(fake: Tensor, real: Tensor, *, neighbours: int, session: Session) -> OnManifolds:
+def precision_recall(
+    fake: Tensor, real: Tensor, *, neighbours: int, session: Session, shown_as: str = ""
+) -> OnManifolds:
     """Return improved precision and recall of features (N, D) and (M, D), the same on every rank. A collective.
 
     Args:
         neighbours: k; the balls reach to the k-th nearest other sample.
+        shown_as: title under which rank 0 shows how far it is; empty shows nothing.
 
     Raises:
         MissingError: a set has no more images than `neighbours`.
     """
     _check(fake, real, neighbours)
-    on_real = _near(fake, real, _radii(real, neighbours, session), session)
-    on_fake = _near(real, fake, _radii(fake, neighbours, session), session)
+    total = 2 * (len(fake) + len(real))
+    with show_progress(shown_as, total=total, enabled=bool(shown_as) and session.is_main) as advance:
+        on_real = _near(fake, real, _radii(real, neighbours, session, advance), session, advance)
+        on_fake = _near(real, fake, _radii(fake, neighbours, session, advance), session, advance)
     return OnManifolds(precision=float(on_real.mean()), recall=float(on_fake.mean()))
 
 
-def density_coverage(fake: Tensor, real: Tensor, *, neighbours: int, session: Session) -> InBalls:
+def density_coverage(fake: Tensor, real: Tensor, *, neighbours: int, session: Session, shown_as: str = "") -> InBalls:
     """Return density and coverage of features (N, D) and (M, D), the same on every rank. A collective.
 
     Args:
         neighbours: k; the balls reach to the k-th nearest other sample.
+        shown_as: title under which rank 0 shows how far it is; empty shows nothing.
 
     Raises:
         MissingError: a set has no more images than `neighbours`.
     """
     _check(fake, real, neighbours)
-    radii = _radii(real, neighbours, session)
-    balls, nearest = torch.zeros(len(fake)).double(), torch.zeros(len(real)).double()
-    for rows, distances in _tiles(fake, real, session):
-        balls[rows] = (distances < radii.to(distances.device)).double().sum(1).cpu()
-    for rows, distances in _tiles(real, fake, session):
-        nearest[rows] = distances.min(1).values.cpu()
+    total = len(fake) + 2 * len(real)
+    with show_progress(shown_as, total=total, enabled=bool(shown_as) and session.is_main) as advance:
+        radii = _radii(real, neighbours, session, advance)
+        balls, nearest = torch.zeros(len(fake)).double(), torch.zeros(len(real)).double()
+        for rows, distances in _tiles(fake, real, session, advance):
+            balls[rows] = (distances < radii.to(distances.device)).double().sum(1).cpu()
+        for rows, distances in _tiles(real, fake, session, advance):
+            nearest[rows] = distances.min(1).values.cpu()
     covered = summed(session, nearest) < radii
     density = summed(session, balls).sum() / (neighbours * len(fake))
     return InBalls(density=float(density), coverage=float(covered.double().mean()))
@@ -80,26 +89,26 @@ def _check(fake: Tensor, real: Tensor, neighbours: int) -> None:
         raise MissingError(f"{neighbours} neighbours need more images than {len(fake)} and {len(real)}")
 
 
-def _radii(points: Tensor, neighbours: int, session: Session) -> Tensor:
+def _radii(points: Tensor, neighbours: int, session: Session, advance: Advance) -> Tensor:
     """Return the distance of each point to its k-th nearest other point, (N,) float64 on the host.
 
     The nearest of all is the point itself, and is not counted.
     """
     radii = torch.zeros(len(points), dtype=torch.float64)
-    for rows, distances in _tiles(points, points, session):
+    for rows, distances in _tiles(points, points, session, advance):
         radii[rows] = distances.kthvalue(neighbours + 1, dim=1).values.cpu()
     return summed(session, radii)
 
 
-def _near(points: Tensor, centres: Tensor, radii: Tensor, session: Session) -> Tensor:
+def _near(points: Tensor, centres: Tensor, radii: Tensor, session: Session, advance: Advance) -> Tensor:
     """Return 1 for each point (N, D) that lies in a ball around any centre (M, D), else 0: (N,) float64."""
     inside = torch.zeros(len(points), dtype=torch.float64)
-    for rows, distances in _tiles(points, centres, session):
+    for rows, distances in _tiles(points, centres, session, advance):
         inside[rows] = (distances <= radii.to(distances.device)).any(1).double().cpu()
     return summed(session, inside)
 
 
-def _tiles(points: Tensor, others: Tensor, session: Session) -> Iterator[tuple[slice, Tensor]]:
+def _tiles(points: Tensor, others: Tensor, session: Session, advance: Advance) -> Iterator[tuple[slice, Tensor]]:
     """Yield this rank's tiles of the matrix of distances: rows, and distances (len(rows), len(others)) float64."""
     columns = others.to(session.device).double()
     squares = columns.square().sum(1)
@@ -109,3 +118,4 @@ def _tiles(points: Tensor, others: Tensor, session: Session) -> Iterator[tuple[s
         tile = points[rows].to(session.device).double()
         squared = torch.addmm(squares + tile.square().sum(1, keepdim=True), tile, columns.T, alpha=-2.0)
         yield rows, squared.clamp_min_(0.0).sqrt_()
+        advance((rows.stop - rows.start) * session.world)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+import torch
 from torch.distributed import HashStore
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -17,6 +18,7 @@ from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRen
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 from torch.distributed.run import parse_args, run
 
+USER_ERROR = 2  # framework.__main__
 STOPPED = 75  # framework.runtime.stopping
 BY_SIGNAL = 128  # what shells add to the number of the signal that ended a process
 MEMORY = "memory"
@@ -30,8 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: torchrun's arguments; default: those of this process.
     """
     rendezvous_handler_registry.register(MEMORY, _in_memory)
+    told = parse_args(arguments)
+    if told.nproc_per_node == "gpu" and not torch.cuda.is_available():  # torchrun's own answer is a traceback
+        print("error: one process per GPU, and torch sees no GPU here: give PROCESSES_PER_NODE", file=sys.stderr)
+        return USER_ERROR
     try:
-        run(parse_args(arguments))
+        run(told)
     except ChildFailedError as error:
         _, first = error.get_first_failure()
         return first.exitcode if first.exitcode > 0 else BY_SIGNAL - first.exitcode

@@ -44,7 +44,9 @@ class Journal:
             run_folder.mkdir(parents=True, exist_ok=True)
             self._writer_lock = WriterLock(run_folder / WRITER_LOCK_NAME, run_folder=run_folder)
         except OSError as error:
-            raise FrameworkError(f"cannot write a journal into {run_folder}: {error}") from error
+            raise FrameworkError(
+                f"cannot write a journal into {run_folder}: {error}; use an account that may write there, or a copy"
+            ) from error
         try:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             self.state: JournalState = scan_journal(self.path)

@@ -17,6 +17,7 @@ from framework import override
 from framework.describe import describe
 from framework.errors import FrameworkError
 from framework.games.share import BatchShare
+from framework.output import escape_unprintable
 from framework.recipe import Recipe
 from framework.runtime.family import end_family
 from framework.runtime.launchers import adopt_environment, launcher_to_watch, told_processes
@@ -41,6 +42,7 @@ def launch(recipe: Recipe, *, arguments: Sequence[str] | None = None) -> None:
         recipe: what is trained, unless flags say otherwise.
         arguments: the command line without the program; default: `sys.argv[1:]`.
     """
+    escape_unprintable()
     # Refuse what could not work, before processes meet.
     end_on_signals()
     try:

@@ -94,16 +94,19 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_wishes_train(tmp_path: Path) -> None:
-    """ZeRO by our configuration file, and FSDP2 in two micro-batches by flags."""
+    """ZeRO by our configuration file and by flags, and FSDP2 in two micro-batches."""
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
     common = (str(TINY), "--images", "32", "--tracking", "none", "--out")
     config = ("--config_file", str(ROOT / "launch/accelerate/deepspeed.yaml"))
+    zero3 = (*WORLD, "--use_deepspeed", "--zero_stage", "3")
     fsdp = (*WORLD, "--use_fsdp", "--fsdp_version", "2", "--gradient_accumulation_steps=2")
-    for engine, flags, told in (("zero2", config, "zero2"), ("fsdp2", fsdp, "fsdp2, 2 micro-batches")):
+    kinds = (("zero2", config, "zero2"), ("zero3", zero3, "zero3"), ("fsdp2", fsdp, "fsdp2, 2 micro-batches"))
+    for engine, flags, told in kinds:
         status, out, errors = ended(accelerate(*flags, *common, str(tmp_path / engine), home=tmp_path))
         assert status == 0, errors
         assert f"engine {told}: as launched\n" in out
         assert f"2 process(es) on cpu, engine {engine}, fp32" in out
+        assert "FutureWarning" not in errors
         assert list_checkpoints(tmp_path / engine / "checkpoints") == [32]
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
+import tyro
+from PIL import Image
 
-from framework.__main__ import COMMANDS, split
+from framework.__main__ import COMMANDS, run, split
 from framework.train.config import RunConfig
-from framework.train.launch import configured
+from framework.train.launch import configured, launch
 from tests.helpers.launch import ROOT
 from tests.helpers.play import small_recipe
 
@@ -36,6 +40,36 @@ def dry_run(recipe: str, *flags: str, cwd: Path) -> subprocess.CompletedProcess[
 def test_help_lists_every_command() -> None:
     text = framework("--help").stdout
     assert all(name in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_names_that_the_terminal_cannot_show(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class named in Japanese, and a file whose name is not UTF-8: of a command, and of a launch."""
+    for name in ("a", "b"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "pictures" / name / "1.png")
+    flags = ("--resolution", "8", "--class-names", "日本", "other")
+    packed = str(tmp_path / "caf\udce9")
+    with TextIOWrapper(BytesIO(), encoding=encoding) as shown:
+        monkeypatch.setattr(sys, "stdout", shown)
+        assert run("pack", [str(tmp_path / "pictures"), packed, *flags]) == 0
+        assert run("data inspect", [packed]) == 0
+        launch(replace(small_recipe(), paper="日本"), arguments=["--dry-run"])
+        shown.flush()
+        text = shown.buffer.getvalue().decode(encoding)
+    assert text.count("日本" if encoding == "utf-8" else "\\u65e5\\u672c") >= 2
+    assert "caf\\udce9" in text
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tyro, "cli", interrupted)
+    assert run("data inspect", ["data"]) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
 
 
 def test_two_word_commands() -> None:

@@ -34,7 +34,7 @@ ORDER = [
 # Modules at the root of the package that every room may use.
 SHARED = {
     *("errors", "suggest", "quantities", "ranges", "fields", "optimizers", "schedules", "leaves", "atomic"),
-    *("flags", "locks", "progress", "redaction", "bounded", "archives", "budget", "pictures", "aliases"),
+    *("flags", "locks", "progress", "redaction", "bounded", "archives", "budget", "pictures", "aliases", "output"),
 }
 # The recipe and what is made of it: between games and the rest.
 RECIPE = {"recipe", "growth", "describe", "override"}

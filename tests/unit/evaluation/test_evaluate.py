@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from framework import progress
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
@@ -105,7 +106,9 @@ def test_names_of_metrics() -> None:
         Settings(held=0)
 
 
-def test_per_class_distances(tmp_path: Path) -> None:
+def test_per_class_distances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A generator against its own images: zero for each class; a class that is another one stands out."""
     images = generated(count=400)
     arrays = list(images.parts(count=400, rank=0, world=1))
@@ -114,15 +117,42 @@ def test_per_class_distances(tmp_path: Path) -> None:
     np.savez(tmp_path / "same.npz", images=pixels, labels=labels)
     swapped = np.where(labels == 2, 1, np.where(labels == 1, 2, labels))
     np.savez(tmp_path / "swapped.npz", images=pixels, labels=swapped)
+    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.0)
     same, other = (
-        measured(images, ArrayImages(tmp_path / f"{name}.npz"), "fd_by_class400,fd400", tmp_path / "cache")
+        measured(
+            images, ArrayImages(tmp_path / f"{name}.npz"), "fd_by_class400,fd400", tmp_path / "cache", progress=True
+        )
         for name in ("same", "swapped")
     )
+    assert capsys.readouterr().err.count("fd_by_class: 4 of 4 classes, ") == 2
     assert same["fd_by_class_small_400"].value == pytest.approx(0.0, abs=1e-9)
     distances = other["fd_by_class_small_400"].details["classes"]
     assert distances[1] > 0.05 < distances[2]
     assert max(distances[0], distances[3]) < 1e-9
     assert other["fd_small_400"].value == pytest.approx(0.0, abs=1e-9)  # all together they are the same images
+
+
+@pytest.mark.parametrize(
+    ("metric", "last"),
+    [("kd", "100 of 100 subsets"), ("pr", "280 of 280 images"), ("dc", "210 of 210 images")],
+)
+def test_comparisons_say_how_far_they_are(
+    folders: dict[str, FolderImages],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    metric: str,
+    last: str,
+) -> None:
+    """With 50,000 images of 2048 features a side, nearest neighbours take an hour on a CPU."""
+    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.0)
+    shown = measured(folders["close"], folders["real"], metric, tmp_path, progress=True)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"{metric}: ")]
+    assert lines[-1].startswith(f"{metric}: {last}, ")
+    assert len(lines) > 1
+    silent = measured(folders["close"], folders["real"], metric, tmp_path)
+    assert capsys.readouterr().err == ""
+    assert {name: record.value for name, record in shown.items()} == {n: r.value for n, r in silent.items()}
 
 
 def generated(**changes: Any) -> GeneratedImages:

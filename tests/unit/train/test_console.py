@@ -44,7 +44,7 @@ def test_a_live_bar_on_a_terminal() -> None:
         "    s.report(500, {'loss/D': 1.25}, phase='train'); time.sleep(0.3); s.say('a line that stays')\n"
     )
     main, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140", "PYTHONIOENCODING": "utf-8"}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=terminal, stderr=terminal, env=environment)
     os.close(terminal)
     output = b""

@@ -1,0 +1,16 @@
+"""What is printed must not end a program, whatever the terminal can show."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+
+def escape_unprintable() -> None:
+    """Print characters that the locale's encoding lacks as `\\u65e5`, as standard error does from the start.
+
+    Names of classes and files come from anywhere. Python raises an error for them under a locale that is not UTF-8, and
+    under any locale for a file's name that is not valid in it.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's or a test's need not be one
+        sys.stdout.reconfigure(errors="backslashreplace")
