@@ -86,8 +86,12 @@ class _Download:
             self.file.write(chunk)
             self.hash.update(chunk)
             self.num_bytes += len(chunk)
-            if time.monotonic() > self.deadline:
-                raise TimeoutError(f"slower than the deadline of {self.options.deadline_seconds:g} s")
+            self.in_time()
+
+    def in_time(self) -> None:
+        """Raise `TimeoutError` after the deadline."""
+        if time.monotonic() > self.deadline:
+            raise TimeoutError(f"slower than the deadline of {self.options.deadline_seconds:g} s")
 
     def once(self) -> None:
         if self.address.startswith(PIPE):
@@ -114,6 +118,7 @@ class _Download:
                 raise self.too_long(total)
             self.copy(iter(lambda: response.read1(_CHUNK_BYTES), b""))
         if total is not None and self.num_bytes != total:
+            self.in_time()  # then it was this side that ended the connection
             raise OSError(f"connection ended at byte {self.num_bytes} of {total}")
 
     def too_long(self, num_bytes: int) -> ShardError:

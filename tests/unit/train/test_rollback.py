@@ -14,6 +14,7 @@ from framework.runtime.health import Collapse, FiniteGuard, TrainingDiverged
 from framework.runtime.session import Session
 from framework.train.folder import RunFolder
 from framework.train.rollback import Course, Rollback, answer
+from tests.fuzz.records import RECORD
 
 ALONE = Session(rank=0, world=1, local_rank=0, device=torch.device("cpu"))
 
@@ -22,7 +23,7 @@ def run_folder(path: Path, *clocks: int) -> RunFolder:
     folder = RunFolder(path=path)
     with Writer(folder.checkpoints, rank=0, world=1, token="test", retention=Retention(last=None)) as writer:
         for images in clocks:
-            writer.save(images, [Piece(key="weight", start=0, values=torch.ones(2), shape=(2,))])
+            writer.save(images, [Piece(key="weight", start=0, values=torch.ones(2), shape=(2,))], record=RECORD)
     return folder
 
 
