@@ -23,9 +23,9 @@ from benchmarks.report import command_line, show
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.engines.averaging import Average
 from framework.engines.choose import build_engine
-from framework.quantities import format_bytes
 from framework.recipe import Adam, EngineName, Network, Player
 from framework.train.state import TrainingState
+from framework.utils.quantities import format_bytes
 from tests.helpers.spawn import run_ranks
 
 ENGINES: tuple[EngineName, ...] = ("ddp", "zero1", "zero2", "zero3", "fsdp2")

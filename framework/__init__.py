@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from framework.augment import Augmentation
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
-    from framework.errors import FrameworkError, RecipeError
     from framework.games.rules import Alternating
     from framework.growth import Growth, Phase
     from framework.networks.blocks.dropout import Dropout
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from framework.recipe import Averaging, Game, Network, Player, Recipe, Shards
     from framework.schedules import Constant, Cosine, Linear, Ramp, Schedule
     from framework.train.launch import launch
+    from framework.utils.errors import FrameworkError, RecipeError
 
 __version__ = "0.1.0"
 
@@ -50,7 +50,7 @@ _HOME = {
     "framework.augment": ("Augmentation",),
     "framework.augment.ada": ("Ada",),
     "framework.augment.diffaugment": ("DiffAugment",),
-    "framework.errors": ("FrameworkError", "RecipeError"),
+    "framework.utils.errors": ("FrameworkError", "RecipeError"),
     "framework.games.rules": ("Alternating",),
     "framework.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),

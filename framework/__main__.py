@@ -6,9 +6,9 @@ import importlib
 import sys
 from dataclasses import dataclass
 
-from framework.errors import FrameworkError
-from framework.output import escape_unprintable
-from framework.suggest import nearest
+from framework.utils.errors import FrameworkError
+from framework.utils.output import escape_unprintable
+from framework.utils.suggest import nearest
 
 USER_ERROR = 2
 INTERRUPTED = 130  # as shells say it: 128 and the number of SIGINT
@@ -88,7 +88,7 @@ def run(name: str, arguments: list[str]) -> int:
     """Call one command with its arguments; returns the exit status."""
     import tyro
 
-    from framework.ranges import with_checked_flags
+    from framework.utils.ranges import with_checked_flags
 
     escape_unprintable()
     command = COMMANDS[name]

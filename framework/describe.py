@@ -15,14 +15,14 @@ from typing import Any
 
 from torch import nn
 
-from framework.aliases import first, todays
-from framework.bounded import decoding
-from framework.budget import Budget
-from framework.errors import FrameworkError
-from framework.leaves import leaves
-from framework.ranges import Range
 from framework.recipe import Network, Recipe
-from framework.redaction import redact_text
+from framework.utils.aliases import first, todays
+from framework.utils.bounded import decoding
+from framework.utils.budget import Budget
+from framework.utils.errors import FrameworkError
+from framework.utils.leaves import leaves
+from framework.utils.ranges import Range
+from framework.utils.redaction import redact_text
 
 Json = Any
 

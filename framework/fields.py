@@ -14,8 +14,8 @@ import typing
 from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
-from framework.errors import RecipeError
-from framework.ranges import check_numbers
+from framework.utils.errors import RecipeError
+from framework.utils.ranges import check_numbers
 
 
 def check_fields(value: Any) -> None:

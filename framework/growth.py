@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from framework.errors import FrameworkError
 from framework.fields import check_fields
+from framework.utils.errors import FrameworkError
 
 
 def _require(condition: bool, message: str) -> None:

@@ -9,10 +9,10 @@ from typing import Annotated, ClassVar, Protocol
 import torch
 from torch import nn
 
-from framework.errors import RecipeError
 from framework.fields import check_fields
-from framework.ranges import Range
 from framework.schedules import Ramp, values_of
+from framework.utils.errors import RecipeError
+from framework.utils.ranges import Range
 
 
 def _require(condition: bool, message: str) -> None:

@@ -14,10 +14,10 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
-from framework.errors import FrameworkError
-from framework.quantities import parse_count
 from framework.recipe import Network, Recipe
-from framework.suggest import nearest
+from framework.utils.errors import FrameworkError
+from framework.utils.quantities import parse_count
+from framework.utils.suggest import nearest
 
 
 class OverrideError(FrameworkError):

@@ -14,13 +14,13 @@ from typing import Annotated, Any, Literal, Protocol
 
 from torch import nn
 
-from framework.errors import FrameworkError, RecipeError
 from framework.fields import check_fields
 from framework.growth import Growth, Segment
 from framework.optimizers import Adam, Optimizer
-from framework.ranges import Range
 from framework.schedules import Constant, Ramp, Schedule, value_at, values_of
-from framework.suggest import nearest
+from framework.utils.errors import FrameworkError, RecipeError
+from framework.utils.ranges import Range
+from framework.utils.suggest import nearest
 
 __all__ = ["Adam", "Averaging", "Game", "Network", "Player", "Recipe", "RecipeError", "Shards"]
 

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
-from framework.errors import FrameworkError
 from framework.fields import check_fields
-from framework.ranges import Range
+from framework.utils.errors import FrameworkError
+from framework.utils.ranges import Range
 
 
 def _require(condition: bool, message: str) -> None:

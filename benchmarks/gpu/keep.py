@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.gpu.findings import SUFFIX, read_findings
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 RESULTS = Path(__file__).parents[1] / "results" / "gpu"
 

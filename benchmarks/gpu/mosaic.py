@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 Pixels = npt.NDArray[np.uint8]
 

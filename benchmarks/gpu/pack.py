@@ -28,7 +28,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.gpu.mosaic import mosaic
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 ROOT = Path(__file__).parents[2]
 WHEELS = ("tyro", "simplejpeg", "typeguard", "docstring_parser", "webdataset", "braceexpand", "hjson")

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from benchmarks.gpu.mosaic import pictures
 from benchmarks.gpu.pack import CIFAR, INCEPTION, SIDE
 from framework.data.pack import pack
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from framework.errors import FrameworkError
 from framework.networks.draw import Draw
+from framework.utils.errors import FrameworkError
 
 Policy = Literal["color", "translation", "cutout"]
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from framework import bounded
 from framework.checkpoint.errors import CheckpointError, explain, naming
+from framework.utils import bounded
 
 log = logging.getLogger(__name__)
 

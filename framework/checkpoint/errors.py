@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 _CAUSES = {
     errno.ENOSPC: "the disk is full: free space there, or keep fewer checkpoints",

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from framework.bounded import element_count, is_count
 from framework.checkpoint.durable import JSON, Digest, read_json
 from framework.checkpoint.errors import CheckpointError
 from framework.checkpoint.layout import FORMAT, check_coverage
 from framework.checkpoint.tensorfile import DTYPES
+from framework.utils.bounded import element_count, is_count
 
 
 class Span(NamedTuple):

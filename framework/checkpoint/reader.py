@@ -19,13 +19,13 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from framework.aliases import todays
-from framework.bounded import open_regular
 from framework.checkpoint.durable import JSON, read_json
 from framework.checkpoint.errors import CheckpointError, explain
 from framework.checkpoint.layout import MANIFEST, Piece, checkpoint_folders, index_files, is_ema, parse_complete
 from framework.checkpoint.manifest import Manifest, Span, TensorRecord, load_manifest
 from framework.checkpoint.tensorfile import DTYPES, Entry, read_flat, read_header
+from framework.utils.aliases import todays
+from framework.utils.bounded import open_regular
 
 Level = Literal["size", "hash"]
 

@@ -21,10 +21,10 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from framework.atomic import replacing
-from framework.bounded import element_count, is_count, parse_json
 from framework.checkpoint.durable import JSON, Digest
 from framework.checkpoint.errors import naming
+from framework.utils.atomic import replacing
+from framework.utils.bounded import element_count, is_count, parse_json
 
 CODES = {
     torch.float64: "F64",

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from framework.data.inspection import find_faults, index_foreign, report_on
-from framework.flags import OptionalLocalPath
-from framework.ranges import Range
+from framework.utils.flags import OptionalLocalPath
+from framework.utils.ranges import Range
 
 _MAX_FAULTS_SHOWN = 100
 _MAX_CLASSES_SHOWN = 40

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from framework.doctor.command import run
-from framework.flags import LocalPath
-from framework.ranges import Range
+from framework.utils.flags import LocalPath
+from framework.utils.ranges import Range
 
 
 def doctor(

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from framework.errors import FrameworkError
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.evaluate import evaluate as evaluate_images
 from framework.evaluation.extractors.base import INCEPTION
@@ -21,12 +20,13 @@ from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.protocol import Record
 from framework.evaluation.sweep import Sweep, write_figure
 from framework.evaluation.tools import Tools, open_tools
-from framework.flags import OptionalLocalPath
-from framework.ranges import Range
 from framework.runtime.session import Session, open_session
 from framework.sampling.classes import network_classes
 from framework.sampling.latents import SMALLEST_TRUNCATION
 from framework.tracking.records import FIGURES
+from framework.utils.errors import FrameworkError
+from framework.utils.flags import OptionalLocalPath
+from framework.utils.ranges import Range
 
 _SOME_FAILED = 1
 

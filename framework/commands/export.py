@@ -10,19 +10,19 @@ import torch
 import tyro
 from torch import nn
 
-from framework.bounded import decoding
-from framework.budget import Budget
 from framework.checkpoint import Checkpoint, resolve
 from framework.checkpoint.tensorfile import save_tensors
 from framework.describe import network_from
-from framework.errors import FrameworkError
-from framework.flags import LocalPath
 from framework.interop.export import export as state_of
 from framework.interop.huggingface import write_folder
 from framework.interop.load import Side
-from framework.quantities import format_count
-from framework.ranges import Range
 from framework.sampling.classes import network_classes
+from framework.utils.bounded import decoding
+from framework.utils.budget import Budget
+from framework.utils.errors import FrameworkError
+from framework.utils.flags import LocalPath
+from framework.utils.quantities import format_count
+from framework.utils.ranges import Range
 
 SUFFIXES = (".safetensors", ".npz")
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from framework.errors import FrameworkError
-from framework.flags import LocalPath, OptionalLocalPath
 from framework.interop.files import ForeignFile, read_file
 from framework.interop.folder import write_folder
 from framework.interop.load import KINDS, Loaded, Side, kind_of, translated_options, understand
-from framework.quantities import format_count
-from framework.suggest import nearest
+from framework.utils.errors import FrameworkError
+from framework.utils.flags import LocalPath, OptionalLocalPath
+from framework.utils.quantities import format_count
+from framework.utils.suggest import nearest
 
 
 def import_(

@@ -12,9 +12,9 @@ from rich.console import Console
 from framework.data.pack import PackOptions
 from framework.data.pack import pack as pack_pictures
 from framework.data.readers.files import in_words
-from framework.errors import FrameworkError
-from framework.flags import LocalPath, OptionalLocalPath
-from framework.ranges import Range
+from framework.utils.errors import FrameworkError
+from framework.utils.flags import LocalPath, OptionalLocalPath
+from framework.utils.ranges import Range
 
 
 def pack(

@@ -15,9 +15,6 @@ import tyro
 from rich.console import Console
 
 from framework.commands.sync import upload_now
-from framework.errors import FrameworkError
-from framework.flags import LocalPaths, OptionalLocalPath
-from framework.ranges import Range
 from framework.review import read_run, write_report
 from framework.tracking.cursor import Cursor
 from framework.tracking.destination import is_chosen
@@ -27,6 +24,9 @@ from framework.tracking.names import check_model_name
 from framework.tracking.records import JOURNAL_NAME, last_start
 from framework.tracking.server import free_port, mlflow_server
 from framework.tracking.uri import check_uri, embedded_uri, sqlite_path
+from framework.utils.errors import FrameworkError
+from framework.utils.flags import LocalPaths, OptionalLocalPath
+from framework.utils.ranges import Range
 
 # Without it a fresh browser opens MLflow's pages for language models.
 _WORKFLOW = "workflowType=machine_learning"

@@ -11,15 +11,15 @@ import numpy as np
 import tyro
 from torch import Tensor
 
-from framework.errors import FrameworkError
-from framework.flags import LocalPath, OptionalLocalPath
-from framework.ranges import Range
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.classes import network_classes
 from framework.sampling.generate import settle_statistics, style_options
 from framework.sampling.latents import SMALLEST_TRUNCATION, grid_labels, latents
 from framework.sampling.load import LoadedGenerator, load_generator
 from framework.tracking.grids import image_grid, save_png
+from framework.utils.errors import FrameworkError
+from framework.utils.flags import LocalPath, OptionalLocalPath
+from framework.utils.ranges import Range
 
 MOST_CELLS = 10_000
 

@@ -8,14 +8,14 @@ from typing import Annotated, BinaryIO
 import tyro
 from rich.console import Console
 
-from framework.errors import FrameworkError
-from framework.flags import LocalPath
-from framework.ranges import Range
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.destination import destination
 from framework.tracking.process import BUSY, COMPLETE, upload_command, upload_environment
 from framework.tracking.records import JOURNAL_NAME, last_start
 from framework.tracking.uri import check_uri
+from framework.utils.errors import FrameworkError
+from framework.utils.flags import LocalPath
+from framework.utils.ranges import Range
 
 
 def sync(

@@ -2,7 +2,7 @@
 
     <sha256, 32 digits>.tar   .idx   a shard and its index; named by content, so equal base names cannot collide
     <digits>.part                    a fetch on its way; its size is the room reserved for it
-    <digits>.lock   cache.lock       locks (`filelock`, see `framework.locks`)
+    <digits>.lock   cache.lock       locks (`filelock`, see `framework.utils.locks`)
 
 A shard is fetched under its own lock, so one process fetches and the others wait. Room is reserved under `cache.lock`
 before bytes arrive; the least recently used shards go first. A `.part` whose lock is free belongs to a dead process.
@@ -19,10 +19,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from framework.atomic import write_atomically
 from framework.data.errors import DataError, ShardError
 from framework.data.fetch import FetchOptions, fetch
 from framework.data.index import SampleIndex, format_index
+from framework.utils.atomic import write_atomically
 
 _RESERVE_STEP_BYTES = 64 << 20  # for sources that do not say how much will come
 _LOCK_POLL_SECONDS = 0.05

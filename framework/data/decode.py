@@ -12,7 +12,7 @@ import simplejpeg
 from PIL import Image
 
 from framework.data.pictures import jpeg_header, read_picture
-from framework.pictures import is_jpeg, unreadable
+from framework.utils.pictures import is_jpeg, unreadable
 
 _MAX_DCT_FACTOR = 8
 

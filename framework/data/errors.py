@@ -5,8 +5,8 @@ Addresses may hold passwords and tokens; no error shows them, whoever raises it.
 
 from __future__ import annotations
 
-from framework.errors import FrameworkError
-from framework.redaction import redact_text, redact_urls
+from framework.utils.errors import FrameworkError
+from framework.utils.redaction import redact_text, redact_urls
 
 
 def _writable(message: str) -> str:

@@ -18,10 +18,10 @@ from typing import BinaryIO, NamedTuple, cast, overload
 
 import numpy as np
 
-from framework.atomic import write_atomically
-from framework.bounded import open_regular, read_file
 from framework.data.errors import ManifestError, ShardError
-from framework.errors import FrameworkError
+from framework.utils.atomic import write_atomically
+from framework.utils.bounded import open_regular, read_file
+from framework.utils.errors import FrameworkError
 
 BLOCK_BYTES = 512
 MOST_HEADER_BYTES = 1 << 20

@@ -23,7 +23,7 @@ from framework.data.samples import ReadOptions, SampleReader
 from framework.data.shards import Shards
 from framework.data.sources import FOREIGN, Source, default_cache_folder, list_shards, open_source
 from framework.data.survey import RECORD_SUFFIX, manifest_of, survey_local
-from framework.redaction import redact_text
+from framework.utils.redaction import redact_text
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 _CACHE_BYTES = 50 << 30

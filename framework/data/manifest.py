@@ -18,11 +18,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from framework.bounded import is_count, parse_json, read_file
 from framework.data.errors import ManifestError
 from framework.data.index import write_atomically
 from framework.data.labels import MAX_CLASSES
-from framework.pictures import most_pixels
+from framework.utils.bounded import is_count, parse_json, read_file
+from framework.utils.pictures import most_pixels
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"

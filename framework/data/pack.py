@@ -26,7 +26,7 @@ from framework.data.packing.options import PackOptions
 from framework.data.packing.planning import Plan, make_plan
 from framework.data.packing.staging import Staging, foreign_file, restore_interrupted
 from framework.data.readers import BadImageError, Source, open_source
-from framework.progress import show_progress
+from framework.utils.progress import show_progress
 
 __all__ = ["BadImagesError", "PackOptions", "pack"]
 

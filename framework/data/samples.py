@@ -25,7 +25,7 @@ from framework.data.index import (
 from framework.data.labels import parse_label
 from framework.data.plan import GlobalOrder, Place, flipped
 from framework.data.shards import Shards
-from framework.pictures import MOST_BYTES
+from framework.utils.pictures import MOST_BYTES
 
 OnBadSample = Literal["error", "skip"]
 _PLAIN_EXTENSIONS = frozenset((*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS, "cls", "json", "txt"))

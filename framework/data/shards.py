@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from framework.bounded import open_descriptor
 from framework.data.cache import ShardCache
 from framework.data.errors import ManifestError, ShardError
 from framework.data.fetch import NotFoundError, fetch_bytes
@@ -25,7 +24,8 @@ from framework.data.index import (
 )
 from framework.data.manifest import file_sha256
 from framework.data.sources import Source
-from framework.errors import FrameworkError
+from framework.utils.bounded import open_descriptor
+from framework.utils.errors import FrameworkError
 
 Verify = Literal["size", "sha256"]
 

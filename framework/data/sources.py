@@ -35,7 +35,7 @@ from framework.data.manifest import (
     read_manifest_file,
 )
 from framework.data.survey import RECORD_SUFFIX, ShardSurvey, manifest_of, recorded, survey_local, survey_shard
-from framework.redaction import redact_text
+from framework.utils.redaction import redact_text
 
 FOREIGN = "indexed shards"  # the manifest's source kind for shards that were indexed and not packed by us
 

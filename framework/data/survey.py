@@ -19,16 +19,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from framework.atomic import write_atomically
-from framework.bounded import is_count, parse_json, read_file
 from framework.data.errors import DataError, ShardError
 from framework.data.index import SampleIndex, index_shard, write_index
 from framework.data.labels import MAX_CLASSES, is_label, parse_label
 from framework.data.manifest import ENCODINGS, Manifest, ShardEntry, file_sha256, index_name
 from framework.data.pictures import picture_header
-from framework.errors import FrameworkError
-from framework.pictures import MOST_BYTES
-from framework.redaction import redact_text
+from framework.utils.atomic import write_atomically
+from framework.utils.bounded import is_count, parse_json, read_file
+from framework.utils.errors import FrameworkError
+from framework.utils.pictures import MOST_BYTES
+from framework.utils.redaction import redact_text
 
 _LOG = logging.getLogger(__name__)
 RECORD_SUFFIX = ".survey.json"

@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 
 from framework.doctor.finding import Finding, fail, ok, warn
-from framework.quantities import format_bytes
 from framework.tracking.lock import WriterLock
+from framework.utils.quantities import format_bytes
 
 GIB = 1 << 30
 PROBE_BYTES = 64 << 20

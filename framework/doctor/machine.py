@@ -14,7 +14,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from framework.doctor.finding import Finding, fail, ok, warn
-from framework.quantities import format_bytes
+from framework.utils.quantities import format_bytes
 
 SHOWN = ("torch", "accelerate", "deepspeed", "webdataset", "safetensors", "mlflow")
 _OLDEST_PYTHON = (3, 11)

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from framework.doctor.finding import Finding, fail, ok, warn
 from framework.doctor.folder import existing
-from framework.errors import FrameworkError
 from framework.tracking.environment import store_uri, wishes
 from framework.tracking.uri import redact, sqlite_path
+from framework.utils.errors import FrameworkError
 
 TIMEOUT_SECONDS = 5.0
 DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}

@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from framework.errors import FrameworkError
 from framework.evaluation.errors import EvaluationError
 from framework.runtime.session import Session
+from framework.utils.errors import FrameworkError
 
 _BLOCK_BYTES = 64 << 20
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 
 class EvaluationError(FrameworkError):

@@ -34,8 +34,8 @@ from framework.evaluation.statistics import real_statistics
 from framework.evaluation.tools import Tools
 from framework.evaluation.undisturbed import undisturbed
 from framework.evaluation.weights import default_cache_folder
-from framework.progress import show_progress
 from framework.runtime.session import Session
+from framework.utils.progress import show_progress
 
 _FRECHET, _BY_CLASS, _KERNEL = ("fid", "fd"), ("fid_by_class", "fd_by_class"), ("kid", "kd")
 

@@ -16,8 +16,8 @@ from framework.evaluation.errors import MissingError
 from framework.evaluation.extractors.base import Extractor, lent
 from framework.evaluation.images import ImageSet
 from framework.evaluation.moments import Moments
-from framework.progress import show_progress
 from framework.runtime.session import Session
+from framework.utils.progress import show_progress
 
 MOST_BYTES_BY_CLASS = 4 << 30
 """Largest size in bytes of the moments of all classes on one rank."""

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from framework.evaluation.collective import summed
 from framework.evaluation.errors import MissingError
-from framework.progress import show_progress
 from framework.runtime.session import Session
+from framework.utils.progress import show_progress
 
 
 @dataclass(frozen=True, kw_only=True)

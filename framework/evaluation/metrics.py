@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.extractors.base import Extractor
-from framework.ranges import LARGEST
-from framework.suggest import nearest
+from framework.utils.ranges import LARGEST
+from framework.utils.suggest import nearest
 
 
 @dataclass(frozen=True, kw_only=True)

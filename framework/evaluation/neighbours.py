@@ -18,8 +18,8 @@ from torch import Tensor
 
 from framework.evaluation.collective import summed
 from framework.evaluation.errors import MissingError
-from framework.progress import Advance, show_progress
 from framework.runtime.session import Session
+from framework.utils.progress import Advance, show_progress
 
 _TILE_ROWS = 512
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import nn
 
-from framework.errors import FrameworkError
 from framework.evaluation.collective import together
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
@@ -24,6 +23,7 @@ from framework.evaluation.tools import Tools
 from framework.runtime.session import Session
 from framework.sampling.generate import settle_statistics, style_options
 from framework.sampling.load import LoadedGenerator, load_generator
+from framework.utils.errors import FrameworkError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from framework.evaluation.extractors.base import plain_float32
 from framework.evaluation.extractors.lpips import Lpips
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import SEVERAL_SIZES, ImageSet, even_batch_ranges
-from framework.progress import show_progress
 from framework.runtime.session import Session
+from framework.utils.progress import show_progress
 
 PATH_SIDE = 64
 SMALLEST_SIDE = 64

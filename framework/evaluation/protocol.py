@@ -19,7 +19,7 @@ import PIL
 import torch
 
 from framework.evaluation.errors import EvaluationError
-from framework.leaves import leaves
+from framework.utils.leaves import leaves
 
 FORMAT = 1
 """Version of the framework's own definitions: raised whenever one of them changes a number."""

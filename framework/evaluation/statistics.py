@@ -16,9 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framework.bounded import decoding, open_regular
 from framework.checkpoint.tensorfile import read_flat, read_header, save_tensors
-from framework.errors import FrameworkError
 from framework.evaluation.collective import from_main
 from framework.evaluation.extract import Extract, Needs, extract
 from framework.evaluation.extractors.base import Extractor
@@ -26,6 +24,8 @@ from framework.evaluation.images import ImageSet
 from framework.evaluation.moments import Moments
 from framework.evaluation.protocol import versions
 from framework.runtime.session import Session
+from framework.utils.bounded import decoding, open_regular
+from framework.utils.errors import FrameworkError
 
 log = logging.getLogger(__name__)
 

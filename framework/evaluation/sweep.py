@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.atomic import write_atomically
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.figure import sweep_svg
 from framework.evaluation.metrics import Metric
 from framework.evaluation.protocol import Record
+from framework.utils.atomic import write_atomically
 
 _FRECHET = ("fid", "fd")
 _SHARES = ("precision", "recall", "coverage")

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from framework.atomic import replacing
 from framework.data import sources
 from framework.data.fetch import FetchOptions, fetch
 from framework.data.manifest import file_sha256
-from framework.errors import FrameworkError
 from framework.evaluation.collective import from_main
 from framework.evaluation.errors import EvaluationError, MissingError
 from framework.interop.files import read_file
 from framework.runtime.session import Session
+from framework.utils.atomic import replacing
+from framework.utils.errors import FrameworkError
 
 INCEPTION_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from framework.aliases import first_class_name
 from framework.augment import Augmentation
-from framework.errors import RecipeError
 from framework.fields import check_fields
 from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.penalties import Penalty
 from framework.schedules import Ramp, values_of
 from framework.tracking.records import check_name
+from framework.utils.aliases import first_class_name
+from framework.utils.errors import RecipeError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.interop.names import Pair
+from framework.utils.errors import FrameworkError
 
 
 @dataclass(frozen=True, kw_only=True)

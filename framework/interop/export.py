@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.interop.kinds import stylegan2 as table
 from framework.interop.names import written
 from framework.networks import stylegan2
+from framework.utils.errors import FrameworkError
 
 EXPORTS = ("nvlabs-stylegan2",)
 """Kinds that networks can be written as."""

@@ -14,13 +14,13 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from framework.archives import Arrays
-from framework.bounded import decoding, open_regular
 from framework.checkpoint.tensorfile import read_flat, read_header
-from framework.errors import FrameworkError
 from framework.interop.inert import Steps
 from framework.interop.modules import read_network_pickle
 from framework.interop.unpickle import read_torch
+from framework.utils.archives import Arrays
+from framework.utils.bounded import decoding, open_regular
+from framework.utils.errors import FrameworkError
 
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How a file of `torch.save` begins that is no zip archive."""

@@ -10,8 +10,8 @@ from torch import nn
 
 from framework.checkpoint import Piece, Retention, Writer
 from framework.describe import describe_network
-from framework.errors import FrameworkError
 from framework.interop.load import Loaded, Side
+from framework.utils.errors import FrameworkError
 
 FOLDER = "checkpoints"
 """As in a run's folder."""

@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from framework import bounded
-from framework.budget import Budget
 from framework.checkpoint import Checkpoint
 from framework.checkpoint.tensorfile import Entry, read_flat, read_header, save_tensors
 from framework.describe import network_from
-from framework.errors import FrameworkError
 from framework.interop.load import Side
+from framework.utils import bounded
+from framework.utils.budget import Budget
+from framework.utils.errors import FrameworkError
 
 CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from framework.bounded import MOST_AXES, element_count
-from framework.errors import FrameworkError
+from framework.utils.bounded import MOST_AXES, element_count
+from framework.utils.errors import FrameworkError
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
 """Rebuilds an object of a class whose source is in the pickle; its one argument holds `class_name` and `state`."""

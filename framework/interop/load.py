@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from framework.bounded import decoding
-from framework.budget import Budget
-from framework.errors import FrameworkError
 from framework.interop.blueprint import Blueprint, Kind, State
 from framework.interop.names import fill, translated
 from framework.networks import latent_size
 from framework.networks.blocks.mapping import Mapping as StyleMapping
 from framework.recipe import Network
-from framework.suggest import nearest
+from framework.utils.bounded import decoding
+from framework.utils.budget import Budget
+from framework.utils.errors import FrameworkError
+from framework.utils.suggest import nearest
 
 Side = Literal["generator", "discriminator"]
 

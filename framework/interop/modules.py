@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framework.bounded import decoding, read_file
-from framework.errors import FrameworkError
 from framework.interop.inert import MOST_TIMES, PERSISTENT, Record, Steps, check_view
 from framework.interop.unpickle import read_pickle, read_torch
+from framework.utils.bounded import decoding, read_file
+from framework.utils.errors import FrameworkError
 
 _MOST_PICKLE_BYTES = 16 << 30
 _LARGEST_OPTION = 1 << 62

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.spectral import SpectralNorm
+from framework.utils.errors import FrameworkError
 
 _MOST_NAMED = 8
 """Tensors named in one error."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickletools
 from typing import BinaryIO, NamedTuple
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 MOST_OPERATIONS = 1 << 19
 """In one pickle: an object takes up to 220 bytes, so this bounds what a small file becomes."""

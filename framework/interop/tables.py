@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from framework.errors import FrameworkError
 from framework.interop.blueprint import State
 from framework.interop.names import FLAT, SAME, TRANSPOSED, Change, Pair, dropped, pair, under
+from framework.utils.errors import FrameworkError
 
 ORIGINAL, U, V = (f"parametrizations.weight.{name}" for name in ("original", "0.u", "0.v"))
 

@@ -18,11 +18,11 @@ from typing import Any, BinaryIO
 
 import torch
 
-from framework.archives import check_archive, check_members
-from framework.bounded import decoding
-from framework.errors import FrameworkError
 from framework.interop.inert import PERSISTENT, TORCH_NAMES, Record, TorchPickle, counted
 from framework.interop.operations import check_operations
+from framework.utils.archives import check_archive, check_members
+from framework.utils.bounded import decoding
+from framework.utils.errors import FrameworkError
 
 _DICTS = {"collections.OrderedDict", "dnnlib.util.EasyDict", "dnnlib.EasyDict"}
 _SETS = {f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset")}

@@ -7,7 +7,7 @@ from numbers import Integral
 
 from torch import nn
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 
 def latent_size(generator: nn.Module) -> int:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.attention import SelfAttention2d
 from framework.networks.blocks.bottleneck import BottleneckDiscriminatorBlock, BottleneckGeneratorBlock
 from framework.networks.blocks.embedding import ClassEmbedding, projection
@@ -32,6 +31,7 @@ from framework.networks.sizes import (
     generator_sides,
     generator_widths,
 )
+from framework.utils.errors import FrameworkError
 
 
 class Generator(nn.Module):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.norm import BatchNorm2d, Statistics
 from framework.networks.sizes import check_sizes
+from framework.utils.errors import FrameworkError
 
 
 class Generator(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 
 def check_labels(labels: Tensor | None, *, classes: int) -> None:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.norm import LabelMap
 from framework.networks.blocks.resample import downsample2d, setup_filter, upsample2d
 from framework.networks.labels import check_labels
 from framework.networks.sizes import check_sizes
+from framework.utils.errors import FrameworkError
 
 _SLOPE = 0.2
 """Slope of the leaky ReLU below zero."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 GENERATOR_MULTIPLES = {
     32: (4, 4, 4, 4),

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks import progan
 from framework.networks.blocks.adain import AdaIN
 from framework.networks.blocks.equalized import EqualizedConv2d
@@ -25,6 +24,7 @@ from framework.networks.blocks.resample import filter2d, setup_filter
 from framework.networks.draw import Draw
 from framework.networks.progan import HE, rectified
 from framework.networks.sizes import check_sizes
+from framework.utils.errors import FrameworkError
 
 Noise = Literal["none", "const", "random"] | Tensor
 """The source of per-pixel noise: none; each layer's stored noise image; new noise from torch's generator (for sampling

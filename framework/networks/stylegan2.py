@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.mapping import Mapping, Mix, drawn_mix
 from framework.networks.draw import Draw
 from framework.networks.stylegan2_discriminator import Discriminator
 from framework.networks.stylegan2_synthesis import Architecture, Noise, Synthesis, check_architecture, feature_widths
+from framework.utils.errors import FrameworkError
 
 __all__ = ["Discriminator", "Generator"]
 

@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.activation import bias_act
 from framework.networks.blocks.equalized import EqualizedLinear
 from framework.networks.blocks.modulated import modulated_conv2d
@@ -20,6 +19,7 @@ from framework.networks.blocks.noise import random_seeds, seeded_normal
 from framework.networks.blocks.precision import follows_autocast, full_precision
 from framework.networks.blocks.resample import setup_filter, upsample2d
 from framework.networks.blocks.resampled import ResampledConv2d
+from framework.utils.errors import FrameworkError
 
 Architecture = Literal["skip", "resnet", "orig"]
 """How images leave the generator and enter the discriminator (figure 7): `skip`: at every resolution, summed or

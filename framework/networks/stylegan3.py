@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.alias_free_layer import Layer, ToImage
 from framework.networks.blocks.flexible_layers import Signal, flexible_layers
 from framework.networks.blocks.fourier import FourierInput
 from framework.networks.blocks.mapping import Mapping
 from framework.networks.sizes import check_sizes
+from framework.utils.errors import FrameworkError
 
 TRANSLATION: Options[str, Any] = {"kernel": 3, "channel_base": 2**15, "channel_max": 512, "radial": False}
 """StyleGAN3-t, equivariant to translation (the defaults): `Network(stylegan3.Generator, **stylegan3.TRANSLATION)`."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.objectives.equilibrium import Equilibrium
+from framework.utils.errors import FrameworkError
 
 
 class AdversarialLoss(Protocol):

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 _LEVEL = 1e-3
 """Slopes of the loss up to this size are taken for rounding; see `equilibrium_of`."""

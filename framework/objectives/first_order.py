@@ -21,8 +21,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from framework.errors import FrameworkError
 from framework.objectives.penalties import Discriminate, Evidence, Penalty
+from framework.utils.errors import FrameworkError
 
 
 def first_order_r1(

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.collective import sum_over_processes
 from framework.objectives.penalties import Evidence, Penalty
 from framework.schedules import Ramp
+from framework.utils.errors import FrameworkError
 
 _REAL, _FAKE = "lecam/real", "lecam/fake"
 

@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.collective import max_over_processes, sum_over_processes
 from framework.objectives.penalties import (
     Discriminate,
@@ -21,6 +20,7 @@ from framework.objectives.penalties import (
     squared_norms,
 )
 from framework.schedules import Ramp
+from framework.utils.errors import FrameworkError
 
 
 def max_gradient_penalty(

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.collective import sum_over_processes
 from framework.networks.blocks.precision import full_precision
 from framework.networks.draw import stochastic_inputs
 from framework.objectives.penalties import Evidence, Penalty, norms
+from framework.utils.errors import FrameworkError
 
 MEMORY = "path_length_mean"
 """Name of the running mean of the lengths in a player's memory."""

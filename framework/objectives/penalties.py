@@ -15,9 +15,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks.draw import Draw
 from framework.schedules import Ramp, value_at, values_of
+from framework.utils.errors import FrameworkError
 
 Discriminate = Callable[[Tensor, Tensor | None], Tensor]
 """A function from samples (N, ...), commonly images (N, C, H, W), and labels (N,) or None to logits (N,)."""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.collective import sum_over_processes
 from framework.objectives.equilibrium import Equilibrium
+from framework.utils.errors import FrameworkError
 
 
 @dataclass(frozen=True, kw_only=True)

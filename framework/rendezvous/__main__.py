@@ -13,10 +13,10 @@ import sys
 from torch.distributed import run
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError, rendezvous_handler_registry
 
-from framework.errors import FrameworkError
 from framework.rendezvous.handler import BACKEND, authenticated_handler
 from framework.rendezvous.secret import VALUE, take_secret
 from framework.runtime import torchrun
+from framework.utils.errors import FrameworkError
 
 
 def main(arguments: list[str]) -> int:

@@ -7,7 +7,7 @@ import stat
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 VALUE, FILE = "JOB_SECRET", "JOB_SECRET_FILE"
 MIN_CHARACTERS = 32

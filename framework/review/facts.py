@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from framework.quantities import format_duration
 from framework.review.markup import Html, join, tag
 from framework.review.run import Run
+from framework.utils.quantities import format_duration
 
 _SHORT = 12
 _UNKNOWN = "–"

@@ -9,14 +9,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from framework.atomic import replacing
-from framework.errors import FrameworkError
 from framework.review import sections
 from framework.review.facts import header, title
 from framework.review.markup import Html, join, tag
 from framework.review.panels import charts
 from framework.review.pictures import BUDGET_BYTES, Strip, data_uri, encode, strip
 from framework.review.run import Run
+from framework.utils.atomic import replacing
+from framework.utils.errors import FrameworkError
 
 MAX_RUNS = 8  # as many colours as one can tell apart
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from framework.bounded import open_regular
-from framework.errors import FrameworkError
-from framework.pictures import opened
+from framework.utils.bounded import open_regular
+from framework.utils.errors import FrameworkError
+from framework.utils.pictures import opened
 
 BUDGET_BYTES = 12_000_000
 """Image bytes of a page before base64 (which adds a third)."""

@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.aliases import todays
-from framework.bounded import is_count, read_object
-from framework.errors import FrameworkError
 from framework.tracking.kept import (
     KeptCheckpoint,
     Score,
@@ -27,6 +24,9 @@ from framework.tracking.kept import (
 )
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.records import FIGURES, HEALTH_STATES, JOURNAL_NAME, Record, read_journal
+from framework.utils.aliases import todays
+from framework.utils.bounded import is_count, read_object
+from framework.utils.errors import FrameworkError
 
 RECIPE_NAME = "recipe.json"
 STATES = {"FINISHED": "finished", "KILLED": "stopped", "FAILED": "failed"}

@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from framework.bounded import read_file
-from framework.errors import FrameworkError
-from framework.leaves import leaves
-from framework.quantities import format_bytes
 from framework.review.facts import swatch, utc
 from framework.review.markup import Html, join, tag
 from framework.review.panels import all_scores
@@ -16,6 +12,10 @@ from framework.review.pictures import Strip, data_uri
 from framework.review.run import Run
 from framework.tracking.kept import Score, best_of
 from framework.tracking.records import HEALTH_STATES
+from framework.utils.bounded import read_file
+from framework.utils.errors import FrameworkError
+from framework.utils.leaves import leaves
+from framework.utils.quantities import format_bytes
 
 _NONE = "–"
 _MOST_FIGURE_BYTES = 4 << 20

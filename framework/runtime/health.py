@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 OnCollapse = Literal["warn", "rollback", "stop"]
 """The answer of a run to its collapse."""

@@ -10,9 +10,9 @@ import re
 import sys
 from pathlib import Path
 
-from framework.errors import FrameworkError
 from framework.runtime.accelerated import TOLD, Asked, asked_of_accelerate
 from framework.runtime.stopping import STARTING_PARENT
+from framework.utils.errors import FrameworkError
 
 ALONE = ("--rdzv_backend", "memory", "--rdzv_endpoint", "localhost:0", "--rdzv_id", "training")
 """torchrun's options for one machine; `framework.runtime.torchrun` has this backend.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 
 def derive(*key: int | str, bits: int = 128) -> int:

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from framework.errors import FrameworkError
 from framework.sampling.latents import latents, slerp
 from framework.sampling.load import LoadedGenerator
+from framework.utils.errors import FrameworkError
 
 FRAMES_PER_SECOND = 20
 

@@ -13,8 +13,8 @@ from types import ModuleType
 
 from torch import nn
 
-from framework.errors import FrameworkError
-from framework.suggest import nearest
+from framework.utils.errors import FrameworkError
+from framework.utils.suggest import nearest
 
 
 def network_classes(places: Iterable[str]) -> dict[str, type[nn.Module]]:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks import latent_size
 from framework.networks.blocks.norm import standing_statistics
-from framework.progress import show_progress
 from framework.runtime.seeding import Draws
+from framework.utils.errors import FrameworkError
+from framework.utils.progress import show_progress
 
 POWER_ITERATIONS = 15
 """Number of power iterations after which the stored vectors, made for the last weights, fit the averaged weights."""

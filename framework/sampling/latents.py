@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from framework.errors import FrameworkError
 from framework.runtime.seeding import Draws
+from framework.utils.errors import FrameworkError
 
 SMALLEST_TRUNCATION = 0.05
 """Smallest truncation that is taken: below it, drawing entries again would take for ever."""

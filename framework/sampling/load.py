@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from framework.bounded import decoding, is_count
-from framework.budget import Budget
 from framework.checkpoint import Checkpoint, resolve
 from framework.describe import network_from
-from framework.errors import FrameworkError
-from framework.flags import local_path
 from framework.growth import segment_at, segments_from
 from framework.networks import grow, latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.sampling.generate import POWER_ITERATIONS, generate
+from framework.utils.bounded import decoding, is_count
+from framework.utils.budget import Budget
+from framework.utils.errors import FrameworkError
+from framework.utils.flags import local_path
 
 _MOST_CLASSES = 1 << 20
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from enum import IntEnum
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 
 class Health(IntEnum):

@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from framework.errors import FrameworkError
 from framework.tracking.kept import HOST_TAG, LOCATION_TAG, MODEL_TAG, SHA256_TAG, DamagedError, read_checkpoint
 from framework.tracking.process import mlflow_environment
 from framework.tracking.uri import move_credentials, redact
+from framework.utils.errors import FrameworkError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.bounded import is_count, open_regular, read_object
-from framework.errors import FrameworkError
 from framework.tracking.kept import checkpoint_paths, scores_written_ns
 from framework.tracking.records import JOURNAL_NAME
 from framework.tracking.uri import portable_uri, redact, resolved_uri
+from framework.utils.bounded import is_count, open_regular, read_object
+from framework.utils.errors import FrameworkError
 
 TRACKING_FOLDER = "tracking"
 

@@ -11,10 +11,10 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from framework.errors import FrameworkError
 from framework.tracking.environment import URI, reachable
 from framework.tracking.records import JOURNAL_NAME, last_start
 from framework.tracking.uri import check_uri, embedded_uri, redact, sqlite_path
+from framework.utils.errors import FrameworkError
 
 
 class OutsideError(ValueError):

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.errors import FrameworkError
-from framework.redaction import redact_text
 from framework.tracking.names import check_experiment, check_run_name
 from framework.tracking.records import JOURNAL_NAME, last_start
 from framework.tracking.uri import check_uri, embedded_uri, is_redacted, redact
+from framework.utils.errors import FrameworkError
+from framework.utils.redaction import redact_text
 
 URI, EXPERIMENT, RUN_NAME = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_NAME"
 UNUSED = {

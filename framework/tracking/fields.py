@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from framework.bounded import is_count
+from framework.utils.bounded import is_count
 
 _UID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _LATEST_MS = 253_402_300_799_999

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 Pixels = NDArray[np.uint8]
 

@@ -13,9 +13,9 @@ import time
 from collections import deque
 from pathlib import Path
 
-from framework.errors import FrameworkError
 from framework.tracking.lock import WRITER_LOCK_NAME, WriterLock
 from framework.tracking.records import JOURNAL_NAME, JournalState, Record, encode, scan_journal
+from framework.utils.errors import FrameworkError
 
 MAX_PENDING_RECORDS = 20_000
 

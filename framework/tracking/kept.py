@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.bounded import decoding, is_count, read_object
-from framework.errors import FrameworkError
+from framework.utils.bounded import decoding, is_count, read_object
+from framework.utils.errors import FrameworkError
 
 # Tags of an MLflow model (the first also of a run) by which its checkpoint is found again.
 LOCATION_TAG, HOST_TAG, SHA256_TAG = "framework.checkpoint", "framework.host", "framework.manifest_sha256"

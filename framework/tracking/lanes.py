@@ -14,7 +14,6 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Param, RunTag
 
-from framework.errors import FrameworkError
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.destination import inside
 from framework.tracking.kept import CHECKPOINTS_FOLDER, LOCATION_TAG
@@ -23,6 +22,7 @@ from framework.tracking.models import ModelLane
 from framework.tracking.previews import ARTIFACT_FOLDER, mlflow_names, stage
 from framework.tracking.projection import MAX_METRICS_PER_BATCH, Projection, Rejection
 from framework.tracking.records import JOURNAL_NAME, Record, check_name, last_start, named_start, read_journal
+from framework.utils.errors import FrameworkError
 
 MAX_TAG_LENGTH = 7900  # MLflow cuts longer ones silently
 REJECTED_NAME = "rejected.jsonl"

@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from framework.leaves import leaves
 from framework.tracking.records import JOURNAL_NAME, JournalState, Record, last_start
 from framework.tracking.uri import portable_uri
+from framework.utils.leaves import leaves
 
 MAX_PARAM_LENGTH = 6000  # MLflow cuts longer ones silently
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from framework.errors import FrameworkError
-from framework.locks import ProcessLock, is_held
+from framework.utils.errors import FrameworkError
+from framework.utils.locks import ProcessLock, is_held
 
 WRITER_LOCK_NAME = "journal.lock"
 

@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 ARTIFACTS_FOLDER = "mlflow-artifacts"
 """Beside the database; every experiment that training makes has its artifacts there."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 MOST_EXPERIMENT, MOST_RUN_NAME, MOST_MODEL = 256, 250, 256
 """Characters (`SqlExperiment.name`, `SqlRun.name`, `SqlRegisteredModel.name`)."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from framework.bounded import open_regular
-from framework.pictures import opened
 from framework.tracking.records import Record
+from framework.utils.bounded import open_regular
+from framework.utils.pictures import opened
 
 PREVIEW_PIXELS = 768
 ARTIFACT_FOLDER = "images"

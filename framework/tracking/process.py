@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import framework.errors
+import framework.utils.errors
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.records import JOURNAL_NAME
 
@@ -34,7 +34,7 @@ def upload_command(run_folder: Path, *options: str) -> list[str]:
 
 def upload_environment(uri: str) -> dict[str, str]:
     """Return the environment of an upload process; the URI travels here because it may hold a password."""
-    package_parent = str(Path(framework.errors.__file__).resolve().parents[1])
+    package_parent = str(Path(framework.utils.errors.__file__).resolve().parents[1])
     path = os.environ.get("PYTHONPATH")
     ours = {
         URI_VARIABLE: uri,

@@ -20,11 +20,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from framework.errors import FrameworkError
-from framework.locks import make_file
 from framework.tracking.moved import artifacts_of, follow
 from framework.tracking.records import Record
 from framework.tracking.uri import SQLITE, redact, sqlite_path
+from framework.utils.errors import FrameworkError
+from framework.utils.locks import make_file
 
 MAX_METRICS_PER_BATCH = 1000
 MAX_OTHERS_PER_BATCH = 100

@@ -30,11 +30,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.bounded import open_regular, parse_json
-from framework.errors import FrameworkError
 from framework.tracking.fields import is_record
 from framework.tracking.kept import chart_of
 from framework.tracking.uri import resolved_uri
+from framework.utils.bounded import open_regular, parse_json
+from framework.utils.errors import FrameworkError
 
 Record = dict[str, Any]
 

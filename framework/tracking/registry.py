@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.errors import FrameworkError
-from framework.suggest import nearest
 from framework.tracking.cursor import Cursor
 from framework.tracking.destination import OutsideError, inside
 from framework.tracking.kept import (
@@ -33,6 +31,8 @@ from framework.tracking.kept import (
 )
 from framework.tracking.process import mlflow_environment
 from framework.tracking.uri import move_credentials, redact
+from framework.utils.errors import FrameworkError
+from framework.utils.suggest import nearest
 
 BEST_ALIAS = "best"
 

@@ -14,9 +14,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from framework.errors import FrameworkError
 from framework.tracking.moved import ARTIFACTS_FOLDER, follow
 from framework.tracking.process import mlflow_environment
+from framework.utils.errors import FrameworkError
 
 HOST = "127.0.0.1"
 START_SECONDS = 180.0

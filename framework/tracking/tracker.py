@@ -19,8 +19,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from framework.errors import FrameworkError
-from framework.redaction import redact_text
 from framework.tracking.cursor import Cursor
 from framework.tracking.grids import Pixels
 from framework.tracking.images import ImageWriter
@@ -31,6 +29,8 @@ from framework.tracking.names import MOST_DATASET
 from framework.tracking.process import UploadProcess
 from framework.tracking.records import HEALTH_STATES, STATUSES, check_name, evaluation_mark, image_mark
 from framework.tracking.uri import check_uri
+from framework.utils.errors import FrameworkError
+from framework.utils.redaction import redact_text
 
 HOUSEKEEPING_SECONDS = 5.0
 NONFINITE = "health/nonfinite"

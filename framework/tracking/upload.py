@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from framework.locks import ProcessLock
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.process import BUSY, COMPLETE, INCOMPLETE, LINGER_SECONDS, URI_VARIABLE, mlflow_environment
 from framework.tracking.records import JOURNAL_NAME
 from framework.tracking.uri import move_credentials, without_secrets
+from framework.utils.locks import ProcessLock
 
 if TYPE_CHECKING:
     from framework.tracking.lanes import Lanes

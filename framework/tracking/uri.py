@@ -4,8 +4,8 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from framework.errors import FrameworkError
-from framework.redaction import redact_text
+from framework.utils.errors import FrameworkError
+from framework.utils.redaction import redact_text
 
 SQLITE = "sqlite:///"
 EMBEDDED_NAME = "mlflow.db"

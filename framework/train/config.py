@@ -13,17 +13,17 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from framework.engines.base import Precision
-from framework.errors import FrameworkError
 from framework.evaluation.extractors.base import INCEPTION
 from framework.evaluation.metrics import PERCEPTUAL, Metric, parse_metrics
-from framework.flags import OptionalLocalPath
-from framework.quantities import parse_count
-from framework.ranges import Range, check_flags
 from framework.recipe import EngineName
 from framework.runtime.health import OnCollapse
 from framework.tracking.environment import Wishes, wishes
 from framework.tracking.names import check_experiment, check_run_name
 from framework.train.standing import is_distance
+from framework.utils.errors import FrameworkError
+from framework.utils.flags import OptionalLocalPath
+from framework.utils.quantities import parse_count
+from framework.utils.ranges import Range, check_flags
 
 
 def _count(arguments: list[str]) -> int:

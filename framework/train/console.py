@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
-from framework.quantities import format_duration
+from framework.utils.quantities import format_duration
 
 
 class _Details(ProgressColumn):

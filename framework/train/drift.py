@@ -22,9 +22,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from framework.engines.replicated import Replicated
-from framework.errors import FrameworkError
 from framework.runtime.session import Session
 from framework.train.state import TrainingState
+from framework.utils.errors import FrameworkError
 
 COLUMNS, ROWS_IN_CACHE = 4096, 16
 _SHOWN = 4

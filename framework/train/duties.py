@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from framework.checkpoint import Checkpoint
-from framework.quantities import format_count
 from framework.runtime.watchdog import Progress
 from framework.train.loop import Duty
 from framework.train.reporting import Reporter
@@ -13,6 +12,7 @@ from framework.train.rollback import Course, put_beside, records_beside
 from framework.train.samples import SampleGrids
 from framework.train.saving import RunRecord, Saver
 from framework.train.tracked import log_generator
+from framework.utils.quantities import format_count
 
 
 @dataclass(kw_only=True)

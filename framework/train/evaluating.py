@@ -21,7 +21,6 @@ from torch import nn
 
 from framework.checkpoint import Checkpoint
 from framework.engines.averaging import Average
-from framework.errors import FrameworkError
 from framework.evaluation.collective import together
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.images import ShardImages
@@ -32,7 +31,6 @@ from framework.evaluation.question import Question
 from framework.evaluation.scores import read_records, write_records
 from framework.evaluation.tools import Tools, open_tools
 from framework.evaluation.undisturbed import undisturbed
-from framework.quantities import format_count
 from framework.runtime.memory import release_unused
 from framework.runtime.session import Session
 from framework.runtime.watchdog import Progress
@@ -42,6 +40,8 @@ from framework.train.console import Status
 from framework.train.samples import averaged
 from framework.train.standing import Standing, is_distance
 from framework.train.watched import WatchedGenerator, WatchedShards, watched_generator
+from framework.utils.errors import FrameworkError
+from framework.utils.quantities import format_count
 
 log = logging.getLogger("framework")
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from framework.errors import FrameworkError
 from framework.growth import Segment
 from framework.networks import grow
 from framework.networks.blocks.minibatch import MinibatchStddev
@@ -22,13 +21,14 @@ from framework.objectives.lecam import LeCam
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
 from framework.objectives.path_length import PathLength
 from framework.objectives.relativistic import RelativisticAverage
-from framework.quantities import format_bytes
 from framework.recipe import SIDES, Recipe
 from framework.runtime.memory import available_bytes
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.preflight import activation_bytes, largest_share
 from framework.train.trial import shapes_only
+from framework.utils.errors import FrameworkError
+from framework.utils.quantities import format_bytes
 
 USABLE_SHARE = 0.8
 """The share of free memory to plan with; the rest is for workspaces, fragmentation and what is not estimated."""

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from framework.atomic import write_atomically
-from framework.bounded import read_object
 from framework.checkpoint import Checkpoint, CheckpointError, newest_valid
 from framework.describe import describe, differences, dumps, science, science_hash
-from framework.errors import FrameworkError
 from framework.recipe import Recipe
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.recorded import check_record
+from framework.utils.atomic import write_atomically
+from framework.utils.bounded import read_object
+from framework.utils.errors import FrameworkError
 
 log = logging.getLogger("framework")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from framework.checkpoint import Checkpoint, Piece, resolve
-from framework.errors import FrameworkError
 from framework.train.state import TrainingState
+from framework.utils.errors import FrameworkError
 
 log = logging.getLogger("framework")
 

@@ -15,9 +15,7 @@ import tyro
 
 from framework import override
 from framework.describe import describe
-from framework.errors import FrameworkError
 from framework.games.share import BatchShare
-from framework.output import escape_unprintable
 from framework.recipe import Recipe
 from framework.runtime.family import end_family
 from framework.runtime.launchers import adopt_environment, launcher_to_watch, told_processes
@@ -28,6 +26,8 @@ from framework.train.ending import end_stopped, end_with_error, end_without_peer
 from framework.train.folder import RunFolder, run_folder
 from framework.train.launcher import as_launched, check_clipping
 from framework.train.network_check import Setting, check_networks
+from framework.utils.errors import FrameworkError
+from framework.utils.output import escape_unprintable
 
 LOCAL_RANK = re.compile(r"--local[-_]rank(=\d+)?")
 """The argument that DeepSpeed's launcher, and torch's old one, put first; the rank is in LOCAL_RANK, too."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.games.rules import Alternating
 from framework.growth import Segment, dearest
 from framework.networks import grow, latent_size
@@ -37,6 +36,7 @@ from framework.train.trial import (
     told,
     tried,
 )
+from framework.utils.errors import FrameworkError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,13 @@ from torch import nn
 
 from framework.describe import describe, dumps, science_hash
 from framework.engines.choose import check
-from framework.errors import FrameworkError
 from framework.games.share import BatchShare
 from framework.networks import latent_size
-from framework.quantities import format_bytes, format_count
 from framework.recipe import SIDES, Recipe
 from framework.train.config import RunConfig
 from framework.train.trial import META, shapes_only, told, tried
+from framework.utils.errors import FrameworkError
+from framework.utils.quantities import format_bytes, format_count
 
 
 class NoEstimate(FrameworkError):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from framework.bounded import is_count
 from framework.checkpoint import Checkpoint, CheckpointError
 from framework.checkpoint.layout import MANIFEST
+from framework.utils.bounded import is_count
 
 Holds = Callable[[Any, str], None]
 """Raises `_Wrong` where a value, whose place is given, is not what it must be."""

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framework.errors import FrameworkError
 from framework.games.alternating import RealBatch
 from framework.growth import Segment, dearest
 from framework.recipe import Recipe
@@ -27,6 +26,7 @@ from framework.train.config import RunConfig
 from framework.train.fitting import fewest_micro_batches, usable_bytes
 from framework.train.preflight import largest_share
 from framework.train.seating import release, seat
+from framework.utils.errors import FrameworkError
 
 WATCH_SECONDS = 0.01
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from framework.growth import segment_at
-from framework.quantities import format_bytes, format_count
 from framework.runtime.memory import used_bytes
 from framework.runtime.straggling import Lap, Stragglers, enough
 from framework.runtime.watchdog import Watchdog
@@ -16,6 +15,7 @@ from framework.tracking import NullTracker, Tracker
 from framework.tracking.system import SystemSampler
 from framework.train.console import Status
 from framework.train.saving import RunRecord, Saver
+from framework.utils.quantities import format_bytes, format_count
 
 
 @dataclass(kw_only=True)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from framework.atomic import replacing
 from framework.checkpoint import Checkpoint
 from framework.checkpoint.layout import EVALUATION, SCORES
 from framework.growth import Segment
 from framework.runtime.health import Collapse, OnCollapse
 from framework.runtime.session import Session
 from framework.train.folder import RunFolder
+from framework.utils.atomic import replacing
 
 LR_FACTOR = 0.5
 """The factor on both players' learning rates for every rollback."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.data.stream import Stream
 from framework.engines.choose import check
-from framework.quantities import format_count
 from framework.recipe import SIDES, Recipe
 from framework.runtime.health import FiniteGuard
 from framework.runtime.launchers import launcher_to_watch
@@ -41,6 +40,7 @@ from framework.train.sentry import Sentry
 from framework.train.tracked import introduce, journal_is_closed, log_generator, open_tracker
 from framework.train.watching import watching
 from framework.train.window import Window
+from framework.utils.quantities import format_count
 
 NUM_REALS_LOOKED_AT = 600
 """The number of real images that show how diverse the data is, and of which a grid is drawn."""

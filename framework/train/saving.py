@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from framework.checkpoint import Checkpoint, CheckpointError, Writer
 from framework.describe import describe, science, science_hash
-from framework.quantities import format_count
 from framework.recipe import Recipe
 from framework.runtime.health import FiniteGuard
 from framework.runtime.session import Session
@@ -25,6 +24,7 @@ from framework.train.rollback import Course
 from framework.train.sentry import Sentry
 from framework.train.state import TrainingState
 from framework.train.window import Window
+from framework.utils.quantities import format_count
 
 log = logging.getLogger("framework")
 

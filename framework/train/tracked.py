@@ -12,14 +12,10 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from framework.bounded import is_count
 from framework.checkpoint import Checkpoint
 from framework.data.stream import Stream
 from framework.describe import class_name, describe, science_hash
-from framework.errors import FrameworkError
-from framework.leaves import leaves
 from framework.recipe import Recipe
-from framework.redaction import redact_text
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.load import load_generator
 from framework.tracking import NullTracker, Tracker
@@ -29,6 +25,10 @@ from framework.tracking.records import JOURNAL_NAME, read_journal
 from framework.tracking.system import git_revision
 from framework.train.config import RunConfig
 from framework.train.folder import RunFolder
+from framework.utils.bounded import is_count
+from framework.utils.errors import FrameworkError
+from framework.utils.leaves import leaves
+from framework.utils.redaction import redact_text
 
 log = logging.getLogger("framework")
 

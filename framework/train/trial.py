@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.games.deal import ImageDraws
 from framework.networks.draw import stochastic_inputs
 from framework.networks.observe import Observed, observed
 from framework.recipe import Recipe, RecipeError
 from framework.runtime.seeding import Draws
+from framework.utils.errors import FrameworkError
 
 SAMPLES = 2
 """The number of images in a trial on the CPU."""

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from benchmarks import kills as campaigns
 from framework.checkpoint import list_checkpoints
-from framework.quantities import parse_count
 from framework.train.audit import consumed, keys_hash
+from framework.utils.quantities import parse_count
 from tests.helpers.launch import ROOT, TINY, Launch, environment, tensors, unequal
 
 pytestmark = [pytest.mark.distributed, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]

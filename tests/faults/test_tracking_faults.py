@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from framework.commands.sync import sync
-from framework.errors import FrameworkError
 from framework.tracking import Tracker
 from framework.tracking.server import free_port, mlflow_server
+from framework.utils.errors import FrameworkError
 from tests.helpers.fault_proxy import FaultProxy
 from tests.helpers.mlflow_store import Database, Server
 

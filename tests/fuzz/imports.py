@@ -12,9 +12,9 @@ from torch import Tensor
 
 from framework import interop
 from framework.checkpoint import Checkpoint
-from framework.errors import FrameworkError
 from framework.interop import huggingface
 from framework.interop.files import read_file
+from framework.utils.errors import FrameworkError
 from tests.fuzz.checkpoints import _one
 from tests.fuzz.hostile import any_of_them, files
 from tests.fuzz.mutation import damaged, json_edited

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 MOST_SECONDS = 2.0
 MOST_BYTES = 256 << 20

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from framework import interop
-from framework.errors import FrameworkError
 from framework.networks import r3gan
 from framework.networks.blocks.spectral import power_iteration
+from framework.utils.errors import FrameworkError
 
 from . import FOLDER, Case, load
 from .imports import table

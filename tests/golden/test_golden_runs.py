@@ -1,7 +1,7 @@
 """Run folders made by an earlier commit: today's code continues them and draws the same images from them.
 
 `runs/make.py` made them. A run that was begun then is continued by the same recipe in today's words, without
-`--allow-change`: renamed classes and fields stand in `framework.aliases`.
+`--allow-change`: renamed classes and fields stand in `framework.utils.aliases`.
 
 A later commit that changes rounding on purpose (another kernel, another memory layout) may turn the comparisons of
 bytes and bits, and only these, into a stated tolerance. Resuming must keep working.

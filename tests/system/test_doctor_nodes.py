@@ -50,7 +50,7 @@ def test_every_fault_is_named_with_its_machine(tmp_path: Path) -> None:
     shutil.copytree(DATA, shared / "data")
     (shared / "runs").mkdir()
     shutil.copytree(ROOT / "framework", other / "framework", ignore=shutil.ignore_patterns("__pycache__"))
-    with (other / "framework/errors.py").open("a") as file:
+    with (other / "framework/utils/errors.py").open("a") as file:
         file.write("# another revision\n")
     # Node 2 has mounted something else where the others share a disk; its copy of the data lacks a shard.
     hide = (

@@ -16,11 +16,11 @@ import pytest
 
 from framework.commands.review import links
 from framework.commands.sync import upload_now
-from framework.errors import FrameworkError
 from framework.review import read_run
 from framework.tracking.destination import destination
 from framework.tracking.records import read_journal
 from framework.tracking.server import free_port, mlflow_server
+from framework.utils.errors import FrameworkError
 from tests.helpers.auth_proxy import AuthProxy
 from tests.helpers.browser import EXECUTABLE, WHY_NOT, Browser
 from tests.helpers.launch import TINY, environment, run

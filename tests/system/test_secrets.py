@@ -20,8 +20,8 @@ from framework.data.fetch import FetchOptions
 from framework.data.inspection import report_on
 from framework.data.stream import open_stream
 from framework.describe import describe
-from framework.redaction import redact_text, redact_urls
 from framework.review import read_run, write_report
+from framework.utils.redaction import redact_text, redact_urls
 from tests.helpers.launch import ROOT, TINY, Launch
 from tests.helpers.play import small_recipe
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from torch.distributed import TCPStore
 
-from framework.errors import FrameworkError
 from framework.rendezvous.store import AuthenticatedStore
+from framework.utils.errors import FrameworkError
 from tests.helpers.launch import ROOT, environment, free_port
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]

@@ -25,8 +25,8 @@ from framework import (
     override,
 )
 from framework.describe import describe
-from framework.errors import FrameworkError, RecipeError
 from framework.networks import latent_size, sagan
+from framework.utils.errors import FrameworkError, RecipeError
 from tests.helpers.play import small_recipe
 
 RECIPE = small_recipe()

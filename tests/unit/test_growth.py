@@ -6,8 +6,8 @@ import pytest
 
 from framework import Growth, Phase
 from framework.describe import describe
-from framework.errors import FrameworkError
 from framework.growth import remaining, segment_at, segments_from
+from framework.utils.errors import FrameworkError
 from tests.recipes.tiny_progan import RECIPE
 
 GROWTH = Growth(

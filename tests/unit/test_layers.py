@@ -30,11 +30,11 @@ ORDER = [
     "augment",
     "data",
     "networks",
+    "utils",
 ]
 # Modules at the root of the package that every room may use.
 SHARED = {
-    *("errors", "suggest", "quantities", "ranges", "fields", "optimizers", "schedules", "leaves", "atomic"),
-    *("flags", "locks", "progress", "redaction", "bounded", "archives", "budget", "pictures", "aliases", "output"),
+    *("fields", "optimizers", "schedules"),
 }
 # The recipe and what is made of it: between games and the rest.
 RECIPE = {"recipe", "growth", "describe", "override"}
@@ -45,7 +45,7 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "deepspeed": {"engines"},
     "accelerate": {"engines", "runtime"},
-    "tyro": {"commands", "train", "data", "flags", "__main__"},
+    "tyro": {"commands", "train", "data", "utils", "__main__"},
 }
 
 

@@ -11,10 +11,10 @@ import pytest
 
 import framework
 from framework.commands.review import find_runs
-from framework.errors import FrameworkError
 from framework.tracking import Tracker, embedded_uri
 from framework.tracking.destination import destination
 from framework.tracking.process import UploadProcess
+from framework.utils.errors import FrameworkError
 
 NAME = "it's $HOME; a `run`"
 

@@ -11,10 +11,10 @@ from torch import nn
 
 from framework import Adam, Averaging, Constant, Cosine, Linear, Network, Shards, override
 from framework.describe import describe, differences, network_from, science_hash
-from framework.errors import FrameworkError
 from framework.networks import sagan
 from framework.override import OverrideError
 from framework.recipe import RecipeError
+from framework.utils.errors import FrameworkError
 from tests.helpers.play import small_recipe
 
 RECIPE = small_recipe()

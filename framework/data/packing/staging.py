@@ -17,11 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from framework.atomic import write_atomically
 from framework.data.errors import DataError
 from framework.data.index import BLOCK_BYTES, Member, SampleIndex, write_index
 from framework.data.manifest import MANIFEST_NAME, ShardEntry, index_name
-from framework.locks import ProcessLock
+from framework.utils.atomic import write_atomically
+from framework.utils.locks import ProcessLock
 
 END_MARK = bytes(2 * BLOCK_BYTES)
 NOTICE_NAME = "NOTICE"

@@ -17,10 +17,10 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from framework.archives import Arrays
-from framework.bounded import element_count, open_regular
 from framework.data.readers.base import Labels, Pixels, Source, SourceError, as_labels
-from framework.errors import FrameworkError
+from framework.utils.archives import Arrays
+from framework.utils.bounded import element_count, open_regular
+from framework.utils.errors import FrameworkError
 
 _UINT8 = 8
 _MOST_TIMES = 100  # drawings and masks shrink that far

@@ -13,12 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from framework.archives import read_member
-from framework.bounded import MOST_JSON_BYTES, decoding, open_regular, parse_json, read_file
 from framework.data.index import IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSIONS
 from framework.data.readers.base import BadImageError, Labels, Source, SourceError, as_labels, digest_rows
-from framework.errors import FrameworkError
-from framework.pictures import MOST_BYTES
+from framework.utils.archives import read_member
+from framework.utils.bounded import (
+    MOST_JSON_BYTES,
+    decoding,
+    open_regular,
+    parse_json,
+    read_file,
+)
+from framework.utils.errors import FrameworkError
+from framework.utils.pictures import MOST_BYTES
 
 PICTURE_SUFFIXES = frozenset(f".{extension}" for extension in (*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS))
 LABEL_FILE = "dataset.json"

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from framework.bounded import open_descriptor
 from framework.data.errors import ShardError
 from framework.data.index import Member, SampleIndex, index_shard
 from framework.data.labels import parse_label
 from framework.data.manifest import MANIFEST_NAME, Manifest, load_manifest
 from framework.data.readers.base import BadImageError, Labels, Source, as_labels, digest_rows
-from framework.pictures import MOST_BYTES
+from framework.utils.bounded import open_descriptor
+from framework.utils.pictures import MOST_BYTES
 
 
 def open_shards(paths: Sequence[Path], *, name: str, labels: bool = True) -> Source:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from framework.evaluation.errors import EvaluationError, MissingError
 from framework.evaluation.extractors.base import Extractor, Identity, tensors_sha256
-from framework.suggest import nearest
+from framework.utils.suggest import nearest
 
 
 class FidelityNetwork(nn.Module):

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from framework.errors import FrameworkError
 from framework.interop.blueprint import Blueprint, State
 from framework.interop.kinds.resnets import Dialect, Layout, has_shortcut
 from framework.interop.names import pair
 from framework.interop.tables import attention, is_spectral, layer, norm, weight_shape
 from framework.networks import biggan_deep
 from framework.networks.sizes import DISCRIMINATOR_MULTIPLES, GENERATOR_MULTIPLES
+from framework.utils.errors import FrameworkError
 
 _CONVOLUTIONS = (1, 2, 3, 4)
 """Of each block, and the norms before them."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-from framework.errors import FrameworkError
 from framework.interop.blueprint import Blueprint, Places, State
 from framework.interop.names import Change, Pair, pair
 from framework.networks import progan
+from framework.utils.errors import FrameworkError
 
 PLACES = Places(generator=("netG",), average=("avgG",), discriminator=("netD",))
 

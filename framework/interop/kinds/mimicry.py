@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from framework.errors import FrameworkError
 from framework.interop.blueprint import Blueprint, Places, State
 from framework.interop.kinds import resnets
 from framework.interop.tables import weight_shape
+from framework.utils.errors import FrameworkError
 
 PLACES = Places(generator=("model_state_dict", "", "net"), average=(), discriminator=("model_state_dict", "", "net"))
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from framework.errors import FrameworkError
 from framework.interop.blueprint import Blueprint, State
 from framework.interop.names import Pair, pair
 from framework.interop.tables import attention, is_conditional, is_spectral, layer, norm, weight_shape
 from framework.networks import biggan, sagan
 from framework.networks.sizes import DISCRIMINATOR_MULTIPLES, GENERATOR_MULTIPLES
+from framework.utils.errors import FrameworkError
 
 
 @dataclass(frozen=True, kw_only=True)

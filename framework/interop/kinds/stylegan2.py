@@ -10,10 +10,10 @@ from collections.abc import Container, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from framework.errors import FrameworkError
 from framework.interop.blueprint import Blueprint, Places, State
 from framework.interop.names import Change, Pair, dropped, pair, under
 from framework.networks import stylegan2
+from framework.utils.errors import FrameworkError
 
 PLACES = Places(generator=("G", ""), average=("G_ema",), discriminator=("D", ""))
 

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from framework.errors import FrameworkError
 from framework.interop.blueprint import Blueprint, State
 from framework.interop.kinds import stylegan2
 from framework.interop.names import pair, under
 from framework.networks import stylegan3
 from framework.networks.blocks.flexible_layers import Signal, flexible_layers
+from framework.utils.errors import FrameworkError
 
 PLACES = stylegan2.PLACES
 

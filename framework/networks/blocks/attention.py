@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.spectral import spectral_norm
+from framework.utils.errors import FrameworkError
 
 
 class SelfAttention2d(nn.Module):

@@ -20,9 +20,9 @@ import math
 
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.noise import seeded_uniform
 from framework.networks.draw import Draw
+from framework.utils.errors import FrameworkError
 
 
 def dropout_seeds(draw: Draw) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 
 @dataclass(frozen=True, kw_only=True)

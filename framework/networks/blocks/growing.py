@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 COARSEST = 4
 """Side of the coarsest images and feature maps."""

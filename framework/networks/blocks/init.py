@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.spectral import power_iteration
+from framework.utils.errors import FrameworkError
 
 Init = Literal["orthogonal", "xavier", "normal"]
 """A distribution of initial weights; see `initialize`."""

@@ -13,13 +13,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.activation import bias_act
 from framework.networks.blocks.equalized import EqualizedLinear, pixel_norm
 from framework.networks.blocks.moving import MovingMean
 from framework.networks.blocks.precision import full_precision
 from framework.networks.draw import Draw
 from framework.networks.labels import one_hot
+from framework.utils.errors import FrameworkError
 
 Mix = tuple[Tensor, Tensor]
 """A second latent (N, z_dim) and, per image, the first layer (N,) that takes its style; `num_ws` = none."""

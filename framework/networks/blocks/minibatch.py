@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.collective import num_processes, sum_over_processes
+from framework.utils.errors import FrameworkError
 
 Grouping = Literal["strided", "contiguous"]
 """How images are assigned to groups; see `MinibatchStddev`."""

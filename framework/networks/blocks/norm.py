@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.collective import num_processes, sum_over_processes
 from framework.networks.blocks.spectral import spectral_norm
+from framework.utils.errors import FrameworkError
 
 Statistics = Literal["global", "local"]
 """The images that batch norm averages over in training: those of all processes, or of this one."""

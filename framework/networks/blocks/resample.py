@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 Pair = int | Sequence[int]
 """One number for both directions, or (horizontal, vertical)."""

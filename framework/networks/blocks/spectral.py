@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 Layer = TypeVar("Layer", bound=nn.Module)
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
 from framework.augment.ada import Ada, Preset
-from framework.errors import FrameworkError
 from framework.objectives.penalties import r1
 from framework.schedules import Ramp
+from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given, Seeded
 
 PRESETS = Preset.__args__

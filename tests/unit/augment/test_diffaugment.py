@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from framework.augment.diffaugment import DiffAugment
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given, Seeded
 
 

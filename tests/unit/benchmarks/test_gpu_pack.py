@@ -18,7 +18,7 @@ from benchmarks.gpu.findings import Findings, is_failure, read_findings
 from benchmarks.gpu.job import Inputs, Job
 from benchmarks.gpu.mosaic import mosaic, pictures
 from framework.data.stream import open_stream
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 COUNT = 100
 LABELS = np.random.default_rng(1).integers(0, 10, 2 * COUNT).tolist()

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from framework.checkpoint import Checkpoint, CheckpointError, list_checkpoints, newest_valid, resolve
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 STATE = "state-00001-of-00001.safetensors"
 

@@ -11,7 +11,7 @@ from framework.data.index import index_shard, read_index
 from framework.data.manifest import file_sha256, load_manifest, load_resolutions
 from framework.data.packing.images import open_upright
 from framework.data.readers import open_source
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 VENDORED = Path(__file__).parents[3] / "recipes" / "data" / "fashion_mnist"
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from framework.commands.evaluate import EvaluateOptions, evaluate
-from framework.errors import FrameworkError
 from framework.evaluation.extractors import fashion
 from framework.evaluation.extractors.choose import open_extractor
 from framework.evaluation.protocol import Record
+from framework.utils.errors import FrameworkError
 from tests.helpers.judged import ALONE, pictures
 from tests.helpers.launch import ROOT, environment
 

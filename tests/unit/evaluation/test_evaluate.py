@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from framework import progress
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
@@ -20,6 +19,7 @@ from framework.evaluation.images import ArrayImages, FolderImages, open_images
 from framework.evaluation.metrics import Settings, check_extractor, parse_metrics
 from framework.evaluation.protocol import Record, comparable
 from framework.evaluation.tools import Tools, open_tools
+from framework.utils import progress
 from tests.helpers.judged import ALONE, CLASSES, SmallGenerator, pictures, small_extractor, small_tools
 
 

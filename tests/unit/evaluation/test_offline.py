@@ -16,7 +16,6 @@ from framework import Network
 from framework.checkpoint.layout import EVALUATION
 from framework.checkpoint.retention import read_scores
 from framework.commands.evaluate import EvaluateOptions, evaluate
-from framework.errors import FrameworkError
 from framework.evaluation import offline
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.figure import sweep_svg
@@ -31,6 +30,7 @@ from framework.networks import sagan
 from framework.review.page import render
 from framework.review.run import read_run
 from framework.tracking import Tracker
+from framework.utils.errors import FrameworkError
 from tests.helpers.journals import records
 from tests.helpers.judged import ALONE, pictures, small_tools
 

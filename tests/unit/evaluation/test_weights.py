@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import save_file
 
 from framework.data.fetch import FetchOptions
-from framework.errors import FrameworkError
 from framework.evaluation import weights as module
 from framework.evaluation.errors import EvaluationError, MissingError
 from framework.evaluation.extractors.base import tensors_sha256
 from framework.evaluation.metrics import parse_metrics
 from framework.evaluation.tools import open_tools
 from framework.evaluation.weights import downloaded, load_weights
+from framework.utils.errors import FrameworkError
 from tests.helpers.judged import ALONE
 from tests.unit.data.stream_helpers import serve
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from framework import interop
-from framework.errors import FrameworkError
 from framework.networks import biggan, biggan_deep, sagan
+from framework.utils.errors import FrameworkError
 
 from .reference import Names, generator
 

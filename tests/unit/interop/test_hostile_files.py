@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from framework.errors import FrameworkError
 from framework.interop.files import read_file
+from framework.utils.errors import FrameworkError
 from tests.fuzz.hostile import ARCHIVES, FOUR, PICKLES, archive, held, tensor, torch_legacy, torch_zip
 
 HOSTILE = PICKLES | ARCHIVES

@@ -18,10 +18,10 @@ from framework.checkpoint import resolve
 from framework.commands.export import export
 from framework.commands.import_ import import_
 from framework.commands.sample import SampleOptions, sample
-from framework.errors import FrameworkError
 from framework.interop.export import export as state_of
 from framework.networks import stylegan2
 from framework.sampling.load import load_generator
+from framework.utils.errors import FrameworkError
 from tests.golden import load as recorded
 
 from .pickles import foreign_modules, write_network_pickle

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from framework import interop
-from framework.errors import FrameworkError
 from framework.interop.blueprint import State
 from framework.interop.kinds import stylegan3 as table
 from framework.interop.load import KINDS, kind_of, translated_options
 from framework.interop.names import DROPPED, Pair, dropped, fill, pair, translated
 from framework.networks import progan, stylegan3
+from framework.utils.errors import FrameworkError
 from tests.golden import load as recorded
 
 

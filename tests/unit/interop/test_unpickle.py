@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from framework.errors import FrameworkError
 from framework.interop.files import read_file
+from framework.utils.errors import FrameworkError
 
 from .pickles import Evil, Reduces, foreign_modules, network_of_layers, persistent, write_network_pickle
 

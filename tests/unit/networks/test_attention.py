@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.attention import SelfAttention2d
+from framework.utils.errors import FrameworkError
 
 
 def test_starts_as_the_identity() -> None:

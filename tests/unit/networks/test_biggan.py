@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks import biggan, sagan
 from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d
 from framework.networks.blocks.spectral import spectral_norms
+from framework.utils.errors import FrameworkError
 
 TINY = {"resolution": 32, "width": 2, "shared_dim": 5}
 

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.networks import biggan_deep
 from framework.networks.blocks.bottleneck import BottleneckDiscriminatorBlock, BottleneckGeneratorBlock
 from framework.networks.blocks.norm import BatchNorm2d, batch_norms
 from framework.networks.blocks.spectral import spectral_norms
+from framework.utils.errors import FrameworkError
 
 
 def num_parameters(network: nn.Module) -> int:

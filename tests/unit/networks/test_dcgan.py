@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from framework.errors import FrameworkError
 from framework.networks import dcgan
 from framework.networks.blocks.norm import BatchNorm2d
+from framework.utils.errors import FrameworkError
 
 
 def num_parameters(network: nn.Module) -> int:

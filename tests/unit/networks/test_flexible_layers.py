@@ -3,8 +3,8 @@ from itertools import pairwise
 
 import pytest
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.flexible_layers import Signal, flexible_layers
+from framework.utils.errors import FrameworkError
 
 PAPER = {
     "num_layers": 14,

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d, LabelMap, standing_statistics
+from framework.utils.errors import FrameworkError
 
 
 def over_processes(layer: BatchNorm2d) -> BatchNorm2d:

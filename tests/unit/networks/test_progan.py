@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks import progan
 from framework.networks.blocks.equalized import pixel_norm
 from framework.networks.blocks.growing import doubled, feature_widths, halved
 from framework.networks.blocks.minibatch import MinibatchStddev
 from framework.objectives.penalties import r1
+from framework.utils.errors import FrameworkError
 
 PUBLIC = {
     32: (20_727_308, 20_726_785),

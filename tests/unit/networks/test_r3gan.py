@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.networks import r3gan
+from framework.utils.errors import FrameworkError
 
 TINY = {"resolution": 8, "widths": (8, 4), "groups": (4, 2), "num_blocks": (2, 1)}
 

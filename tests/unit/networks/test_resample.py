@@ -3,11 +3,11 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.activation import activation_gain, bias_act
 from framework.networks.blocks.modulated import conv2d_resample, modulated_conv2d
 from framework.networks.blocks.resample import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 from framework.networks.blocks.resampled import ResampledConv2d
+from framework.utils.errors import FrameworkError
 
 SEPARABLE = setup_filter([1, 3, 3, 1], separable=True).double()
 DENSE = setup_filter([[1, 2, 0], [0, 3, 1]]).double()

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from framework.errors import FrameworkError
 from framework.networks import sagan
 from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d
 from framework.networks.blocks.residual import DiscriminatorBlock, GeneratorBlock
 from framework.networks.blocks.spectral import spectral_norms
+from framework.utils.errors import FrameworkError
 
 KNOWN = json.loads((Path(__file__).parents[2] / "golden" / "known_parameters.json").read_text())["networks"]
 

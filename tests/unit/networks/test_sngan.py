@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from framework.errors import FrameworkError
 from framework.networks import sagan, sngan
 from framework.networks.blocks.spectral import spectral_norms
+from framework.utils.errors import FrameworkError
 
 
 def num_parameters(network: nn.Module) -> int:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from framework.errors import FrameworkError
 from framework.networks.blocks.init import initialize
 from framework.networks.blocks.spectral import power_iteration, spectral_norm, spectral_norms
+from framework.utils.errors import FrameworkError
 
 LAYERS = {
     "linear": lambda: nn.Linear(6, 4),

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.networks import progan, stylegan1
 from framework.networks.blocks.growing import doubled, halved
 from framework.networks.blocks.noise import seeded_normal
 from framework.objectives.penalties import r1
+from framework.utils.errors import FrameworkError
 
 
 def num_parameters(network: nn.Module) -> int:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.games.deal import ImageDraws
 from framework.networks import stylegan2
 from framework.networks.blocks.mapping import Mapping
 from framework.networks.blocks.moving import advance
 from framework.runtime.seeding import Draws
+from framework.utils.errors import FrameworkError
 
 SMALL = {"resolution": 16, "channel_base": 64, "channel_max": 8}
 STYLE = {"z_dim": 8, "w_dim": 8, "mapping_layers": 2}

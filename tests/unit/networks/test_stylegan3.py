@@ -3,11 +3,11 @@ import torch
 from torch import Tensor
 from torch.autograd import gradgradcheck
 
-from framework.errors import FrameworkError
 from framework.networks import stylegan3
 from framework.networks.blocks.alias_free_layer import Layer, ToImage
 from framework.networks.blocks.flexible_layers import Signal
 from framework.networks.blocks.moving import advance
+from framework.utils.errors import FrameworkError
 from tests.helpers.spawn import run_ranks
 
 TINY = {"resolution": 32, "z_dim": 6, "w_dim": 5, "num_layers": 4, "channel_base": 128, "channel_max": 6}

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.errors import FrameworkError
 from framework.objectives.adversarial import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
 from framework.objectives.equilibrium import Equilibrium, equilibrium_of
 from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
+from framework.utils.errors import FrameworkError
 from tests.helpers.resting import KullbackLeibler
 
 KNOWN = {

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from framework.errors import FrameworkError
 from framework.objectives.first_order import FirstOrderR1, first_order_r1
 from framework.objectives.penalties import R1, Evidence, r1
+from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Seeded
 
 SHAPE = (1, 2, 2)

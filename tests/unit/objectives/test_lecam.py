@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from framework.errors import FrameworkError
 from framework.objectives.lecam import LeCam, lecam
 from framework.objectives.penalties import Evidence
+from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
 
 REAL = torch.tensor([0.3, -1.2, 2.5], dtype=torch.float64)

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty, max_gradient_penalty
 from framework.objectives.penalties import Evidence, gradient_penalty
+from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
 
 

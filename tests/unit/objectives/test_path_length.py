@@ -5,13 +5,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.games.deal import ImageDraws
 from framework.games.share import BatchShare
 from framework.networks import stylegan2
 from framework.objectives.path_length import MEMORY, PathLength, path_lengths
 from framework.objectives.penalties import R1, Evidence
 from framework.runtime.seeding import Draws
+from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
 from tests.helpers.spawn import run_ranks
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.networks import sagan
 from framework.objectives.penalties import (
     R1,
@@ -23,6 +22,7 @@ from framework.objectives.penalties import (
     r1,
     r2,
 )
+from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
 
 

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 
 from framework import Alternating
-from framework.errors import FrameworkError
 from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
+from framework.utils.errors import FrameworkError
 
 REAL = torch.tensor([0.3, -1.2, 2.5], dtype=torch.float64)
 FAKE = torch.tensor([-0.4, 1.7, 0.1], dtype=torch.float64)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from framework.errors import FrameworkError
 from framework.objectives.first_order import FirstOrderR1
 from framework.objectives.lecam import LeCam
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
@@ -26,6 +25,7 @@ from framework.objectives.penalties import (
     r1,
 )
 from framework.objectives.relativistic import RelativisticAverage
+from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
 
 SHAPES = [(5,), (5, 2), (5, 3, 4), (5, 1, 4, 4), (2, 3, 4, 5, 6)]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from framework.errors import FrameworkError
 from framework.rendezvous.secret import take_secret
+from framework.utils.errors import FrameworkError
 from tests.helpers.launch import environment
 
 GOOD = "0123456789abcdef" * 2

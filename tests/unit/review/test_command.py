@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from framework.commands.review import review, run_folders
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 from tests.helpers.run_folders import write_run
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from framework.errors import FrameworkError
 from framework.review import read_run, write_report
 from framework.review.markup import Html, join, tag
 from framework.review.page import render
 from framework.review.panels import charts, thinned
 from framework.review.pictures import AS_IT_IS_BYTES, BUDGET_BYTES, MAX_SIDE, encode, spread, strip
 from framework.tracking import Tracker
+from framework.utils.errors import FrameworkError
 from tests.helpers.run_folders import FID, OTHER_FID, RECIPE, fid, picture, write_run, write_scores
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&<b>'\""

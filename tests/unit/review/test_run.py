@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from framework.errors import FrameworkError
 from framework.review import read_run
 from framework.tracking import Tracker
+from framework.utils.errors import FrameworkError
 from tests.helpers.run_folders import FID, OTHER_FID, fid, write_checkpoints, write_run, write_scores
 
 

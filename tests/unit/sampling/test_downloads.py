@@ -11,9 +11,9 @@ import torch
 
 from framework.checkpoint import Piece, Retention, Writer
 from framework.describe import describe
-from framework.errors import FrameworkError
 from framework.sampling.load import load_generator
 from framework.tracking import artifacts
+from framework.utils.errors import FrameworkError
 from tests.helpers.play import small_recipe
 
 

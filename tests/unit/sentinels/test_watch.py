@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from framework.errors import FrameworkError
 from framework.sentinels import SENTINELS, Health, Sentinel, Watch
+from framework.utils.errors import FrameworkError
 
 LOUD = Sentinel(signal="loud", warn=10, failing=100, ticks=3, reason="it is {value:.0f}", remedy="turn it down")
 QUIET = Sentinel(

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from framework.errors import FrameworkError
 from framework.tracking.cursor import Cursor, Position
 from framework.tracking.journal import Journal
 from framework.tracking.uri import (
@@ -13,6 +12,7 @@ from framework.tracking.uri import (
     redact,
     without_secrets,
 )
+from framework.utils.errors import FrameworkError
 
 
 def journal_of(folder: Path, steps: int) -> Path:

@@ -12,7 +12,6 @@ import pytest
 from framework.commands import review
 from framework.commands import sync as command
 from framework.commands.sync import sync
-from framework.errors import FrameworkError
 from framework.tracking.cursor import Cursor
 from framework.tracking.destination import OutsideError, destination, inside
 from framework.tracking.grids import save_png
@@ -20,6 +19,7 @@ from framework.tracking.kept import KeptCheckpoint
 from framework.tracking.registry import _store_files
 from framework.tracking.tracker import Tracker
 from framework.tracking.uri import embedded_uri
+from framework.utils.errors import FrameworkError
 from tests.helpers.mlflow_store import Database
 
 FOREIGN = "http://collector.invalid:5000"

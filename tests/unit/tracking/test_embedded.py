@@ -16,12 +16,12 @@ from PIL import Image
 
 from framework.commands.review import find_runs, links
 from framework.commands.sync import sync
-from framework.errors import FrameworkError
 from framework.tracking import Tracker
 from framework.tracking.previews import make_preview, mlflow_names
 from framework.tracking.process import mlflow_environment
 from framework.tracking.records import read_journal
 from framework.tracking.server import free_port
+from framework.utils.errors import FrameworkError
 from tests.helpers.mlflow_store import Database
 
 NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")

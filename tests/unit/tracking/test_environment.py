@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from framework.errors import FrameworkError
 from framework.tracking import Tracker
 from framework.tracking.environment import EXPERIMENT, RUN_NAME, URI, store_uri, wishes
 from framework.tracking.records import JOURNAL_NAME, last_start
 from framework.tracking.uri import embedded_uri
+from framework.utils.errors import FrameworkError
 from tests.helpers.journals import records
 
 SERVER = "http://127.0.0.1:1"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from framework.errors import FrameworkError
 from framework.tracking.fields import is_record
 from framework.tracking.previews import mlflow_names, stage
 from framework.tracking.records import named_start
+from framework.utils.errors import FrameworkError
 
 NAMES = ("a.png", "a+compressed.webp")
 START = {"kind": "start", "time_ms": 1, "uid": "u1", "uri": None}

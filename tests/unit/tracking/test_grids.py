@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from framework.errors import FrameworkError
 from framework.tracking.grids import class_columns, image_grid, save_png
+from framework.utils.errors import FrameworkError
 
 
 def flat(values: list[int], *, channels: int = 1, height: int = 4, width: int = 6) -> np.ndarray:

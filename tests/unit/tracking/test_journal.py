@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from framework.errors import FrameworkError
 from framework.tracking.journal import Journal
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.records import check_name, last_start, read_journal, scan_journal
+from framework.utils.errors import FrameworkError
 
 
 def write_steps(journal: Journal, steps: range) -> None:

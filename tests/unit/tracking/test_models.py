@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from framework.commands.review import _register
-from framework.errors import FrameworkError
 from framework.tracking.cursor import Cursor
 from framework.tracking.kept import Score, best_of, read_checkpoint
+from framework.utils.errors import FrameworkError
 from tests.helpers.mlflow_store import Database
 from tests.helpers.run_folders import FID, OTHER_FID, fid, write_checkpoints, write_run, write_scores
 

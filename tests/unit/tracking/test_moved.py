@@ -15,11 +15,11 @@ import pytest
 
 from framework.commands.review import find_runs
 from framework.commands.sync import sync, upload_now
-from framework.errors import FrameworkError
 from framework.tracking import Tracker, embedded_uri
 from framework.tracking.destination import destination
 from framework.tracking.moved import follow
 from framework.tracking.records import JOURNAL_NAME, last_start
+from framework.utils.errors import FrameworkError
 from tests.helpers.journals import records
 from tests.helpers.launch import environment
 from tests.helpers.run_folders import write_checkpoints
@@ -145,7 +145,7 @@ READ = """
 import os, sys
 from pathlib import Path
 import framework.commands.sync, framework.review  # the libraries may lie where only root can read
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 from framework.tracking.lock import writer_is_alive
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 run = Path(sys.argv[1])

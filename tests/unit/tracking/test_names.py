@@ -11,7 +11,6 @@ from mlflow.store.tracking.dbmodels.models import SqlDataset, SqlExperiment, Sql
 from mlflow.utils.validation import MAX_DATASET_NAME_SIZE, MAX_EXPERIMENT_NAME_LENGTH, MAX_TAG_VAL_LENGTH
 
 from framework import R1, Alternating, Hinge
-from framework.errors import FrameworkError
 from framework.tracking import Tracker
 from framework.tracking.names import (
     MOST_DATASET,
@@ -25,6 +24,7 @@ from framework.tracking.names import (
 from framework.tracking.records import JOURNAL_NAME, read_journal
 from framework.train.config import RunConfig
 from framework.train.launch import checked
+from framework.utils.errors import FrameworkError
 from tests.helpers.play import small_recipe
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from framework.errors import FrameworkError
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.records import JOURNAL_NAME, read_journal, scan_journal
+from framework.utils.errors import FrameworkError
 from tests.helpers.journals import points, records
 
 

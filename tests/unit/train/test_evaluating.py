@@ -16,13 +16,13 @@ import torch
 from framework import Averaging, Network
 from framework.checkpoint import Checkpoint, list_checkpoints, writer
 from framework.checkpoint.retention import read_scores
-from framework.errors import FrameworkError
 from framework.evaluation import Settings, open_tools, parse_metrics, weights
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.scores import read_records
 from framework.train.config import RunConfig
 from framework.train.evaluating import Evaluator
 from framework.train.run import run
+from framework.utils.errors import FrameworkError
 from tests.helpers import smooth as players
 from tests.helpers.damage import damaged_copy
 from tests.helpers.journals import evaluations, points

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import framework
-from framework.errors import FrameworkError
 from framework.objectives.lecam import LeCam
 from framework.objectives.penalties import R1
 from framework.objectives.relativistic import RelativisticAverage
@@ -23,6 +22,7 @@ from framework.train.fitting import (
     over_a_micro_batch,
 )
 from framework.train.preflight import activation_bytes, largest_share
+from framework.utils.errors import FrameworkError
 from tests.helpers import newcomers
 from tests.helpers.play import small_recipe
 from tests.recipes.smooth import RECIPE as NORMALISED

@@ -2,8 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from framework.quantities import format_bytes, format_count, format_duration, parse_count
-from framework.suggest import nearest
+from framework.utils.quantities import (
+    format_bytes,
+    format_count,
+    format_duration,
+    parse_count,
+)
+from framework.utils.suggest import nearest
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,20 @@ from typing import Any
 
 import pytest
 
-from framework import Adam, Alternating, Averaging, Hinge, Network, Player, Recipe, Shards, aliases
-from framework.aliases import first, first_class_name, todays
+from framework import (
+    Adam,
+    Alternating,
+    Averaging,
+    Hinge,
+    Network,
+    Player,
+    Recipe,
+    Shards,
+)
 from framework.describe import describe, differences, network_from, science, science_hash
 from framework.networks import sagan
+from framework.utils import aliases
+from framework.utils.aliases import first, first_class_name, todays
 
 PACKAGE = Path(aliases.__file__).parent
 GENERATOR, FORMER_GENERATOR = "framework.networks.sagan.Generator", "framework.networks.attention_gan.Maker"

@@ -21,8 +21,8 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from framework.bounded import decoding
-from framework.errors import FrameworkError
+from framework.utils.bounded import decoding
+from framework.utils.errors import FrameworkError
 
 _TIMES = 4
 """Weights are registered again when they are wrapped, and filters and caches are not stored."""

@@ -20,12 +20,18 @@ from framework.commands.sample import SampleOptions
 from framework.data.errors import DataError
 from framework.data.packing.options import PackOptions
 from framework.describe import describe
-from framework.errors import FrameworkError
 from framework.override import OverrideError
-from framework.quantities import parse_count
-from framework.ranges import LARGEST, Range, check_flags, check_numbers, with_checked_flags
 from framework.recipe import Recipe
 from framework.train.config import RunConfig
+from framework.utils.errors import FrameworkError
+from framework.utils.quantities import parse_count
+from framework.utils.ranges import (
+    LARGEST,
+    Range,
+    check_flags,
+    check_numbers,
+    with_checked_flags,
+)
 from tests.helpers.launch import ROOT
 from tests.helpers.play import small_recipe
 

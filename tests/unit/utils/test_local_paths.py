@@ -13,10 +13,10 @@ import pytest
 import tyro
 
 from framework.__main__ import COMMANDS
-from framework.errors import FrameworkError
-from framework.flags import local_path
 from framework.sampling.load import load_generator
 from framework.train.config import RunConfig
+from framework.utils.errors import FrameworkError
+from framework.utils.flags import local_path
 
 NEEDED = {"pack": ["photos", "shards"], "sync": ["runs/a"], "import": ["f.pkl", "--from", "r3gan", "--out", "x"]}
 NEEDED |= {"export": ["runs/a", "--to", "huggingface", "--out", "x"], "sample": ["runs/a"]}

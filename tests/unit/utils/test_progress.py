@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from framework import progress
 from framework.networks.dcgan import Generator
-from framework.progress import show_progress
 from framework.sampling.generate import generate
+from framework.utils import progress
+from framework.utils.progress import show_progress
 from tests.helpers.launch import environment
 
 
@@ -83,7 +83,7 @@ def test_drawing_gives_the_same_images(clock: Clock, capsys: pytest.CaptureFixtu
 
 def test_on_a_terminal_there_is_a_bar(tmp_path: Path) -> None:
     program = (
-        "from framework.progress import show_progress\n"
+        "from framework.utils.progress import show_progress\n"
         "with show_progress('looking', total=8, enabled=True) as advance:\n"
         "    for _ in range(8): advance(1)\n"
         "print('result')\n"

@@ -23,7 +23,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 MOST_JSON_BYTES = 256 << 20
 """The largest JSON file: the manifest of a checkpoint with a million pieces has about half."""

@@ -17,14 +17,14 @@ import pytest
 
 from framework.data.errors import DataError
 from framework.data.packing.staging import Staging
-from framework.errors import FrameworkError
-from framework.locks import ProcessLock, is_held
 from framework.tracking.lock import WriterLock, writer_is_alive
+from framework.utils.errors import FrameworkError
+from framework.utils.locks import ProcessLock, is_held
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from framework.locks import ProcessLock
+from framework.utils.locks import ProcessLock
 lock = ProcessLock(Path(sys.argv[1]))
 assert lock.take()
 child = os.fork() if sys.argv[2] == "fork" else -1

@@ -11,14 +11,19 @@ import pytest
 import torch
 
 from framework import interop
-from framework.archives import Arrays
-from framework.bounded import element_count, open_regular, parse_json, read_json
-from framework.budget import Budget
-from framework.errors import FrameworkError
 from framework.interop.files import read_file
 from framework.networks import dcgan
 from framework.recipe import Network
 from framework.tracking.journal import Journal
+from framework.utils.archives import Arrays
+from framework.utils.bounded import (
+    element_count,
+    open_regular,
+    parse_json,
+    read_json,
+)
+from framework.utils.budget import Budget
+from framework.utils.errors import FrameworkError
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 LARGEST = 2**63 - 1
 """Largest integer that is taken, positive or negative: clocks, counts and seeds become int64."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.constructors import PrimitiveConstructorSpec
 
-from framework.errors import FrameworkError
+from framework.utils.errors import FrameworkError
 
 _URL_LIKE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/|pipe:")
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from framework.quantities import format_duration
+from framework.utils.quantities import format_duration
 
 LINE_EVERY_SECONDS = 10.0
 """Seconds from one line to the next where there is no terminal; shorter work prints no line."""

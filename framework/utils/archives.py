@@ -1,7 +1,7 @@
 """Zip archives of arrays from elsewhere, read within bounds: `.npz`, and the archives in which torch keeps tensors.
 
 A zip file tells how large its members become. That is compared with the file's own size first, so that a small file
-cannot fill the memory; see `framework.bounded` for the rule.
+cannot fill the memory; see `framework.utils.bounded` for the rule.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from framework.bounded import decoding, element_count, open_regular
-from framework.errors import FrameworkError
+from framework.utils.bounded import decoding, element_count, open_regular
+from framework.utils.errors import FrameworkError
 
 MOST_TIMES = 16
 """How many times its own size an archive may unpack to: weights and photographs shrink to a half at most."""

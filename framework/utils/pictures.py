@@ -1,4 +1,4 @@
-"""Pictures from elsewhere, opened within bounds; see `framework.bounded` for the rule.
+"""Pictures from elsewhere, opened within bounds; see `framework.utils.bounded` for the rule.
 
 The one place where Pillow is given foreign bytes. What the pixels mean is the matter of `framework.data.pictures`.
 """
@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from framework.bounded import decoding
-from framework.errors import FrameworkError
+from framework.utils.bounded import decoding
+from framework.utils.errors import FrameworkError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 """Plain pictures; JPEG includes MPO. Pillow knows others, some of which start programs or read further files."""
