@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
     from framework.games.rules import Alternating
-    from framework.growth import Growth, Phase
     from framework.networks.blocks.dropout import Dropout
     from framework.networks.blocks.moving import MovingMean
     from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d
@@ -38,9 +37,16 @@ if TYPE_CHECKING:
     from framework.objectives.path_length import PathLength
     from framework.objectives.penalties import R1, R2, Drift, Evidence, GradientPenalty, Orthogonal, Penalty
     from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
-    from framework.optimizers import Adam, Optimizer
     from framework.recipe import Averaging, Game, Network, Player, Recipe, Shards
-    from framework.schedules import Constant, Cosine, Linear, Ramp, Schedule
+    from framework.recipe.growth import Growth, Phase
+    from framework.recipe.optimizers import Adam, Optimizer
+    from framework.recipe.schedules import (
+        Constant,
+        Cosine,
+        Linear,
+        Ramp,
+        Schedule,
+    )
     from framework.train.launch import launch
     from framework.utils.errors import FrameworkError, RecipeError
 
@@ -52,7 +58,7 @@ _HOME = {
     "framework.augment.diffaugment": ("DiffAugment",),
     "framework.utils.errors": ("FrameworkError", "RecipeError"),
     "framework.games.rules": ("Alternating",),
-    "framework.growth": ("Growth", "Phase"),
+    "framework.recipe.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),
     "framework.networks.blocks.moving": ("MovingMean",),
     "framework.networks.blocks.norm": ("BatchNorm2d", "ConditionalBatchNorm2d"),
@@ -81,9 +87,9 @@ _HOME = {
         "Penalty",
     ),
     "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
-    "framework.optimizers": ("Adam", "Optimizer"),
+    "framework.recipe.optimizers": ("Adam", "Optimizer"),
     "framework.recipe": ("Averaging", "Game", "Network", "Player", "Recipe", "Shards"),
-    "framework.schedules": ("Constant", "Cosine", "Linear", "Ramp", "Schedule"),
+    "framework.recipe.schedules": ("Constant", "Cosine", "Linear", "Ramp", "Schedule"),
     "framework.train.launch": ("launch",),
 }
 

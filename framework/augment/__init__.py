@@ -15,7 +15,7 @@ from typing import Protocol
 from torch import Tensor
 
 from framework.networks.draw import Draw
-from framework.schedules import Schedule
+from framework.recipe.schedules import Schedule
 
 
 class Augmentation(Protocol):

@@ -18,7 +18,7 @@ from framework.augment import color, geometry
 from framework.augment.chance import Chance
 from framework.augment.corruptions import FILTER_REACH, add_noise, cut_out, filter_octaves
 from framework.networks.draw import Draw
-from framework.schedules import Ramp, values_of
+from framework.recipe.schedules import Ramp, values_of
 from framework.utils.errors import FrameworkError
 
 Preset = Literal["blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc"]

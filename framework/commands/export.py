@@ -12,10 +12,10 @@ from torch import nn
 
 from framework.checkpoint import Checkpoint, resolve
 from framework.checkpoint.tensorfile import save_tensors
-from framework.describe import network_from
 from framework.interop.export import export as state_of
 from framework.interop.huggingface import write_folder
 from framework.interop.load import Side
+from framework.recipe.description import network_from
 from framework.sampling.classes import network_classes
 from framework.utils.bounded import decoding
 from framework.utils.budget import Budget

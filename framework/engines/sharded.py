@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from framework.engines.base import Fragment, Precision, StepReport
 from framework.engines.optimizer_state import set_schedule, set_steps_taken, state_of, steps_taken
 from framework.engines.precision import LossScale, autocast
-from framework.optimizers import Optimizer
+from framework.recipe.optimizers import Optimizer
 
 
 class Sharded:

@@ -21,7 +21,7 @@ from framework.engines.base import Fragment, Precision, StepReport
 from framework.engines.optimizer_state import set_schedule, set_steps_taken, state_of, steps_taken
 from framework.engines.precision import LossScale, autocast
 from framework.engines.zero_setup import BUCKET_ELEMENTS, assert_known_inside, configuration, prepared_deepspeed
-from framework.optimizers import Optimizer
+from framework.recipe.optimizers import Optimizer
 
 
 class Zero:

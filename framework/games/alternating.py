@@ -21,7 +21,6 @@ from framework.games.deal import Deal, Dealer
 from framework.games.rules import Alternating, penalty_score
 from framework.games.scores import Scores
 from framework.games.share import BatchShare
-from framework.growth import Segment
 from framework.networks import grow, latent_size
 from framework.networks.blocks import moving
 from framework.networks.blocks.norm import share_statistics
@@ -30,6 +29,7 @@ from framework.networks.draw import stochastic_inputs
 from framework.objectives.equilibrium import equilibrium_of
 from framework.objectives.penalties import Discriminate, Evidence, Memory, Penalty
 from framework.recipe import SIDES, Player, Recipe
+from framework.recipe.growth import Segment
 from framework.runtime.seeding import Draws
 
 

@@ -16,7 +16,7 @@ from framework.games.deal import ImageDraws
 from framework.networks.blocks.collective import sum_over_processes
 from framework.networks.draw import stochastic_inputs
 from framework.objectives.penalties import Discriminate, Memory
-from framework.schedules import Ramp, value_at
+from framework.recipe.schedules import Ramp, value_at
 
 STRENGTH, SIGNS, COUNT = "augment/p", "augment/signs", "augment/count"
 

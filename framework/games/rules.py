@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from framework.augment import Augmentation
-from framework.fields import check_fields
 from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.penalties import Penalty
-from framework.schedules import Ramp, values_of
+from framework.recipe.checks import check_fields
+from framework.recipe.schedules import Ramp, values_of
 from framework.tracking.records import check_name
 from framework.utils.aliases import first_class_name
 from framework.utils.errors import RecipeError

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from framework.checkpoint import Piece, Retention, Writer
-from framework.describe import describe_network
 from framework.interop.load import Loaded, Side
+from framework.recipe.description import describe_network
 from framework.utils.errors import FrameworkError
 
 FOLDER = "checkpoints"

@@ -21,8 +21,8 @@ from torch import nn
 
 from framework.checkpoint import Checkpoint
 from framework.checkpoint.tensorfile import Entry, read_flat, read_header, save_tensors
-from framework.describe import network_from
 from framework.interop.load import Side
+from framework.recipe.description import network_from
 from framework.utils import bounded
 from framework.utils.budget import Budget
 from framework.utils.errors import FrameworkError

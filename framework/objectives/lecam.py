@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from framework.networks.blocks.collective import sum_over_processes
 from framework.objectives.penalties import Evidence, Penalty
-from framework.schedules import Ramp
+from framework.recipe.schedules import Ramp
 from framework.utils.errors import FrameworkError
 
 _REAL, _FAKE = "lecam/real", "lecam/fake"

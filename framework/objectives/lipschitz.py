@@ -19,7 +19,7 @@ from framework.objectives.penalties import (
     interpolated,
     squared_norms,
 )
-from framework.schedules import Ramp
+from framework.recipe.schedules import Ramp
 from framework.utils.errors import FrameworkError
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from framework.networks.draw import Draw
-from framework.schedules import Ramp, value_at, values_of
+from framework.recipe.schedules import Ramp, value_at, values_of
 from framework.utils.errors import FrameworkError
 
 Discriminate = Callable[[Tensor, Tensor | None], Tensor]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from framework.checkpoint import Checkpoint, resolve
-from framework.describe import network_from
-from framework.growth import segment_at, segments_from
 from framework.networks import grow, latent_size
 from framework.networks.blocks.spectral import power_iteration
+from framework.recipe.description import network_from
+from framework.recipe.growth import segment_at, segments_from
 from framework.sampling.generate import POWER_ITERATIONS, generate
 from framework.utils.bounded import decoding, is_count
 from framework.utils.budget import Budget
@@ -31,7 +31,7 @@ class LoadedGenerator:
 
     network: nn.Module
     recipe: Mapping[str, Any]
-    """The resolved recipe, as `framework.describe` wrote it."""
+    """The resolved recipe, as `framework.recipe.description` wrote it."""
     images: int
     """The clock of the checkpoint, images seen."""
     path: Path

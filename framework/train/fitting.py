@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from framework.growth import Segment
 from framework.networks import grow
 from framework.networks.blocks.minibatch import MinibatchStddev
 from framework.networks.blocks.norm import BatchNorm2d
@@ -22,6 +21,7 @@ from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
 from framework.objectives.path_length import PathLength
 from framework.objectives.relativistic import RelativisticAverage
 from framework.recipe import SIDES, Recipe
+from framework.recipe.growth import Segment
 from framework.runtime.memory import available_bytes
 from framework.runtime.session import Session
 from framework.train.config import RunConfig

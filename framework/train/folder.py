@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from framework.checkpoint import Checkpoint, CheckpointError, newest_valid
-from framework.describe import describe, differences, dumps, science, science_hash
 from framework.recipe import Recipe
+from framework.recipe.description import (
+    describe,
+    differences,
+    dumps,
+    science,
+    science_hash,
+)
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.recorded import check_record

@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 import tyro
 
-from framework import override
-from framework.describe import describe
 from framework.games.share import BatchShare
-from framework.recipe import Recipe
+from framework.recipe import Recipe, override
+from framework.recipe.description import describe
 from framework.runtime.family import end_family
 from framework.runtime.launchers import adopt_environment, launcher_to_watch, told_processes
 from framework.runtime.stopping import end_on_signals, end_with_launcher, tell_launcher

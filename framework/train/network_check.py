@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from framework.games.rules import Alternating
-from framework.growth import Segment, dearest
 from framework.networks import grow, latent_size
 from framework.objectives.adversarial import AdversarialLoss
 from framework.recipe import SIDES, Recipe, RecipeError
+from framework.recipe.growth import Segment, dearest
 from framework.train.habits import Tolerated, habits
 from framework.train.preflight import largest_share
 from framework.train.trial import (

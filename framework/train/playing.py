@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from framework.engines.base import forget_moments
-from framework.growth import Segment, remaining
+from framework.recipe.growth import Segment, remaining
 from framework.runtime.health import Collapse
 from framework.runtime.signals import StopVote
 from framework.train.asked import Run

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from framework.describe import describe, dumps, science_hash
 from framework.engines.choose import check
 from framework.games.share import BatchShare
 from framework.networks import latent_size
 from framework.recipe import SIDES, Recipe
+from framework.recipe.description import describe, dumps, science_hash
 from framework.train.config import RunConfig
 from framework.train.trial import META, shapes_only, told, tried
 from framework.utils.errors import FrameworkError

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from framework.games.alternating import RealBatch
-from framework.growth import Segment, dearest
 from framework.recipe import Recipe
+from framework.recipe.growth import Segment, dearest
 from framework.runtime.launchers import local_processes
 from framework.runtime.memory import used_bytes
 from framework.runtime.session import Session

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from framework.growth import segment_at
+from framework.recipe.growth import segment_at
 from framework.runtime.memory import used_bytes
 from framework.runtime.straggling import Lap, Stragglers, enough
 from framework.runtime.watchdog import Watchdog

@@ -15,7 +15,7 @@ from typing import Any
 
 from framework.checkpoint import Checkpoint
 from framework.checkpoint.layout import EVALUATION, SCORES
-from framework.growth import Segment
+from framework.recipe.growth import Segment
 from framework.runtime.health import Collapse, OnCollapse
 from framework.runtime.session import Session
 from framework.train.folder import RunFolder

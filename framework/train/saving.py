@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from framework.checkpoint import Checkpoint, CheckpointError, Writer
-from framework.describe import describe, science, science_hash
 from framework.recipe import Recipe
+from framework.recipe.description import describe, science, science_hash
 from framework.runtime.health import FiniteGuard
 from framework.runtime.session import Session
 from framework.tracking import NullTracker, Tracker

@@ -15,10 +15,10 @@ from framework.engines.choose import build_engine
 from framework.games.alternating import AlternatingGame
 from framework.games.rules import Alternating
 from framework.games.share import BatchShare
-from framework.growth import Segment, segment_at
 from framework.networks import grow
 from framework.objectives.penalties import Memory
 from framework.recipe import SIDES, Recipe
+from framework.recipe.growth import Segment, segment_at
 from framework.runtime.memory import release_unused
 from framework.runtime.seeding import seed_torch
 from framework.runtime.session import Session

@@ -14,8 +14,8 @@ from torch import distributed
 
 from framework.checkpoint import Checkpoint
 from framework.data.stream import Stream
-from framework.describe import class_name, describe, science_hash
 from framework.recipe import Recipe
+from framework.recipe.description import class_name, describe, science_hash
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.load import load_generator
 from framework.tracking import NullTracker, Tracker

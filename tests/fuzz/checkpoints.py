@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from framework.checkpoint import Checkpoint, Piece, Retention, Writer, newest_valid, read_scores
-from framework.describe import describe_network
 from framework.networks import dcgan
 from framework.recipe import Network
+from framework.recipe.description import describe_network
 from framework.sampling.load import load_generator
 from framework.utils.errors import FrameworkError
 from tests.fuzz.mutation import damaged, json_edited, json_signed, resigned_document

@@ -19,7 +19,7 @@ from framework.data.errors import DataError
 from framework.data.fetch import FetchOptions
 from framework.data.inspection import report_on
 from framework.data.stream import open_stream
-from framework.describe import describe
+from framework.recipe.description import describe
 from framework.review import read_run, write_report
 from framework.utils.redaction import redact_text, redact_urls
 from tests.helpers.launch import ROOT, TINY, Launch

@@ -11,7 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from framework.augment.ada import Ada, Preset
 from framework.objectives.penalties import r1
-from framework.schedules import Ramp
+from framework.recipe.schedules import Ramp
 from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given, Seeded
 

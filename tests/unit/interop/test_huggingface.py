@@ -13,8 +13,8 @@ from torch import nn
 
 from framework.checkpoint import Piece, Retention, Writer
 from framework.commands.export import export
-from framework.describe import describe
 from framework.interop.huggingface import read_folder
+from framework.recipe.description import describe
 from framework.utils.errors import FrameworkError
 from tests.helpers.play import small_recipe
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from framework.checkpoint import Piece, Retention, Writer
 from framework.commands.export import export
-from framework.describe import network_from
 from framework.networks import stylegan2
+from framework.recipe.description import network_from
 from framework.sampling.classes import network_classes
 from framework.utils.errors import FrameworkError
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from framework.checkpoint import Piece, Retention, Writer
-from framework.describe import describe
+from framework.recipe.description import describe
 from framework.sampling.load import load_generator
 from framework.tracking import artifacts
 from framework.utils.errors import FrameworkError

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from framework.checkpoint import Piece, Retention, Writer
-from framework.growth import Segment
+from framework.recipe.growth import Segment
 from framework.runtime.health import Collapse, FiniteGuard, TrainingDiverged
 from framework.runtime.session import Session
 from framework.train.folder import RunFolder

@@ -22,8 +22,14 @@ from framework import (
     Recipe,
     Shards,
 )
-from framework.describe import describe, differences, network_from, science, science_hash
 from framework.networks import sagan
+from framework.recipe.description import (
+    describe,
+    differences,
+    network_from,
+    science,
+    science_hash,
+)
 from framework.utils import aliases
 from framework.utils.aliases import first, first_class_name, todays
 

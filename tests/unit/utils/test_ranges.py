@@ -13,15 +13,26 @@ from typing import Annotated, Any
 
 import pytest
 
-from framework import Adam, Alternating, Averaging, Cosine, Hinge, Linear, Network, Player, Ramp, Shards, override
+from framework import (
+    Adam,
+    Alternating,
+    Averaging,
+    Cosine,
+    Hinge,
+    Linear,
+    Network,
+    Player,
+    Ramp,
+    Shards,
+)
 from framework.__main__ import COMMANDS, run
 from framework.commands.evaluate import EvaluateOptions
 from framework.commands.sample import SampleOptions
 from framework.data.errors import DataError
 from framework.data.packing.options import PackOptions
-from framework.describe import describe
-from framework.override import OverrideError
-from framework.recipe import Recipe
+from framework.recipe import Recipe, override
+from framework.recipe.description import describe
+from framework.recipe.override import OverrideError
 from framework.train.config import RunConfig
 from framework.utils.errors import FrameworkError
 from framework.utils.quantities import parse_count

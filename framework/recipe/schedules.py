@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
-from framework.fields import check_fields
+from framework.recipe.checks import check_fields
 from framework.utils.errors import FrameworkError
 from framework.utils.ranges import Range
 

@@ -22,10 +22,10 @@ from framework import (
     Phase,
     Player,
     Ramp,
-    override,
 )
-from framework.describe import describe
 from framework.networks import latent_size, sagan
+from framework.recipe import override
+from framework.recipe.description import describe
 from framework.utils.errors import FrameworkError, RecipeError
 from tests.helpers.play import small_recipe
 

@@ -14,10 +14,16 @@ from typing import Annotated, Any, Literal, Protocol
 
 from torch import nn
 
-from framework.fields import check_fields
-from framework.growth import Growth, Segment
-from framework.optimizers import Adam, Optimizer
-from framework.schedules import Constant, Ramp, Schedule, value_at, values_of
+from framework.recipe.checks import check_fields
+from framework.recipe.growth import Growth, Segment
+from framework.recipe.optimizers import Adam, Optimizer
+from framework.recipe.schedules import (
+    Constant,
+    Ramp,
+    Schedule,
+    value_at,
+    values_of,
+)
 from framework.utils.errors import FrameworkError, RecipeError
 from framework.utils.ranges import Range
 from framework.utils.suggest import nearest

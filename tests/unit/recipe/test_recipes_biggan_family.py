@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from framework.objectives.penalties import R1, R2, Orthogonal
-from framework.override import apply
 from framework.recipe import Recipe
-from framework.schedules import value_at
+from framework.recipe.override import apply
+from framework.recipe.schedules import value_at
 from framework.train.config import RunConfig
 from framework.train.preflight import plan
 from tests.helpers.launch import ROOT

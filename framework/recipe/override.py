@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
-from framework.recipe import Network, Recipe
+from framework.recipe.recipe import Network, Recipe
 from framework.utils.errors import FrameworkError
 from framework.utils.quantities import parse_count
 from framework.utils.suggest import nearest

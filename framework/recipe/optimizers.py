@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Protocol
 import torch
 from torch import nn
 
-from framework.fields import check_fields
-from framework.schedules import Ramp, values_of
+from framework.recipe.checks import check_fields
+from framework.recipe.schedules import Ramp, values_of
 from framework.utils.errors import RecipeError
 from framework.utils.ranges import Range
 

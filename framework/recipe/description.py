@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from framework.recipe import Network, Recipe
+from framework.recipe.recipe import Network, Recipe
 from framework.utils.aliases import first, todays
 from framework.utils.bounded import decoding
 from framework.utils.budget import Budget

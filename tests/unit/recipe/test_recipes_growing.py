@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from framework.growth import Phase
 from framework.networks import progan, stylegan1
 from framework.objectives.adversarial import NonSaturating, Wasserstein
 from framework.objectives.penalties import R1, Drift, GradientPenalty
 from framework.recipe import Recipe
+from framework.recipe.growth import Phase
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 

@@ -11,8 +11,8 @@ import torch
 from framework.objectives.adversarial import NonSaturating
 from framework.objectives.path_length import PathLength
 from framework.objectives.penalties import R1
-from framework.override import apply
 from framework.recipe import Recipe
+from framework.recipe.override import apply
 from framework.train.config import RunConfig
 from framework.train.preflight import plan
 from tests.helpers.launch import ROOT

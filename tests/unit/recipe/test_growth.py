@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from framework import Growth, Phase
-from framework.describe import describe
-from framework.growth import remaining, segment_at, segments_from
+from framework.recipe.description import describe
+from framework.recipe.growth import remaining, segment_at, segments_from
 from framework.utils.errors import FrameworkError
 from tests.recipes.tiny_progan import RECIPE
 

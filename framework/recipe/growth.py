@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from framework.fields import check_fields
+from framework.recipe.checks import check_fields
 from framework.utils.errors import FrameworkError
 
 
