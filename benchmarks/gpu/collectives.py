@@ -23,9 +23,9 @@ from torch.distributed.tensor import DTensor
 from benchmarks.gpu.job import Job
 from framework.engines.base import Fragment
 from framework.engines.reducer import GradientReducer
-from framework.networks.blocks.collective import sum_over_processes
 from framework.networks.blocks.minibatch import MinibatchStddev
 from framework.networks.blocks.norm import BatchNorm2d
+from framework.runtime.collectives import sum_over_processes
 from framework.runtime.session import Session
 from framework.train.assembling import assembled
 

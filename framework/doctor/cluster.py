@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from framework.doctor.collective import judged, measure
+from framework.doctor.all_reduce import judged, measure
 from framework.doctor.finding import Finding, Level, fail, ok, warn, worst
 from framework.doctor.meeting import Card, Meeting, introduce, leaders, unreachable
 from framework.doctor.sameness import compare, judge_folder, shared_folder, traits

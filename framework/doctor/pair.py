@@ -16,7 +16,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
-from framework.doctor.collective import AllReduce, judged, measure
+from framework.doctor.all_reduce import AllReduce, judged, measure
 from framework.doctor.finding import Finding, fail, warn
 
 TIMEOUT_SECONDS = 120.0

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framework.evaluation.collective import summed
 from framework.evaluation.errors import MissingError
 from framework.evaluation.extract import Extract, Needs, extract
 from framework.evaluation.extractors.base import lent
@@ -34,6 +33,7 @@ from framework.evaluation.statistics import real_statistics
 from framework.evaluation.tools import Tools
 from framework.evaluation.undisturbed import undisturbed
 from framework.evaluation.weights import default_cache_folder
+from framework.runtime.collectives import summed
 from framework.runtime.session import Session
 from framework.utils.progress import show_progress
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framework.evaluation.collective import summed
 from framework.evaluation.errors import MissingError
+from framework.runtime.collectives import summed
 from framework.runtime.session import Session
 from framework.utils.progress import show_progress
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from framework.evaluation.collective import summed
 from framework.evaluation.errors import MissingError
+from framework.runtime.collectives import summed
 from framework.runtime.session import Session
 from framework.utils.progress import Advance, show_progress
 

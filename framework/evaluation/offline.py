@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import nn
 
-from framework.evaluation.collective import together
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import ImageSet, ShardImages, notes_on, open_images
@@ -20,6 +19,7 @@ from framework.evaluation.protocol import Record
 from framework.evaluation.question import Question
 from framework.evaluation.scores import read_records, write_records
 from framework.evaluation.tools import Tools
+from framework.runtime.collectives import together
 from framework.runtime.session import Session
 from framework.sampling.generate import settle_statistics, style_options
 from framework.sampling.load import LoadedGenerator, load_generator

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from framework.evaluation.collective import summed
 from framework.evaluation.errors import MissingError
 from framework.evaluation.extractors.base import plain_float32
 from framework.evaluation.extractors.lpips import Lpips
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import SEVERAL_SIZES, ImageSet, even_batch_ranges
+from framework.runtime.collectives import summed
 from framework.runtime.session import Session
 from framework.utils.progress import show_progress
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from framework.checkpoint.tensorfile import read_flat, read_header, save_tensors
-from framework.evaluation.collective import from_main
 from framework.evaluation.extract import Extract, Needs, extract
 from framework.evaluation.extractors.base import Extractor
 from framework.evaluation.images import ImageSet
 from framework.evaluation.moments import Moments
 from framework.evaluation.protocol import versions
+from framework.runtime.collectives import from_main
 from framework.runtime.session import Session
 from framework.utils.bounded import decoding, open_regular
 from framework.utils.errors import FrameworkError

@@ -14,9 +14,9 @@ from torch import Tensor
 from framework.data import sources
 from framework.data.fetch import FetchOptions, fetch
 from framework.data.manifest import file_sha256
-from framework.evaluation.collective import from_main
 from framework.evaluation.errors import EvaluationError, MissingError
 from framework.interop.files import read_file
+from framework.runtime.collectives import from_main
 from framework.runtime.session import Session
 from framework.utils.atomic import replacing
 from framework.utils.errors import FrameworkError

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from framework.augment import Augmentation
 from framework.augment.blur import gaussian_blur
 from framework.games.deal import ImageDraws
-from framework.networks.blocks.collective import sum_over_processes
 from framework.networks.draw import stochastic_inputs
 from framework.objectives.penalties import Discriminate, Memory
 from framework.recipe.schedules import Ramp, value_at
+from framework.runtime.collectives import sum_over_processes
 
 STRENGTH, SIGNS, COUNT = "augment/p", "augment/signs", "augment/count"
 

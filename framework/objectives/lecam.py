@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.networks.blocks.collective import sum_over_processes
 from framework.objectives.penalties import Evidence, Penalty
 from framework.recipe.schedules import Ramp
+from framework.runtime.collectives import sum_over_processes
 from framework.utils.errors import FrameworkError
 
 _REAL, _FAKE = "lecam/real", "lecam/fake"

@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from framework.networks.blocks.collective import max_over_processes, sum_over_processes
 from framework.objectives.penalties import (
     Discriminate,
     Evidence,
@@ -20,6 +19,7 @@ from framework.objectives.penalties import (
     squared_norms,
 )
 from framework.recipe.schedules import Ramp
+from framework.runtime.collectives import max_over_processes, sum_over_processes
 from framework.utils.errors import FrameworkError
 
 

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from framework.networks.blocks.collective import sum_over_processes
 from framework.networks.blocks.precision import full_precision
 from framework.networks.draw import stochastic_inputs
 from framework.objectives.penalties import Evidence, Penalty, norms
+from framework.runtime.collectives import sum_over_processes
 from framework.utils.errors import FrameworkError
 
 MEMORY = "path_length_mean"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.networks.blocks.collective import sum_over_processes
 from framework.objectives.equilibrium import Equilibrium
+from framework.runtime.collectives import sum_over_processes
 from framework.utils.errors import FrameworkError
 
 

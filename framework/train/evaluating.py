@@ -21,7 +21,6 @@ from torch import nn
 
 from framework.checkpoint import Checkpoint
 from framework.engines.averaging import Average
-from framework.evaluation.collective import together
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.images import ShardImages
 from framework.evaluation.journal import protocol_tags
@@ -31,6 +30,7 @@ from framework.evaluation.question import Question
 from framework.evaluation.scores import read_records, write_records
 from framework.evaluation.tools import Tools, open_tools
 from framework.evaluation.undisturbed import undisturbed
+from framework.runtime.collectives import together
 from framework.runtime.memory import release_unused
 from framework.runtime.session import Session
 from framework.runtime.watchdog import Progress

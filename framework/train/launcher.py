@@ -13,8 +13,7 @@ from typing import TypeVar
 
 from framework.engines.base import Precision
 from framework.recipe import SIDES, EngineName, Recipe
-from framework.runtime.accelerated import asked_of_accelerate
-from framework.runtime.launchers import LaunchError
+from framework.runtime.launchers import LaunchError, asked_of_accelerate
 from framework.train.config import Flags, RunConfig
 from framework.train.deepspeed_file import DeepSpeedFile
 

@@ -12,8 +12,7 @@ from framework.games.scores import Scores
 from framework.runtime.health import FiniteGuard
 from framework.runtime.seeding import no_draws, seed_torch
 from framework.runtime.signals import StopVote
-from framework.runtime.stalls import DATA, STEP
-from framework.runtime.watchdog import Progress
+from framework.runtime.watchdog import DATA, STEP, Progress
 from framework.train.clock import crossed
 from framework.train.window import Window
 

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from framework.networks.blocks.collective import num_processes, sum_over_processes
 from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d, standing_statistics
+from framework.runtime.collectives import num_processes, sum_over_processes
 
 WORLD = 2
 SPLITS = {"even": (3, 3), "uneven": (5, 1), "empty": (6, 0)}

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from framework.games.alternating import AlternatingGame
-from framework.networks.blocks import collective
+from framework.runtime import collectives as collective
 
 REDUCING = ("all-reduce", "reduce-scatter", "reduce")
 

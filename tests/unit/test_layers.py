@@ -25,12 +25,12 @@ ORDER = [
     "checkpoint",
     "engines",
     "rendezvous",
-    "runtime",
     "objectives",
     "augment",
     "data",
     "networks",
     "recipe",
+    "runtime",
     "utils",
 ]
 # Every room may use what a recipe is made of; the recipe itself is for those that play it.

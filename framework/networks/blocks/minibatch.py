@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from framework.networks.blocks.collective import num_processes, sum_over_processes
+from framework.runtime.collectives import num_processes, sum_over_processes
 from framework.utils.errors import FrameworkError
 
 Grouping = Literal["strided", "contiguous"]

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from framework.networks.blocks.collective import num_processes
+from framework.runtime.collectives import num_processes
 
 
 class MovingMean(nn.Module):

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework.networks.blocks.collective import num_processes, sum_over_processes
 from framework.networks.blocks.spectral import spectral_norm
+from framework.runtime.collectives import num_processes, sum_over_processes
 from framework.utils.errors import FrameworkError
 
 Statistics = Literal["global", "local"]

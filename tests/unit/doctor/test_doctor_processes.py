@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed import HashStore
 
 from framework.doctor import cluster, sameness
-from framework.doctor.collective import AllReduce, judged
+from framework.doctor.all_reduce import AllReduce, judged
 from framework.doctor.meeting import Card, Meeting, introduce, leaders
 from framework.doctor.pair import over_gloo
 from tests.helpers.launch import ROOT, environment

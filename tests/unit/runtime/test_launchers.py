@@ -10,13 +10,15 @@ import pytest
 import yaml
 
 from framework.runtime import accelerated, launchers, torchrun
-from framework.runtime.accelerated import Asked, launch_arguments, parse
 from framework.runtime.launchers import (
     ALONE,
+    Asked,
     LaunchError,
     _tasks_here,
     adopt_environment,
+    launch_arguments,
     launcher_to_watch,
+    parse,
     told_processes,
 )
 from framework.runtime.stopping import STARTING_PARENT

@@ -13,8 +13,7 @@ import psutil
 import pytest
 import torch.distributed as dist
 
-from framework.runtime.stalls import STEP
-from framework.runtime.watchdog import LONGER, STALLED, AwakeClock, Progress, Watchdog
+from framework.runtime.watchdog import LONGER, STALLED, STEP, AwakeClock, Progress, Watchdog
 from tests.helpers.launch import environment
 
 PROGRAM = """

@@ -1,18 +1,63 @@
-"""The exchange between ranks during an evaluation: sums, rows, one rank's tensors, and whether all of them are well."""
+"""Collectives over the processes of a launch: sums that autograd differentiates, and what rank 0 sends to all."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from framework.evaluation.errors import EvaluationError
 from framework.runtime.session import Session
 from framework.utils.errors import FrameworkError
+
+
+def num_processes() -> int:
+    """Return the number of processes in the default group; 1 when there is none."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum `y = sum_r x_r` on every process. Its transpose is the same sum, so it is its own backward."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _SumOverProcesses.apply(gradient)
+
+
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """Return the elementwise sum of every process's `tensor`; the tensor itself when there is one process.
+
+    This is a collective in forward and in every order of backward: all processes must build and differentiate the same
+    graph. The gradient is that of the *sum over processes* of their losses.
+
+    Args:
+        tensor: any shape and dtype, the same ones on every process.
+    """
+    return tensor if num_processes() == 1 else _SumOverProcesses.apply(tensor)
+
+
+@torch.no_grad()
+def max_over_processes(tensor: Tensor) -> Tensor:
+    """Return the elementwise maximum of every process's `tensor`, without a gradient; a collective.
+
+    Args:
+        tensor: any shape and dtype, the same ones on every process.
+    """
+    largest = tensor.detach().clone()
+    if num_processes() > 1:
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest
+
 
 _BLOCK_BYTES = 64 << 20
 
@@ -68,6 +113,4 @@ def together(session: Session, *, doing: str) -> Iterator[None]:
     if error is not None:
         raise error
     if failed:
-        raise EvaluationError(
-            f"rank {session.rank}: {int(failed)} other rank(s) failed {doing}; their message says why"
-        )
+        raise FrameworkError(f"rank {session.rank}: {int(failed)} other rank(s) failed {doing}; their message says why")
