@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from benchmarks.report import command_line, show
 from framework.checkpoint import Checkpoint, Retention, Writer
-from framework.engines.averaging import Average
 from framework.engines.choose import build_engine
+from framework.engines.ema import Average
 from framework.recipe import Adam, EngineName, Network, Player
 from framework.train.state import TrainingState
 from framework.utils.quantities import format_bytes

@@ -22,8 +22,8 @@ import tyro
 from torch import Tensor, nn
 
 from benchmarks.recipes import load_recipe
-from framework.engines.averaging import Average
 from framework.engines.choose import build_engine
+from framework.engines.ema import Average
 from framework.games.alternating import AlternatingGame
 from framework.games.rules import Alternating
 from framework.games.share import BatchShare

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu.job import synchronize
-from framework.engines.averaging import Average
 from framework.engines.base import Engine, Precision
 from framework.engines.choose import build_engine
+from framework.engines.ema import Average
 from framework.games.alternating import AlternatingGame, RealBatch
 from framework.games.rules import Alternating
 from framework.games.scores import Scores

@@ -8,8 +8,8 @@ from torch import nn
 
 from framework.engines.base import Engine, Precision
 from framework.engines.capabilities import Case, refusal
+from framework.engines.ddp import Replicated
 from framework.engines.errors import EngineError
-from framework.engines.replicated import Replicated
 from framework.recipe import EngineName, Player
 
 __all__ = ["EngineError", "build_engine", "check"]
@@ -68,7 +68,7 @@ def build_engine(network: nn.Module, player: Player, *, side: str, engine: Engin
             network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision
         )
     if name == "fsdp2":
-        from framework.engines.sharded import Sharded
+        from framework.engines.fsdp2 import Sharded
 
         return Sharded(network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision)
     from framework.engines.zero import Zero  # imports DeepSpeed

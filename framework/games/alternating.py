@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.engines.averaging import AVERAGED_BUFFERS, Average
 from framework.engines.base import Engine, StepReport
+from framework.engines.ema import AVERAGED_BUFFERS, Average
 from framework.games.augmenting import Augmenter
 from framework.games.deal import Deal, Dealer
 from framework.games.rules import Alternating, penalty_score

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from framework.engines.replicated import Replicated
+from framework.engines.ddp import Replicated
 from framework.runtime.session import Session
 from framework.train.state import TrainingState
 from framework.utils.errors import FrameworkError

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from framework.checkpoint import Checkpoint
-from framework.engines.averaging import Average
+from framework.engines.ema import Average
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.images import ShardImages
 from framework.evaluation.journal import protocol_tags

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from framework.engines.averaging import Average
+from framework.engines.ema import Average
 from framework.networks import latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.recipe import Recipe

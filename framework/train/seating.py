@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from framework.engines.averaging import Average
 from framework.engines.base import Engine
 from framework.engines.choose import build_engine
+from framework.engines.ema import Average
 from framework.games.alternating import AlternatingGame
 from framework.games.rules import Alternating
 from framework.games.share import BatchShare

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framework.engines.averaging import Average
+from framework.engines.ema import Average
 from framework.games.rules import Alternating
 from framework.networks import latent_size
 from framework.objectives.equilibrium import equilibrium_of

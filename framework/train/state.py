@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from framework.checkpoint import Checkpoint, Piece
-from framework.engines.averaging import Average
 from framework.engines.base import Engine, Fragment
+from framework.engines.ema import Average
 from framework.objectives.penalties import Memory
 from framework.train.assembling import assembled
 

@@ -127,7 +127,7 @@ def test_what_is_sharded_is_held_in_parts(found: dict[str, Tensor], engine: str)
 
 def test_the_gradients_of_a_player_are_counted() -> None:
     """The count itself: a network's gradients after a backward, and none before."""
-    from framework.engines.replicated import Replicated
+    from framework.engines.ddp import Replicated
 
     network = torch.nn.Linear(3, 5)
     recipe = FAMILIES["SNGAN"]

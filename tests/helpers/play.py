@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from framework import R1, Adam, Alternating, Averaging, Hinge, Linear, Network, Player, Recipe, Shards
-from framework.engines.averaging import Average
 from framework.engines.choose import build_engine
+from framework.engines.ema import Average
 from framework.games.alternating import AlternatingGame
 from framework.games.share import BatchShare
 from framework.networks import latent_size, sagan

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from framework.engines.choose import EngineError, check
-from framework.engines.sharded import units
+from framework.engines.fsdp2 import units
 from framework.networks import biggan, r3gan, sagan, stylegan2, stylegan3
 from framework.recipe import Player
 from tests.helpers.play import small_recipe

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from framework import Adam
-from framework.engines.averaging import Average
+from framework.engines.ddp import Replicated
+from framework.engines.ema import Average
 from framework.engines.precision import LossScale
-from framework.engines.replicated import Replicated
 
 
 def engine(**changes: object) -> Replicated:
