@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from framework.augment.ada import Ada, Preset
-from framework.games.deal import ImageDraws
+from framework.games.microbatch import ImageDraws
 from framework.networks.stylegan2 import Discriminator
 from framework.objectives.penalties import r1
 from framework.runtime.seeding import Draws

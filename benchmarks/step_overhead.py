@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from benchmarks.recipes import load_recipe
 from framework.engines.choose import build_engine
 from framework.engines.ema import Average
-from framework.games.alternating import AlternatingGame
-from framework.games.rules import Alternating
-from framework.games.share import BatchShare
+from framework.games.alternating import Alternating, AlternatingGame
+from framework.games.microbatch import BatchShare
 from framework.networks import latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.recipe import Recipe

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from framework.augment import Augmentation
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
-    from framework.games.rules import Alternating
+    from framework.games.alternating import Alternating
     from framework.networks.blocks.dropout import Dropout
     from framework.networks.blocks.moving import MovingMean
     from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d
@@ -57,7 +57,7 @@ _HOME = {
     "framework.augment.ada": ("Ada",),
     "framework.augment.diffaugment": ("DiffAugment",),
     "framework.utils.errors": ("FrameworkError", "RecipeError"),
-    "framework.games.rules": ("Alternating",),
+    "framework.games.alternating": ("Alternating",),
     "framework.recipe.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),
     "framework.networks.blocks.moving": ("MovingMean",),

@@ -16,10 +16,9 @@ from benchmarks.gpu.job import synchronize
 from framework.engines.base import Engine, Precision
 from framework.engines.choose import build_engine
 from framework.engines.ema import Average
-from framework.games.alternating import AlternatingGame, RealBatch
-from framework.games.rules import Alternating
-from framework.games.scores import Scores
-from framework.games.share import BatchShare
+from framework.games.alternating import Alternating, AlternatingGame, RealBatch
+from framework.games.metrics import Scores
+from framework.games.microbatch import BatchShare
 from framework.recipe import SIDES, Recipe
 from framework.runtime.seeding import Draws, seed_torch
 from framework.train.state import TrainingState

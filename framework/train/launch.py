@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from framework.games.share import BatchShare
+from framework.games.microbatch import BatchShare
 from framework.recipe import Recipe, override
 from framework.recipe.description import describe
 from framework.runtime.family import end_family

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from framework.games.alternating import AlternatingGame
-from framework.games.scores import Scores
+from framework.games.metrics import Scores
 from framework.runtime.health import FiniteGuard
 from framework.runtime.seeding import no_draws, seed_torch
 from framework.runtime.signals import StopVote

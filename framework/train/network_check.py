@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from framework.games.rules import Alternating
+from framework.games.alternating import Alternating
 from framework.networks import grow, latent_size
 from framework.objectives.adversarial import AdversarialLoss
 from framework.recipe import SIDES, Recipe, RecipeError

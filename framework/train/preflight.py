@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import nn
 
 from framework.engines.choose import check
-from framework.games.share import BatchShare
+from framework.games.microbatch import BatchShare
 from framework.networks import latent_size
 from framework.recipe import SIDES, Recipe
 from framework.recipe.description import describe, dumps, science_hash

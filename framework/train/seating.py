@@ -12,9 +12,8 @@ import torch
 from framework.engines.base import Engine
 from framework.engines.choose import build_engine
 from framework.engines.ema import Average
-from framework.games.alternating import AlternatingGame
-from framework.games.rules import Alternating
-from framework.games.share import BatchShare
+from framework.games.alternating import Alternating, AlternatingGame
+from framework.games.microbatch import BatchShare
 from framework.networks import grow
 from framework.objectives.penalties import Memory
 from framework.recipe import SIDES, Recipe

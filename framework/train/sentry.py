@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from framework.engines.ema import Average
-from framework.games.rules import Alternating
+from framework.games.alternating import Alternating
 from framework.networks import latent_size
 from framework.objectives.equilibrium import equilibrium_of
 from framework.recipe import Recipe

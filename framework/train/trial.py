@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from framework.games.deal import ImageDraws
+from framework.games.microbatch import ImageDraws
 from framework.networks.draw import stochastic_inputs
 from framework.networks.observe import Observed, observed
 from framework.recipe import Recipe, RecipeError

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from framework.games.scores import Scores
+from framework.games.metrics import Scores
 from framework.runtime.session import Session
 from framework.runtime.straggling import Pace
 

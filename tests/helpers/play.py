@@ -14,7 +14,7 @@ from framework import R1, Adam, Alternating, Averaging, Hinge, Linear, Network, 
 from framework.engines.choose import build_engine
 from framework.engines.ema import Average
 from framework.games.alternating import AlternatingGame
-from framework.games.share import BatchShare
+from framework.games.microbatch import BatchShare
 from framework.networks import latent_size, sagan
 from framework.runtime.seeding import Draws, seed_torch
 from framework.train.state import TrainingState

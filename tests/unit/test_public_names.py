@@ -14,7 +14,7 @@ import framework
 
 # Where the parts of a recipe are defined.
 ROOMS = ("objectives", "augment")
-FILES = ("recipe.recipe", "recipe.growth", "recipe.optimizers", "recipe.schedules", "games.rules")
+FILES = ("recipe.recipe", "recipe.growth", "recipe.optimizers", "recipe.schedules", "games.alternating")
 # Dataclasses of those places that the framework makes itself and a recipe never writes.
 MADE_INSIDE = {"Segment", "Chance"}
 

@@ -23,8 +23,8 @@ from framework import (
     NonSaturating,
     Wasserstein,
 )
-from framework.games.deal import Deal
-from framework.games.scores import Scores
+from framework.games.metrics import Scores
+from framework.games.microbatch import Deal
 from framework.networks.blocks.moving import MovingMean
 from framework.networks.blocks.spectral import SpectralNorm
 from framework.networks.draw import Draw

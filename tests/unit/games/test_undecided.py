@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from framework import Ada, Hinge, LeastSquares, RelativisticPairing, Wasserstein
-from framework.games.augmenting import Augmenter
+from framework.games.augmentation import Augmenter
 from framework.objectives.adversarial import AdversarialLoss
 from tests.helpers.play import steps
 from tests.helpers.resting import KullbackLeibler, TakenForZero, constant

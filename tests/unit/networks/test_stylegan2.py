@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from framework.games.deal import ImageDraws
+from framework.games.microbatch import ImageDraws
 from framework.networks import stylegan2
 from framework.networks.blocks.mapping import Mapping
 from framework.networks.blocks.moving import advance

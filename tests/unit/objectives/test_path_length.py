@@ -5,8 +5,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from framework.games.deal import ImageDraws
-from framework.games.share import BatchShare
+from framework.games.microbatch import BatchShare, ImageDraws
 from framework.networks import stylegan2
 from framework.objectives.path_length import MEMORY, PathLength, path_lengths
 from framework.objectives.penalties import R1, Evidence

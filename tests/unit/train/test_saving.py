@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from framework.checkpoint import Checkpoint, CheckpointError, Retention, Writer, list_checkpoints
-from framework.games.scores import Scores
+from framework.games.metrics import Scores
 from framework.runtime.health import FiniteGuard
 from framework.runtime.session import Session
 from framework.runtime.straggling import Pace

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from framework.games.scores import Scores
+from framework.games.metrics import Scores
 from framework.runtime.session import Session
 from framework.runtime.straggling import Pace
 from framework.train.window import Window

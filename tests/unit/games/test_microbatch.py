@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from framework.data.errors import DataError
-from framework.games.share import BatchShare
+from framework.games.microbatch import BatchShare
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])

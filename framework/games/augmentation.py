@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from framework.augment import Augmentation
 from framework.augment.blur import gaussian_blur
-from framework.games.deal import ImageDraws
+from framework.games.microbatch import ImageDraws
 from framework.networks.draw import stochastic_inputs
 from framework.objectives.penalties import Discriminate, Memory
 from framework.recipe.schedules import Ramp, value_at

@@ -1,7 +1,8 @@
 """One process's micro-batches of a turn: its rows of the real batch, of the latents, and of every random number.
 
-All of it is drawn for the global batch from (seed, images seen, purpose) and then sliced, so the number of processes
-and of micro-batches does not change the game.
+The global batch is split into consecutive micro-batches, and each of them into one consecutive slice per process (see
+`framework.data.plan`). So which images meet in one micro-batch, and share batch statistics, does not depend on the
+number of processes. Random numbers are drawn for the global batch from (seed, images seen, purpose) and then sliced.
 """
 
 from __future__ import annotations
@@ -13,9 +14,57 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from framework.games.share import Micro
+from framework.data.plan import rank_positions
 from framework.networks.blocks.noise import seeded_normal
 from framework.runtime.seeding import Draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Micro:
+    """One process's part of one micro-batch."""
+
+    rows: slice
+    """The rows of this part in the global batch."""
+    local: slice
+    """The same rows, counted within this process's part of the global batch."""
+    weight: float
+    """The factor on this process's mean loss that makes the average over processes the mean over the global batch."""
+    last: bool
+    """Whether this is the last micro-batch of the global batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchShare:
+    """This process's share of every global batch of `batch_size` images."""
+
+    batch_size: int
+    micro_batches: int = 1
+    rank: int = 0
+    world: int = 1
+
+    def micros(self) -> list[Micro]:
+        """Return this process's micro-batches in order.
+
+        Raises:
+            DataError: some process would be left without images.
+        """
+        shares = rank_positions(
+            0, batch_size=self.batch_size, micro_batches=self.micro_batches, rank=self.rank, world=self.world
+        )
+        micros: list[Micro] = []
+        offset = 0
+        for rows in shares:
+            micros.append(
+                Micro(
+                    rows=slice(rows.start, rows.stop),
+                    local=slice(offset, offset + len(rows)),
+                    weight=len(rows) * self.world / self.batch_size,
+                    last=len(micros) == self.micro_batches - 1,
+                )
+            )
+            offset += len(rows)
+        return micros
+
 
 MOST_DRAWN_ON_CPU = 4_096
 """The most numbers per image that are drawn on the CPU; noise images are hashed on the device from seeds."""
