@@ -32,9 +32,9 @@ from PIL import Image
 from torch import Tensor
 
 from framework.evaluation.extractors.inception import InceptionV3
+from framework.evaluation.frechet import Moments, frechet_distance
 from framework.evaluation.kernel import kernel_distance
-from framework.evaluation.moments import Moments, frechet_distance
-from framework.evaluation.neighbours import precision_recall
+from framework.evaluation.precision_recall import precision_recall
 from framework.evaluation.weights import load_weights
 from framework.runtime.session import Session
 from tests.helpers.fidelity import torch_fidelity

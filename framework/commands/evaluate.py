@@ -16,10 +16,10 @@ from framework.evaluation.evaluate import evaluate as evaluate_images
 from framework.evaluation.extractors.base import INCEPTION
 from framework.evaluation.images import ImageSet, ShardImages, notes_on, open_images
 from framework.evaluation.metrics import Metric, Settings, parse_metrics
+from framework.evaluation.models import Tools, open_tools
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.protocol import Record
 from framework.evaluation.sweep import Sweep, write_figure
-from framework.evaluation.tools import Tools, open_tools
 from framework.runtime.session import Session, open_session
 from framework.sampling.classes import network_classes
 from framework.sampling.latents import SMALLEST_TRUNCATION

@@ -11,8 +11,8 @@ from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import ImageSet, open_images
 from framework.evaluation.metrics import Metric, Settings, parse_metrics
+from framework.evaluation.models import Tools, open_tools
 from framework.evaluation.protocol import Comparison, Protocol, Record, comparable
-from framework.evaluation.tools import Tools, open_tools
 
 __all__ = [
     "Comparison",

@@ -19,19 +19,18 @@ from torch import Tensor
 from framework.evaluation.errors import MissingError
 from framework.evaluation.extract import Extract, Needs, extract
 from framework.evaluation.extractors.base import lent
-from framework.evaluation.generated import GeneratedImages
+from framework.evaluation.frechet import Moments, frechet_distance
+from framework.evaluation.generated import GeneratedImages, undisturbed
 from framework.evaluation.images import ImageSet
 from framework.evaluation.inception_score import inception_score
 from framework.evaluation.kernel import kernel_distance
 from framework.evaluation.metrics import PERCEPTUAL, Metric, Settings
-from framework.evaluation.moments import Moments, frechet_distance
-from framework.evaluation.neighbours import density_coverage, precision_recall
+from framework.evaluation.models import Tools
 from framework.evaluation.perceptual import diversity, path_length
+from framework.evaluation.plan import Question
+from framework.evaluation.precision_recall import density_coverage, precision_recall
 from framework.evaluation.protocol import Record
-from framework.evaluation.question import Question
 from framework.evaluation.statistics import real_statistics
-from framework.evaluation.tools import Tools
-from framework.evaluation.undisturbed import undisturbed
 from framework.evaluation.weights import default_cache_folder
 from framework.runtime.collectives import summed
 from framework.runtime.session import Session

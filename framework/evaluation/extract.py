@@ -13,8 +13,8 @@ from torch import Tensor
 
 from framework.evaluation.errors import MissingError
 from framework.evaluation.extractors.base import Extractor, lent
+from framework.evaluation.frechet import Moments
 from framework.evaluation.images import ImageSet
-from framework.evaluation.moments import Moments
 from framework.runtime.collectives import summed, together
 from framework.runtime.session import Session
 from framework.utils.progress import show_progress

@@ -11,8 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from framework.evaluation.protocol import Record
-from framework.evaluation.scores import key_of
+from framework.evaluation.protocol import Record, key_of
 from framework.tracking.journal import Journal
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.records import JOURNAL_NAME, last_start, read_journal

@@ -15,10 +15,9 @@ from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import ImageSet, ShardImages, notes_on, open_images
 from framework.evaluation.journal import write_to_run
 from framework.evaluation.metrics import Metric, Settings
-from framework.evaluation.protocol import Record
-from framework.evaluation.question import Question
-from framework.evaluation.scores import read_records, write_records
-from framework.evaluation.tools import Tools
+from framework.evaluation.models import Tools
+from framework.evaluation.plan import Question
+from framework.evaluation.protocol import Record, read_records, write_records
 from framework.runtime.collectives import together
 from framework.runtime.session import Session
 from framework.sampling.generate import settle_statistics, style_options

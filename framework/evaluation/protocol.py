@@ -1,8 +1,15 @@
-"""A metric's value, and the protocol that is part of it.
+"""A metric's value, the protocol that is part of it, and the records of both beside a checkpoint.
 
 On identical weights the protocol alone moves FID by several points, so a number without it says nothing. A record holds
 both. Two records may stand on one line only when `comparable` says so; the metric's name in plots ends in a hash of its
 protocol (`metrics/fid50k-1a2b3c4d`), so that unequal ones cannot meet there by accident.
+
+Records stand in `<checkpoint>/evaluation.json`, so that nothing is computed twice:
+
+    {"format": 1, "records": {"fid50k-1a2b3c4d": {"value": ..., "protocol": {...}, ...}, ...}}
+
+A record's key is its name and the hash of its protocol: a new protocol adds a record, the same one is found again.
+Values also go into `scores.json` under the same keys, where retention looks for the best.
 """
 
 from __future__ import annotations
@@ -11,15 +18,64 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL
 import torch
 
+from framework.checkpoint.durable import read_json, write_json
+from framework.checkpoint.layout import EVALUATION
+from framework.checkpoint.retention import record_score
 from framework.evaluation.errors import EvaluationError
 from framework.utils.leaves import leaves
+
+RECORDS_FORMAT = 1
+
+
+def key_of(record: Record) -> str:
+    """Return the key of a record: its name and the hash of its protocol, such as `fid50k-1a2b3c4d`."""
+    return record.series.partition("/")[2]
+
+
+def read_records(checkpoint: Path) -> dict[str, Record]:
+    """Return all records of a checkpoint by key; empty where there are none.
+
+    Raises:
+        EvaluationError: the file is of another format or was changed.
+        CheckpointError: the file is damaged.
+    """
+    path = checkpoint / EVALUATION
+    if not path.exists():
+        return {}
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("format") != RECORDS_FORMAT or not isinstance(data.get("records"), dict):
+        raise EvaluationError(f"{path}: not records of format {RECORDS_FORMAT}; move the file away to evaluate again")
+    try:
+        return {key: Record.from_json(key.rpartition("-")[0], value) for key, value in data["records"].items()}
+    except EvaluationError as error:
+        raise EvaluationError(f"{path}: {error}; move the file away to evaluate again") from None
+
+
+def write_records(checkpoint: Path, records: Iterable[Record]) -> None:
+    """Add records to those of a checkpoint, atomically; missing ones are left out, so that they are tried again.
+
+    Raises:
+        EvaluationError: the checkpoint's present records are of another format or were changed.
+        CheckpointError: the file of the present records is damaged.
+    """
+    found = [record for record in records if record.value is not None]
+    if not found:
+        return
+    known = read_records(checkpoint) | {key_of(record): record for record in found}
+    document = {key: record.to_json() for key, record in sorted(known.items())}
+    write_json(checkpoint / EVALUATION, {"format": RECORDS_FORMAT, "records": document})
+    for record in found:
+        assert record.value is not None
+        record_score(checkpoint, key_of(record), record.value)
+
 
 FORMAT = 1
 """Version of the framework's own definitions: raised whenever one of them changes a number."""

@@ -19,8 +19,8 @@ from torch import Tensor
 from framework.checkpoint.tensorfile import read_flat, read_header, save_tensors
 from framework.evaluation.extract import Extract, Needs, extract
 from framework.evaluation.extractors.base import Extractor
+from framework.evaluation.frechet import Moments
 from framework.evaluation.images import ImageSet
-from framework.evaluation.moments import Moments
 from framework.evaluation.protocol import versions
 from framework.runtime.collectives import from_main
 from framework.runtime.session import Session

@@ -22,14 +22,13 @@ from torch import nn
 from framework.checkpoint import Checkpoint
 from framework.engines.ema import Average
 from framework.evaluation.evaluate import evaluate
+from framework.evaluation.generated import undisturbed
 from framework.evaluation.images import ShardImages
 from framework.evaluation.journal import protocol_tags
 from framework.evaluation.metrics import Metric, Settings
-from framework.evaluation.protocol import Record
-from framework.evaluation.question import Question
-from framework.evaluation.scores import read_records, write_records
-from framework.evaluation.tools import Tools, open_tools
-from framework.evaluation.undisturbed import undisturbed
+from framework.evaluation.models import Tools, open_tools
+from framework.evaluation.plan import Question
+from framework.evaluation.protocol import Record, read_records, write_records
 from framework.runtime.collectives import together
 from framework.runtime.memory import release_unused
 from framework.runtime.session import Session

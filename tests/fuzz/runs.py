@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from framework.evaluation.scores import read_records
+from framework.evaluation.protocol import read_records
 from framework.review.page import render
 from framework.review.run import read_run
 from framework.tracking.cursor import Cursor

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from framework.evaluation.extractors.base import INCEPTION, Extractor, Identity, tensors_sha256
-from framework.evaluation.tools import Tools
+from framework.evaluation.models import Tools
 from framework.runtime.seeding import Draws
 from framework.runtime.session import Session
 

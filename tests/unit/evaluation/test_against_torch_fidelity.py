@@ -13,10 +13,10 @@ from torch import Tensor
 from framework.evaluation.extractors.inception import InceptionV3, convolution_names, pool3_names
 from framework.evaluation.extractors.lpips import Lpips, tensor_names
 from framework.evaluation.extractors.resize import tf1_bilinear
+from framework.evaluation.frechet import Moments, frechet_distance
 from framework.evaluation.inception_score import inception_score
 from framework.evaluation.kernel import kernel_distance
-from framework.evaluation.moments import Moments, frechet_distance
-from framework.evaluation.neighbours import precision_recall
+from framework.evaluation.precision_recall import precision_recall
 from framework.evaluation.weights import load_weights
 from tests.helpers.fidelity import torch_fidelity
 from tests.helpers.judged import ALONE
@@ -199,7 +199,7 @@ def test_whole_path_with_the_real_weights(tmp_path: Path) -> None:
     from framework.evaluation.evaluate import evaluate
     from framework.evaluation.images import FolderImages
     from framework.evaluation.metrics import Settings, parse_metrics
-    from framework.evaluation.tools import open_tools
+    from framework.evaluation.models import open_tools
     from tests.helpers.judged import pictures
 
     count = int(os.environ.get("FRAMEWORK_EVALUATION_IMAGES", "32"))

@@ -17,8 +17,8 @@ from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import ArrayImages, FolderImages, open_images
 from framework.evaluation.metrics import Settings, check_extractor, parse_metrics
+from framework.evaluation.models import Tools, open_tools
 from framework.evaluation.protocol import Record, comparable
-from framework.evaluation.tools import Tools, open_tools
 from framework.utils import progress
 from tests.helpers.judged import ALONE, CLASSES, SmallGenerator, pictures, small_extractor, small_tools
 

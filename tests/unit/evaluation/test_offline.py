@@ -21,8 +21,7 @@ from framework.evaluation.errors import EvaluationError
 from framework.evaluation.figure import sweep_svg
 from framework.evaluation.metrics import Settings, parse_metrics
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
-from framework.evaluation.protocol import Record
-from framework.evaluation.scores import key_of, read_records
+from framework.evaluation.protocol import Record, key_of, read_records
 from framework.evaluation.sweep import Sweep, write_figure
 from framework.interop.folder import write_folder
 from framework.interop.load import Loaded

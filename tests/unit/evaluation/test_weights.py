@@ -15,7 +15,7 @@ from framework.evaluation import weights as module
 from framework.evaluation.errors import EvaluationError, MissingError
 from framework.evaluation.extractors.base import tensors_sha256
 from framework.evaluation.metrics import parse_metrics
-from framework.evaluation.tools import open_tools
+from framework.evaluation.models import open_tools
 from framework.evaluation.weights import downloaded, load_weights
 from framework.utils.errors import FrameworkError
 from tests.helpers.judged import ALONE

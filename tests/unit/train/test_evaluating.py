@@ -18,7 +18,7 @@ from framework.checkpoint import Checkpoint, list_checkpoints, writer
 from framework.checkpoint.retention import read_scores
 from framework.evaluation import Settings, open_tools, parse_metrics, weights
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
-from framework.evaluation.scores import read_records
+from framework.evaluation.protocol import read_records
 from framework.train.config import RunConfig
 from framework.train.evaluating import Evaluator
 from framework.train.run import run

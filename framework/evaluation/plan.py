@@ -9,8 +9,8 @@ from typing import Any
 from framework.evaluation.extract import too_many_classes
 from framework.evaluation.images import ImageSet
 from framework.evaluation.metrics import PERCEPTUAL, Metric, Settings
+from framework.evaluation.models import Tools
 from framework.evaluation.protocol import Protocol
-from framework.evaluation.tools import Tools
 
 # Which images they are, as opposed to how they were made: of the judged set this is the subject, not the protocol.
 _IDENTITY = ("content_sha256", "fingerprint", "name", "split", "order")

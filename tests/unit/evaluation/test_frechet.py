@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from framework.evaluation.errors import MissingError
-from framework.evaluation.moments import Moments, frechet_distance
+from framework.evaluation.frechet import Moments, frechet_distance
 
 
 def of(features: torch.Tensor, *, batch: int = 17) -> Moments:
