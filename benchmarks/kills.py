@@ -35,9 +35,9 @@ from rich.table import Table
 
 from benchmarks.report import command_line, show
 from framework.checkpoint import list_checkpoints
+from framework.data.consumed import consumed
 from framework.data.pack import pack
 from framework.tracking.records import JOURNAL_NAME, last_start
-from framework.train.audit import consumed
 from tests.helpers.launch import ROOT, SMOOTH, TINY, Launch, environment, largest_difference, tensors, unequal
 from tests.helpers.mlflow_store import Database
 

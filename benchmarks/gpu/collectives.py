@@ -27,7 +27,7 @@ from framework.networks.blocks.minibatch import MinibatchStddev
 from framework.networks.blocks.norm import BatchNorm2d
 from framework.runtime.collectives import sum_over_processes
 from framework.runtime.session import Session
-from framework.train.assembling import assembled
+from framework.train.state import assembled
 
 BOUND = 1e-4
 

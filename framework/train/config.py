@@ -19,7 +19,7 @@ from framework.recipe import EngineName
 from framework.runtime.health import OnCollapse
 from framework.tracking.environment import Wishes, wishes
 from framework.tracking.names import check_experiment, check_run_name
-from framework.train.standing import is_distance
+from framework.train.metric_history import is_distance
 from framework.utils.errors import FrameworkError
 from framework.utils.flags import OptionalLocalPath
 from framework.utils.quantities import parse_count

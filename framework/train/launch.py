@@ -1,4 +1,8 @@
-"""Launch a recipe: its file calls `launch(RECIPE)`, under `accelerate launch`, `torchrun`, `srun` or plain `python`."""
+"""Launch a recipe: its file calls `launch(RECIPE)`, under `accelerate launch`, `torchrun`, `srun` or plain `python`.
+
+A launch that ends early says why in one sentence, by the process it happened to, with the exit status that launchers
+and schedulers act on.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,12 @@ import dataclasses
 import logging
 import os
 import re
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 import tyro
@@ -18,15 +25,85 @@ from framework.recipe import Recipe, override
 from framework.recipe.description import describe
 from framework.runtime.family import end_family
 from framework.runtime.launchers import adopt_environment, launcher_to_watch, told_processes
-from framework.runtime.stopping import end_on_signals, end_with_launcher, tell_launcher
+from framework.runtime.stopping import STOPPED, end_on_signals, end_with_launcher, tell_launcher
 from framework.train.config import Flags, RunConfig
-from framework.train.console import warn
-from framework.train.ending import end_stopped, end_with_error, end_without_peer, peer_is_gone
+from framework.train.console import fail, warn
 from framework.train.folder import RunFolder, run_folder
 from framework.train.launcher import as_launched, check_clipping
 from framework.train.network_check import Setting, check_networks
 from framework.utils.errors import FrameworkError
 from framework.utils.output import escape_unprintable
+
+USER_ERROR, PEER_LOST = 2, 1
+FIRST_SECONDS = 2.0
+"""Other processes wait so long; a launcher that sees one end stops the rest within about a tenth of a second."""
+PEER_SECONDS = 3.0
+"""A process that lost a peer waits longer still, so that the launcher sees the end of the failed one first."""
+
+
+def end_with_error(message: str, *, alike: bool = False) -> NoReturn:
+    """End with status 2 and a message.
+
+    Args:
+        message: one sentence on stderr and in the launcher's report.
+        alike: whether every process of the launch ends in the same way, so that rank 0 prints for all.
+    """
+    if not alike or os.environ.get("RANK", "0") == "0":
+        fail(message)  # before anything else: the launcher may end this process at any moment
+    _let_the_first_go_first()
+    tell_launcher(message)
+    sys.exit(USER_ERROR)
+
+
+def end_stopped(message: str = "stopped before the end of training; the same command continues") -> NoReturn:
+    """End with status 75, as every process of the launch does after it has saved."""
+    if os.environ.get("RANK", "0") == "0":
+        print(message, file=sys.stderr, flush=True)
+    tell_launcher(message)
+    _let_the_first_go_first()
+    sys.exit(STOPPED)
+
+
+def end_without_peer(error: RuntimeError, *, rank: str) -> NoReturn:
+    """End with status 1, because another process of the launch has ended; its error is the one to look at."""
+    time.sleep(PEER_SECONDS)
+    message = f"rank {rank}: {_without_peers(error)}"
+    fail(message)
+    tell_launcher(message)
+    sys.exit(PEER_LOST)
+
+
+def _let_the_first_go_first() -> None:
+    """Let one process of a machine end first, so that the launcher's report has one entry and not one for each.
+
+    The others end with status 0 on the launcher's SIGTERM. Where none comes, they end like the first, a little later.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        time.sleep(FIRST_SECONDS)
+
+
+def _without_peers(error: RuntimeError) -> str:
+    if "connectFullMesh" in str(error):  # how gloo says that the processes never met
+        through = os.environ.get("GLOO_SOCKET_IFNAME", "the interface of this machine's own name")
+        return (
+            f"no connection to the other processes of this launch through {through}: look for a firewall, or choose "
+            "another network with GLOO_SOCKET_IFNAME. `framework doctor`, started like this launch, tells which "
+            "machines reach each other"
+        )
+    if "imed out" in str(error):
+        return (
+            "another process of this launch did not reach a collective in time; a watchdog's message, here or on "
+            "another process, names it. --stall-seconds must be longer than any step"
+        )
+    return "another process of this launch ended; its error is the one to look at"
+
+
+def peer_is_gone(error: RuntimeError) -> bool:
+    """Return whether a collective failed because another process of the launch has ended."""
+    lost = isinstance(error, torch.distributed.DistBackendError | torch.distributed.DistNetworkError)
+    return lost or "gloo" in str(error) or "Connection closed by peer" in str(error)
+
 
 LOCAL_RANK = re.compile(r"--local[-_]rank(=\d+)?")
 """The argument that DeepSpeed's launcher, and torch's old one, put first; the rank is in LOCAL_RANK, too."""
@@ -156,8 +233,7 @@ def data_location(recipe: Recipe, config: RunConfig) -> str:
 
 def _dry_run(recipe: Recipe, config: RunConfig) -> None:
     """Print what the recipe is and needs; a growing one also plays one real step of every phase."""
-    from framework.train.preflight import plan, show
-    from framework.train.rehearsal import rehearse
+    from framework.train.dry_run import plan, rehearse, show
 
     if os.environ.get("RANK", "0") == "0":
         on_gpu = config.device != "cpu" and torch.cuda.is_available()
@@ -179,7 +255,7 @@ def _train(recipe: Recipe, config: RunConfig) -> None:
     """Join the other processes and train."""
     from framework.runtime.session import open_session
     from framework.runtime.watchdog import LONGER
-    from framework.train.run import run
+    from framework.train.trainer import run
 
     data = data_location(recipe, config)
     end_on_signals(leave=lambda: _leave_early(run_folder(recipe, config)))

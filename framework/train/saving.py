@@ -18,12 +18,11 @@ from framework.tracking import NullTracker, Tracker
 from framework.tracking.kept import LOCATION_TAG
 from framework.train.console import Status, short
 from framework.train.drift import check_drift
-from framework.train.evaluating import Evaluator
-from framework.train.fitting import Cut
-from framework.train.rollback import Course
-from framework.train.sentry import Sentry
+from framework.train.evaluation import Evaluator
+from framework.train.health import Course, Sentry
+from framework.train.loop import Window
+from framework.train.memory import Cut
 from framework.train.state import TrainingState
-from framework.train.window import Window
 from framework.utils.quantities import format_count
 
 log = logging.getLogger("framework")

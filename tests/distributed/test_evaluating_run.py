@@ -14,7 +14,7 @@ from torch import Tensor
 
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
-from framework.train.run import run
+from framework.train.trainer import run
 from tests.helpers.damage import damaged_copy
 from tests.helpers.journals import evaluations
 from tests.helpers.launch import tensors, unequal

@@ -78,7 +78,7 @@ def test_a_full_disk(small_disk: Path, undisturbed: Path, tmp_path: Path) -> Non
     reason = re.findall(rf"error: rank \d: cannot write checkpoint (\d+) at .*{FULL}", text)
     print(f"full for good: stopped after {seconds:.1f} s, at the second failed save in a row ({reason[0]} images)")
     assert int(reason[0]) == good + 640
-    assert "framework/train/run.py" not in text, "a traceback instead of a sentence"
+    assert "framework/train/trainer.py" not in text, "a traceback instead of a sentence"
     assert checkpoints(out)[-1] == good
     filler.unlink()
     text = run(TINY, *flags, log=tmp_path / "again.log")
@@ -96,7 +96,7 @@ def test_a_run_folder_that_is_read_only(small_disk: Path, tmp_path: Path) -> Non
         assert launch.wait() != 0
         print(f"\nrefused after {time.monotonic() - begun:.1f} s")
         assert re.search(r"error: rank 0: .*" + re.escape(str(small_disk / "run")) + ".*Read-only", launch.text())
-        assert "framework/train/run.py" not in launch.text(), "a traceback instead of a sentence"
+        assert "framework/train/trainer.py" not in launch.text(), "a traceback instead of a sentence"
 
 
 @long

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from framework.checkpoint import Checkpoint, list_checkpoints
-from framework.train.audit import consumed, keys_hash
+from framework.data.consumed import consumed, keys_hash
 from framework.utils.quantities import format_count, parse_count
 from tests.helpers.cluster import ClusterLaunch, elastic
 from tests.helpers.launch import ROOT, environment, largest_difference, run

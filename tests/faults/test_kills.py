@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks import kills as campaigns
 from framework.checkpoint import list_checkpoints
-from framework.train.audit import consumed, keys_hash
+from framework.data.consumed import consumed, keys_hash
 from framework.utils.quantities import parse_count
 from tests.helpers.launch import ROOT, TINY, Launch, environment, tensors, unequal
 

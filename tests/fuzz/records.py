@@ -13,11 +13,11 @@ from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.engines.precision import LossScale
 from framework.runtime.straggling import Pace
 from framework.sentinels import SENTINELS, Baselines, Health, Watch
-from framework.train.fitting import Cut
-from framework.train.recorded import check_record
-from framework.train.rollback import Course
-from framework.train.standing import Standing
-from framework.train.window import Window
+from framework.train.health import Course
+from framework.train.loop import Window
+from framework.train.memory import Cut
+from framework.train.metric_history import Standing
+from framework.train.record_check import check_record
 from tests.fuzz.mutation import json_edited, signed
 from tests.fuzz.reader import Reader, Target
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from framework.checkpoint import list_checkpoints
-from framework.train.audit import consumed
+from framework.data.consumed import consumed
 from tests.helpers.cluster import ClusterLaunch, accelerate, torchrun
 from tests.helpers.launch import SMOOTH, TINY, largest_difference, run, unequal
 from tests.helpers.nodes import Nodes, missing, nodes

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from framework.checkpoint import Checkpoint, list_checkpoints
-from framework.train.audit import consumed, keys_hash
+from framework.data.consumed import consumed, keys_hash
 from tests.helpers.journals import science
 from tests.helpers.launch import SMOOTH, TINY, Launch, largest_difference, run, tensors, unequal
 

@@ -124,5 +124,3 @@ def test_foreign_pickles_are_read_by_restricted_readers_only() -> None:
 def test_files_can_be_read_in_one_sitting() -> None:
     longest = {str(p.relative_to(PACKAGE)): len(p.read_text().splitlines()) for p in modules()}
     assert not {name: lines for name, lines in longest.items() if lines > 500}
-    loop = (PACKAGE / "train" / "loop.py").read_text().splitlines()
-    assert len(loop) <= 150

@@ -13,7 +13,7 @@ from framework.recipe import Recipe
 from framework.recipe.override import apply
 from framework.recipe.schedules import value_at
 from framework.train.config import RunConfig
-from framework.train.preflight import plan
+from framework.train.dry_run import plan
 from tests.helpers.launch import ROOT
 
 KNOWN = {

@@ -14,7 +14,7 @@ from framework.objectives.penalties import R1
 from framework.recipe import Recipe
 from framework.recipe.override import apply
 from framework.train.config import RunConfig
-from framework.train.preflight import plan
+from framework.train.dry_run import plan
 from tests.helpers.launch import ROOT
 
 KNOWN = {

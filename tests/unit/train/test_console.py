@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from framework.tracking.uri import redact_text
-from framework.train.clock import crossed
 from framework.train.config import RunConfig
 from framework.train.console import Status
 from framework.train.launch import data_location
-from framework.train.tracked import command_line, headline
+from framework.train.loop import crossed
+from framework.train.tracking import command_line, headline
 from framework.utils.errors import FrameworkError
 from tests.helpers.play import small_recipe
 

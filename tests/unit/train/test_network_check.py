@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from framework import Adam, Alternating, Hinge, Network, Player, Recipe, Shards
 from framework.objectives.adversarial import AdversarialLoss
 from framework.train.config import RunConfig
-from framework.train.fitting import fewest_micro_batches
+from framework.train.dry_run import plan
+from framework.train.memory import fewest_micro_batches
 from framework.train.network_check import Setting, check_networks
-from framework.train.preflight import plan
 from framework.utils.errors import FrameworkError
 from tests.helpers import newcomers
 from tests.helpers.families import FAMILIES

@@ -16,11 +16,10 @@ from framework.runtime.session import Session
 from framework.runtime.straggling import Pace
 from framework.tracking import NullTracker
 from framework.train.console import Status
-from framework.train.fitting import Cut
-from framework.train.rollback import Course, Rollback
+from framework.train.health import LEAST_STEPS, Course, Rollback, Sentry
+from framework.train.loop import Window
+from framework.train.memory import Cut
 from framework.train.saving import RunRecord, Saver
-from framework.train.sentry import LEAST_STEPS, Sentry
-from framework.train.window import Window
 from tests.helpers.play import Played, smooth_recipe, start
 
 CPU = torch.device("cpu")

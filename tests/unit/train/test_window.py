@@ -11,7 +11,7 @@ import torch
 from framework.games.metrics import Scores
 from framework.runtime.session import Session
 from framework.runtime.straggling import Pace
-from framework.train.window import Window
+from framework.train.loop import Window
 
 CPU = torch.device("cpu")
 SESSION = Session(rank=0, local_rank=0, world=1, local_world=1, device=CPU)

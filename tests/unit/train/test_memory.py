@@ -14,14 +14,15 @@ from framework.objectives.penalties import R1
 from framework.objectives.relativistic import RelativisticAverage
 from framework.recipe import Network, Recipe
 from framework.train.config import RunConfig
-from framework.train.fitting import (
+from framework.train.memory import (
     OVER_A_MICRO_BATCH,
     Cut,
+    activation_bytes,
     fewest_micro_batches,
     kept_micro_batches,
+    largest_share,
     over_a_micro_batch,
 )
-from framework.train.preflight import activation_bytes, largest_share
 from framework.utils.errors import FrameworkError
 from tests.helpers import newcomers
 from tests.helpers.play import small_recipe

@@ -11,7 +11,7 @@ import torch
 from framework import Network
 from framework.checkpoint import Piece, Retention, Writer
 from framework.networks import sagan
-from framework.train.initial import initialise_from
+from framework.train.players import initialise_from
 from framework.utils.errors import FrameworkError
 from tests.helpers.play import Played, small_recipe, start, steps
 

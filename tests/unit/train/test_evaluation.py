@@ -20,8 +20,8 @@ from framework.evaluation import Settings, open_tools, parse_metrics, weights
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.protocol import read_records
 from framework.train.config import RunConfig
-from framework.train.evaluating import Evaluator
-from framework.train.run import run
+from framework.train.evaluation import Evaluator
+from framework.train.trainer import run
 from framework.utils.errors import FrameworkError
 from tests.helpers import smooth as players
 from tests.helpers.damage import damaged_copy

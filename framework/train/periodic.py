@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from framework.checkpoint import Checkpoint
 from framework.runtime.watchdog import Progress
+from framework.train.health import Course, put_beside, records_beside
 from framework.train.loop import Duty
 from framework.train.reporting import Reporter
-from framework.train.rollback import Course, put_beside, records_beside
 from framework.train.samples import SampleGrids
 from framework.train.saving import RunRecord, Saver
-from framework.train.tracked import log_generator
+from framework.train.tracking import log_generator
 from framework.utils.quantities import format_count
 
 

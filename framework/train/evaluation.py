@@ -2,7 +2,7 @@
 
 Metrics and protocols are those by which `framework evaluate` measures the checkpoint of the same clock, and the records
 are kept beside that checkpoint. Training goes on to the bit as it would without an evaluation. What cannot be measured
-is marked missing and reported once; it never ends a run.
+is marked missing and reported once; it never ends a run. Each batch shows the watchdog that there is progress.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from framework.checkpoint import Checkpoint
 from framework.engines.ema import Average
 from framework.evaluation.evaluate import evaluate
-from framework.evaluation.generated import undisturbed
-from framework.evaluation.images import ShardImages
+from framework.evaluation.generated import GeneratedImages, undisturbed
+from framework.evaluation.images import Part, ShardImages
 from framework.evaluation.journal import protocol_tags
 from framework.evaluation.metrics import Metric, Settings
 from framework.evaluation.models import Tools, open_tools
@@ -34,13 +34,70 @@ from framework.runtime.memory import release_unused
 from framework.runtime.session import Session
 from framework.runtime.watchdog import Progress
 from framework.tracking import NullTracker, Tracker
-from framework.train.asked import Run
 from framework.train.console import Status
+from framework.train.folder import Run
+from framework.train.metric_history import Standing, is_distance
 from framework.train.samples import averaged
-from framework.train.standing import Standing, is_distance
-from framework.train.watched import WatchedGenerator, WatchedShards, watched_generator
 from framework.utils.errors import FrameworkError
 from framework.utils.quantities import format_count
+
+SEED = 0
+"""The seed of latents and labels, that of `framework evaluate`, so that runs of different seeds are measured alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedGenerator(GeneratedImages):
+    """Generated images, each batch of which calls `beat`."""
+
+    beat: Callable[[], None]
+
+    def draw(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """Draw images (N, C, H, W) from latents (N, z_dim) and labels (N,), see `GeneratedImages`."""
+        self.beat()
+        return super().draw(z, labels)
+
+
+class WatchedShards(ShardImages):
+    """The training data in the fixed order of evaluations, each part of which calls `beat`."""
+
+    def __init__(self, location: str, *, beat: Callable[[], None], **options: Any) -> None:
+        self._beat = beat
+        super().__init__(location, **options)
+
+    def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
+        """Yield this process's part of `count` images, see `ImageSet`."""
+        for part in super().parts(count=count, rank=rank, world=world):
+            self._beat()
+            yield part
+
+
+def watched_generator(
+    network: nn.Module,
+    *,
+    classes: int,
+    beat: Callable[[], None],
+    resolution: int = 0,
+    real: ShardImages | None = None,
+) -> WatchedGenerator:
+    """Return a generator's images as `framework evaluate` draws them by default; the protocol is the same.
+
+    Args:
+        network: the generator in eval mode, with the average.
+        classes: number of classes; 0 for none.
+        beat: called before every batch.
+        resolution: side of its images in pixels.
+        real: the data, whose shares of the classes are drawn.
+    """
+    counts = real.label_counts if real is not None else ()
+    return WatchedGenerator(
+        network=network,
+        seed=SEED,
+        classes=classes,
+        label_shares=tuple(map(float, counts)) if len(counts) == classes else (),
+        notes={"resolution": [resolution, resolution], "standing_statistics": 0},
+        beat=beat,
+    )
+
 
 log = logging.getLogger("framework")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from framework.train.standing import Standing, is_distance
+from framework.train.metric_history import Standing, is_distance
 
 
 def test_best_and_latest_of_every_series() -> None:

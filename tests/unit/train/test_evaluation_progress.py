@@ -8,7 +8,7 @@ import torch
 
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import BATCH_SIZE, ShardImages
-from framework.train.watched import WatchedShards, watched_generator
+from framework.train.evaluation import WatchedShards, watched_generator
 from tests.helpers.judged import CLASSES, SmallGenerator
 
 

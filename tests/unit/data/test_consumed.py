@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from framework.data.consumed import consumed, keys_hash, recorded
 from framework.data.stream import open_stream
-from framework.train.audit import consumed, keys_hash, recorded
 from tests.helpers.launch import ROOT
 
 IMAGES, BATCH = 2016, 48

@@ -1,7 +1,8 @@
-"""Play one real step of every phase of a growing recipe, to measure memory and time on this machine.
+"""Tell what a recipe is and what it will need (`--dry-run`), without data or weights and without writing anything.
 
-Real images are random pixels, nothing is read and nothing is written. This process takes the largest share that any
-process of the launch would have, without communication.
+Of a growing recipe, one real step of every phase is played too, to measure memory and time on this machine before
+weeks are spent on it. Its images are random pixels, and this process takes the largest share that any process of the
+launch would have, without communication.
 """
 
 from __future__ import annotations
@@ -14,19 +15,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
 
+from framework.engines.choose import check
 from framework.games.alternating import RealBatch
-from framework.recipe import Recipe
+from framework.recipe import SIDES, Recipe
+from framework.recipe.description import describe, dumps, science_hash
 from framework.recipe.growth import Segment, dearest
 from framework.runtime.launchers import local_processes
 from framework.runtime.memory import used_bytes
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
-from framework.train.fitting import fewest_micro_batches, usable_bytes
-from framework.train.preflight import largest_share
-from framework.train.seating import release, seat
+from framework.train.memory import NoEstimate, activation_bytes, fewest_micro_batches, largest_share, usable_bytes
+from framework.train.players import release, seat
+from framework.train.trial import shapes_only
 from framework.utils.errors import FrameworkError
+from framework.utils.quantities import format_bytes, format_count
 
 WATCH_SECONDS = 0.01
 
@@ -126,3 +132,92 @@ def _pixels(recipe: Recipe, segment: Segment, count: int) -> Iterator[RealBatch]
     while True:
         images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
         yield _Batch(images=images, labels=torch.randint(max(1, recipe.data.classes), (count,), generator=generator))
+
+
+def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device) -> dict[str, Any]:
+    """Return the report behind `--dry-run --json`.
+
+    Args:
+        world: number of processes.
+        device: where the recipe would be trained.
+
+    Raises:
+        EngineError: an engine cannot do what the recipe asks.
+        FrameworkError: a network cannot be built.
+    """
+    for side in SIDES:
+        player = getattr(recipe, side)
+        engine = player.engine or config.engine
+        check(engine, player, side=side, device=device, precision=config.precision, world=world)
+    networks = {side: shapes_only(recipe, side) for side in SIDES}
+    counts = {side: sum(p.numel() for p in network.parameters()) for side, network in networks.items()}
+    last = recipe.segments()[-1]
+    local = largest_share(last.batch_size, micro_batches=config.micro_batches, world=world)
+    return {
+        "recipe": describe(recipe),
+        "science_hash": science_hash(recipe),
+        "parameters": {**counts, "total": sum(counts.values())},
+        "processes": world,
+        "engine": config.engine,
+        "precision": config.precision,
+        "micro_batches": config.micro_batches,
+        "images_per_micro_batch": local,
+        "memory_bytes_per_process": _memory(networks, counts, recipe, local, config),
+    }
+
+
+def _memory(
+    networks: dict[str, nn.Module], counts: dict[str, int], recipe: Recipe, local: int, config: RunConfig
+) -> dict[str, int | None]:
+    """Return bytes by what they are for; None where they cannot be estimated without running the networks."""
+    moments = {side: len(getattr(recipe, side).optimizer.moments) for side in SIDES}
+    memory = {
+        "weights": 4 * sum(counts.values()),
+        "gradients": 4 * sum(counts.values()),
+        "optimizer": 4 * sum(moments[side] * counts[side] for side in SIDES),
+        "average": 4 * counts["generator"],
+    }
+    known = sum(memory.values())
+    try:
+        activations = activation_bytes(networks, recipe, local) // (1 if config.precision == "fp32" else 2)
+    except NoEstimate:
+        return {**memory, "activations": None, "total": None}
+    return {**memory, "activations": activations, "total": known + activations}
+
+
+def _phases(rows: list[dict[str, Any]]) -> Table:
+    table = Table("phase", "batch", "micro-batches", "peak memory", "s/kimg", title="One real step of every phase")
+    for row in rows:
+        measured = (row.get("error", ""), "")
+        if "memory_bytes" in row:
+            measured = format_bytes(row["memory_bytes"]), f"{row['seconds_per_kimg']:,.1f}"
+        side = f"{row['resolution']}x{row['resolution']}"
+        table.add_row(side, str(row["batch_size"]), str(row["micro_batches"]), *measured)
+    return table
+
+
+def show(report: dict[str, Any], *, as_json: bool) -> None:
+    """Print the report as JSON or as tables."""
+    if as_json:
+        print(dumps(report), end="")
+        return
+    console = Console()
+    recipe = report["recipe"]
+    console.print(f"[bold]{recipe['name']}[/]  {recipe['paper']}", highlight=False)
+    console.print(dumps(recipe), highlight=False, end="")
+    table = Table("", "generator", "discriminator", "total", title="Parameters")
+    table.add_row("count", *(f"{report['parameters'][side]:,}" for side in (*SIDES, "total")))
+    console.print(table)
+    if report.get("phases"):
+        console.print(_phases(report["phases"]))
+    memory = Table(
+        "per process", "estimate", title=f"Memory, {report['images_per_micro_batch']} images per micro-batch"
+    )
+    for name, num_bytes in report["memory_bytes_per_process"].items():
+        memory.add_row(name, "unknown" if num_bytes is None else format_bytes(num_bytes))
+    console.print(memory)
+    console.print(
+        f"{format_count(recipe['images'])} images on {report['processes']} process(es), engine {report['engine']}, "
+        f"{report['precision']}; science hash {report['science_hash'][:12]}; nothing was written",
+        highlight=False,
+    )

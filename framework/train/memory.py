@@ -1,4 +1,4 @@
-"""Choose the number of micro-batches from the memory there is, or from what fitted before.
+"""Estimate the memory that training needs, and choose the number of micro-batches that makes it fit.
 
 `--auto-micro-batch` takes the fewest micro-batches, per phase, whose estimated memory fits. Without it, a run that goes
 on with fewer processes than its checkpoint was trained with (a machine is lost, say) keeps the number of images that
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from framework.networks import grow
+from framework.games.microbatch import BatchShare
+from framework.networks import grow, latent_size
 from framework.networks.blocks.minibatch import MinibatchStddev
 from framework.networks.blocks.norm import BatchNorm2d
 from framework.networks.observe import iterates
@@ -25,8 +26,7 @@ from framework.recipe.growth import Segment
 from framework.runtime.memory import available_bytes
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
-from framework.train.preflight import activation_bytes, largest_share
-from framework.train.trial import shapes_only
+from framework.train.trial import META, shapes_only, told, tried
 from framework.utils.errors import FrameworkError
 from framework.utils.quantities import format_bytes
 
@@ -140,3 +140,59 @@ def fewest_micro_batches(recipe: Recipe, segment: Segment, config: RunConfig, *,
         f"--auto-micro-batch: one image of {segment.resolution}x{segment.resolution} takes about "
         f"{format_bytes(one)}, usable is {format_bytes(int(usable))}; use a smaller network or a larger device"
     )
+
+
+class NoEstimate(FrameworkError):
+    """Raised when a network's activations cannot be estimated without running it."""
+
+
+@dataclass
+class _SavedBytes:
+    total: int = 0
+
+    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.total += tensor.numel() * tensor.element_size()
+        return tensor
+
+
+def largest_share(batch_size: int, *, micro_batches: int, world: int) -> int:
+    """Return the number of images in the largest micro-batch of any process.
+
+    Raises:
+        DataError: some process would be left without images.
+    """
+    share = BatchShare(batch_size=batch_size, micro_batches=micro_batches, world=world)
+    return max(m.rows.stop - m.rows.start for m in share.micros())
+
+
+def activation_bytes(networks: dict[str, nn.Module], recipe: Recipe, local: int) -> int:
+    """Return the bytes that autograd keeps for the larger of the two turns, counted on meta tensors.
+
+    The generator's turn holds its own forward and the discriminator's; the discriminator's turn holds two of its own,
+    and about as much again for a penalty on input gradients, whose graph mirrors the forward.
+
+    Raises:
+        NoEstimate: a network cannot run on meta tensors.
+    """
+    generator, discriminator = networks["generator"], networks["discriminator"]
+    labels = torch.zeros(local, dtype=torch.int64, device=META) if recipe.data.classes else None
+    # What autograd would save in the generator and then in the discriminator.
+    own, judged = _SavedBytes(), _SavedBytes()
+    with torch.autograd.graph.saved_tensors_hooks(own.pack, lambda tensor: tensor):
+        images = _on_meta(generator, torch.zeros(local, latent_size(generator), device=META), labels)
+    with torch.autograd.graph.saved_tensors_hooks(judged.pack, lambda tensor: tensor):
+        _on_meta(discriminator, images, labels)
+    penalised = any(term.needs_second_derivative for term in getattr(recipe.game, "discriminator_terms", ()))
+    return judged.total + max(own.total, judged.total * (3 if penalised else 1))
+
+
+def _on_meta(network: nn.Module, first: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    trial = tried(network, first, labels)
+    if trial.error is not None:
+        name = type(network).__name__
+        raise NoEstimate(
+            f"the memory cannot be estimated: {name} does not run on meta tensors ({told(trial.error)}); instead of "
+            "--auto-micro-batch give --micro-batches"
+        )
+    output: torch.Tensor = trial.output
+    return output

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from framework.checkpoint import Checkpoint, CheckpointError, Retention, Writer
-from framework.train.recorded import check_record
+from framework.train.record_check import check_record
 from tests.fuzz.records import RECORD
 
 

@@ -11,7 +11,7 @@ from framework.objectives.adversarial import AdversarialLoss
 from framework.runtime.health import Collapse, OnCollapse
 from framework.runtime.session import Session
 from framework.sentinels import Health
-from framework.train.sentry import LEAST_STEPS, Sentry
+from framework.train.health import LEAST_STEPS, Sentry
 from tests.helpers.play import Played, smooth_recipe, start, synthetic
 from tests.helpers.resting import KullbackLeibler, TakenForZero, Unstated, constant
 

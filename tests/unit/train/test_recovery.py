@@ -13,7 +13,7 @@ from framework.recipe.growth import Segment
 from framework.runtime.health import Collapse, FiniteGuard, TrainingDiverged
 from framework.runtime.session import Session
 from framework.train.folder import RunFolder
-from framework.train.rollback import Course, Rollback, answer
+from framework.train.health import Course, Rollback, answer
 from tests.fuzz.records import RECORD
 
 ALONE = Session(rank=0, world=1, local_rank=0, device=torch.device("cpu"))
