@@ -92,7 +92,7 @@ class Places:
 
 
 class Kind(Protocol):
-    """A project whose networks can be read: one module of `framework.interop.kinds`."""
+    """A project whose networks can be read: one module of `framework.interop.formats`."""
 
     PLACES: Places
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from framework.interop.kinds import stylegan2 as table
+from framework.interop.formats import stylegan2 as table
 from framework.interop.names import written
 from framework.networks import stylegan2
 from framework.utils.errors import FrameworkError

@@ -34,7 +34,7 @@ KINDS = {
     "gan-zoo-progan": "ganzoo",
     "dcgan-pytorch-examples": "dcgan",
 }
-"""Kind to its module in `framework.interop.kinds`."""
+"""Kind to its module in `framework.interop.formats`."""
 
 _MEAN_STYLE = "mapping.w_avg.value"
 _NUM_STYLES = 4096
@@ -133,7 +133,7 @@ def kind_of(name: str) -> Kind:
     """
     if name not in KINDS:
         raise FrameworkError(f"kind={name!r} is not known{nearest(name, KINDS)}; known: {', '.join(sorted(KINDS))}")
-    return cast(Kind, import_module(f"framework.interop.kinds.{KINDS[name]}"))
+    return cast(Kind, import_module(f"framework.interop.formats.{KINDS[name]}"))
 
 
 def _blueprint(kind: str, side: Side, state: State) -> Blueprint:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from framework.review.run import Run, Series
-from framework.tracking.kept import Score
+from framework.tracking.checkpoints import Score
 
 MAX_POINTS = 1500
 """Points drawn per line; of longer series, the smallest and the largest of each stretch (spikes stay)."""

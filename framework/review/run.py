@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.tracking.kept import (
+from framework.tracking.checkpoints import (
     KeptCheckpoint,
     Score,
     checkpoint_paths,

@@ -10,7 +10,7 @@ from framework.review.markup import Html, join, tag
 from framework.review.panels import all_scores
 from framework.review.pictures import Strip, data_uri
 from framework.review.run import Run
-from framework.tracking.kept import Score, best_of
+from framework.tracking.checkpoints import Score, best_of
 from framework.tracking.records import HEALTH_STATES
 from framework.utils.bounded import read_file
 from framework.utils.errors import FrameworkError

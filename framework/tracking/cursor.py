@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.tracking.kept import checkpoint_paths, scores_written_ns
+from framework.tracking.checkpoints import checkpoint_paths, scores_written_ns
 from framework.tracking.records import JOURNAL_NAME
 from framework.tracking.uri import portable_uri, redact, resolved_uri
 from framework.utils.bounded import is_count, open_regular, read_object

@@ -20,8 +20,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
-from framework.tracking.cursor import Cursor
-from framework.tracking.kept import (
+from framework.tracking.checkpoints import (
     CHECKPOINTS_FOLDER,
     HOST_TAG,
     LOCATION_TAG,
@@ -36,6 +35,7 @@ from framework.tracking.kept import (
     scores_from,
     scores_written_ns,
 )
+from framework.tracking.cursor import Cursor
 from framework.tracking.projection import Projection
 from framework.tracking.records import JOURNAL_NAME, MAX_NAME_LENGTH, check_name, named_start, read_journal
 

@@ -30,8 +30,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from framework.tracking.checkpoints import chart_of
 from framework.tracking.fields import is_record
-from framework.tracking.kept import chart_of
 from framework.tracking.uri import resolved_uri
 from framework.utils.bounded import open_regular, parse_json
 from framework.utils.errors import FrameworkError

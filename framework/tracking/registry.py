@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.tracking.cursor import Cursor
-from framework.tracking.destination import OutsideError, inside
-from framework.tracking.kept import (
+from framework.tracking.checkpoints import (
     LOCATION_TAG,
     MANIFEST_NAME,
     MODEL_TAG,
@@ -29,6 +27,8 @@ from framework.tracking.kept import (
     read_score_file,
     scores_from,
 )
+from framework.tracking.cursor import Cursor
+from framework.tracking.destination import OutsideError, inside
 from framework.tracking.process import mlflow_environment
 from framework.tracking.uri import move_credentials, redact
 from framework.utils.errors import FrameworkError

@@ -19,11 +19,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
+from framework.tracking.checkpoints import scores_from
 from framework.tracking.cursor import Cursor
 from framework.tracking.grids import Pixels
 from framework.tracking.images import ImageWriter
 from framework.tracking.journal import Journal
-from framework.tracking.kept import scores_from
 from framework.tracking.launch import flat_params, start_fields
 from framework.tracking.names import MOST_DATASET
 from framework.tracking.process import UploadProcess

@@ -29,7 +29,7 @@ from framework.tracking.uri import move_credentials, without_secrets
 from framework.utils.locks import ProcessLock
 
 if TYPE_CHECKING:
-    from framework.tracking.lanes import Lanes
+    from framework.tracking.queues import Lanes
 
 POLL_SECONDS = 2.0
 POLL_AT_END_SECONDS = 0.2
@@ -185,8 +185,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _upload(options: argparse.Namespace, *, uri: str, trainer: Trainer | None) -> int:
-    from framework.tracking.lanes import Lanes
     from framework.tracking.projection import Projection
+    from framework.tracking.queues import Lanes
 
     def linger_seconds() -> float:
         if not (options.run / JOURNAL_NAME).exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from framework.tracking.kept import Score
+from framework.tracking.checkpoints import Score
 
 
 class Standing:

@@ -15,7 +15,7 @@ from framework.recipe.description import describe, science, science_hash
 from framework.runtime.health import FiniteGuard
 from framework.runtime.session import Session
 from framework.tracking import NullTracker, Tracker
-from framework.tracking.kept import LOCATION_TAG
+from framework.tracking.checkpoints import LOCATION_TAG
 from framework.train.console import Status, short
 from framework.train.drift import check_drift
 from framework.train.evaluation import Evaluator

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
-from framework.tracking.lanes import Lanes
 from framework.tracking.projection import Projection
+from framework.tracking.queues import Lanes
 from framework.tracking.records import Record
 from tests.fuzz.mutation import damaged, json_edited, json_lines_edited
 from tests.fuzz.reader import Reader, Target

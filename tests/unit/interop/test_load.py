@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from framework import interop
 from framework.interop.blueprint import State
-from framework.interop.kinds import stylegan3 as table
+from framework.interop.formats import stylegan3 as table
 from framework.interop.load import KINDS, kind_of, translated_options
 from framework.interop.names import DROPPED, Pair, dropped, fill, pair, translated
 from framework.networks import progan, stylegan3

@@ -12,10 +12,10 @@ import pytest
 from framework.commands import review
 from framework.commands import sync as command
 from framework.commands.sync import sync
+from framework.tracking.checkpoints import KeptCheckpoint
 from framework.tracking.cursor import Cursor
 from framework.tracking.destination import OutsideError, destination, inside
 from framework.tracking.grids import save_png
-from framework.tracking.kept import KeptCheckpoint
 from framework.tracking.registry import _store_files
 from framework.tracking.tracker import Tracker
 from framework.tracking.uri import embedded_uri

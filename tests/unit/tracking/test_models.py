@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from framework.commands.review import _register
+from framework.tracking.checkpoints import Score, best_of, read_checkpoint
 from framework.tracking.cursor import Cursor
-from framework.tracking.kept import Score, best_of, read_checkpoint
 from framework.utils.errors import FrameworkError
 from tests.helpers.mlflow_store import Database
 from tests.helpers.run_folders import FID, OTHER_FID, fid, write_checkpoints, write_run, write_scores
@@ -44,8 +44,8 @@ def run(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> 
 
 def upload(run: Path, database: Database) -> Cursor:
     """What the upload process does, in this process."""
-    from framework.tracking.lanes import Lanes
     from framework.tracking.projection import Projection
+    from framework.tracking.queues import Lanes
 
     cursor = Cursor.load(run, uri=database.uri)
     lanes = Lanes(run, projection=Projection(database.uri), cursor=cursor)

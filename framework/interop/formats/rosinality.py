@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from framework.interop.blueprint import Blueprint, Places, State
-from framework.interop.kinds.stylegan2 import channel_options
+from framework.interop.formats.stylegan2 import channel_options
 from framework.interop.names import Change, Pair, dropped, pair, under
 from framework.networks import stylegan2
 from framework.utils.errors import FrameworkError

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Param, RunTag
 
+from framework.tracking.checkpoints import CHECKPOINTS_FOLDER, LOCATION_TAG
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.destination import inside
-from framework.tracking.kept import CHECKPOINTS_FOLDER, LOCATION_TAG
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.models import ModelLane
 from framework.tracking.previews import ARTIFACT_FOLDER, mlflow_names, stage

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from framework.interop.blueprint import Blueprint, State
-from framework.interop.kinds import stylegan2
+from framework.interop.formats import stylegan2
 from framework.interop.names import pair, under
 from framework.networks import stylegan3
 from framework.networks.blocks.flexible_layers import Signal, flexible_layers

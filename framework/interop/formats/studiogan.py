@@ -7,7 +7,7 @@ ReLU of its discriminators.
 from __future__ import annotations
 
 from framework.interop.blueprint import Blueprint, Places, State
-from framework.interop.kinds import bottleneck, resnets, stylegan2
+from framework.interop.formats import bottleneck, resnets, stylegan2
 from framework.utils.errors import FrameworkError
 
 PLACES = Places(generator=("state_dict", ""), average=(), discriminator=("state_dict", ""))

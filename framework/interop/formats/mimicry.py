@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from framework.interop.blueprint import Blueprint, Places, State
-from framework.interop.kinds import resnets
+from framework.interop.formats import resnets
 from framework.interop.tables import weight_shape
 from framework.utils.errors import FrameworkError
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from framework.interop.blueprint import Blueprint, State
-from framework.interop.kinds.resnets import Dialect, Layout, has_shortcut
+from framework.interop.formats.resnets import Dialect, Layout, has_shortcut
 from framework.interop.names import pair
 from framework.interop.tables import attention, is_spectral, layer, norm, weight_shape
 from framework.networks import biggan_deep

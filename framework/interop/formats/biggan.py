@@ -7,7 +7,7 @@ comes out of the network is what that project's evaluation would give.
 from __future__ import annotations
 
 from framework.interop.blueprint import Blueprint, Places, State
-from framework.interop.kinds import bottleneck, resnets
+from framework.interop.formats import bottleneck, resnets
 
 PLACES = Places(generator=("", "state_dict"), average=("",), discriminator=("", "state_dict"))
 
