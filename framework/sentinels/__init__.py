@@ -5,9 +5,9 @@ changes = watch.observe(images, signals(scores, ...))      # verdicts that becam
 watch.health, watch.onset_images                           # ok | warn | failing, and when the trouble began
 """
 
+from framework.sentinels.alerts import Verdict, Watch
 from framework.sentinels.diversity import diversity, spread
 from framework.sentinels.signals import Baselines, signals
 from framework.sentinels.table import SENTINELS, Health, Sentinel
-from framework.sentinels.watch import Verdict, Watch
 
 __all__ = ["SENTINELS", "Baselines", "Health", "Sentinel", "Verdict", "Watch", "diversity", "signals", "spread"]
