@@ -80,7 +80,7 @@ def _play(played: Any) -> dict[str, Tensor]:
     for player in played.state.players.values():
         # Where no step is skipped: which gradients just overflow is a matter of rounding.
         player.load_state({"loss_scale": 256.0, "good_steps": 0.0})
-    batches, results = synthetic(played.recipe, played.share), {}
+    batches, results = synthetic(played.recipe, played.partition), {}
     for index in range(STEPS):
         scores, finite = played.game.step(batches, images=index * played.game.step_images)
         results[f"{index}/finite"] = torch.tensor(float(finite))

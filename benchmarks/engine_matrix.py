@@ -78,7 +78,7 @@ def write(engine: str, folder: str) -> dict[str, Tensor]:
 
 
 def _save(played: Played, folder: str, step: int) -> None:
-    share, state = played.share, played.state
+    share, state = played.partition, played.state
     with Writer(
         Path(folder), rank=share.rank, world=share.world, token="matrix", retention=Retention(last=1)
     ) as writer:

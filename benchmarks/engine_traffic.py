@@ -56,7 +56,7 @@ def _wide(module: Any) -> Network:
 def count(engine: str, game: str, recipe: Recipe | None = None) -> dict[str, Tensor]:
     """Bytes on a ring, payload and calls by turn, purpose and kind: a step with penalties and one without."""
     played = start(recipe or games()[game], engine=engine)
-    batches = synthetic(played.recipe, played.share)
+    batches = synthetic(played.recipe, played.partition)
     images, step_images = 0, played.game.step_images
     results: dict[str, Tensor] = {}
     # A first step without counting: shapes and orders that engines learn once.
@@ -67,7 +67,7 @@ def count(engine: str, game: str, recipe: Recipe | None = None) -> dict[str, Ten
         images += step_images
         if index > 0:
             due = "with penalties" if index % 2 == 0 else "plain"
-            results |= {f"{due}/{key}": value for key, value in _summed(traffic, played.share.world).items()}
+            results |= {f"{due}/{key}": value for key, value in _summed(traffic, played.partition.world).items()}
     for side, player in played.state.players.items():
         results[f"size/{side}"] = torch.tensor(4 * num_parameters(player))
         player.close()

@@ -25,7 +25,7 @@ from benchmarks.recipes import load_recipe
 from framework.engines.choose import build_engine
 from framework.engines.ema import Average
 from framework.games.alternating import Alternating, AlternatingGame
-from framework.games.microbatch import BatchShare
+from framework.games.microbatch import BatchPartition
 from framework.networks import latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.recipe import Recipe
@@ -64,7 +64,7 @@ def our_step(recipe: Recipe, batch: Batch) -> Callable[[], object]:
         discriminator=engines["discriminator"],
         average=Average(engines["generator"]),
         recipe=recipe,
-        share=BatchShare(batch_size=recipe.batch_size),
+        partition=BatchPartition(batch_size=recipe.batch_size),
     )
     clock, batches = itertools.count(0, recipe.batch_size), itertools.repeat(batch)
     return lambda: game.step(batches, images=next(clock))

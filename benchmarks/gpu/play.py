@@ -18,7 +18,7 @@ from framework.engines.choose import build_engine
 from framework.engines.ema import Average
 from framework.games.alternating import Alternating, AlternatingGame, RealBatch
 from framework.games.metrics import Scores
-from framework.games.microbatch import BatchShare
+from framework.games.microbatch import BatchPartition
 from framework.recipe import SIDES, Recipe
 from framework.runtime.seeding import Draws, seed_torch
 from framework.train.state import TrainingState
@@ -72,7 +72,7 @@ class Play:
             discriminator=self.players["discriminator"],
             average=average,
             recipe=recipe,
-            share=BatchShare(batch_size=batch_size),
+            partition=BatchPartition(batch_size=batch_size),
             segment=segment,
         )
         self.state = TrainingState(players=self.players, averages={"generator": average}, memory=self.game.memory)

@@ -78,7 +78,7 @@ class Share:
     world: int
     stop: int | None
 
-    def micros(self, position: int) -> list[range]:
+    def slices(self, position: int) -> list[range]:
         """This rank's positions of the batch that begins at a position, per micro-batch; [] at the end."""
         size = self.batch_size if self.stop is None else min(self.batch_size, self.stop - position)
         if size <= 0:
@@ -89,7 +89,7 @@ class Share:
 
     def rows_per_task(self, workers: int) -> int:
         """Samples a worker takes at a time: a batch is shared by all workers, so that the first one comes soon."""
-        rows = sum(len(micro) for micro in dataclasses.replace(self, stop=None).micros(0))
+        rows = sum(len(micro) for micro in dataclasses.replace(self, stop=None).slices(0))
         return max(1, min(_MAX_ROWS_PER_TASK, -(-rows // max(1, workers))))
 
 
@@ -142,7 +142,7 @@ class Batches(Iterator[Batch]):
             self._submit_ahead()
             if self._closed or not self._pending:
                 raise StopIteration
-            job, images, micros = self._pending.popleft()
+            job, images, slices = self._pending.popleft()
             rows = self._pool.wait(job)
             skipped = [text for row in rows for text in row.skipped]
             self._count_skipped(skipped, position=job.positions[0] if job.positions else 0)
@@ -156,7 +156,7 @@ class Batches(Iterator[Batch]):
             keys=[row.key for row in rows],
             positions=list(job.positions),
             skipped=skipped,
-            micro_sizes=[len(micro) for micro in micros],
+            micro_sizes=[len(micro) for micro in slices],
             wait_seconds=time.monotonic() - begun,
         )
 
@@ -176,8 +176,8 @@ class Batches(Iterator[Batch]):
 
     def _submit_ahead(self) -> None:
         ahead = self._loading.prefetch_batches if self._loading.workers else 0
-        while not self._closed and len(self._pending) <= ahead and (micros := self._share.micros(self._position)):
-            positions = [position for micro in micros for position in micro]
+        while not self._closed and len(self._pending) <= ahead and (slices := self._share.slices(self._position)):
+            positions = [position for micro in slices for position in micro]
             images = self._buffers.take((len(positions), *self._options.row_shape))
             job = Job(positions, images.numpy())
             if self._prefetcher:
@@ -185,7 +185,7 @@ class Batches(Iterator[Batch]):
             self._pool.submit(job, rows_per_task=self._rows_per_task)
             if self._options.channels_last:
                 images = images.permute(0, 3, 1, 2)
-            self._pending.append((job, images, micros))
+            self._pending.append((job, images, slices))
             stop = self._share.stop
             self._position += self._share.batch_size
             self._position = self._position if stop is None else min(self._position, stop)

@@ -20,7 +20,7 @@ from framework.engines.base import Engine, StepReport
 from framework.engines.ema import AVERAGED_BUFFERS, Average
 from framework.games.augmentation import Augmenter
 from framework.games.metrics import Scores
-from framework.games.microbatch import BatchShare, Deal, Dealer
+from framework.games.microbatch import BatchPartition, BatchSplitter, MicroBatch
 from framework.networks import grow, latent_size
 from framework.networks.blocks import moving
 from framework.networks.blocks.norm import share_statistics
@@ -120,7 +120,7 @@ class AlternatingGame:
         discriminator: Engine,
         average: Average,
         recipe: Recipe,
-        share: BatchShare,
+        partition: BatchPartition,
         segment: Segment | None = None,
         memory: dict[str, Memory] | None = None,
     ) -> None:
@@ -132,8 +132,8 @@ class AlternatingGame:
         self.device, self._dtype = parameter.device, parameter.dtype
         self._batch_size = self.segment.batch_size
         self.step_images = rules.images_per_step(self._batch_size)
-        self._dealer = Dealer(
-            micros=share.micros(),
+        self._splitter = BatchSplitter(
+            slices=partition.slices(),
             batch_size=self._batch_size,
             z_dim=latent_size(generator.network),
             classes=recipe.data.classes,
@@ -220,71 +220,82 @@ class AlternatingGame:
         if self._augmenter.active:
             scores.add("augment/p", self._augmenter.strength(images))
         with _opened(player, joined):
-            for deal in self._dealer.deals(real, labels, draws, f"discriminator/{turn}"):
+            for micro_batch in self._splitter.split(real, labels, draws, f"discriminator/{turn}"):
                 # Judge real and generated images through the augmentation.
-                fake = self._imagined(deal)
-                judge = self._augmenter.through(player.network, images=images, draw=deal.draw)
+                fake = self._imagined(micro_batch)
+                judge = self._augmenter.through(player.network, images=images, draw=micro_batch.draw)
                 with player.autocast():
-                    on_real, on_fake = judge("real")(deal.real, deal.labels), judge("fake")(fake, deal.fake_labels)
+                    on_real, on_fake = (
+                        judge("real")(micro_batch.real, micro_batch.labels),
+                        judge("fake")(fake, micro_batch.fake_labels),
+                    )
                 on_real, on_fake = on_real.to(self._dtype), on_fake.to(self._dtype)
                 # The adversarial loss, and what is scored.
                 loss = self.rules.loss.discriminator(on_real, on_fake)
-                scores.add("loss/D", loss, weight=deal.weight)
-                scores.add("logits/real", on_real.mean(), weight=deal.weight)
-                scores.add("logits/fake", on_fake.mean(), weight=deal.weight)
+                scores.add("loss/D", loss, weight=micro_batch.weight)
+                scores.add("logits/real", on_real.mean(), weight=micro_batch.weight)
+                scores.add("logits/fake", on_fake.mean(), weight=micro_batch.weight)
                 if self._undecided_logit is not None:
-                    scores.add("sign/real", (on_real - self._undecided_logit).sign().mean(), weight=deal.weight)
+                    scores.add("sign/real", (on_real - self._undecided_logit).sign().mean(), weight=micro_batch.weight)
                 self._augmenter.observe(on_real, on_fake)
                 # Penalties that join the loss, and the gradient.
-                evidence = self._evidence("discriminator", judge("penalty"), deal, images, fake, on_real, on_fake)
-                loss = loss + _penalties(joined, evidence, scores, deal.weight)
-                player.backward(loss * deal.weight, last=deal.last)
+                evidence = self._evidence(
+                    "discriminator", judge("penalty"), micro_batch, images, fake, on_real, on_fake
+                )
+                loss = loss + _penalties(joined, evidence, scores, micro_batch.weight)
+                player.backward(loss * micro_batch.weight, last=micro_batch.last)
         # The optimiser step, and one more for lazy penalties.
         if not self._finish_turn("discriminator", images, "D", scores):
             return False
-        deals = self._dealer.deals(real, labels, draws, f"discriminator/{turn}/lazy")
-        return self._lazy_step("discriminator", lazy, deals, images, scores)
+        micro_batches = self._splitter.split(real, labels, draws, f"discriminator/{turn}/lazy")
+        return self._lazy_step("discriminator", lazy, micro_batches, images, scores)
 
     def _generator_turn(self, real: Tensor, labels: Tensor | None, images: int, draws: Draws, scores: Scores) -> bool:
         """Play the generator's turn; returns whether it was finite. Real images are those of the last turn."""
         player = self.generator
         joined, lazy = self._due(self.rules.generator_terms, self._turn_number(images) // self.rules.critic_steps)
         with _opened(player, joined), self.discriminator.frozen() as network:
-            for deal in self._dealer.deals(real, labels, draws, "generator"):
+            for micro_batch in self._splitter.split(real, labels, draws, "generator"):
                 # Generate images, and let the frozen discriminator judge them.
-                judge = self._augmenter.through(network, images=images, draw=deal.draw)
+                judge = self._augmenter.through(network, images=images, draw=micro_batch.draw)
                 with player.autocast():
-                    fake = player.network(deal.z, deal.fake_labels, **stochastic_inputs(player.network, deal.draw))
+                    fake = player.network(
+                        micro_batch.z, micro_batch.fake_labels, **stochastic_inputs(player.network, micro_batch.draw)
+                    )
                 with self.discriminator.autocast():
-                    on_fake = judge("fake")(fake, deal.fake_labels).to(self._dtype)
+                    on_fake = judge("fake")(fake, micro_batch.fake_labels).to(self._dtype)
                     on_real = None
                     if self.rules.loss.needs_real_logits:
                         with torch.no_grad():  # nothing in it depends on the generator
-                            on_real = judge("real")(deal.real, deal.labels).to(self._dtype)
+                            on_real = judge("real")(micro_batch.real, micro_batch.labels).to(self._dtype)
                 # The adversarial loss, penalties that join it, and the gradient.
                 loss = self.rules.loss.generator(on_fake, on_real)
-                scores.add("loss/G", loss, weight=deal.weight)
-                evidence = self._evidence("generator", judge("penalty"), deal, images, fake, on_real, on_fake)
-                loss = loss + _penalties(joined, evidence, scores, deal.weight)
-                player.backward(loss * deal.weight, last=deal.last)
+                scores.add("loss/G", loss, weight=micro_batch.weight)
+                evidence = self._evidence("generator", judge("penalty"), micro_batch, images, fake, on_real, on_fake)
+                loss = loss + _penalties(joined, evidence, scores, micro_batch.weight)
+                player.backward(loss * micro_batch.weight, last=micro_batch.last)
         # The optimiser step, and one more for lazy penalties.
         if not self._finish_turn("generator", images, "G", scores):
             return False
-        deals = self._dealer.deals(real, labels, draws, "generator/lazy")
-        return self._lazy_step("generator", lazy, deals, images, scores)
+        micro_batches = self._splitter.split(real, labels, draws, "generator/lazy")
+        return self._lazy_step("generator", lazy, micro_batches, images, scores)
 
-    def _lazy_step(self, side: str, terms: list[Penalty], deals: Iterator[Deal], images: int, scores: Scores) -> bool:
+    def _lazy_step(
+        self, side: str, terms: list[Penalty], micro_batches: Iterator[MicroBatch], images: int, scores: Scores
+    ) -> bool:
         """Take an optimiser step with lazy penalties alone, if any are due (arXiv:1912.04958, appendix B)."""
         if not terms:
             return True
         player: Engine = getattr(self, side)
         opponent = self.discriminator.frozen() if side == "generator" else nullcontext(self.discriminator.network)
         with player.resident(), opponent as network:
-            for deal in deals:
-                judge = self._augmenter.through(network, images=images, draw=deal.draw)
-                fake = self._imagined(deal) if side == "discriminator" else None
-                evidence = self._evidence(side, judge("penalty"), deal, images, fake)
-                player.backward(_penalties(terms, evidence, scores, deal.weight) * deal.weight, last=deal.last)
+            for micro_batch in micro_batches:
+                judge = self._augmenter.through(network, images=images, draw=micro_batch.draw)
+                fake = self._imagined(micro_batch) if side == "discriminator" else None
+                evidence = self._evidence(side, judge("penalty"), micro_batch, images, fake)
+                player.backward(
+                    _penalties(terms, evidence, scores, micro_batch.weight) * micro_batch.weight, last=micro_batch.last
+                )
         return self._finish_turn(side, images, f"{side[0].upper()}_lazy", scores)
 
     def _due(self, terms: tuple[Penalty, ...], turn: int) -> tuple[list[Penalty], list[Penalty]]:
@@ -293,18 +304,20 @@ class AlternatingGame:
         apart = [term for term in due if self.rules.lazy_steps and term.every > 1]
         return [term for term in due if term not in apart], apart
 
-    def _imagined(self, deal: Deal) -> Tensor:
+    def _imagined(self, micro_batch: MicroBatch) -> Tensor:
         """Return generated images (n, C, H, W) without a graph."""
         network = self.generator.network
         with torch.no_grad(), self.generator.autocast():
-            fake: Tensor = network(deal.z, deal.fake_labels, **stochastic_inputs(network, deal.draw))
+            fake: Tensor = network(
+                micro_batch.z, micro_batch.fake_labels, **stochastic_inputs(network, micro_batch.draw)
+            )
         return fake.to(self._dtype)
 
     def _evidence(
         self,
         side: str,
         judge: Discriminate,
-        deal: Deal,
+        micro_batch: MicroBatch,
         images: int,
         fake: Tensor | None = None,
         on_real: Tensor | None = None,
@@ -314,15 +327,15 @@ class AlternatingGame:
         return Evidence(
             network=getattr(self, side).network,
             judge=judge,
-            draw=deal.draw.under("penalty"),
+            draw=micro_batch.draw.under("penalty"),
             memory=self.memory[side],
             images=images,
-            z=deal.z,
-            rows=deal.rows,
-            real=deal.real,
+            z=micro_batch.z,
+            rows=micro_batch.rows,
+            real=micro_batch.real,
             fake=fake,
-            labels=deal.labels,
-            fake_labels=deal.fake_labels,
+            labels=micro_batch.labels,
+            fake_labels=micro_batch.fake_labels,
             real_logits=on_real,
             fake_logits=on_fake,
         )

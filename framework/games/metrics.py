@@ -20,7 +20,7 @@ class Scores:
         self._weights: dict[str, float] = {}
 
     def add(self, name: str, value: Tensor | float, *, weight: float = 1.0) -> None:
-        """Add this process's mean, a scalar (), with its weight as `share.Micro` has it."""
+        """Add this process's mean, a scalar (), with its weight as `BatchSlice` has it."""
         value = value.detach().double() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
         self._sums[name] = self._sums[name] + value * weight if name in self._sums else value * weight
         self._weights[name] = self._weights.get(name, 0.0) + weight

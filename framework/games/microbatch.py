@@ -20,7 +20,7 @@ from framework.runtime.seeding import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
-class Micro:
+class BatchSlice:
     """One process's part of one micro-batch."""
 
     rows: slice
@@ -34,7 +34,7 @@ class Micro:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchShare:
+class BatchPartition:
     """This process's share of every global batch of `batch_size` images."""
 
     batch_size: int
@@ -42,7 +42,7 @@ class BatchShare:
     rank: int = 0
     world: int = 1
 
-    def micros(self) -> list[Micro]:
+    def slices(self) -> list[BatchSlice]:
         """Return this process's micro-batches in order.
 
         Raises:
@@ -51,19 +51,19 @@ class BatchShare:
         shares = rank_positions(
             0, batch_size=self.batch_size, micro_batches=self.micro_batches, rank=self.rank, world=self.world
         )
-        micros: list[Micro] = []
+        slices: list[BatchSlice] = []
         offset = 0
         for rows in shares:
-            micros.append(
-                Micro(
+            slices.append(
+                BatchSlice(
                     rows=slice(rows.start, rows.stop),
                     local=slice(offset, offset + len(rows)),
                     weight=len(rows) * self.world / self.batch_size,
-                    last=len(micros) == self.micro_batches - 1,
+                    last=len(slices) == self.micro_batches - 1,
                 )
             )
             offset += len(rows)
-        return micros
+        return slices
 
 
 MOST_DRAWN_ON_CPU = 4_096
@@ -113,7 +113,7 @@ class ImageDraws:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deal:
+class MicroBatch:
     """One process's part of one micro-batch of one turn."""
 
     real: Tensor
@@ -129,16 +129,16 @@ class Deal:
     rows: Tensor
     """The images' places in the global batch, (n,) int64 on the CPU."""
     weight: float
-    """The factor on this process's mean loss, see `share.Micro`."""
+    """The factor on this process's mean loss, see `BatchSlice`."""
     last: bool
     """Whether this is the turn's last micro-batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dealer:
+class BatchSplitter:
     """Cuts one turn of the global batch into this process's micro-batches."""
 
-    micros: list[Micro]
+    slices: list[BatchSlice]
     batch_size: int
     z_dim: int
     classes: int
@@ -147,7 +147,7 @@ class Dealer:
     device: torch.device
     dtype: torch.dtype
 
-    def deals(self, real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[Deal]:
+    def split(self, real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[MicroBatch]:
         """Yield this process's micro-batches of one turn.
 
         Args:
@@ -156,24 +156,24 @@ class Dealer:
             draws: random numbers of the step.
             purpose: name of the turn, part of what its random numbers are a function of.
         """
-        for micro in self.micros:
+        for part in self.slices:
             draw = ImageDraws(
                 draws=draws,
                 purpose=purpose,
                 batch_size=self.batch_size,
-                rows=micro.rows,
+                rows=part.rows,
                 device=self.device,
                 dtype=self.dtype,
             )
-            mine = None if labels is None else labels[micro.local]
+            mine = None if labels is None else labels[part.local]
             drawn = self.draw_labels and self.classes > 0
-            yield Deal(
-                real=real[micro.local],
+            yield MicroBatch(
+                real=real[part.local],
                 labels=mine,
                 z=draw.normal("z", self.z_dim),
                 fake_labels=draw.integers("labels", self.classes) if drawn else mine,
                 draw=draw,
-                rows=torch.arange(micro.rows.start, micro.rows.stop),
-                weight=micro.weight,
-                last=micro.last,
+                rows=torch.arange(part.rows.start, part.rows.stop),
+                weight=part.weight,
+                last=part.last,
             )

@@ -20,7 +20,7 @@ from typing import NoReturn
 import torch
 import tyro
 
-from framework.games.microbatch import BatchShare
+from framework.games.microbatch import BatchPartition
 from framework.recipe import Recipe, override
 from framework.recipe.description import describe
 from framework.runtime.family import end_family
@@ -187,7 +187,9 @@ def checked(recipe: Recipe, config: RunConfig) -> tuple[Recipe, list[str]]:
     describe(recipe)
     # Every segment leaves every process some images.
     for segment in recipe.segments():
-        BatchShare(batch_size=segment.batch_size, micro_batches=config.micro_batches, world=told_processes()).micros()
+        BatchPartition(
+            batch_size=segment.batch_size, micro_batches=config.micro_batches, world=told_processes()
+        ).slices()
         if augment := getattr(recipe.game, "augment", None):
             augment.check(channels=recipe.data.channels, height=segment.resolution, width=segment.resolution)
     # One forward of each network.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from framework.games.microbatch import BatchShare
+from framework.games.microbatch import BatchPartition
 from framework.networks import grow, latent_size
 from framework.networks.blocks.minibatch import MinibatchStddev
 from framework.networks.blocks.norm import BatchNorm2d
@@ -161,8 +161,8 @@ def largest_share(batch_size: int, *, micro_batches: int, world: int) -> int:
     Raises:
         DataError: some process would be left without images.
     """
-    share = BatchShare(batch_size=batch_size, micro_batches=micro_batches, world=world)
-    return max(m.rows.stop - m.rows.start for m in share.micros())
+    share = BatchPartition(batch_size=batch_size, micro_batches=micro_batches, world=world)
+    return max(m.rows.stop - m.rows.start for m in share.slices())
 
 
 def activation_bytes(networks: dict[str, nn.Module], recipe: Recipe, local: int) -> int:

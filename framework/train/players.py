@@ -16,7 +16,7 @@ from framework.engines.base import Engine
 from framework.engines.choose import build_engine
 from framework.engines.ema import Average
 from framework.games.alternating import Alternating, AlternatingGame
-from framework.games.microbatch import BatchShare
+from framework.games.microbatch import BatchPartition
 from framework.networks import grow
 from framework.objectives.penalties import Memory
 from framework.recipe import SIDES, Recipe
@@ -56,7 +56,9 @@ class Seats:
             discriminator=self.players["discriminator"],
             average=self.average,
             recipe=self.recipe,
-            share=BatchShare(batch_size=segment.batch_size, micro_batches=micro_batches, rank=rank, world=world),
+            partition=BatchPartition(
+                batch_size=segment.batch_size, micro_batches=micro_batches, rank=rank, world=world
+            ),
             segment=segment,
             memory=self.memory,
         )

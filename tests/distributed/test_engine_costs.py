@@ -35,7 +35,7 @@ def sends() -> dict[str, Tensor]:
     results = {}
     for engine in ENGINES:
         played = start(game(), engine=engine)
-        batches = synthetic(played.recipe, played.share)
+        batches = synthetic(played.recipe, played.partition)
         left = _note_opponents_gradients(played.state.players)
         played.game.step(batches, images=0)
         left.clear()

@@ -38,7 +38,7 @@ def set_scale(played: Played, scale: float) -> None:
 def play(engine: str, precision: str, game: str) -> dict[str, Tensor]:
     played = start(GAMES[game], engine=engine, precision=precision)
     set_scale(played, SAFE_SCALE)
-    batches, results = synthetic(played.recipe, played.share), {}
+    batches, results = synthetic(played.recipe, played.partition), {}
     for index in range(STEPS):
         scores, finite = played.game.step(batches, images=index * played.game.step_images)
         assert finite, f"{engine}, {precision}, {game}: step {index} was skipped"

@@ -14,7 +14,7 @@ from framework import R1, Adam, Alternating, Averaging, Hinge, Linear, Network, 
 from framework.engines.choose import build_engine
 from framework.engines.ema import Average
 from framework.games.alternating import AlternatingGame
-from framework.games.microbatch import BatchShare
+from framework.games.microbatch import BatchPartition
 from framework.networks import latent_size, sagan
 from framework.runtime.seeding import Draws, seed_torch
 from framework.train.state import TrainingState
@@ -62,7 +62,9 @@ class Batch:
     labels: Tensor
 
 
-def synthetic(recipe: Recipe, share: BatchShare, start: int = 0, *, resolution: int | None = None) -> Iterator[Batch]:
+def synthetic(
+    recipe: Recipe, partition: BatchPartition, start: int = 0, *, resolution: int | None = None
+) -> Iterator[Batch]:
     """This rank's rows of random real images, a function of the position."""
     data, position = recipe.data, start
     side = resolution or data.resolution
@@ -71,8 +73,8 @@ def synthetic(recipe: Recipe, share: BatchShare, start: int = 0, *, resolution: 
         shape = (recipe.batch_size, data.channels, side, side)
         images = draws.integers("images", 256, *shape).to(torch.uint8)
         labels = draws.integers("labels", max(1, data.classes), recipe.batch_size)
-        micros = share.micros()
-        yield Batch(torch.cat([images[m.rows] for m in micros]), torch.cat([labels[m.rows] for m in micros]))
+        slices = partition.slices()
+        yield Batch(torch.cat([images[m.rows] for m in slices]), torch.cat([labels[m.rows] for m in slices]))
         position += recipe.batch_size
 
 
@@ -82,7 +84,7 @@ class Played:
 
     game: AlternatingGame
     state: TrainingState
-    share: BatchShare
+    partition: BatchPartition
     recipe: Recipe
 
 
@@ -103,18 +105,18 @@ def start(
         network = recipe.build_network(side).to(dtype)
         engines[side] = build_engine(network, getattr(recipe, side), side=side, engine=engine, precision=precision)
     average = Average(engines["generator"])
-    share = BatchShare(batch_size=recipe.batch_size, micro_batches=micro_batches, rank=rank, world=world)
+    partition = BatchPartition(batch_size=recipe.batch_size, micro_batches=micro_batches, rank=rank, world=world)
     game = AlternatingGame(
         recipe.game,
         generator=engines["generator"],
         discriminator=engines["discriminator"],
         average=average,
         recipe=recipe,
-        share=share,
+        partition=partition,
         segment=recipe.segments()[segment],
     )
     state = TrainingState(players=engines, averages={"generator": average}, memory=game.memory)
-    return Played(game, state, share, recipe)
+    return Played(game, state, partition, recipe)
 
 
 def steps(played: Played, *, begin: int = 0, count: int) -> dict[str, Tensor]:
@@ -122,7 +124,7 @@ def steps(played: Played, *, begin: int = 0, count: int) -> dict[str, Tensor]:
     table: dict[str, list[float]] = {}
     segment = played.game.segment
     images = segment.start + begin
-    batches = synthetic(played.recipe, played.share, images, resolution=segment.resolution)
+    batches = synthetic(played.recipe, played.partition, images, resolution=segment.resolution)
     for _ in range(count):
         scores, finite = played.game.step(batches, images=images)
         assert finite

@@ -24,7 +24,7 @@ def poisoned(batches: Iterator[Batch], *, at: int, rank: int) -> Iterator[Batch]
 
 def play(kind: str) -> dict[str, Tensor]:
     played = start(smooth_recipe(), dtype=torch.float64)
-    batches = poisoned(synthetic(played.recipe, played.share), at=2, rank=1)
+    batches = poisoned(synthetic(played.recipe, played.partition), at=2, rank=1)
     verdicts, before = [], {}
     for step in range(5):
         if step == 2:

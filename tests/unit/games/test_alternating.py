@@ -24,7 +24,7 @@ from framework import (
     Wasserstein,
 )
 from framework.games.metrics import Scores
-from framework.games.microbatch import Deal
+from framework.games.microbatch import MicroBatch
 from framework.networks.blocks.moving import MovingMean
 from framework.networks.blocks.spectral import SpectralNorm
 from framework.networks.draw import Draw
@@ -56,7 +56,7 @@ def test_lazy_penalties_are_due_by_the_clock_and_weighted_by_their_interval() ->
     played = start(recipe)
     seen = []
     for step in range(7):
-        scores, _ = played.game.step(synthetic(recipe, played.share, step * 12), images=step * 12)
+        scores, _ = played.game.step(synthetic(recipe, played.partition, step * 12), images=step * 12)
         seen.append("penalty/R1" in scores.means(device=torch.device("cpu")))
     assert seen == [True, False, False, True, False, False, True]
     resumed = start(recipe)
@@ -68,7 +68,7 @@ def test_critic_steps_consume_fresh_images_and_advance_the_clock() -> None:
     recipe = smooth_recipe(game=Alternating(loss=Wasserstein(), critic_steps=3))
     played = start(recipe)
     taken = count()
-    batches = (next(synthetic(recipe, played.share, 12 * next(taken))) for _ in iter(int, 1))
+    batches = (next(synthetic(recipe, played.partition, 12 * next(taken))) for _ in iter(int, 1))
     played.game.step(batches, images=0)
     assert next(taken) == 3
     assert played.game.step_images == 36
@@ -78,7 +78,7 @@ def test_critic_steps_consume_fresh_images_and_advance_the_clock() -> None:
 def test_the_opponent_is_not_changed_by_a_turn() -> None:
     played = start(smooth_recipe())
     game = played.game
-    real, labels = game._real(next(synthetic(played.recipe, played.share)), 0)
+    real, labels = game._real(next(synthetic(played.recipe, played.partition)), 0)
     draws, generator = Draws(seed=0, images=0), game.generator.network
     before = {n: p.detach().clone() for n, p in generator.named_parameters()}
     game._discriminator_turn(real, labels, 0, 0, draws, Scores())
@@ -135,15 +135,19 @@ def test_a_turn_that_is_not_finite_leaves_no_trace(side: str, monkeypatch: pytes
         if not name.endswith((".u", ".v"))
     }
     averaged = {key: value.clone() for key, value in average.weights.items()}
-    deals = game._dealer.deals
+    micro_batches = game._splitter.micro_batches
     poisoned = {"generator": "generator", "discriminator": "discriminator/0"}[side]
 
-    def with_nan(real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[Deal]:
-        for deal in deals(real, labels, draws, purpose):
-            yield replace(deal, z=torch.full_like(deal.z, torch.nan)) if purpose == poisoned else deal
+    def with_nan(real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[MicroBatch]:
+        for micro_batch in micro_batches(real, labels, draws, purpose):
+            yield (
+                replace(micro_batch, z=torch.full_like(micro_batch.z, torch.nan))
+                if purpose == poisoned
+                else micro_batch
+            )
 
-    monkeypatch.setattr(game, "_dealer", SimpleNamespace(deals=with_nan))
-    _, finite = game.step(synthetic(played.recipe, played.share, 24), images=24)
+    monkeypatch.setattr(game, "_dealer", SimpleNamespace(micro_batches=with_nan))
+    _, finite = game.step(synthetic(played.recipe, played.partition, 24), images=24)
     assert not finite
     assert all(torch.equal(average.weights[key], value) for key, value in averaged.items())
     changed = {
@@ -185,7 +189,7 @@ def test_a_discriminators_moving_means_move_once_a_step_and_not_in_one_that_does
     recipe = smooth_recipe()
     recipe = replace(recipe, discriminator=replace(recipe.discriminator, network=Network(Averaging)))
     played = start(recipe)
-    mean, batches = played.game.discriminator.network.mean, synthetic(recipe, played.share)
+    mean, batches = played.game.discriminator.network.mean, synthetic(recipe, played.partition)
     before = mean.value.clone()
     _, finite = played.game.step(batches, images=0)
     assert finite

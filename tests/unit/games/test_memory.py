@@ -105,7 +105,7 @@ def test_a_step_that_is_not_finite_is_not_remembered() -> None:
     played = start(smooth_recipe(game=rules))
     steps(played, count=1)
     before = {name: value.clone() for name, value in played.game.memory["discriminator"].items()}
-    batches = synthetic(played.recipe, played.share, 12)
+    batches = synthetic(played.recipe, played.partition, 12)
     with torch.no_grad():
         next(played.game.generator.network.parameters()).fill_(torch.nan)
     _, finite = played.game.step(batches, images=12)

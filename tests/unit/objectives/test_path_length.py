@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from framework.games.microbatch import BatchShare, ImageDraws
+from framework.games.microbatch import BatchPartition, ImageDraws
 from framework.networks import stylegan2
 from framework.objectives.path_length import MEMORY, PathLength, path_lengths
 from framework.objectives.penalties import R1, Evidence
@@ -92,7 +92,7 @@ def regularised(batch: int, shrink: int) -> dict[str, Tensor]:
     memory: dict[str, Tensor] = {}
     losses = torch.zeros(2, 2, dtype=torch.float64)
     for turn in range(2):
-        for micro in BatchShare(batch_size=batch, rank=rank, world=world).micros():
+        for micro in BatchPartition(batch_size=batch, rank=rank, world=world).slices():
             draw = ImageDraws(
                 draws=Draws(seed=0, images=turn),
                 purpose="turn",

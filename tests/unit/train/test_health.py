@@ -81,7 +81,7 @@ def test_a_restored_sentry_goes_on_where_it_was(played: Played) -> None:
 def resting(loss: AdversarialLoss) -> tuple[Sentry, dict[str, float]]:
     """A sentry, and the scores of a step in which the discriminator answers 1 to everything, real or not."""
     played = constant(loss, logit=1.0)
-    scores, finite = played.game.step(synthetic(played.recipe, played.share), images=0)
+    scores, finite = played.game.step(synthetic(played.recipe, played.partition), images=0)
     assert finite
     means = scores.means(device=torch.device("cpu"))
     assert means["logits/real"] == means["logits/fake"] == 1.0
