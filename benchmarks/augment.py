@@ -52,7 +52,7 @@ def main(
     real, fake = torch.randn(2, batch_size, 3, resolution, resolution, device=device).unbind()
     ada = Ada(preset=preset)
 
-    def judge(what: str, p: float) -> Callable[[Tensor, Tensor | None], Tensor]:
+    def discriminate(what: str, p: float) -> Callable[[Tensor, Tensor | None], Tensor]:
         draw = ImageDraws(
             draws=Draws(seed=0, images=0),
             purpose=what,
@@ -64,11 +64,11 @@ def main(
         return lambda images, labels: network(ada(images, strength=p, draw=draw))
 
     def main_turn(p: float) -> Tensor:
-        on_real, on_fake = judge("real", p)(real, None), judge("fake", p)(fake, None)
+        on_real, on_fake = discriminate("real", p)(real, None), discriminate("fake", p)(fake, None)
         return functional.softplus(-on_real).mean() + functional.softplus(on_fake).mean()
 
     def r1_turn(p: float) -> Tensor:
-        return r1(judge("real", p), real)
+        return r1(discriminate("real", p), real)
 
     for name, turn in {"turn": main_turn, "R1 turn": r1_turn}.items():
         seconds(turn, strength), seconds(turn, 0.0)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from framework.objectives.lecam import LeCam
     from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
     from framework.objectives.path_length import PathLength
-    from framework.objectives.penalties import R1, R2, Drift, Evidence, GradientPenalty, Orthogonal, Penalty
+    from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal, Penalty, PenaltyInputs
     from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
     from framework.recipe import Averaging, Game, Network, Player, Recipe, Shards
     from framework.recipe.growth import Growth, Phase
@@ -81,7 +81,7 @@ _HOME = {
         "R1",
         "R2",
         "Drift",
-        "Evidence",
+        "PenaltyInputs",
         "GradientPenalty",
         "Orthogonal",
         "Penalty",
@@ -112,7 +112,6 @@ __all__ = [
     "Drift",
     "Dropout",
     "Equilibrium",
-    "Evidence",
     "FirstOrderR1",
     "FrameworkError",
     "Game",
@@ -131,6 +130,7 @@ __all__ = [
     "Orthogonal",
     "PathLength",
     "Penalty",
+    "PenaltyInputs",
     "Phase",
     "Player",
     "Ramp",

@@ -2,7 +2,7 @@
 
 A game puts the same one in front of the discriminator everywhere, in both turns and inside penalties:
 
-    judge = lambda images, labels: discriminator(augmentation(images, strength=p, draw=draw), labels)
+    discriminate = lambda images, labels: discriminator(augmentation(images, strength=p, draw=draw), labels)
 
 so that the generator is asked for images whose *augmented* distribution is right, which an augmentation that can be
 undone in distribution does not distort (arXiv:2006.06676, section 2.2). Everything here is differentiable twice.

@@ -28,7 +28,7 @@ from framework.networks.blocks.spectral import SpectralNorm, power_iteration
 from framework.networks.draw import stochastic_inputs
 from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.equilibrium import equilibrium_of
-from framework.objectives.penalties import Discriminate, Evidence, Memory, Penalty
+from framework.objectives.penalties import Discriminate, Memory, Penalty, PenaltyInputs
 from framework.recipe import SIDES, Player, Recipe
 from framework.recipe.checks import check_fields
 from framework.recipe.growth import Segment
@@ -223,11 +223,11 @@ class AlternatingGame:
             for micro_batch in self._splitter.split(real, labels, draws, f"discriminator/{turn}"):
                 # Judge real and generated images through the augmentation.
                 fake = self._imagined(micro_batch)
-                judge = self._augmenter.through(player.network, images=images, draw=micro_batch.draw)
+                discriminate = self._augmenter.through(player.network, images=images, draw=micro_batch.draw)
                 with player.autocast():
                     on_real, on_fake = (
-                        judge("real")(micro_batch.real, micro_batch.labels),
-                        judge("fake")(fake, micro_batch.fake_labels),
+                        discriminate("real")(micro_batch.real, micro_batch.labels),
+                        discriminate("fake")(fake, micro_batch.fake_labels),
                     )
                 on_real, on_fake = on_real.to(self._dtype), on_fake.to(self._dtype)
                 # The adversarial loss, and what is scored.
@@ -239,10 +239,10 @@ class AlternatingGame:
                     scores.add("sign/real", (on_real - self._undecided_logit).sign().mean(), weight=micro_batch.weight)
                 self._augmenter.observe(on_real, on_fake)
                 # Penalties that join the loss, and the gradient.
-                evidence = self._evidence(
-                    "discriminator", judge("penalty"), micro_batch, images, fake, on_real, on_fake
+                inputs = self._penalty_inputs(
+                    "discriminator", discriminate("penalty"), micro_batch, images, fake, on_real, on_fake
                 )
-                loss = loss + _penalties(joined, evidence, scores, micro_batch.weight)
+                loss = loss + _penalties(joined, inputs, scores, micro_batch.weight)
                 player.backward(loss * micro_batch.weight, last=micro_batch.last)
         # The optimiser step, and one more for lazy penalties.
         if not self._finish_turn("discriminator", images, "D", scores):
@@ -257,22 +257,24 @@ class AlternatingGame:
         with _opened(player, joined), self.discriminator.frozen() as network:
             for micro_batch in self._splitter.split(real, labels, draws, "generator"):
                 # Generate images, and let the frozen discriminator judge them.
-                judge = self._augmenter.through(network, images=images, draw=micro_batch.draw)
+                discriminate = self._augmenter.through(network, images=images, draw=micro_batch.draw)
                 with player.autocast():
                     fake = player.network(
                         micro_batch.z, micro_batch.fake_labels, **stochastic_inputs(player.network, micro_batch.draw)
                     )
                 with self.discriminator.autocast():
-                    on_fake = judge("fake")(fake, micro_batch.fake_labels).to(self._dtype)
+                    on_fake = discriminate("fake")(fake, micro_batch.fake_labels).to(self._dtype)
                     on_real = None
                     if self.rules.loss.needs_real_logits:
                         with torch.no_grad():  # nothing in it depends on the generator
-                            on_real = judge("real")(micro_batch.real, micro_batch.labels).to(self._dtype)
+                            on_real = discriminate("real")(micro_batch.real, micro_batch.labels).to(self._dtype)
                 # The adversarial loss, penalties that join it, and the gradient.
                 loss = self.rules.loss.generator(on_fake, on_real)
                 scores.add("loss/G", loss, weight=micro_batch.weight)
-                evidence = self._evidence("generator", judge("penalty"), micro_batch, images, fake, on_real, on_fake)
-                loss = loss + _penalties(joined, evidence, scores, micro_batch.weight)
+                inputs = self._penalty_inputs(
+                    "generator", discriminate("penalty"), micro_batch, images, fake, on_real, on_fake
+                )
+                loss = loss + _penalties(joined, inputs, scores, micro_batch.weight)
                 player.backward(loss * micro_batch.weight, last=micro_batch.last)
         # The optimiser step, and one more for lazy penalties.
         if not self._finish_turn("generator", images, "G", scores):
@@ -290,11 +292,11 @@ class AlternatingGame:
         opponent = self.discriminator.frozen() if side == "generator" else nullcontext(self.discriminator.network)
         with player.resident(), opponent as network:
             for micro_batch in micro_batches:
-                judge = self._augmenter.through(network, images=images, draw=micro_batch.draw)
+                discriminate = self._augmenter.through(network, images=images, draw=micro_batch.draw)
                 fake = self._imagined(micro_batch) if side == "discriminator" else None
-                evidence = self._evidence(side, judge("penalty"), micro_batch, images, fake)
+                inputs = self._penalty_inputs(side, discriminate("penalty"), micro_batch, images, fake)
                 player.backward(
-                    _penalties(terms, evidence, scores, micro_batch.weight) * micro_batch.weight, last=micro_batch.last
+                    _penalties(terms, inputs, scores, micro_batch.weight) * micro_batch.weight, last=micro_batch.last
                 )
         return self._finish_turn(side, images, f"{side[0].upper()}_lazy", scores)
 
@@ -313,20 +315,20 @@ class AlternatingGame:
             )
         return fake.to(self._dtype)
 
-    def _evidence(
+    def _penalty_inputs(
         self,
         side: str,
-        judge: Discriminate,
+        discriminate: Discriminate,
         micro_batch: MicroBatch,
         images: int,
         fake: Tensor | None = None,
         on_real: Tensor | None = None,
         on_fake: Tensor | None = None,
-    ) -> Evidence:
+    ) -> PenaltyInputs:
         """Gather what penalties look at: images (n, C, H, W), labels and logits (n,) of one micro-batch."""
-        return Evidence(
+        return PenaltyInputs(
             network=getattr(self, side).network,
-            judge=judge,
+            discriminate=discriminate,
             draw=micro_batch.draw.under("penalty"),
             memory=self.memory[side],
             images=images,
@@ -377,12 +379,12 @@ def _opened(player: Engine, terms: list[Penalty]) -> Iterator[None]:
         yield
 
 
-def _penalties(due: list[Penalty], evidence: Evidence, scores: Scores, weight: float) -> Tensor:
+def _penalties(due: list[Penalty], inputs: PenaltyInputs, scores: Scores, weight: float) -> Tensor:
     """Return the sum (a scalar) of the penalties that are due, outside autocast: second derivatives need fp32."""
-    assert evidence.z is not None
-    total = evidence.z.new_zeros(())
+    assert inputs.z is not None
+    total = inputs.z.new_zeros(())
     for term in due:
-        penalty = term(evidence)
+        penalty = term(inputs)
         scores.add(penalty_score(term), penalty / term.every, weight=weight)
         total = total + penalty
     return total

@@ -77,7 +77,7 @@ class Augmenter:
         if augmentation is None and sigma == 0 and not hasattr(network, "stochastic"):
             return lambda what: network
 
-        def judge(what: str) -> Discriminate:
+        def discriminate(what: str) -> Discriminate:
             numbers = draw.under(f"augment/{what}")
             inputs = stochastic_inputs(network, draw.under(f"network/{what}"))
 
@@ -91,7 +91,7 @@ class Augmenter:
 
             return augmented
 
-        return judge
+        return discriminate
 
     def observe(self, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Note D(real) and D(fake), (n,) each, of a micro-batch."""

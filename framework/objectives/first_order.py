@@ -21,7 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from framework.objectives.penalties import Discriminate, Evidence, Penalty
+from framework.objectives.penalties import Discriminate, Penalty, PenaltyInputs
 from framework.utils.errors import FrameworkError
 
 
@@ -76,9 +76,9 @@ class FirstOrderR1(Penalty):
 
     needs_second_derivative: ClassVar[bool] = False
 
-    def value(self, evidence: Evidence) -> Tensor:
+    def value(self, inputs: PenaltyInputs) -> Tensor:
         """Return half the estimated mean squared gradient norm at real images, a scalar."""
-        real = self._given(evidence.real, "real images")
-        draws = [evidence.draw.normal(f"first_order_r1/{k}", *real.shape[1:]) for k in range(self.num_draws)]
+        real = self._given(inputs.real, "real images")
+        draws = [inputs.draw.normal(f"first_order_r1/{k}", *real.shape[1:]) for k in range(self.num_draws)]
         noise = torch.stack(draws)
-        return 0.5 * first_order_r1(evidence.judge, real, evidence.labels, noise=noise, sigma=self.sigma)
+        return 0.5 * first_order_r1(inputs.discriminate, real, inputs.labels, noise=noise, sigma=self.sigma)

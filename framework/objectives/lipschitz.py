@@ -11,8 +11,8 @@ from torch import Tensor
 
 from framework.objectives.penalties import (
     Discriminate,
-    Evidence,
     Penalty,
+    PenaltyInputs,
     gradient_penalty,
     input_gradient,
     interpolated,
@@ -57,14 +57,14 @@ class MaxGradientPenalty(Penalty):
 
     needs_second_derivative: ClassVar[bool] = True
 
-    def value(self, evidence: Evidence) -> Tensor:
+    def value(self, inputs: PenaltyInputs) -> Tensor:
         """Return the largest squared gradient norm between real and generated images, a scalar; a collective."""
         return max_gradient_penalty(
-            evidence.judge,
-            self._given(evidence.real, "real images"),
-            self._given(evidence.fake, "generated images"),
-            evidence.labels,
-            alpha=evidence.draw.uniform("max_gradient_penalty"),
+            inputs.discriminate,
+            self._given(inputs.real, "real images"),
+            self._given(inputs.fake, "generated images"),
+            inputs.labels,
+            alpha=inputs.draw.uniform("max_gradient_penalty"),
         )
 
 
@@ -91,13 +91,13 @@ class Dragan(Penalty):
         if not (math.isfinite(self.spread) and self.spread >= 0):
             raise FrameworkError(f"Dragan: spread={self.spread} must be finite and at least 0")
 
-    def value(self, evidence: Evidence) -> Tensor:
+    def value(self, inputs: PenaltyInputs) -> Tensor:
         """Return the mean squared distance of gradient norms from 1 around real images, a scalar; a collective."""
-        real = self._given(evidence.real, "real images").detach()
-        noise = evidence.draw.uniform("dragan/noise", *real.shape[1:]).to(real.dtype)
+        real = self._given(inputs.real, "real images").detach()
+        noise = inputs.draw.uniform("dragan/noise", *real.shape[1:]).to(real.dtype)
         perturbed = real + self.spread * _global_std(real) * noise
-        alpha = evidence.draw.uniform("dragan/alpha")
-        return gradient_penalty(evidence.judge, perturbed, real, evidence.labels, alpha=alpha)
+        alpha = inputs.draw.uniform("dragan/alpha")
+        return gradient_penalty(inputs.discriminate, perturbed, real, inputs.labels, alpha=alpha)
 
 
 def _global_std(images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from framework.networks.blocks.precision import full_precision
 from framework.networks.draw import stochastic_inputs
-from framework.objectives.penalties import Evidence, Penalty, norms
+from framework.objectives.penalties import Penalty, PenaltyInputs, norms
 from framework.runtime.collectives import sum_over_processes
 from framework.utils.errors import FrameworkError
 
@@ -77,7 +77,7 @@ class PathLength(Penalty):
         if self.shrink < 1:
             raise FrameworkError(f"PathLength: shrink={self.shrink} must be at least 1")
 
-    def value(self, evidence: Evidence) -> Tensor:
+    def value(self, inputs: PenaltyInputs) -> Tensor:
         """Return this process's part of the mean squared distance of lengths from their running mean, a scalar.
 
         The call moves the running mean and is a collective. It measures the images whose row in the global batch is a
@@ -87,33 +87,33 @@ class PathLength(Penalty):
             FrameworkError: the turn has no latents, or the generator has no `mapping` or `synthesis`.
         """
         # The images of this process that are measured.
-        z, rows = self._given(evidence.z, "latents"), self._given(evidence.rows, "row numbers")
+        z, rows = self._given(inputs.z, "latents"), self._given(inputs.rows, "row numbers")
         (chosen,) = (rows % self.shrink == 0).nonzero(as_tuple=True)
         counted = len(chosen) > 0
         if not counted:  # every process must take part in the sum below and in its backward: measure one, count none
             chosen = torch.zeros(1, dtype=torch.int64)
         # Their lengths, and the running mean over all processes.
         with full_precision(z):
-            lengths = self._lengths(evidence, z, chosen.to(z.device)) * float(counted)
+            lengths = self._lengths(inputs, z, chosen.to(z.device)) * float(counted)
             total = torch.stack([lengths.sum(), lengths.new_tensor(len(chosen) * float(counted))])
             total = sum_over_processes(total)
-            old = evidence.memory.setdefault(MEMORY, torch.zeros((), dtype=torch.float64)).to(lengths)
+            old = inputs.memory.setdefault(MEMORY, torch.zeros((), dtype=torch.float64)).to(lengths)
             target = torch.lerp(old, total[0] / total[1], self.decay)
-            evidence.memory[MEMORY].copy_(target.detach())
+            inputs.memory[MEMORY].copy_(target.detach())
             squared = path_length_penalty(lengths, target) * float(counted)
         # The caller multiplies by this process's share of all images; of these, one in `shrink` was measured.
         return squared.sum() * (self.shrink / len(rows))
 
-    def _lengths(self, evidence: Evidence, z: Tensor, chosen: Tensor) -> Tensor:
+    def _lengths(self, inputs: PenaltyInputs, z: Tensor, chosen: Tensor) -> Tensor:
         """Return the lengths (K,) of the images in the rows `chosen` (K,) int64."""
-        network = evidence.network
+        network = inputs.network
         self._require_parts(network)
-        inputs: dict[str, Any] = {k: _rows(v, chosen) for k, v in stochastic_inputs(network, evidence.draw).items()}
-        mix = {"mix": inputs.pop("mix")} if "mix" in inputs else {}
-        labels = None if evidence.fake_labels is None else evidence.fake_labels[chosen]
+        given: dict[str, Any] = {k: _rows(v, chosen) for k, v in stochastic_inputs(network, inputs.draw).items()}
+        mix = {"mix": given.pop("mix")} if "mix" in given else {}
+        labels = None if inputs.fake_labels is None else inputs.fake_labels[chosen]
         ws = network.mapping(z[chosen], labels, **mix)  # type: ignore[operator]
-        images = network.synthesis(ws, **inputs)  # type: ignore[operator]
-        noise = evidence.draw.normal("path_length/noise", *images.shape[1:])[chosen]
+        images = network.synthesis(ws, **given)  # type: ignore[operator]
+        noise = inputs.draw.normal("path_length/noise", *images.shape[1:])[chosen]
         return path_lengths(images, ws, noise.to(images.dtype))
 
     @staticmethod

@@ -27,7 +27,7 @@ Memory = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Evidence:
+class PenaltyInputs:
     """The inputs of a turn's penalties: the samples, labels and logits of one micro-batch.
 
     Samples have any shape (N, ...): images (N, C, H, W), points (N, D), numbers (N,). Penalties with an optimiser step
@@ -36,7 +36,7 @@ class Evidence:
 
     network: nn.Module
     """The raw network whose turn it is."""
-    judge: Discriminate
+    discriminate: Discriminate
     """The discriminator as the game uses it: behind its augmentation, if there is one."""
     draw: Draw
     """Random numbers for each image; a function of the clock, without a state."""
@@ -232,12 +232,12 @@ class Penalty(ABC):
         """Return whether the penalty is computed in this turn, counted from 0."""
         return turn % self.every == 0
 
-    def __call__(self, evidence: Evidence) -> Tensor:
+    def __call__(self, inputs: PenaltyInputs) -> Tensor:
         """Return the loss to add on a turn on which the penalty is due, `weight * every * value`, a scalar."""
-        return value_at(self.weight, evidence.images) * self.every * self.value(evidence)
+        return value_at(self.weight, inputs.images) * self.every * self.value(inputs)
 
     @abstractmethod
-    def value(self, evidence: Evidence) -> Tensor:
+    def value(self, inputs: PenaltyInputs) -> Tensor:
         """Return the unweighted penalty of a micro-batch, a scalar.
 
         Raises:
@@ -257,9 +257,9 @@ class R1(Penalty):
 
     needs_second_derivative: ClassVar[bool] = True
 
-    def value(self, evidence: Evidence) -> Tensor:
+    def value(self, inputs: PenaltyInputs) -> Tensor:
         """Return half the mean squared gradient norm at real images, a scalar."""
-        return 0.5 * r1(evidence.judge, self._given(evidence.real, "real images"), evidence.labels)
+        return 0.5 * r1(inputs.discriminate, self._given(inputs.real, "real images"), inputs.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,9 +268,9 @@ class R2(Penalty):
 
     needs_second_derivative: ClassVar[bool] = True
 
-    def value(self, evidence: Evidence) -> Tensor:
+    def value(self, inputs: PenaltyInputs) -> Tensor:
         """Return half the mean squared gradient norm at generated images, a scalar."""
-        return 0.5 * r2(evidence.judge, self._given(evidence.fake, "generated images"), evidence.fake_labels)
+        return 0.5 * r2(inputs.discriminate, self._given(inputs.fake, "generated images"), inputs.fake_labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,7 +292,7 @@ class GradientPenalty(Penalty):
         if not (math.isfinite(self.target) and self.target >= 0):
             raise FrameworkError(f"GradientPenalty: target={self.target} must be finite and at least 0")
 
-    def value(self, evidence: Evidence) -> Tensor:
+    def value(self, inputs: PenaltyInputs) -> Tensor:
         """Return the mean squared distance of gradient norms from the target, relative to the target, a scalar.
 
         The gradients are taken between real and generated images.
@@ -301,11 +301,11 @@ class GradientPenalty(Penalty):
             FrameworkError: the turn has no real or no generated images, or they differ in shape.
         """
         return gradient_penalty(
-            evidence.judge,
-            self._given(evidence.real, "real images"),
-            self._given(evidence.fake, "generated images"),
-            evidence.labels,
-            alpha=evidence.draw.uniform("gradient_penalty"),
+            inputs.discriminate,
+            self._given(inputs.real, "real images"),
+            self._given(inputs.fake, "generated images"),
+            inputs.labels,
+            alpha=inputs.draw.uniform("gradient_penalty"),
             target=self.target,
         )
 
@@ -316,9 +316,9 @@ class Drift(Penalty):
 
     weight: float | Ramp = 1e-3
 
-    def value(self, evidence: Evidence) -> Tensor:
+    def value(self, inputs: PenaltyInputs) -> Tensor:
         """Return the mean squared logit of real images, a scalar."""
-        return drift(self._given(evidence.real_logits, "logits of real images"))
+        return drift(self._given(inputs.real_logits, "logits of real images"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,6 +334,6 @@ class Orthogonal(Penalty):
     needs_parameters: ClassVar[bool] = True
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
 
-    def value(self, evidence: Evidence) -> Tensor:
+    def value(self, inputs: PenaltyInputs) -> Tensor:
         """Return half the squared distance of the network's weights from orthogonality, a scalar."""
-        return orthogonal(evidence.network, modified=self.modified, exclude=self.exclude)
+        return orthogonal(inputs.network, modified=self.modified, exclude=self.exclude)

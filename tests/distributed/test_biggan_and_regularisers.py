@@ -11,7 +11,7 @@ from framework.networks import biggan, biggan_deep
 from framework.networks.blocks.norm import BatchNorm2d
 from framework.objectives.lecam import LeCam
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
-from framework.objectives.penalties import Evidence, Penalty
+from framework.objectives.penalties import Penalty, PenaltyInputs
 from framework.objectives.relativistic import RelativisticAverage
 from tests.helpers.draws import Given
 from tests.helpers.spawn import run_ranks
@@ -83,9 +83,9 @@ def of_penalty(penalty: Penalty) -> dict[str, Tensor]:
     draw = Given({"max_gradient_penalty": alpha, "dragan/alpha": alpha, "dragan/noise": noise})
     memory: dict[str, Tensor] = {}
     for _ in range(2):  # the second use has a memory
-        evidence = Evidence(
+        inputs = PenaltyInputs(
             network=network,
-            judge=network,
+            discriminate=network,
             draw=draw,
             memory=memory,
             real=real,
@@ -93,7 +93,7 @@ def of_penalty(penalty: Penalty) -> dict[str, Tensor]:
             real_logits=network(real),
             fake_logits=network(fake),
         )
-        value = share() * penalty(evidence)
+        value = share() * penalty(inputs)
     value.backward()
     results = {f"sum.{name}": value} | {f"same.{name}.{key}": kept for key, kept in memory.items()}
     return results | {f"sum.{name}.{key}": p.grad for key, p in network.named_parameters() if p.grad is not None}

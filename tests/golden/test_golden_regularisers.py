@@ -2,7 +2,7 @@
 
 from framework.objectives.lecam import LeCam, lecam
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
-from framework.objectives.penalties import Evidence
+from framework.objectives.penalties import PenaltyInputs
 from tests.helpers.draws import Given
 
 from . import load
@@ -26,21 +26,25 @@ def test_lecam_penalty_takes_its_anchors_from_memory() -> None:
         "lecam/fake": real.new_tensor(-0.2),
         "lecam/moves": real.new_tensor(1e15),
     }
-    evidence = Evidence(network=None, judge=None, draw=Given(), memory=memory, real_logits=real, fake_logits=fake)
-    case.agrees(LeCam(weight=1, decay=1 - 1e-14)(evidence), case.outputs["reg"], tolerance=FP64)
+    inputs = PenaltyInputs(
+        network=None, discriminate=None, draw=Given(), memory=memory, real_logits=real, fake_logits=fake
+    )
+    case.agrees(LeCam(weight=1, decay=1 - 1e-14)(inputs), case.outputs["reg"], tolerance=FP64)
 
 
 def test_max_gradient_penalty_of_studiogan() -> None:
     case = load("studiogan_ops", "penalty/maxgp")
     network = SoftplusCritic(case.params)
     draw = Given({"max_gradient_penalty": case.draws["00_rand"].squeeze(1)})
-    evidence = Evidence(network=network, judge=network, draw=draw, real=case.inputs["real"], fake=case.inputs["fake"])
-    compare_penalty(case, network, MaxGradientPenalty(weight=1)(evidence))
+    inputs = PenaltyInputs(
+        network=network, discriminate=network, draw=draw, real=case.inputs["real"], fake=case.inputs["fake"]
+    )
+    compare_penalty(case, network, MaxGradientPenalty(weight=1)(inputs))
 
 
 def test_dragan_of_studiogan() -> None:
     case = load("studiogan_ops", "penalty/dra")
     network = SoftplusCritic(case.params)
     draw = Given({"dragan/alpha": case.draws["00_rand"].flatten(), "dragan/noise": case.draws["01_rand"]})
-    evidence = Evidence(network=network, judge=network, draw=draw, real=case.inputs["real"])
-    compare_penalty(case, network, Dragan(weight=1)(evidence))
+    inputs = PenaltyInputs(network=network, discriminate=network, draw=draw, real=case.inputs["real"])
+    compare_penalty(case, network, Dragan(weight=1)(inputs))

@@ -8,7 +8,7 @@ from torch import nn
 from framework.networks import stylegan2
 from framework.objectives.adversarial import NonSaturating
 from framework.objectives.path_length import MEMORY, PathLength
-from framework.objectives.penalties import R1, Evidence
+from framework.objectives.penalties import R1, PenaltyInputs
 from tests.helpers.draws import Given
 
 from . import Case, load
@@ -56,8 +56,8 @@ def compare_gradients(case: Case, network: nn.Module, *, bias_tolerance: float =
     assert all(p.grad is None or not p.grad.any() for p in parameters.values())
 
 
-def evidence(network: nn.Module, judge: nn.Module, **values: object) -> Evidence:
-    return Evidence(network=network, judge=judge, **{"draw": Given(), **values})
+def inputs(network: nn.Module, discriminate: nn.Module, **values: object) -> PenaltyInputs:
+    return PenaltyInputs(network=network, discriminate=discriminate, **{"draw": Given(), **values})
 
 
 def test_generator_loss() -> None:
@@ -81,7 +81,7 @@ def test_path_length() -> None:
     generator.stochastic = lambda draw: {}  # stored noise and no mixing, as recorded
     memory = {MEMORY: torch.tensor(0.1, dtype=torch.float64)}
     z, rows = net.inputs["z"][order], torch.arange(4)
-    penalty = PathLength(every=1)(evidence(generator, discriminator, draw=draw, z=z, rows=rows, memory=memory))
+    penalty = PathLength(every=1)(inputs(generator, discriminator, draw=draw, z=z, rows=rows, memory=memory))
     case.agrees(penalty, case.outputs["Loss.G.reg"].mean(), tolerance=TOLERANCE)
     case.agrees(penalty / 2, case.outputs["Loss.pl_penalty"].mean(), tolerance=TOLERANCE)
     case.agrees(memory[MEMORY], case.outputs["pl_mean_after"], tolerance=TOLERANCE)
@@ -108,7 +108,7 @@ def test_r1() -> None:
     real = net.inputs["real"].double()
     discriminator.double()
     case.agrees(discriminator(real)[:, None], case.outputs["Loss.scores.real"], tolerance=TOLERANCE)
-    penalty = R1(weight=2.5)(evidence(discriminator, discriminator, real=real))
+    penalty = R1(weight=2.5)(inputs(discriminator, discriminator, real=real))
     case.agrees(penalty, case.outputs["Loss.D.reg"].mean(), tolerance=TOLERANCE)
     penalty.backward()
     # Leaky ReLUs bend nowhere, so a bias enters R1 through the minibatch deviation alone, whose second derivatives

@@ -80,10 +80,10 @@ def test_r1_through_ada_has_the_right_gradient() -> None:
     images = pictures(4, size=16, dtype=torch.float64)
 
     def penalty() -> Tensor:
-        def judge(x: Tensor, y: Tensor | None) -> Tensor:
+        def discriminate(x: Tensor, y: Tensor | None) -> Tensor:
             return discriminator(Ada()(x, strength=0.8, draw=Seeded(batch_size=4)))[:, 0]
 
-        return r1(judge, images)
+        return r1(discriminate, images)
 
     penalty().backward()
     weight = discriminator[0].weight

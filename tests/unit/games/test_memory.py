@@ -12,7 +12,7 @@ from torch import Tensor
 
 from framework import R1, Ada, Adam, Alternating, DiffAugment, Hinge, Ramp
 from framework.checkpoint import Checkpoint, Retention, Writer
-from framework.objectives.penalties import Evidence, Penalty
+from framework.objectives.penalties import Penalty, PenaltyInputs
 from framework.recipe import RecipeError
 from tests.helpers.play import Played, small_recipe, smooth_recipe, start, steps, synthetic
 
@@ -24,10 +24,10 @@ class Counting(Penalty):
     weight: float = 0.0
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
 
-    def value(self, evidence: Evidence) -> Tensor:
-        evidence.memory["uses"] = evidence.memory.get("uses", torch.zeros((), dtype=torch.float64)) + 1
-        assert evidence.z is not None
-        return evidence.z.sum() * 0
+    def value(self, inputs: PenaltyInputs) -> Tensor:
+        inputs.memory["uses"] = inputs.memory.get("uses", torch.zeros((), dtype=torch.float64)) + 1
+        assert inputs.z is not None
+        return inputs.z.sum() * 0
 
 
 def believing(played: Played) -> Played:

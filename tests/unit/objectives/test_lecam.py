@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from framework.objectives.lecam import LeCam, lecam
-from framework.objectives.penalties import Evidence
+from framework.objectives.penalties import PenaltyInputs
 from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
 
@@ -11,8 +11,10 @@ REAL = torch.tensor([0.3, -1.2, 2.5], dtype=torch.float64)
 FAKE = torch.tensor([-0.4, 1.7], dtype=torch.float64)
 
 
-def evidence(memory: dict[str, Tensor], real: Tensor = REAL, fake: Tensor = FAKE) -> Evidence:
-    return Evidence(network=None, judge=None, draw=Given(), memory=memory, real_logits=real, fake_logits=fake)
+def inputs(memory: dict[str, Tensor], real: Tensor = REAL, fake: Tensor = FAKE) -> PenaltyInputs:
+    return PenaltyInputs(
+        network=None, discriminate=None, draw=Given(), memory=memory, real_logits=real, fake_logits=fake
+    )
 
 
 def test_the_formula() -> None:
@@ -24,7 +26,7 @@ def test_the_formula() -> None:
 def test_gradients_reach_logits_but_not_anchors() -> None:
     real, fake = REAL.clone().requires_grad_(True), FAKE.clone().requires_grad_(True)
     memory: dict[str, Tensor] = {}
-    LeCam()(evidence(memory, real, fake)).backward()
+    LeCam()(inputs(memory, real, fake)).backward()
     assert real.grad.any()
     assert fake.grad.any()
     assert all(
@@ -44,7 +46,7 @@ def test_anchors_are_plain_means_first_and_moving_means_later() -> None:
         keep = min(0.75, turn / (turn + 1))
         expected.append(keep * expected[-1] + (1 - keep) * mean if expected else mean)
     for turn, batch in enumerate(seen):
-        penalty(evidence(memory, real=batch))
+        penalty(inputs(memory, real=batch))
         torch.testing.assert_close(memory["lecam/real"], expected[turn])
         if turn < 4:
             torch.testing.assert_close(memory["lecam/real"], torch.stack(means[: turn + 1]).mean())
@@ -54,21 +56,21 @@ def test_anchors_are_plain_means_first_and_moving_means_later() -> None:
 def test_a_resumed_memory_goes_on_as_if_nothing_had_happened() -> None:
     penalty, straight = LeCam(decay=0.75), {}
     batches = [REAL + shift for shift in (0.0, 1.0, 5.0)]
-    values = [penalty(evidence(straight, real=batch)) for batch in batches]
+    values = [penalty(inputs(straight, real=batch)) for batch in batches]
     resumed: dict[str, Tensor] = {}
     for batch in batches[:2]:
-        penalty(evidence(resumed, real=batch))
+        penalty(inputs(resumed, real=batch))
     resumed = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in resumed.items()}
-    assert torch.equal(penalty(evidence(resumed, real=batches[2])), values[2])
+    assert torch.equal(penalty(inputs(resumed, real=batches[2])), values[2])
     assert {name: float(value) for name, value in resumed.items()} == {n: float(v) for n, v in straight.items()}
 
 
 def test_the_memory_given_is_replaced_not_written_into() -> None:
     memory: dict[str, Tensor] = {}
-    LeCam()(evidence(memory))
+    LeCam()(inputs(memory))
     kept = dict(memory)
     values = {name: float(value) for name, value in kept.items()}
-    LeCam()(evidence(memory, real=REAL + 3))
+    LeCam()(inputs(memory, real=REAL + 3))
     assert {name: float(value) for name, value in kept.items()} == values
 
 
@@ -78,4 +80,4 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(FrameworkError, match="LeCam: weight=-1"):
         LeCam(weight=-1.0)
     with pytest.raises(FrameworkError, match="LeCam needs logits of real images"):
-        LeCam()(Evidence(network=None, judge=None, draw=Given(), fake_logits=FAKE))
+        LeCam()(PenaltyInputs(network=None, discriminate=None, draw=Given(), fake_logits=FAKE))

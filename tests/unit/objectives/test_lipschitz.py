@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty, max_gradient_penalty
-from framework.objectives.penalties import Evidence, gradient_penalty
+from framework.objectives.penalties import PenaltyInputs, gradient_penalty
 from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
 
@@ -26,31 +26,31 @@ ALPHA = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
 
 
 @pytest.fixture
-def evidence() -> Evidence:
+def inputs() -> PenaltyInputs:
     torch.manual_seed(0)
     network = Critic()
     real, fake, noise = torch.randn(3, 3, 1, 3, 3, dtype=torch.float64)
     draws = {"max_gradient_penalty": ALPHA, "dragan/alpha": ALPHA, "dragan/noise": noise.sigmoid()}
-    return Evidence(
-        network=network, judge=network, draw=Given(draws), real=real, fake=fake, labels=torch.tensor([0, 1, 2])
+    return PenaltyInputs(
+        network=network, discriminate=network, draw=Given(draws), real=real, fake=fake, labels=torch.tensor([0, 1, 2])
     )
 
 
-def squared_norms(evidence: Evidence) -> Tensor:
+def squared_norms(inputs: PenaltyInputs) -> Tensor:
     """Of the gradients at the interpolates, one image at a time."""
     found = []
-    for real, fake, label, share in zip(evidence.real, evidence.fake, evidence.labels, ALPHA, strict=True):
+    for real, fake, label, share in zip(inputs.real, inputs.fake, inputs.labels, ALPHA, strict=True):
         x = (share * real + (1 - share) * fake)[None].requires_grad_(True)
-        (gradient,) = torch.autograd.grad(evidence.network(x, label[None]).sum(), x, create_graph=True)
+        (gradient,) = torch.autograd.grad(inputs.network(x, label[None]).sum(), x, create_graph=True)
         found.append(gradient.square().sum())
     return torch.stack(found)
 
 
-def test_the_maximum_is_that_of_single_images(evidence: Evidence) -> None:
-    penalty = MaxGradientPenalty(weight=3)(evidence)
-    expected = 3 * squared_norms(evidence).max()
+def test_the_maximum_is_that_of_single_images(inputs: PenaltyInputs) -> None:
+    penalty = MaxGradientPenalty(weight=3)(inputs)
+    expected = 3 * squared_norms(inputs).max()
     torch.testing.assert_close(penalty, expected)
-    parameters = list(evidence.network.parameters())
+    parameters = list(inputs.network.parameters())
     for mine, reference in zip(
         torch.autograd.grad(penalty, parameters, allow_unused=True),
         torch.autograd.grad(expected, parameters, allow_unused=True),
@@ -73,41 +73,41 @@ def test_equal_maxima_share_the_gradient() -> None:
     torch.testing.assert_close(torch.autograd.grad(once, weight), torch.autograd.grad(twice, weight))
 
 
-def test_dragan_is_a_gradient_penalty_around_real_images(evidence: Evidence) -> None:
-    noise = evidence.draw.uniform("dragan/noise", 1, 3, 3)
-    perturbed = evidence.real + 0.25 * evidence.real.std() * noise
-    expected = gradient_penalty(evidence.judge, perturbed, evidence.real, evidence.labels, alpha=ALPHA)
-    torch.testing.assert_close(Dragan(weight=2, spread=0.25)(evidence), 2 * expected)
+def test_dragan_is_a_gradient_penalty_around_real_images(inputs: PenaltyInputs) -> None:
+    noise = inputs.draw.uniform("dragan/noise", 1, 3, 3)
+    perturbed = inputs.real + 0.25 * inputs.real.std() * noise
+    expected = gradient_penalty(inputs.discriminate, perturbed, inputs.real, inputs.labels, alpha=ALPHA)
+    torch.testing.assert_close(Dragan(weight=2, spread=0.25)(inputs), 2 * expected)
 
 
-def test_both_are_taken_behind_the_augmentation(evidence: Evidence) -> None:
+def test_both_are_taken_behind_the_augmentation(inputs: PenaltyInputs) -> None:
     # The judge, not the raw network: an augmentation that mirrors changes the value.
-    mirrored = Evidence(
-        network=evidence.network,
-        judge=lambda images, labels: 2 * evidence.network(images, labels),
-        draw=evidence.draw,
-        real=evidence.real,
-        fake=evidence.fake,
-        labels=evidence.labels,
+    mirrored = PenaltyInputs(
+        network=inputs.network,
+        discriminate=lambda images, labels: 2 * inputs.network(images, labels),
+        draw=inputs.draw,
+        real=inputs.real,
+        fake=inputs.fake,
+        labels=inputs.labels,
     )
-    torch.testing.assert_close(MaxGradientPenalty()(mirrored), 4 * MaxGradientPenalty()(evidence))
-    assert not torch.allclose(Dragan()(mirrored), Dragan()(evidence))
+    torch.testing.assert_close(MaxGradientPenalty()(mirrored), 4 * MaxGradientPenalty()(inputs))
+    assert not torch.allclose(Dragan()(mirrored), Dragan()(inputs))
 
 
-def test_parameters_second_derivatives_by_finite_differences(evidence: Evidence) -> None:
-    weight = evidence.network.first.weight
+def test_parameters_second_derivatives_by_finite_differences(inputs: PenaltyInputs) -> None:
+    weight = inputs.network.first.weight
 
     def through(values: Tensor, penalty: MaxGradientPenalty | Dragan) -> Tensor:
-        def judge(images: Tensor, labels: Tensor | None) -> Tensor:
-            return torch.func.functional_call(evidence.network, {"first.weight": values}, (images, labels))
+        def discriminate(images: Tensor, labels: Tensor | None) -> Tensor:
+            return torch.func.functional_call(inputs.network, {"first.weight": values}, (images, labels))
 
-        replaced = Evidence(
-            network=evidence.network,
-            judge=judge,
-            draw=evidence.draw,
-            real=evidence.real,
-            fake=evidence.fake,
-            labels=evidence.labels,
+        replaced = PenaltyInputs(
+            network=inputs.network,
+            discriminate=discriminate,
+            draw=inputs.draw,
+            real=inputs.real,
+            fake=inputs.fake,
+            labels=inputs.labels,
         )
         return penalty(replaced)
 
@@ -119,8 +119,8 @@ def test_parameters_second_derivatives_by_finite_differences(evidence: Evidence)
 def test_wrong_arguments_are_named() -> None:
     with pytest.raises(FrameworkError, match=r"Dragan: spread=-1\.0 must be finite and at least 0"):
         Dragan(spread=-1.0)
-    without_fake = Evidence(network=None, judge=None, draw=Given(), real=torch.zeros(1, 1, 3, 3))
+    without_fake = PenaltyInputs(network=None, discriminate=None, draw=Given(), real=torch.zeros(1, 1, 3, 3))
     with pytest.raises(FrameworkError, match="MaxGradientPenalty needs generated images"):
         MaxGradientPenalty()(without_fake)
     with pytest.raises(FrameworkError, match="Dragan needs real images"):
-        Dragan()(Evidence(network=None, judge=None, draw=Given()))
+        Dragan()(PenaltyInputs(network=None, discriminate=None, draw=Given()))

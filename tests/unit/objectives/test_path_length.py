@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from framework.games.microbatch import BatchPartition, ImageDraws
 from framework.networks import stylegan2
 from framework.objectives.path_length import MEMORY, PathLength, path_lengths
-from framework.objectives.penalties import R1, Evidence
+from framework.objectives.penalties import R1, PenaltyInputs
 from framework.runtime.seeding import Draws
 from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
@@ -54,8 +54,8 @@ def test_penalty_measures_every_other_row_and_moves_its_mean() -> None:
     draw = Given({"path_length/noise": torch.randn(4, 1, 4, 2)})
     memory = {MEMORY: torch.tensor(0.5, dtype=torch.float64)}
     kept = memory[MEMORY]
-    evidence = Evidence(network=network, judge=network, draw=draw, z=z, rows=rows, memory=memory)
-    penalty = PathLength(weight=3.0, every=2, decay=0.25)(evidence)
+    inputs = PenaltyInputs(network=network, discriminate=network, draw=draw, z=z, rows=rows, memory=memory)
+    penalty = PathLength(weight=3.0, every=2, decay=0.25)(inputs)
     ws = network.mapping.forward(z, None)
     lengths = path_lengths(network.synthesis.forward(ws), ws, draw.normal("path_length/noise", 1, 4, 2))[[0, 2]]
     mean = 0.75 * 0.5 + 0.25 * lengths.mean()
@@ -71,11 +71,11 @@ def test_wrong_options_are_named(options: dict, message: str) -> None:
 
 
 def test_a_generator_without_styles_is_refused() -> None:
-    evidence = Evidence(
-        network=nn.Linear(2, 2), judge=nn.Identity(), draw=Given(), z=torch.zeros(1, 2), rows=torch.arange(1)
+    inputs = PenaltyInputs(
+        network=nn.Linear(2, 2), discriminate=nn.Identity(), draw=Given(), z=torch.zeros(1, 2), rows=torch.arange(1)
     )
     with pytest.raises(FrameworkError, match="Linear has no module 'mapping'"):
-        PathLength()(evidence)
+        PathLength()(inputs)
 
 
 def regularised(batch: int, shrink: int) -> dict[str, Tensor]:
@@ -102,16 +102,16 @@ def regularised(batch: int, shrink: int) -> dict[str, Tensor]:
                 dtype=torch.float64,
             )
             for side, network in enumerate((generator, discriminator)):
-                evidence = Evidence(
+                inputs = PenaltyInputs(
                     network=network,
-                    judge=discriminator,
+                    discriminate=discriminator,
                     draw=draw,
                     memory=memory,
                     z=draw.normal("z", 6),
                     rows=torch.arange(micro.rows.start, micro.rows.stop),
                     real=real[micro.rows],
                 )
-                loss = list(terms.values())[side](evidence) * micro.weight / world
+                loss = list(terms.values())[side](inputs) * micro.weight / world
                 loss.backward()
                 losses[turn, side] += loss.detach()
     gradients = [p.grad.flatten() for n in (generator, discriminator) for p in n.parameters() if p.grad is not None]

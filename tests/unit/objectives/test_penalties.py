@@ -11,10 +11,10 @@ from framework.objectives.penalties import (
     R1,
     R2,
     Drift,
-    Evidence,
     GradientPenalty,
     Orthogonal,
     Penalty,
+    PenaltyInputs,
     drift,
     gradient_penalty,
     input_gradient,
@@ -41,12 +41,12 @@ class Critic(nn.Module):
 
 
 @pytest.fixture
-def evidence() -> Evidence:
+def inputs() -> PenaltyInputs:
     torch.manual_seed(0)
     network = Critic()
     real, fake = torch.randn(2, 3, 1, 3, 3, dtype=torch.float64)
     labels, fake_labels = torch.tensor([0, 1, 2]), torch.tensor([2, 2, 0])
-    return Evidence(
+    return PenaltyInputs(
         network=network,
         real=real,
         fake=fake,
@@ -54,7 +54,7 @@ def evidence() -> Evidence:
         fake_labels=fake_labels,
         real_logits=network(real, labels),
         fake_logits=network(fake, fake_labels),
-        judge=network,
+        discriminate=network,
         draw=Given({"gradient_penalty": torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)}),
     )
 
@@ -70,31 +70,31 @@ def slopes(network: nn.Module, images: Tensor, labels: Tensor, *, step: float = 
     return torch.stack(columns, dim=1).detach()
 
 
-def test_input_gradients_by_finite_differences(evidence: Evidence) -> None:
-    ours = input_gradient(evidence.network, evidence.real, evidence.labels)
-    assert ours.shape == evidence.real.shape
-    torch.testing.assert_close(ours.flatten(1), slopes(evidence.network, evidence.real, evidence.labels))
+def test_input_gradients_by_finite_differences(inputs: PenaltyInputs) -> None:
+    ours = input_gradient(inputs.network, inputs.real, inputs.labels)
+    assert ours.shape == inputs.real.shape
+    torch.testing.assert_close(ours.flatten(1), slopes(inputs.network, inputs.real, inputs.labels))
 
 
-def test_values_from_slopes(evidence: Evidence) -> None:
-    network, real, fake = evidence.network, evidence.real, evidence.fake
-    at_real = slopes(network, real, evidence.labels).square().sum(1)
-    at_fake = slopes(network, fake, evidence.fake_labels).square().sum(1)
-    torch.testing.assert_close(r1(network, real, evidence.labels), at_real.mean())
-    torch.testing.assert_close(r2(network, fake, evidence.fake_labels), at_fake.mean())
-    torch.testing.assert_close(R1(weight=3.0)(evidence), 3.0 / 2 * at_real.mean())
-    torch.testing.assert_close(R2(weight=3.0)(evidence), 3.0 / 2 * at_fake.mean())
+def test_values_from_slopes(inputs: PenaltyInputs) -> None:
+    network, real, fake = inputs.network, inputs.real, inputs.fake
+    at_real = slopes(network, real, inputs.labels).square().sum(1)
+    at_fake = slopes(network, fake, inputs.fake_labels).square().sum(1)
+    torch.testing.assert_close(r1(network, real, inputs.labels), at_real.mean())
+    torch.testing.assert_close(r2(network, fake, inputs.fake_labels), at_fake.mean())
+    torch.testing.assert_close(R1(weight=3.0)(inputs), 3.0 / 2 * at_real.mean())
+    torch.testing.assert_close(R2(weight=3.0)(inputs), 3.0 / 2 * at_fake.mean())
 
-    alpha = evidence.draw.uniform("gradient_penalty")
+    alpha = inputs.draw.uniform("gradient_penalty")
     share = alpha[:, None, None, None]
-    norms = slopes(network, share * real + (1 - share) * fake, evidence.labels).norm(dim=1)
-    torch.testing.assert_close(GradientPenalty()(evidence), 10 * ((norms - 1) ** 2).mean())
-    progan = GradientPenalty(weight=10, target=750)(evidence)
+    norms = slopes(network, share * real + (1 - share) * fake, inputs.labels).norm(dim=1)
+    torch.testing.assert_close(GradientPenalty()(inputs), 10 * ((norms - 1) ** 2).mean())
+    progan = GradientPenalty(weight=10, target=750)(inputs)
     torch.testing.assert_close(progan, 10 * ((norms - 750) ** 2).mean() / 750**2)
-    centred = gradient_penalty(network, real, fake, evidence.labels, alpha=alpha, target=0)
+    centred = gradient_penalty(network, real, fake, inputs.labels, alpha=alpha, target=0)
     torch.testing.assert_close(centred, norms.square().mean())
 
-    torch.testing.assert_close(Drift()(evidence), 1e-3 * evidence.real_logits.square().mean())
+    torch.testing.assert_close(Drift()(inputs), 1e-3 * inputs.real_logits.square().mean())
 
 
 PENALTIES: list[Penalty] = [
@@ -107,8 +107,8 @@ PENALTIES: list[Penalty] = [
 
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=repr)
-def test_parameter_gradients_by_finite_differences(penalty: Penalty, evidence: Evidence) -> None:
-    network = evidence.network
+def test_parameter_gradients_by_finite_differences(penalty: Penalty, inputs: PenaltyInputs) -> None:
+    network = inputs.network
     names = [name for name, _ in network.named_parameters()]
 
     def value(*parameters: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def test_parameter_gradients_by_finite_differences(penalty: Penalty, evidence: E
             def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
                 return iter(parameters)
 
-        return penalty(dataclasses.replace(evidence, network=Bound()))
+        return penalty(dataclasses.replace(inputs, network=Bound()))
 
     parameters = tuple(parameter.detach().clone().requires_grad_(True) for parameter in network.parameters())
     assert torch.autograd.gradcheck(value, parameters)
@@ -138,10 +138,10 @@ def test_gradients_at_a_flat_critic_are_finite() -> None:
     assert torch.isfinite(network[1].weight.grad).all()
 
 
-def test_fake_images_receive_no_gradient(evidence: Evidence) -> None:
-    fake = evidence.fake.clone().requires_grad_(True)
+def test_fake_images_receive_no_gradient(inputs: PenaltyInputs) -> None:
+    fake = inputs.fake.clone().requires_grad_(True)
     for penalty in (R2(weight=1.0), GradientPenalty()):
-        penalty(dataclasses.replace(evidence, fake=fake)).backward()
+        penalty(dataclasses.replace(inputs, fake=fake)).backward()
     assert fake.grad is None
 
 
@@ -197,11 +197,11 @@ def test_orthogonal_leaves_out_what_is_named() -> None:
     assert orthogonal(network).item() > alone.item() + 0.1
 
 
-def test_lazy_penalties_keep_their_average_strength(evidence: Evidence) -> None:
+def test_lazy_penalties_keep_their_average_strength(inputs: PenaltyInputs) -> None:
     lazy, steady = R1(weight=1.0, every=16), R1(weight=1.0)
     assert [turn for turn in range(40) if lazy.due(turn)] == [0, 16, 32]
     assert all(steady.due(turn) for turn in range(5))
-    torch.testing.assert_close(lazy(evidence), 16 * steady(evidence))
+    torch.testing.assert_close(lazy(inputs), 16 * steady(inputs))
 
 
 def test_drift_widens_half_precision_logits() -> None:
@@ -233,7 +233,7 @@ def test_wrong_arguments_are_named(build: object, message: str) -> None:
 
 
 def test_a_penalty_in_the_wrong_turn_says_what_it_misses() -> None:
-    generators_turn = Evidence(network=Critic(), judge=Critic(), fake=torch.zeros(1, 1, 3, 3), draw=Given())
+    generators_turn = PenaltyInputs(network=Critic(), discriminate=Critic(), fake=torch.zeros(1, 1, 3, 3), draw=Given())
     with pytest.raises(FrameworkError, match="R1 needs real images, which this player's turn does not have"):
         R1(weight=1.0)(generators_turn)
     with pytest.raises(FrameworkError, match="Drift needs logits of real images"):

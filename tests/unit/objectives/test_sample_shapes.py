@@ -16,9 +16,9 @@ from framework.objectives.penalties import (
     R1,
     R2,
     Drift,
-    Evidence,
     GradientPenalty,
     Penalty,
+    PenaltyInputs,
     gradient_penalty,
     input_gradient,
     interpolated,
@@ -62,9 +62,9 @@ def test_penalties_by_their_closed_forms(shape: tuple[int, ...], quadratic: bool
     shares, step = drawn((shape[0],), 5).sigmoid(), drawn(shape, 6)
     draws = {"gradient_penalty": shares, "max_gradient_penalty": shares, "dragan/alpha": shares}
     draws |= {"dragan/noise": drawn(shape, 7).sigmoid(), "first_order_r1/0": step}
-    evidence = Evidence(
+    inputs = PenaltyInputs(
         network=nn.Identity(),
-        judge=critic,
+        discriminate=critic,
         draw=Given(draws),
         real=real,
         fake=fake,
@@ -88,7 +88,7 @@ def test_penalties_by_their_closed_forms(shape: tuple[int, ...], quadratic: bool
         LeCam(weight=1.0): above.relu().square().mean() + below.relu().square().mean(),
     }
     for penalty, value in expected.items():
-        torch.testing.assert_close(penalty(evidence), value, msg=lambda text, p=penalty: f"{p}: {text}")
+        torch.testing.assert_close(penalty(inputs), value, msg=lambda text, p=penalty: f"{p}: {text}")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -113,14 +113,16 @@ def test_bits_on_images_are_those_of_the_sum_over_three_axes(layout: torch.memor
     real, fake = (torch.randn(4, 3, 16, 16).to(memory_format=layout) for _ in range(2))
     shares = torch.rand(4)
 
-    def judge(images: Tensor, labels: Tensor | None) -> Tensor:
+    def discriminate(images: Tensor, labels: Tensor | None) -> Tensor:
         return network(images)
 
-    gradient = input_gradient(judge, real, None)
-    assert torch.equal(r1(judge, real), gradient.square().sum((1, 2, 3)).mean())
+    gradient = input_gradient(discriminate, real, None)
+    assert torch.equal(r1(discriminate, real), gradient.square().sum((1, 2, 3)).mean())
     share = shares.view(-1, 1, 1, 1)
-    lengths = torch.linalg.vector_norm(input_gradient(judge, share * real + (1 - share) * fake, None).flatten(1), dim=1)
-    assert torch.equal(gradient_penalty(judge, real, fake, alpha=shares), (lengths - 1).square().mean())
+    lengths = torch.linalg.vector_norm(
+        input_gradient(discriminate, share * real + (1 - share) * fake, None).flatten(1), dim=1
+    )
+    assert torch.equal(gradient_penalty(discriminate, real, fake, alpha=shares), (lengths - 1).square().mean())
 
 
 @pytest.mark.parametrize("styles", [(3, 2), (2,)], ids=["three styles", "one style"])
@@ -147,16 +149,16 @@ def test_path_length_penalty_of_points() -> None:
             self.synthesis.forward = lambda ws: ws @ jacobian
 
     jacobian, noise = drawn((3, 2), 1), drawn((4, 2), 2)
-    evidence = Evidence(
+    inputs = PenaltyInputs(
         network=Points(),
-        judge=nn.Identity(),
+        discriminate=nn.Identity(),
         draw=Given({"path_length/noise": noise}),
         z=drawn((4, 3), 3).requires_grad_(True),
         rows=torch.arange(4),
     )
     lengths = (noise @ jacobian.T).norm(dim=1)
     expected = (lengths - lengths.mean()).square().mean()
-    torch.testing.assert_close(PathLength(weight=1.0, every=1, decay=1.0, shrink=1)(evidence), expected)
+    torch.testing.assert_close(PathLength(weight=1.0, every=1, decay=1.0, shrink=1)(inputs), expected)
 
 
 def test_means_over_logits_count_every_logit() -> None:
@@ -169,9 +171,9 @@ def test_means_over_logits_count_every_logit() -> None:
         )
     memory: dict[str, Tensor] = {}
     LeCam()(
-        Evidence(
+        PenaltyInputs(
             network=nn.Identity(),
-            judge=nn.Identity(),
+            discriminate=nn.Identity(),
             draw=Given(),
             memory=memory,
             real_logits=real,
