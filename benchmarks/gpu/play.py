@@ -17,7 +17,7 @@ from framework.engines.base import Engine, Precision
 from framework.engines.choose import build_engine
 from framework.engines.ema import Average
 from framework.games.alternating import Alternating, AlternatingGame, RealBatch
-from framework.games.metrics import Scores
+from framework.games.metrics import Metrics
 from framework.games.microbatch import BatchPartition
 from framework.recipe import SIDES, Recipe
 from framework.runtime.seeding import Draws, seed_torch
@@ -79,11 +79,11 @@ class Play:
         self.images = segment.start
         self._batches = _batches(recipe, batch_size=batch_size, side=segment.resolution, device=device)
 
-    def step(self) -> tuple[Scores, bool]:
+    def step(self) -> tuple[Metrics, bool]:
         """One step of the game; see `AlternatingGame.step`."""
-        scores, finite = self.game.step(self._batches, images=self.images)
+        metrics, finite = self.game.step(self._batches, images=self.images)
         self.images += self.game.step_images
-        return scores, finite
+        return metrics, finite
 
     def pace(self, *, steps: int, warm_up: int) -> dict[str, Any]:
         """How fast it is, over `steps` steps after `warm_up`; 16 steps hold every lazy penalty of the recipes.

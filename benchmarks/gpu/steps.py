@@ -51,11 +51,11 @@ def stepped(job: Job, recipe: Recipe, precision: Precision) -> dict[str, Any]:
     taken = 0
     finite = False
     while not finite and taken < (FP16_STEPS if precision == "fp16" else 1):
-        scores, finite = play.step()
+        metrics, finite = play.step()
         taken += 1
     synchronize(job.device)
     seconds = time.perf_counter() - began
-    means = scores.means(device=job.device)
+    means = metrics.means(device=job.device)
     found: dict[str, Any] = {
         "batch_size": batch_size,
         "seconds": round(seconds, 2),
@@ -66,8 +66,8 @@ def stepped(job: Job, recipe: Recipe, precision: Precision) -> dict[str, Any]:
     ok = finite and all(map(math.isfinite, means.values()))
     if precision == "fp32" and recipe.data.resolution <= COMPARED_RESOLUTION:
         beside = Play(recipe, batch_size=batch_size, device=torch.device("cpu"), precision=precision)
-        scores, _ = beside.step()
-        found["score_difference"] = _score_difference(means, scores.means(device=beside.device))
+        metrics, _ = beside.step()
+        found["score_difference"] = _score_difference(means, metrics.means(device=beside.device))
         found["weight_difference"] = {side: _weight_difference(play, beside, recipe, side) for side in SIDES}
         ok = ok and found["score_difference"] < SCORE_BOUND
         ok = ok and max(found["weight_difference"].values()) < WEIGHT_BOUND

@@ -19,7 +19,7 @@ from framework.augment import Augmentation
 from framework.engines.base import Engine, StepReport
 from framework.engines.ema import AVERAGED_BUFFERS, Average
 from framework.games.augmentation import Augmenter
-from framework.games.metrics import Scores
+from framework.games.metrics import Metrics
 from framework.games.microbatch import BatchPartition, BatchSplitter, MicroBatch
 from framework.networks import grow, latent_size
 from framework.networks.blocks import moving
@@ -70,7 +70,7 @@ class Alternating:
         if self.blur is not None and min(values_of(self.blur)) < 0:
             raise RecipeError(f"game.blur={self.blur} must not be negative: it is a standard deviation in pixels")
         for term in (*self.discriminator_terms, *self.generator_terms):
-            check_name(penalty_score(term))
+            check_name(penalty_metric(term))
         for side, terms in (("discriminator", self.discriminator_terms), ("generator", self.generator_terms)):
             for term in terms:
                 if side not in term.players:
@@ -83,7 +83,7 @@ class Alternating:
         return self.critic_steps * batch_size
 
 
-def penalty_score(penalty: Penalty) -> str:
+def penalty_metric(penalty: Penalty) -> str:
     """Return the name under which a penalty is scored; a renamed class keeps it, for the sake of curves begun."""
     return f"penalty/{first_class_name(type(penalty).__name__)}"
 
@@ -148,7 +148,7 @@ class AlternatingGame:
         buffers = [*generator.network.named_buffers(), *discriminator.network.named_buffers()]
         self._statistics = [(b, b.clone()) for name, b in buffers if name.rpartition(".")[2] in AVERAGED_BUFFERS]
 
-    def step(self, batches: Iterator[RealBatch], *, images: int) -> tuple[Scores, bool]:
+    def step(self, batches: Iterator[RealBatch], *, images: int) -> tuple[Metrics, bool]:
         """Play one step, starting when `images` images have been seen (a collective).
 
         A turn whose loss or gradient is not finite on any process changes nothing, and ends the step: batch-norm
@@ -162,18 +162,18 @@ class AlternatingGame:
             The scores, and whether every turn had finite losses and gradients.
         """
         # Keep what a step that does not count must give back.
-        scores, draws = Scores(), Draws(seed=self._recipe.seed, images=images)
+        metrics, draws = Metrics(), Draws(seed=self._recipe.seed, images=images)
         finite = True
         remembered = {side: {name: value.clone() for name, value in m.items()} for side, m in self.memory.items()}
         for buffer, kept in self._statistics:
             kept.copy_(buffer)
         # The discriminator's turns, each on fresh real images; then the generator's.
-        self._grow(images, scores)
+        self._grow(images, metrics)
         for turn in range(self.rules.critic_steps):
             real, labels = self._real(next(batches), images)  # taken even when the turn is skipped: the clock goes on
             turn_images = images + turn * self._batch_size
-            finite = finite and self._discriminator_turn(real, labels, turn, turn_images, draws, scores)
-        finite = finite and self._generator_turn(real, labels, images, draws, scores)
+            finite = finite and self._discriminator_turn(real, labels, turn, turn_images, draws, metrics)
+        finite = finite and self._generator_turn(real, labels, images, draws, metrics)
         # Undo what a step that does not count has left behind.
         if not finite:
             for buffer, kept in self._statistics:
@@ -184,7 +184,7 @@ class AlternatingGame:
             for player in (self.generator, self.discriminator):
                 moving.forget(player.network)
             self._augmenter.forget()
-            return scores, False
+            return metrics, False
         # Advance statistics, the strength of augmentation, and the average.
         for player in (self.generator, self.discriminator):
             moving.advance(player.network)
@@ -195,30 +195,30 @@ class AlternatingGame:
                 images_seen=images + self.step_images, step_images=self.step_images
             )
         )
-        return scores, True
+        return metrics, True
 
-    def _grow(self, images: int, scores: Scores) -> None:
+    def _grow(self, images: int, metrics: Metrics) -> None:
         """Set the shape of both players, a function of the clock (ProGAN, arXiv:1710.10196)."""
         if self._recipe.growth is None:
             return
         alpha = self.segment.alpha(images)
         for player in (self.generator, self.discriminator):
             grow(player.network, resolution=self.segment.resolution, alpha=alpha)
-        scores.add("growth/alpha", alpha)
-        scores.add("growth/resolution", float(self.segment.resolution))
+        metrics.add("growth/alpha", alpha)
+        metrics.add("growth/resolution", float(self.segment.resolution))
 
     def _turn_number(self, images: int) -> int:
         """Return the number of discriminator turns since the segment began."""
         return (images - self.segment.start) // self._batch_size
 
     def _discriminator_turn(
-        self, real: Tensor, labels: Tensor | None, turn: int, images: int, draws: Draws, scores: Scores
+        self, real: Tensor, labels: Tensor | None, turn: int, images: int, draws: Draws, metrics: Metrics
     ) -> bool:
         """Play one turn of the discriminator on `real` (n, C, H, W), `labels` (n,); returns whether it was finite."""
         player = self.discriminator
         joined, lazy = self._due(self.rules.discriminator_terms, self._turn_number(images))
         if self._augmenter.active:
-            scores.add("augment/p", self._augmenter.strength(images))
+            metrics.add("augment/p", self._augmenter.strength(images))
         with _opened(player, joined):
             for micro_batch in self._splitter.split(real, labels, draws, f"discriminator/{turn}"):
                 # Judge real and generated images through the augmentation.
@@ -232,25 +232,25 @@ class AlternatingGame:
                 on_real, on_fake = on_real.to(self._dtype), on_fake.to(self._dtype)
                 # The adversarial loss, and what is scored.
                 loss = self.rules.loss.discriminator(on_real, on_fake)
-                scores.add("loss/D", loss, weight=micro_batch.weight)
-                scores.add("logits/real", on_real.mean(), weight=micro_batch.weight)
-                scores.add("logits/fake", on_fake.mean(), weight=micro_batch.weight)
+                metrics.add("loss/D", loss, weight=micro_batch.weight)
+                metrics.add("logits/real", on_real.mean(), weight=micro_batch.weight)
+                metrics.add("logits/fake", on_fake.mean(), weight=micro_batch.weight)
                 if self._undecided_logit is not None:
-                    scores.add("sign/real", (on_real - self._undecided_logit).sign().mean(), weight=micro_batch.weight)
+                    metrics.add("sign/real", (on_real - self._undecided_logit).sign().mean(), weight=micro_batch.weight)
                 self._augmenter.observe(on_real, on_fake)
                 # Penalties that join the loss, and the gradient.
                 inputs = self._penalty_inputs(
                     "discriminator", discriminate("penalty"), micro_batch, images, fake, on_real, on_fake
                 )
-                loss = loss + _penalties(joined, inputs, scores, micro_batch.weight)
+                loss = loss + _penalties(joined, inputs, metrics, micro_batch.weight)
                 player.backward(loss * micro_batch.weight, last=micro_batch.last)
         # The optimiser step, and one more for lazy penalties.
-        if not self._finish_turn("discriminator", images, "D", scores):
+        if not self._finish_turn("discriminator", images, "D", metrics):
             return False
         micro_batches = self._splitter.split(real, labels, draws, f"discriminator/{turn}/lazy")
-        return self._lazy_step("discriminator", lazy, micro_batches, images, scores)
+        return self._lazy_step("discriminator", lazy, micro_batches, images, metrics)
 
-    def _generator_turn(self, real: Tensor, labels: Tensor | None, images: int, draws: Draws, scores: Scores) -> bool:
+    def _generator_turn(self, real: Tensor, labels: Tensor | None, images: int, draws: Draws, metrics: Metrics) -> bool:
         """Play the generator's turn; returns whether it was finite. Real images are those of the last turn."""
         player = self.generator
         joined, lazy = self._due(self.rules.generator_terms, self._turn_number(images) // self.rules.critic_steps)
@@ -270,20 +270,20 @@ class AlternatingGame:
                             on_real = discriminate("real")(micro_batch.real, micro_batch.labels).to(self._dtype)
                 # The adversarial loss, penalties that join it, and the gradient.
                 loss = self.rules.loss.generator(on_fake, on_real)
-                scores.add("loss/G", loss, weight=micro_batch.weight)
+                metrics.add("loss/G", loss, weight=micro_batch.weight)
                 inputs = self._penalty_inputs(
                     "generator", discriminate("penalty"), micro_batch, images, fake, on_real, on_fake
                 )
-                loss = loss + _penalties(joined, inputs, scores, micro_batch.weight)
+                loss = loss + _penalties(joined, inputs, metrics, micro_batch.weight)
                 player.backward(loss * micro_batch.weight, last=micro_batch.last)
         # The optimiser step, and one more for lazy penalties.
-        if not self._finish_turn("generator", images, "G", scores):
+        if not self._finish_turn("generator", images, "G", metrics):
             return False
         micro_batches = self._splitter.split(real, labels, draws, "generator/lazy")
-        return self._lazy_step("generator", lazy, micro_batches, images, scores)
+        return self._lazy_step("generator", lazy, micro_batches, images, metrics)
 
     def _lazy_step(
-        self, side: str, terms: list[Penalty], micro_batches: Iterator[MicroBatch], images: int, scores: Scores
+        self, side: str, terms: list[Penalty], micro_batches: Iterator[MicroBatch], images: int, metrics: Metrics
     ) -> bool:
         """Take an optimiser step with lazy penalties alone, if any are due (arXiv:1912.04958, appendix B)."""
         if not terms:
@@ -296,9 +296,9 @@ class AlternatingGame:
                 fake = self._imagined(micro_batch) if side == "discriminator" else None
                 inputs = self._penalty_inputs(side, discriminate("penalty"), micro_batch, images, fake)
                 player.backward(
-                    _penalties(terms, inputs, scores, micro_batch.weight) * micro_batch.weight, last=micro_batch.last
+                    _penalties(terms, inputs, metrics, micro_batch.weight) * micro_batch.weight, last=micro_batch.last
                 )
-        return self._finish_turn(side, images, f"{side[0].upper()}_lazy", scores)
+        return self._finish_turn(side, images, f"{side[0].upper()}_lazy", metrics)
 
     def _due(self, terms: tuple[Penalty, ...], turn: int) -> tuple[list[Penalty], list[Penalty]]:
         """Return the penalties of this turn that join its loss, and those with a step of their own."""
@@ -342,14 +342,14 @@ class AlternatingGame:
             fake_logits=on_fake,
         )
 
-    def _finish_turn(self, side: str, images: int, letter: str, scores: Scores) -> bool:
+    def _finish_turn(self, side: str, images: int, letter: str, metrics: Metrics) -> bool:
         """Step the optimiser as the schedule says; returns whether loss and gradient were finite on all processes."""
         engine: Engine = getattr(self, side)
         player: Player = getattr(self._recipe, side)
         lr_factor = player.schedule.at(images) * self.segment.lr_factor
         report: StepReport = engine.step(lr_factor=lr_factor, betas=player.optimizer.betas_at(images))
         if report.finite:
-            scores.add(f"grad_norm/{letter}", report.grad_norm)
+            metrics.add(f"grad_norm/{letter}", report.grad_norm)
         return report.finite
 
     def _real(self, batch: RealBatch, images: int) -> tuple[Tensor, Tensor | None]:
@@ -379,12 +379,12 @@ def _opened(player: Engine, terms: list[Penalty]) -> Iterator[None]:
         yield
 
 
-def _penalties(due: list[Penalty], inputs: PenaltyInputs, scores: Scores, weight: float) -> Tensor:
+def _penalties(due: list[Penalty], inputs: PenaltyInputs, metrics: Metrics, weight: float) -> Tensor:
     """Return the sum (a scalar) of the penalties that are due, outside autocast: second derivatives need fp32."""
     assert inputs.z is not None
     total = inputs.z.new_zeros(())
     for term in due:
         penalty = term(inputs)
-        scores.add(penalty_score(term), penalty / term.every, weight=weight)
+        metrics.add(penalty_metric(term), penalty / term.every, weight=weight)
         total = total + penalty
     return total

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-class Scores:
+class Metrics:
     """Weighted means by name; every process must add the same names in the same steps."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Scores:
         self._sums[name] = self._sums[name] + value * weight if name in self._sums else value * weight
         self._weights[name] = self._weights.get(name, 0.0) + weight
 
-    def merge(self, other: Scores) -> None:
+    def merge(self, other: Metrics) -> None:
         """Add everything that other scores hold."""
         for name, total in other._sums.items():
             self._sums[name] = self._sums[name] + total if name in self._sums else total
@@ -36,12 +36,12 @@ class Scores:
         return {name: (float(self._sums[name]), self._weights[name]) for name in sorted(self._sums)}
 
     @classmethod
-    def restored(cls, sums: Mapping[str, tuple[float, float]]) -> Scores:
+    def restored(cls, sums: Mapping[str, tuple[float, float]]) -> Metrics:
         """Return the scores whose `sums` these are."""
-        board = cls()
+        metrics = cls()
         for name, (total, weight) in sums.items():
-            board._sums[name], board._weights[name] = torch.tensor(total, dtype=torch.float64), weight
-        return board
+            metrics._sums[name], metrics._weights[name] = torch.tensor(total, dtype=torch.float64), weight
+        return metrics
 
     def means(self, *, device: torch.device) -> dict[str, float]:
         """Return the means over all processes, by name (a collective)."""

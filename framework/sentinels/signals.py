@@ -43,7 +43,7 @@ class Baselines:
 
 
 def signals(
-    scores: Mapping[str, float],
+    metrics: Mapping[str, float],
     *,
     equilibrium: Equilibrium,
     baselines: Baselines,
@@ -54,7 +54,7 @@ def signals(
     """Return the signals of a tick by name; those that this game does not have are left out.
 
     Args:
-        scores: means since the last tick, under the names of the alternating game.
+        metrics: means since the last tick, under the names of the alternating game.
         equilibrium: the equilibrium of the game's loss; the sign is measured from its logit already.
         baselines: the baselines of this run, which take these values in.
         steps: number of steps since the last tick, skipped ones included.
@@ -63,19 +63,19 @@ def signals(
     """
     # Signals with a scale of their own.
     found: dict[str, float] = {"skipped_share": skipped_steps / steps} if steps else {}
-    if "loss/D" in scores and (share := equilibrium.share(scores["loss/D"])) is not None:
+    if "loss/D" in metrics and (share := equilibrium.share(metrics["loss/D"])) is not None:
         found["discriminator_loss_share"] = share
-    if "sign/real" in scores and equilibrium.logit is not None:
-        found["sign_real"] = scores["sign/real"]
-    if "augment/p" in scores:
-        found["augment_p"] = scores["augment/p"]
+    if "sign/real" in metrics and equilibrium.logit is not None:
+        found["sign_real"] = metrics["sign/real"]
+    if "augment/p" in metrics:
+        found["augment_p"] = metrics["augment/p"]
 
     # Signals that only their growth since the first ticks makes comparable.
-    if {"logits/real", "logits/fake"} <= scores.keys():  # a difference: the undecided logit cancels out
-        gap = baselines.growth("logit_gap", abs(scores["logits/real"] - scores["logits/fake"]))
+    if {"logits/real", "logits/fake"} <= metrics.keys():  # a difference: the undecided logit cancels out
+        gap = baselines.growth("logit_gap", abs(metrics["logits/real"] - metrics["logits/fake"]))
         found |= {} if gap is None else {"logit_gap_growth": gap}
-    if {"grad_norm/D", "grad_norm/G"} <= scores.keys():
-        ratio = max(scores["grad_norm/G"], _TINY) / max(scores["grad_norm/D"], _TINY)
+    if {"grad_norm/D", "grad_norm/G"} <= metrics.keys():
+        ratio = max(metrics["grad_norm/G"], _TINY) / max(metrics["grad_norm/D"], _TINY)
         found["gradient_imbalance"] = abs(math.log10(ratio))
     growths = [
         growth

@@ -67,14 +67,14 @@ class Status:
         if self._live:
             self._live.update(self._task, completed=images, description=phase, details=self._details(images))
 
-    def report(self, images: int, scores: dict[str, float], *, phase: str) -> None:
+    def report(self, images: int, metrics: dict[str, float], *, phase: str) -> None:
         """Show new losses and the speed since the last report; where there is no terminal, print a line."""
         now = time.monotonic()
         elapsed, seen = now - self._mark[0], images - self._mark[1]
         if seen > 0 and elapsed > 0:
             self._speed = seen / elapsed
         self._mark = (now, images)  # also after the clock was set back
-        self._losses = "  ".join(f"{name} {scores[name]:.3f}" for name in ("loss/D", "loss/G") if name in scores)
+        self._losses = "  ".join(f"{name} {metrics[name]:.3f}" for name in ("loss/D", "loss/G") if name in metrics)
         if self._live:
             self.advance(images, phase=phase)
         elif not self._quiet:

@@ -230,7 +230,7 @@ class Sentry:
     def observe(
         self,
         images: int,
-        scores: Mapping[str, float],
+        metrics: Mapping[str, float],
         *,
         steps: int,
         skipped_steps: int,
@@ -240,7 +240,7 @@ class Sentry:
 
         Args:
             images: the clock.
-            scores: means since the last report.
+            metrics: means since the last report.
             steps: number of steps since the last report.
             skipped_steps: number of skipped steps of the whole run.
             distance_growth: an evaluated distance over its best; None without a new evaluation.
@@ -249,7 +249,7 @@ class Sentry:
             The signals as metrics and the verdicts that changed, the same on every process; nothing while there were
             fewer than `LEAST_STEPS` steps since the last look.
         """
-        self.take(scores, steps=steps, distance_growth=distance_growth)
+        self.take(metrics, steps=steps, distance_growth=distance_growth)
         if self._steps < LEAST_STEPS:
             return {}, []
         # Rank 0 measures networks and samples.
@@ -271,9 +271,9 @@ class Sentry:
         metrics = {f"health/{name}": value for name, value in found.items()}
         return metrics | {"health/state": float(self._watch.health)}, changed
 
-    def take(self, scores: Mapping[str, float], *, steps: int, distance_growth: float | None = None) -> None:
+    def take(self, metrics: Mapping[str, float], *, steps: int, distance_growth: float | None = None) -> None:
         """Keep scores for the next look, as rank 0 has them (a collective); the arguments are those of `observe`."""
-        told, growth = self._told([dict(scores), distance_growth])
+        told, growth = self._told([dict(metrics), distance_growth])
         for name, value in told.items():
             if math.isfinite(value):
                 total, count = self._sums.get(name, (0.0, 0))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from framework.games.alternating import AlternatingGame
-from framework.games.metrics import Scores
+from framework.games.metrics import Metrics
 from framework.runtime.health import FiniteGuard
 from framework.runtime.seeding import no_draws, seed_torch
 from framework.runtime.session import Session
@@ -30,7 +30,7 @@ class Window:
     """The scores and times since the last report.
 
     Attributes:
-        scores: means so far; restored by a resume.
+        metrics: means so far; restored by a resume.
         steps: number of steps; restored by a resume.
         skipped_samples: damaged samples that this process replaced in this launch since the last report.
         first_image: the clock at the last report, or when this launch began.
@@ -44,16 +44,16 @@ class Window:
 
     def reset(self, *, images: int) -> None:
         """Begin a new window."""
-        self.scores, self.steps, self.skipped_samples = Scores(), 0, 0
+        self.metrics, self.steps, self.skipped_samples = Metrics(), 0, 0
         self.begin(images=images)
 
     def begin(self, *, images: int) -> None:
         """Begin to time at this clock; scores go on."""
         self.begun, self.first_image, self.wait_seconds = time.monotonic(), images, 0.0
 
-    def add(self, scores: Scores, *, wait_seconds: float, skipped_samples: int) -> None:
+    def add(self, metrics: Metrics, *, wait_seconds: float, skipped_samples: int) -> None:
         """Add one step: its scores, the time it waited for data, and the samples replaced in it."""
-        self.scores.merge(scores)
+        self.metrics.merge(metrics)
         self.wait_seconds += wait_seconds
         self.skipped_samples += skipped_samples
         self.steps += 1
@@ -65,18 +65,18 @@ class Window:
         The sums are those of single processes and not their total, because only then does a resumed run round as an
         undisturbed one. Numbers are written in hexadecimal, which is exact and has infinity.
         """
-        sums = self.scores.sums()
+        sums = self.metrics.sums()
         rows = session.gather([number for pair in sums.values() for number in pair]) if sums else []
-        scores = {
+        metrics = {
             name: [[row[2 * place].hex(), row[2 * place + 1].hex()] for row in rows] for place, name in enumerate(sums)
         }
-        return {"steps": self.steps, "scores": scores}
+        return {"steps": self.steps, "scores": metrics}
 
     def restore(self, state: Mapping[str, Any], *, rank: int, world: int) -> None:
         """Restore what `state` returned on any number of processes; from an empty mapping, begin anew."""
         self.reset(images=0)
         self.steps = state.get("steps", 0)
-        self.scores = Scores.restored(
+        self.metrics = Metrics.restored(
             {
                 name: _own([(float.fromhex(total), float.fromhex(weight)) for total, weight in row], rank, world)
                 for name, row in state.get("scores", {}).items()
@@ -166,11 +166,11 @@ def train(
         seed_torch(seed, images)
         waited, skipped = source.seconds, source.skipped
         with no_draws(game.device, images=images):
-            scores, finite = game.step(source, images=images)
+            metrics, finite = game.step(source, images=images)
         # Advance the clock, and gather what happened.
         before, images = images, images + game.step_images
         window.add(
-            scores if finite else Scores(),
+            metrics if finite else Metrics(),
             wait_seconds=source.seconds - waited,
             skipped_samples=source.skipped - skipped,
         )

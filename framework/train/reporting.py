@@ -37,17 +37,17 @@ class Reporter:
         record, session = self.record, self.record.session
         window = record.window
         # Average over processes, and learn how long each of them worked and waited.
-        scores = window.scores.means(device=session.device)
+        metrics = window.metrics.means(device=session.device)
         seconds = time.monotonic() - window.begun
         laps = self._laps(wait_share=window.wait_seconds / seconds)
         record.skipped_samples += session.sum_over_ranks(window.skipped_samples)
         # Look at the health of the run.
-        health, changed = self._health(images, scores)
+        health, changed = self._health(images, metrics)
         # Rank 0 writes: metrics, the status line, what is new, and verdicts for the journal.
         if session.is_main:
             by_rank, warnings = self.stragglers.observe(laps)
             self.tracker.metrics(
-                scores
+                metrics
                 | self._learning_rates(images)
                 | by_rank
                 | health
@@ -55,7 +55,7 @@ class Reporter:
                 | self.system.sample(),
                 images=images,
             )
-            self.status.report(images, scores, phase=self.phase)
+            self.status.report(images, metrics, phase=self.phase)
             for said in (*warnings, *changed):
                 self.status.say(str(said))
             for verdict in record.sentry.standing:  # the journal keeps what changes
@@ -89,12 +89,12 @@ class Reporter:
             "health/failed_saves": float(self.saver.failed_saves),
         }
 
-    def _health(self, images: int, scores: Mapping[str, float]) -> tuple[dict[str, float], list[Verdict]]:
+    def _health(self, images: int, metrics: Mapping[str, float]) -> tuple[dict[str, float], list[Verdict]]:
         """Return the sentry's metrics, and the verdicts that changed (a collective)."""
         evaluator, skipped = self.record.evaluator, self.record.guard.skipped_steps
         growth = evaluator.take_distance_growth() if evaluator else None
         return self.record.sentry.observe(
-            images, scores, steps=self.record.window.steps, skipped_steps=skipped, distance_growth=growth
+            images, metrics, steps=self.record.window.steps, skipped_steps=skipped, distance_growth=growth
         )
 
     def _laps(self, *, wait_share: float) -> list[Lap]:

@@ -126,9 +126,9 @@ def steps(played: Played, *, begin: int = 0, count: int) -> dict[str, Tensor]:
     images = segment.start + begin
     batches = synthetic(played.recipe, played.partition, images, resolution=segment.resolution)
     for _ in range(count):
-        scores, finite = played.game.step(batches, images=images)
+        metrics, finite = played.game.step(batches, images=images)
         assert finite
-        for name, value in scores.means(device=torch.device("cpu")).items():
+        for name, value in metrics.means(device=torch.device("cpu")).items():
             table.setdefault(name, []).append(value)
         images += played.game.step_images
     return {f"scores/{name}": torch.tensor(values, dtype=torch.float64) for name, values in table.items()}

@@ -23,7 +23,7 @@ from framework import (
     NonSaturating,
     Wasserstein,
 )
-from framework.games.metrics import Scores
+from framework.games.metrics import Metrics
 from framework.games.microbatch import MicroBatch
 from framework.networks.blocks.moving import MovingMean
 from framework.networks.blocks.spectral import SpectralNorm
@@ -56,12 +56,12 @@ def test_lazy_penalties_are_due_by_the_clock_and_weighted_by_their_interval() ->
     played = start(recipe)
     seen = []
     for step in range(7):
-        scores, _ = played.game.step(synthetic(recipe, played.partition, step * 12), images=step * 12)
-        seen.append("penalty/R1" in scores.means(device=torch.device("cpu")))
+        metrics, _ = played.game.step(synthetic(recipe, played.partition, step * 12), images=step * 12)
+        seen.append("penalty/R1" in metrics.means(device=torch.device("cpu")))
     assert seen == [True, False, False, True, False, False, True]
     resumed = start(recipe)
-    scores, _ = resumed.game.step(synthetic(recipe, resumed.share, 36), images=36)
-    assert "penalty/R1" in scores.means(device=torch.device("cpu"))
+    metrics, _ = resumed.game.step(synthetic(recipe, resumed.share, 36), images=36)
+    assert "penalty/R1" in metrics.means(device=torch.device("cpu"))
 
 
 def test_critic_steps_consume_fresh_images_and_advance_the_clock() -> None:
@@ -81,10 +81,10 @@ def test_the_opponent_is_not_changed_by_a_turn() -> None:
     real, labels = game._real(next(synthetic(played.recipe, played.partition)), 0)
     draws, generator = Draws(seed=0, images=0), game.generator.network
     before = {n: p.detach().clone() for n, p in generator.named_parameters()}
-    game._discriminator_turn(real, labels, 0, 0, draws, Scores())
+    game._discriminator_turn(real, labels, 0, 0, draws, Metrics())
     assert all(torch.equal(before[n], p) and p.grad is None for n, p in generator.named_parameters())
     judged = {n: p.detach().clone() for n, p in game.discriminator.network.named_parameters()}
-    game._generator_turn(real, labels, 0, draws, Scores())
+    game._generator_turn(real, labels, 0, draws, Metrics())
     assert all(torch.equal(judged[n], p) and p.grad is None for n, p in game.discriminator.network.named_parameters())
 
 
@@ -100,10 +100,10 @@ def test_the_opponent_is_not_changed_by_a_turn() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_games_play(game: Alternating, precision: str) -> None:
     played = start(smooth_recipe(game=game), precision=precision)
-    scores = steps(played, count=3)
-    assert all(bool(values.isfinite().all()) for values in scores.values())
+    metrics = steps(played, count=3)
+    assert all(bool(values.isfinite().all()) for values in metrics.values())
     for term in game.discriminator_terms:
-        assert f"scores/penalty/{type(term).__name__}" in scores
+        assert f"scores/penalty/{type(term).__name__}" in metrics
 
 
 def test_bf16_stays_near_fp32_and_keeps_fp32_parameters() -> None:

@@ -49,11 +49,11 @@ def saved(played: Played, folder: Path, images: int) -> Checkpoint:
 def test_lazy_penalties_get_steps_of_their_own(lazy: bool, expected: int) -> None:
     rules = Alternating(loss=Hinge(), discriminator_terms=(R1(weight=1.0, every=2),), lazy_steps=lazy)
     played = start(smooth_recipe(game=rules))
-    scores = steps(played, count=4)
+    metrics = steps(played, count=4)
     assert played.game.discriminator.steps_taken() == expected
     assert played.game.generator.steps_taken() == 4
-    assert ("scores/grad_norm/D_lazy" in scores) == lazy
-    assert len(scores["scores/penalty/R1"]) == 2
+    assert ("scores/grad_norm/D_lazy" in metrics) == lazy
+    assert len(metrics["scores/penalty/R1"]) == 2
 
 
 def test_adam_forgets_as_fast_with_the_extra_steps() -> None:
@@ -70,10 +70,10 @@ def test_an_adaptive_augmentation_follows_the_signs_of_real_logits() -> None:
     played = believing(start(smooth_recipe(game=rules)))
     batch = played.recipe.batch_size
     memory = played.game.memory["discriminator"]
-    scores = steps(played, count=3)
+    metrics = steps(played, count=3)
     # All signs are 1, above the target, so p rises by 2 * 12 images of 240.
     assert float(memory["augment/p"]) == pytest.approx(2 * batch / 240)
-    assert scores["scores/augment/p"].tolist() == pytest.approx([0.0, 0.0, 0.1])
+    assert metrics["scores/augment/p"].tolist() == pytest.approx([0.0, 0.0, 0.1])
     assert float(memory["augment/count"]) == batch, "one step noted since the adjustment"
 
 

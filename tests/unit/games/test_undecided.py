@@ -33,8 +33,8 @@ def test_signs_are_those_of_the_distance_from_the_undecided_logit(
     loss: AdversarialLoss, logit: float, sign: float
 ) -> None:
     played = constant(loss, logit=logit, augment=ADAPTIVE)
-    scores = steps(played, count=1)
-    assert scores["scores/sign/real"].tolist() == [sign]
+    metrics = steps(played, count=1)
+    assert metrics["scores/sign/real"].tolist() == [sign]
     # 12 images of 48 move p by 1/4: up above the target 0.6, down below it.
     assert float(played.game.memory["discriminator"]["augment/p"]) == 0.5 + (0.25 if sign > 0.6 else -0.25)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from framework.checkpoint import Checkpoint, CheckpointError, Retention, Writer, list_checkpoints
-from framework.games.metrics import Scores
+from framework.games.metrics import Metrics
 from framework.runtime.health import FiniteGuard
 from framework.runtime.session import Session
 from framework.runtime.straggling import Pace
@@ -66,7 +66,7 @@ def saver_of(record: RunRecord, folder: Path, disk: Disk) -> Saver:
 
 def test_a_run_takes_up_all_that_its_checkpoint_records(played: Played, tmp_path: Path) -> None:
     record = recorded(played)
-    scores = Scores()
+    scores = Metrics()
     scores.add("loss/D", 0.3)
     record.window.add(scores, wait_seconds=0.1, skipped_samples=2)
     record.guard.begin(images=24, skipped_steps=3)

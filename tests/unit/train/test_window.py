@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from framework.games.metrics import Scores
+from framework.games.metrics import Metrics
 from framework.runtime.session import Session
 from framework.runtime.straggling import Pace
 from framework.train.loop import Window
@@ -17,11 +17,11 @@ CPU = torch.device("cpu")
 SESSION = Session(rank=0, local_rank=0, world=1, local_world=1, device=CPU)
 
 
-def step(value: float) -> Scores:
-    scores = Scores()
-    scores.add("loss/D", torch.tensor(value))
-    scores.add("grad_norm/D", value / 3)
-    return scores
+def step(value: float) -> Metrics:
+    metrics = Metrics()
+    metrics.add("loss/D", torch.tensor(value))
+    metrics.add("grad_norm/D", value / 3)
+    return metrics
 
 
 def window(*values: float) -> Window:
@@ -39,21 +39,21 @@ def test_a_window_that_went_through_a_checkpoint_ends_with_the_same_bits(cut: in
     resumed.begin(images=64)
     for value in values[cut:]:
         resumed.add(step(value), wait_seconds=0.1, skipped_samples=0)
-    assert resumed.scores.means(device=CPU) == window(*values).scores.means(device=CPU)
+    assert resumed.metrics.means(device=CPU) == window(*values).metrics.means(device=CPU)
     assert (resumed.steps, resumed.first_image) == (5, 64)
 
 
 def test_a_score_that_is_not_finite_goes_through_json() -> None:
     resumed = window()
     resumed.restore(json.loads(json.dumps(window(math.inf, 1.0).state(SESSION), allow_nan=False)), rank=0, world=1)
-    assert resumed.scores.means(device=CPU)["loss/D"] == math.inf
+    assert resumed.metrics.means(device=CPU)["loss/D"] == math.inf
 
 
 def test_an_older_checkpoint_begins_a_new_window() -> None:
     resumed = window(1.0)
     resumed.restore({}, rank=0, world=1)
     assert resumed.steps == 0
-    assert resumed.scores.means(device=CPU) == {}
+    assert resumed.metrics.means(device=CPU) == {}
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
@@ -68,8 +68,8 @@ def test_on_any_number_of_processes_every_step_counts_alike(world: int) -> None:
         resumed = window()
         resumed.restore(told, rank=rank, world=world)
         assert resumed.steps == 5
-        resumed.scores.add("loss/D", 9.0)  # one more step
-        mine = resumed.scores.sums()["loss/D"]
+        resumed.metrics.add("loss/D", 9.0)  # one more step
+        mine = resumed.metrics.sums()["loss/D"]
         total, weight = total + mine[0], weight + mine[1]
     assert total / weight == pytest.approx((5 * 3.0 + 9.0) / 6, rel=1e-15)
     assert weight == 6 * world
