@@ -29,7 +29,7 @@ from framework.runtime.memory import used_bytes
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.memory import NoEstimate, activation_bytes, fewest_micro_batches, largest_share, usable_bytes
-from framework.train.players import release, seat
+from framework.train.players import build_players, release
 from framework.train.trial import shapes_only
 from framework.utils.errors import FrameworkError
 from framework.utils.quantities import format_bytes, format_count
@@ -85,7 +85,7 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
     session = Session(rank=0, world=1, local_rank=0, device=device)
     rows = []
     with ExitStack() as stack:
-        seats = seat(recipe, config, session=session, stack=stack)
+        players = build_players(recipe, config, session=session, stack=stack)
         for segment in dearest(recipe.segments()):
             # How the batch would be cut.
             micro_batches = config.micro_batches
@@ -100,7 +100,7 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
                 "images_per_micro_batch": local,
             }
             # This process alone plays the largest share.
-            game = seats.game(
+            game = players.game(
                 replace(segment, batch_size=local * micro_batches), micro_batches=micro_batches, rank=0, world=1
             )
             batches = _pixels(recipe, segment, local * micro_batches)

@@ -30,7 +30,7 @@ from framework.utils.errors import FrameworkError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seats:
+class Players:
     """Both players with what belongs to them for the whole run, whichever segment of the clock is played."""
 
     recipe: Recipe
@@ -64,7 +64,7 @@ class Seats:
         )
 
 
-def seat(recipe: Recipe, config: RunConfig, *, session: Session, stack: ExitStack) -> Seats:
+def build_players(recipe: Recipe, config: RunConfig, *, session: Session, stack: ExitStack) -> Players:
     """Build both players on the session's device; the engines are closed with `stack` (a collective).
 
     Raises:
@@ -82,7 +82,7 @@ def seat(recipe: Recipe, config: RunConfig, *, session: Session, stack: ExitStac
         )
         stack.callback(players[side].close)
     average = Average(players["generator"])
-    return Seats(recipe=recipe, players=players, average=average, memory={side: {} for side in SIDES})
+    return Players(recipe=recipe, players=players, average=average, memory={side: {} for side in SIDES})
 
 
 def grow_to(players: Mapping[str, Engine], segments: tuple[Segment, ...], *, images: int) -> None:

@@ -37,7 +37,7 @@ from framework.train.health import Sentry, answer
 from framework.train.loop import Outcome, Window, train
 from framework.train.memory import Cut, fitting_micro_batches, kept_micro_batches
 from framework.train.periodic import Duties
-from framework.train.players import Seats, grow_to, initialise_from, release, seat
+from framework.train.players import Players, build_players, grow_to, initialise_from, release
 from framework.train.reporting import Reporter
 from framework.train.samples import SampleGrids
 from framework.train.saving import RunRecord, Saver
@@ -51,7 +51,7 @@ from framework.train.watchdog import awaited, watching
 from framework.utils.quantities import format_count
 
 
-def play(this: Run, seats: Seats, duties: Duties, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
+def play(this: Run, players: Players, duties: Duties, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
     """Train from `images` until the run ends or a signal arrives.
 
     Returns:
@@ -62,22 +62,22 @@ def play(this: Run, seats: Seats, duties: Duties, stop: StopVote, *, images: int
     """
     while True:
         try:
-            return _segments(this, seats, duties, stop, images=images)
+            return _segments(this, players, duties, stop, images=images)
         except Collapse as collapse:
-            images = _go_back(this, seats, duties, collapse)
+            images = _go_back(this, players, duties, collapse)
 
 
-def _segments(this: Run, seats: Seats, duties: Duties, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
+def _segments(this: Run, players: Players, duties: Duties, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
     """Play the segments that are left; returns why it ended and the clock."""
     outcome: Outcome = "finished"
     for segment, end in remaining(this.recipe.segments(), start=images, end=this.recipe.images):
-        outcome, images = _segment(this, segment, seats, duties, stop, images=images, end=end)
+        outcome, images = _segment(this, segment, players, duties, stop, images=images, end=end)
         if outcome == "stopped":
             break
     return outcome, images
 
 
-def _go_back(this: Run, seats: Seats, duties: Duties, collapse: Collapse) -> int:
+def _go_back(this: Run, players: Players, duties: Duties, collapse: Collapse) -> int:
     """Go back to the newest checkpoint from before the collapse; returns the clock there (a collective)."""
     # The newest sound checkpoint may still be on its way to the disk.
     duties.progress.beat("going back to a sound checkpoint", long=True)
@@ -91,21 +91,21 @@ def _go_back(this: Run, seats: Seats, duties: Duties, collapse: Collapse) -> int
         session=this.session,
     )
     # Put back tensors, shapes and small states.
-    seats.state.restore(checkpoint)
-    grow_to(seats.players, this.recipe.segments(), images=checkpoint.images)
+    players.state.restore(checkpoint)
+    grow_to(players.players, this.recipe.segments(), images=checkpoint.images)
     duties.go_back(checkpoint, course)
     return checkpoint.images
 
 
 def _segment(
-    this: Run, segment: Segment, seats: Seats, duties: Duties, stop: StopVote, *, images: int, end: int
+    this: Run, segment: Segment, players: Players, duties: Duties, stop: StopVote, *, images: int, end: int
 ) -> tuple[Outcome, int]:
     """Train on one segment of the clock, from `images` to `end`; returns why it ended and the clock."""
     recipe, config, session = this.recipe, this.config, this.session
     growth, record, progress = recipe.growth, duties.record, duties.progress
     # New layers begin with a new optimiser, where the recipe says so.
     if growth and growth.reset_optimizer and images == segment.start > 0:
-        for player in seats.players.values():
+        for player in players.players.values():
             forget_moments(player)
     # This segment's data, from the clock on, at its resolution.
     micro_batches = _micro_batches(this, segment, duties)
@@ -118,7 +118,7 @@ def _segment(
         # Play to the end of the segment.
         duties.reporter.phase = str(segment) if growth else "train"
         outcome, images = train(
-            seats.game(record.course.slowed(segment), **share),
+            players.game(record.course.slowed(segment), **share),
             recorded(batches, folder=keys, rank=session.rank) if config.record_keys else batches,
             images=images,
             total_images=end,
@@ -223,24 +223,24 @@ def _train(
     stream = this.stream(recipe.data.resolution)
     if session.is_main:
         this.folder.prepare(recipe)
-    seats = seat(recipe, config, session=session, stack=stack)
+    players = build_players(recipe, config, session=session, stack=stack)
     # Restore a checkpoint, or begin with the weights of another run.
     start, guard = 0, FiniteGuard(most_in_a_row=config.most_skipped_steps)
     if checkpoint:
         check_data(stream, checkpoint, allow_change=config.allow_change)
-        seats.state.restore(checkpoint)
+        players.state.restore(checkpoint)
         start = checkpoint.images
     elif config.init_from is not None:
-        initialise_from(config.init_from, seats.state)
+        initialise_from(config.init_from, players.state)
     # Prepare what is done periodically, and what comes before the first step.
-    duties = _duties(this, stream, seats, guard, tracker, watchdog, checkpoint, stack)
+    duties = _duties(this, stream, players, guard, tracker, watchdog, checkpoint, stack)
     if checkpoint:
         duties.record.restore(checkpoint)
-    _begin(this, duties, stream, seats, checkpoint)
+    _begin(this, duties, stream, players, checkpoint)
     # Play; from here on a signal is heard at the end of a step.
     end_on_signals()  # also after training: nothing is left to mark
     stop = stack.enter_context(StopVote(world=session.world, launcher=launcher_to_watch()).listening())
-    outcome, images = play(this, seats, duties, stop, images=start)
+    outcome, images = play(this, players, duties, stop, images=start)
     stop.close()
     # End: whatever is due, the last checkpoint, and a marker if the run is to be continued.
     watchdog.progress.beat("the end of the run", long=True)
@@ -265,7 +265,7 @@ def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
 def _duties(
     this: Run,
     stream: Stream,
-    seats: Seats,
+    players: Players,
     guard: FiniteGuard,
     tracker: Tracker | NullTracker,
     watchdog: Watchdog,
@@ -278,8 +278,8 @@ def _duties(
     status = Status(name=recipe.name, images=start, total=recipe.images, quiet=not session.is_main)
     evaluator = open_evaluator(
         this,
-        network=seats.players["generator"].network,
-        average=seats.average,
+        network=players.players["generator"].network,
+        average=players.average,
         checkpoint=checkpoint,
         tracker=tracker,
         status=status,
@@ -290,12 +290,12 @@ def _duties(
     record = RunRecord(
         session=session,
         recipe=recipe,
-        state=seats.state,
+        state=players.state,
         stream=stream,
         window=Window(pace=Pace(session.device)),
         guard=guard,
         sentry=Sentry(
-            recipe, state=seats.state, average=seats.average, session=session, on_collapse=config.on_collapse
+            recipe, state=players.state, average=players.average, session=session, on_collapse=config.on_collapse
         ),
         evaluator=evaluator,
     )
@@ -311,7 +311,7 @@ def _duties(
     )
     grids = SampleGrids(
         recipe=recipe,
-        average=seats.average,
+        average=players.average,
         session=session,
         tracker=tracker,
         class_names=stream.class_names,
@@ -336,7 +336,7 @@ def _writer(this: Run, evaluator: Evaluator | None) -> Writer:
     )
 
 
-def _begin(this: Run, duties: Duties, stream: Stream, seats: Seats, checkpoint: Checkpoint | None) -> None:
+def _begin(this: Run, duties: Duties, stream: Stream, players: Players, checkpoint: Checkpoint | None) -> None:
     """Do what comes before the first step: say what is trained, look at the data, draw and save the beginning."""
     start = checkpoint.images if checkpoint else 0
     session, config = this.session, this.config
@@ -350,7 +350,7 @@ def _begin(this: Run, duties: Duties, stream: Stream, seats: Seats, checkpoint: 
         f"{stream.count:,} images, {session.world} process(es) on {session.device.type}, engine {config.engine}, "
         f"{config.precision}, global batch {this.recipe.batch_size}"
     )
-    grow_to(seats.players, this.recipe.segments(), images=start)
+    grow_to(players.players, this.recipe.segments(), images=start)
     if checkpoint:
         say(f"resumed at {format_count(start)} images")
         tracker.resumed(images=start)
