@@ -21,7 +21,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.report import command_line, show
-from framework.sentinels import SENTINELS, Health, Watch
+from framework.sentinels import SENTINELS, Health, SentinelStates
 from framework.tracking.records import JOURNAL_NAME, read_journal
 from tests.helpers.collapse import FROZEN_CRITIC, STRONG_CRITIC
 
@@ -70,12 +70,12 @@ def row(name: str, out: Path) -> dict[str, Any]:
                 {s.signal: told[s.signal] for s in SENTINELS if s.signal in told}
             )
     recipe = json.loads((out / "recipe.json").read_text())
-    watch = Watch(SENTINELS, total_images=recipe["images"], step_images=recipe["batch_size"])
+    watch = SentinelStates(SENTINELS, total_images=recipe["images"], step_images=recipe["batch_size"])
     troubles: dict[str, dict[str, int]] = {}
     for images, values in ticks.items():
-        for verdict in watch.observe(images, values):
-            if verdict.health is not Health.ok:
-                troubles.setdefault(verdict.sentinel.signal, {}).setdefault(verdict.health.name, images)
+        for alert in watch.observe(images, values):
+            if alert.health is not Health.ok:
+                troubles.setdefault(alert.sentinel.signal, {}).setdefault(alert.health.name, images)
     signals = {signal for values in ticks.values() for signal in values}
     seen = {signal: [values[signal] for values in ticks.values() if signal in values] for signal in sorted(signals)}
     ranges = {signal: [min(values), max(values)] for signal, values in seen.items()}

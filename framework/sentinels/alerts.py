@@ -10,7 +10,7 @@ from framework.sentinels.table import Health, Sentinel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Alert:
     """The judgement of a sentinel on its signal.
 
     Attributes:
@@ -61,7 +61,7 @@ class _Memory:
     onset: int = 0
 
 
-class Watch:
+class SentinelStates:
     """The states of all sentinels.
 
     Args:
@@ -84,27 +84,27 @@ class Watch:
         """The clock, in images, at which the earliest trouble that still lasts began; None while all is well."""
         return min((memory.onset for memory in self._memory.values() if memory.health), default=None)
 
-    def observe(self, images: int, values: Mapping[str, float]) -> list[Verdict]:
-        """Take new values of some signals in, and return the verdicts that changed."""
+    def observe(self, images: int, values: Mapping[str, float]) -> list[Alert]:
+        """Take new values of some signals in, and return the alerts that changed."""
         changed = []
         for sentinel in self._sentinels:
             if sentinel.signal in values:
-                verdict = self._judge(sentinel, values[sentinel.signal], images)
-                if verdict:
-                    changed.append(verdict)
+                alert = self._judge(sentinel, values[sentinel.signal], images)
+                if alert:
+                    changed.append(alert)
         return changed
 
-    def standing(self, images: int, values: Mapping[str, float]) -> list[Verdict]:
-        """Return the present verdicts on these values, changed or not; call `observe` with them first."""
+    def standing(self, images: int, values: Mapping[str, float]) -> list[Alert]:
+        """Return the present alerts on these values, changed or not; call `observe` with them first."""
         found = []
         for sentinel in self._sentinels:
             if sentinel.signal in values:
                 memory, value = self._memory[sentinel.signal], values[sentinel.signal]
-                found.append(_verdict(sentinel, memory, was=Health(memory.health), value=value, images=images))
+                found.append(_alert(sentinel, memory, was=Health(memory.health), value=value, images=images))
         return found
 
-    def _judge(self, sentinel: Sentinel, value: float, images: int) -> Verdict | None:
-        """Take one value in, and return a verdict if it changes the signal's health."""
+    def _judge(self, sentinel: Sentinel, value: float, images: int) -> Alert | None:
+        """Take one value in, and return a alert if it changes the signal's health."""
         # Young generators look ill: their values are not judged yet.
         memory = self._memory[sentinel.signal]
         level, before = sentinel.level(value), memory.last_images
@@ -132,7 +132,7 @@ class Watch:
         was, memory.health, memory.run_length = Health(memory.health), memory.run_level, 0
         if worse:
             memory.onset = memory.run_onset
-        return _verdict(sentinel, memory, was=was, value=value, images=images)
+        return _alert(sentinel, memory, was=was, value=value, images=images)
 
     def state(self) -> dict[str, Any]:
         """Return the states as JSON, for checkpoints."""
@@ -146,8 +146,8 @@ class Watch:
                 self._memory[signal] = _Memory(**{name: value for name, value in values.items() if name in known})
 
 
-def _verdict(sentinel: Sentinel, memory: _Memory, *, was: Health, value: float, images: int) -> Verdict:
-    return Verdict(
+def _alert(sentinel: Sentinel, memory: _Memory, *, was: Health, value: float, images: int) -> Alert:
+    return Alert(
         sentinel=sentinel,
         health=Health(memory.health),
         was=was,

@@ -36,7 +36,7 @@ from framework.runtime.health import Collapse, OnCollapse
 from framework.runtime.session import Session
 from framework.sampling.generate import generate
 from framework.sampling.latents import grid_labels, latents
-from framework.sentinels import SENTINELS, Baselines, Health, Verdict, Watch, diversity, signals, spread
+from framework.sentinels import SENTINELS, Alert, Baselines, Health, SentinelStates, diversity, signals, spread
 from framework.sentinels.diversity import SIDE, shrunk
 from framework.sentinels.signals import singular_values
 from framework.train.folder import RunFolder
@@ -166,13 +166,13 @@ WITHOUT_CLASSES = 64
 LETTERS = {"generator": "G", "discriminator": "D"}
 
 
-class Sentry:
+class HealthMonitor:
     """The watch over a run's health.
 
     Args:
         state: its networks' singular values are measured.
         average: its samples' diversity is measured.
-        on_collapse: with `warn`, `judge` never raises.
+        on_collapse: with `warn`, `raise_if_collapsed` never raises.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Sentry:
                 type(recipe.game.loss).__name__,
             )
         step_images = recipe.game.images_per_step(recipe.batch_size)
-        self._watch = Watch(SENTINELS, total_images=recipe.images, step_images=step_images)
+        self._watch = SentinelStates(SENTINELS, total_images=recipe.images, step_images=step_images)
         self._baselines = Baselines()
         self._real: dict[int, dict[int, float]] = {}
         """The spread of real images by resolution and class."""
@@ -198,11 +198,11 @@ class Sentry:
         """The steps since the last look, and of every score its sum over steps and their number."""
         self._growth: float | None = None
         """The last evaluated distance over its best since the last look; None without one."""
-        self._standing: list[Verdict] = []
+        self._standing: list[Alert] = []
 
     @property
-    def standing(self) -> list[Verdict]:
-        """The verdicts of the last look, changed or not."""
+    def standing(self) -> list[Alert]:
+        """The alerts of the last look, changed or not."""
         return self._standing
 
     @property
@@ -210,7 +210,7 @@ class Sentry:
         """Whether the diversity of real images is known, from `meet` or from a checkpoint."""
         return bool(self._real)
 
-    def meet(self, images: Tensor | None, labels: Tensor | None) -> None:
+    def measure_real_data(self, images: Tensor | None, labels: Tensor | None) -> None:
         """Learn how diverse the data is, from some of its images on rank 0 (a collective).
 
         Args:
@@ -235,7 +235,7 @@ class Sentry:
         steps: int,
         skipped_steps: int,
         distance_growth: float | None = None,
-    ) -> tuple[dict[str, float], list[Verdict]]:
+    ) -> tuple[dict[str, float], list[Alert]]:
         """Look at the run: compute its signals and what they change (a collective).
 
         Args:
@@ -246,7 +246,7 @@ class Sentry:
             distance_growth: an evaluated distance over its best; None without a new evaluation.
 
         Returns:
-            The signals as metrics and the verdicts that changed, the same on every process; nothing while there were
+            The signals as metrics and the alerts that changed, the same on every process; nothing while there were
             fewer than `LEAST_STEPS` steps since the last look.
         """
         self.take(metrics, steps=steps, distance_growth=distance_growth)
@@ -285,15 +285,15 @@ class Sentry:
         """Return rank 0's values, as JSON carries them (a collective)."""
         return json.loads(self._session.broadcast_text(json.dumps(values)))
 
-    def judge(self, images: int) -> None:
+    def raise_if_collapsed(self, images: int) -> None:
         """End training if the run has collapsed and was told not to go on like this.
 
         Raises:
             Collapse: a sentinel is failing; the message is that of the earliest.
         """
-        failing = [verdict for verdict in self._standing if verdict.health is Health.failing]
+        failing = [alert for alert in self._standing if alert.health is Health.failing]
         if failing and self._on_collapse != "warn":
-            onset = min(failing, key=lambda verdict: verdict.onset_images)
+            onset = min(failing, key=lambda alert: alert.onset_images)
             raise Collapse(str(onset), images=images, onset_images=onset.onset_images)
 
     def _sigmas(self) -> dict[str, float]:

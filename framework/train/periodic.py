@@ -34,7 +34,7 @@ class Duties:
         """Return the periodic work in the order in which it is done; None or 0 images mean never."""
         return (
             Duty(name="report", every_images=log_every_images, run=self.reporter.report, at_end=True),
-            Duty(name="judge", every_images=log_every_images, run=self.record.sentry.judge),
+            Duty(name="judge", every_images=log_every_images, run=self.record.health_monitor.raise_if_collapsed),
             Duty(name="sample", every_images=sample_every_images, run=self.sample),
             Duty(name="save", every_images=save_every_images, run=self.saver.save),
             Duty(name="evaluate", every_images=eval_every_images, run=self.evaluate),

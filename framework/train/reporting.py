@@ -10,7 +10,7 @@ from framework.recipe.growth import segment_at
 from framework.runtime.memory import used_bytes
 from framework.runtime.straggling import Lap, Stragglers, enough
 from framework.runtime.watchdog import Watchdog
-from framework.sentinels import Verdict
+from framework.sentinels import Alert
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.system import SystemSampler
 from framework.train.console import Status
@@ -58,9 +58,9 @@ class Reporter:
             self.status.report(images, metrics, phase=self.phase)
             for said in (*warnings, *changed):
                 self.status.say(str(said))
-            for verdict in record.sentry.standing:  # the journal keeps what changes
-                name, state = verdict.sentinel.signal, verdict.health.name
-                self.tracker.health(name, state, images=images, reason=verdict.reason, remedy=verdict.remedy)
+            for alert in record.health_monitor.standing:  # the journal keeps what changes
+                name, state = alert.sentinel.signal, alert.health.name
+                self.tracker.health(name, state, images=images, reason=alert.reason, remedy=alert.remedy)
         # The next window.
         self.saver.waited_seconds = 0.0
         window.reset(images=images)
@@ -89,11 +89,11 @@ class Reporter:
             "health/failed_saves": float(self.saver.failed_saves),
         }
 
-    def _health(self, images: int, metrics: Mapping[str, float]) -> tuple[dict[str, float], list[Verdict]]:
-        """Return the sentry's metrics, and the verdicts that changed (a collective)."""
+    def _health(self, images: int, metrics: Mapping[str, float]) -> tuple[dict[str, float], list[Alert]]:
+        """Return the health monitor's metrics, and the verdicts that changed (a collective)."""
         evaluator, skipped = self.record.evaluator, self.record.guard.skipped_steps
         growth = evaluator.take_distance_growth() if evaluator else None
-        return self.record.sentry.observe(
+        return self.record.health_monitor.observe(
             images, metrics, steps=self.record.window.steps, skipped_steps=skipped, distance_growth=growth
         )
 

@@ -19,7 +19,7 @@ from framework.tracking.checkpoints import LOCATION_TAG
 from framework.train.console import Status, short
 from framework.train.drift import check_drift
 from framework.train.evaluation import Evaluator
-from framework.train.health import Course, Sentry
+from framework.train.health import Course, HealthMonitor
 from framework.train.loop import Window
 from framework.train.memory import Cut
 from framework.train.state import TrainingState
@@ -50,7 +50,7 @@ class RunRecord:
     stream: Stream
     window: Window
     guard: FiniteGuard
-    sentry: Sentry
+    health_monitor: HealthMonitor
     evaluator: Evaluator | None = None
     cut: Cut | None = None
     """The cutting of batches when there were most processes; None before the first step."""
@@ -69,7 +69,7 @@ class RunRecord:
             "science_hash": science_hash(self.recipe),
             "data": {"fingerprint": self.stream.fingerprint, "count": self.stream.count},
             "cut": asdict(self.cut) if self.cut else None,
-            "health": self.sentry.state(),
+            "health": self.health_monitor.state(),
             "rollbacks": self.course.state(),
             "evaluation": self.evaluator.state() if self.evaluator else None,
         }
@@ -80,7 +80,7 @@ class RunRecord:
         self.guard.begin(images=checkpoint.images, skipped_steps=record["skipped_steps"])
         self.cut = Cut(**record["cut"]) if record.get("cut") else None
         self.course = Course.restored(record.get("rollbacks", ()))
-        self.sentry.load_state(record.get("health", {}), skipped_steps=record["skipped_steps"])
+        self.health_monitor.load_state(record.get("health", {}), skipped_steps=record["skipped_steps"])
         # What follows is newer than the format: an older checkpoint begins a new window.
         self.skipped_samples = record.get("skipped_samples", 0.0)
         self.window.restore(record.get("window", {}), rank=self.session.rank, world=self.session.world)

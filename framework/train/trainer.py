@@ -33,7 +33,7 @@ from framework.train.config import RunConfig
 from framework.train.console import Status, short
 from framework.train.evaluation import Evaluator, open_evaluator
 from framework.train.folder import Run, check_data, check_science, run_folder
-from framework.train.health import Sentry, answer
+from framework.train.health import HealthMonitor, answer
 from framework.train.loop import Outcome, Window, train
 from framework.train.memory import Cut, fitting_micro_batches, kept_micro_batches
 from framework.train.periodic import Duties
@@ -294,7 +294,7 @@ def _duties(
         stream=stream,
         window=Window(pace=Pace(session.device)),
         guard=guard,
-        sentry=Sentry(
+        health_monitor=HealthMonitor(
             recipe, state=players.state, average=players.average, session=session, on_collapse=config.on_collapse
         ),
         evaluator=evaluator,
@@ -357,7 +357,7 @@ def _begin(this: Run, duties: Duties, stream: Stream, players: Players, checkpoi
     else:
         say("new run")
     # Learn how diverse real images are, unless the checkpoint says it.
-    if not duties.record.sentry.knows_the_data:
+    if not duties.record.health_monitor.knows_the_data:
         reals, labels = None, None
         if session.is_main:
             count = min(stream.count, NUM_REALS_LOOKED_AT)
@@ -365,7 +365,7 @@ def _begin(this: Run, duties: Duties, stream: Stream, players: Players, checkpoi
                 batch = next(batches)
             reals, labels = batch.images, batch.labels
             duties.grids.show_reals(reals, labels)
-        duties.record.sentry.meet(reals, labels)
+        duties.record.health_monitor.measure_real_data(reals, labels)
     # The beginning of a new run.
     if checkpoint:
         return

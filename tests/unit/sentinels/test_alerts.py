@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from framework.sentinels import SENTINELS, Health, Sentinel, Watch
+from framework.sentinels import SENTINELS, Health, Sentinel, SentinelStates
 from framework.utils.errors import FrameworkError
 
 LOUD = Sentinel(signal="loud", warn=10, failing=100, ticks=3, reason="it is {value:.0f}", remedy="turn it down")
@@ -16,16 +16,16 @@ QUIET = Sentinel(
 )
 
 
-def watch(*sentinels: Sentinel) -> Watch:
-    return Watch(sentinels or (LOUD, QUIET), total_images=1000, step_images=4)
+def watch(*sentinels: Sentinel) -> SentinelStates:
+    return SentinelStates(sentinels or (LOUD, QUIET), total_images=1000, step_images=4)
 
 
-def feed(watched: Watch, signal: str, values: list[float], start: int = 10) -> list[tuple[int, Health]]:
+def feed(watched: SentinelStates, signal: str, values: list[float], start: int = 10) -> list[tuple[int, Health]]:
     """(images, health) of every change."""
     changes = []
     for index, value in enumerate(values):
         images = start + 10 * index
-        changes += [(images, verdict.health) for verdict in watched.observe(images, {signal: value})]
+        changes += [(images, alert.health) for alert in watched.observe(images, {signal: value})]
     return changes
 
 
@@ -69,9 +69,9 @@ def test_the_beginning_is_not_judged() -> None:
 def test_the_worst_sentinel_speaks_for_the_run_and_says_why() -> None:
     watched = watch()
     feed(watched, "loud", [50, 50, 50])
-    (verdict,) = [v for i in (1, 2) for v in watched.observe(600 + i, {"quiet": 0.1})]
+    (alert,) = [v for i in (1, 2) for v in watched.observe(600 + i, {"quiet": 0.1})]
     assert watched.health is Health.failing
-    assert str(verdict) == "health: failing since 0 images: only 10%. Usual remedy: wait"
+    assert str(alert) == "health: failing since 0 images: only 10%. Usual remedy: wait"
     (healed,) = [v for i in (1, 2) for v in watched.observe(700 + i, {"quiet": 0.9})]
     assert str(healed) == "health: quiet is ok again (0.9)"
     assert watched.health is Health.warn

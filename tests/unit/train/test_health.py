@@ -11,7 +11,7 @@ from framework.objectives.adversarial import AdversarialLoss
 from framework.runtime.health import Collapse, OnCollapse
 from framework.runtime.session import Session
 from framework.sentinels import Health
-from framework.train.health import LEAST_STEPS, Sentry
+from framework.train.health import LEAST_STEPS, HealthMonitor
 from tests.helpers.play import Played, smooth_recipe, start, synthetic
 from tests.helpers.resting import KullbackLeibler, TakenForZero, Unstated, constant
 
@@ -25,41 +25,43 @@ def played() -> Played:
     return start(smooth_recipe())
 
 
-def sentry(played: Played, on_collapse: OnCollapse) -> Sentry:
+def health_monitor(played: Played, on_collapse: OnCollapse) -> HealthMonitor:
     average = played.state.averages["generator"]
-    made = Sentry(played.recipe, state=played.state, average=average, session=ALONE, on_collapse=on_collapse)
+    made = HealthMonitor(played.recipe, state=played.state, average=average, session=ALONE, on_collapse=on_collapse)
     data = played.recipe.data
     shape = (200, data.channels, data.resolution, data.resolution)
     generator = torch.Generator().manual_seed(0)
-    made.meet(torch.randint(256, shape, dtype=torch.uint8, generator=generator), torch.arange(200) % data.classes)
+    made.measure_real_data(
+        torch.randint(256, shape, dtype=torch.uint8, generator=generator), torch.arange(200) % data.classes
+    )
     return made
 
 
-def watch(made: Sentry, *, images: list[int]) -> list[str]:
+def watch(made: HealthMonitor, *, images: list[int]) -> list[str]:
     """What is said while the discriminator wins."""
     return [str(one) for at in images for one in made.observe(at, WINNING, steps=LEAST_STEPS, skipped_steps=0)[1]]
 
 
 def test_only_a_run_that_was_told_to_ends(played: Played) -> None:
-    said = watch(warned := sentry(played, "warn"), images=[100, 200, 300])
+    said = watch(warned := health_monitor(played, "warn"), images=[100, 200, 300])
     assert [text.partition(":")[0] for text in said] == ["health"]
     assert "failing since 0 images: the discriminator is right about real images 100% more often" in said[0]
-    warned.judge(300)
-    watch(told := sentry(played, "stop"), images=[100, 200])
-    told.judge(200)
+    warned.raise_if_collapsed(300)
+    watch(told := health_monitor(played, "stop"), images=[100, 200])
+    told.raise_if_collapsed(200)
     watch(told, images=[300])
     with pytest.raises(Collapse, match="Usual remedy: augment") as collapse:
-        told.judge(300)
+        told.raise_if_collapsed(300)
     assert (collapse.value.images, collapse.value.onset_images) == (300, 0)
     watch(told, images=[400])
     with pytest.raises(Collapse):  # also later, and after a resume with another flag
-        told.judge(400)
+        told.raise_if_collapsed(400)
 
 
 def test_signals_are_metrics_and_cost_no_draw(played: Played) -> None:
     before = torch.get_rng_state()
     buffers = {name: b.clone() for name, b in played.state.players["generator"].network.named_buffers()}
-    metrics, _ = sentry(played, "warn").observe(100, WINNING, steps=20, skipped_steps=5, distance_growth=1.5)
+    metrics, _ = health_monitor(played, "warn").observe(100, WINNING, steps=20, skipped_steps=5, distance_growth=1.5)
     assert metrics["health/skipped_share"] == 0.25
     assert metrics["health/distance_growth"] == 1.5
     assert metrics["health/state"] == Health.warn, "one skipped step in four"
@@ -70,7 +72,7 @@ def test_signals_are_metrics_and_cost_no_draw(played: Played) -> None:
 
 
 def test_a_restored_sentry_goes_on_where_it_was(played: Played) -> None:
-    straight, first, second = (sentry(played, "warn") for _ in range(3))
+    straight, first, second = (health_monitor(played, "warn") for _ in range(3))
     expected = watch(straight, images=[100, 200, 300])
     assert watch(first, images=[100, 200]) == []
     second.load_state(json.loads(json.dumps(first.state(), allow_nan=False)), skipped_steps=0)
@@ -78,14 +80,14 @@ def test_a_restored_sentry_goes_on_where_it_was(played: Played) -> None:
     assert second.state() == straight.state()
 
 
-def resting(loss: AdversarialLoss) -> tuple[Sentry, dict[str, float]]:
+def resting(loss: AdversarialLoss) -> tuple[HealthMonitor, dict[str, float]]:
     """A sentry, and the scores of a step in which the discriminator answers 1 to everything, real or not."""
     played = constant(loss, logit=1.0)
     scores, finite = played.game.step(synthetic(played.recipe, played.partition), images=0)
     assert finite
     means = scores.means(device=torch.device("cpu"))
     assert means["logits/real"] == means["logits/fake"] == 1.0
-    return sentry(played, "stop"), means
+    return health_monitor(played, "stop"), means
 
 
 def test_a_perfect_kl_f_gan_is_healthy() -> None:
@@ -99,17 +101,17 @@ def test_a_perfect_kl_f_gan_is_healthy() -> None:
     assert {metrics["health/logit_gap_growth"] for metrics in found if "health/logit_gap_growth" in metrics} == {0.0}
     named = ("sign_real", "discriminator_loss_share", "logit_gap_growth")
     assert all(v.health is Health.ok for v in told.standing if v.sentinel.signal in named)
-    told.judge(1_000)
+    told.raise_if_collapsed(1_000)
 
 
 def test_measured_from_zero_a_perfect_kl_f_gan_has_collapsed() -> None:
     told, scores = resting(TakenForZero())
     metrics = [told.observe(at, scores, steps=LEAST_STEPS, skipped_steps=0)[0] for at in (100, 200, 300)][-1]
     assert (metrics["health/sign_real"], metrics["health/discriminator_loss_share"]) == (1.0, 0.0)
-    failing = {verdict.sentinel.signal for verdict in told.standing if verdict.health is Health.failing}
+    failing = {alert.sentinel.signal for alert in told.standing if alert.health is Health.failing}
     assert failing == {"sign_real", "discriminator_loss_share"}
     with pytest.raises(Collapse):
-        told.judge(300)
+        told.raise_if_collapsed(300)
 
 
 def test_a_loss_that_states_nothing_and_does_not_rest_at_zero_is_not_judged_by_it(
@@ -123,7 +125,7 @@ def test_a_loss_that_states_nothing_and_does_not_rest_at_zero_is_not_judged_by_i
 
 def test_short_ticks_are_put_together(played: Played) -> None:
     """A tick of one step says nothing: with 19 of 20 steps fine, one skipped step is no collapse."""
-    by_parts, whole = sentry(played, "stop"), sentry(played, "stop")
+    by_parts, whole = health_monitor(played, "stop"), health_monitor(played, "stop")
     parts = [by_parts.observe(at, {"sign/real": at / 20}, steps=1, skipped_steps=1) for at in range(1, LEAST_STEPS + 1)]
     assert [metrics for metrics, _ in parts[:-1]] == [{}] * (LEAST_STEPS - 1)
     mean = sum(range(1, 21)) / 400
@@ -133,7 +135,7 @@ def test_short_ticks_are_put_together(played: Played) -> None:
 
 
 def test_a_part_of_a_tick_waits_for_the_next_look_also_over_a_stop(played: Played) -> None:
-    straight, stopped, resumed = (sentry(played, "warn") for _ in range(3))
+    straight, stopped, resumed = (health_monitor(played, "warn") for _ in range(3))
     expected = straight.observe(200, {"sign/real": 0.5}, steps=40, skipped_steps=4, distance_growth=1.5)
     stopped.take({"sign/real": 0.25}, steps=20, distance_growth=1.5)
     resumed.load_state(json.loads(json.dumps(stopped.state(), allow_nan=False)), skipped_steps=2)
@@ -142,7 +144,7 @@ def test_a_part_of_a_tick_waits_for_the_next_look_also_over_a_stop(played: Playe
 
 
 def test_a_checkpoint_from_before_there_were_sentries(played: Played) -> None:
-    made = sentry(played, "stop")
+    made = health_monitor(played, "stop")
     made.load_state({}, skipped_steps=40)
     assert not made.knows_the_data
     metrics, said = made.observe(100, WINNING, steps=20, skipped_steps=40)

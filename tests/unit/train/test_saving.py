@@ -16,7 +16,7 @@ from framework.runtime.session import Session
 from framework.runtime.straggling import Pace
 from framework.tracking import NullTracker
 from framework.train.console import Status
-from framework.train.health import LEAST_STEPS, Course, Rollback, Sentry
+from framework.train.health import LEAST_STEPS, Course, HealthMonitor, Rollback
 from framework.train.loop import Window
 from framework.train.memory import Cut
 from framework.train.saving import RunRecord, Saver
@@ -54,7 +54,9 @@ def recorded(played: Played) -> RunRecord:
         stream=Data(),
         window=Window(pace=Pace(CPU)),
         guard=FiniteGuard(most_in_a_row=20),
-        sentry=Sentry(played.recipe, state=played.state, average=average, session=ALONE, on_collapse="warn"),
+        health_monitor=HealthMonitor(
+            played.recipe, state=played.state, average=average, session=ALONE, on_collapse="warn"
+        ),
     )
 
 
@@ -70,7 +72,7 @@ def test_a_run_takes_up_all_that_its_checkpoint_records(played: Played, tmp_path
     scores.add("loss/D", 0.3)
     record.window.add(scores, wait_seconds=0.1, skipped_samples=2)
     record.guard.begin(images=24, skipped_steps=3)
-    record.sentry.take({"loss/D": 0.7}, steps=LEAST_STEPS - 1)
+    record.health_monitor.take({"loss/D": 0.7}, steps=LEAST_STEPS - 1)
     record.skipped_samples, record.cut = 5.0, Cut(world=4, micro_batches=2)
     record.course = Course(rollbacks=(Rollback(from_images=48, to_images=24, reason="it collapsed"),))
     saver = saver_of(record, tmp_path / "checkpoints", Disk())
