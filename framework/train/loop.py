@@ -98,7 +98,7 @@ Outcome = Literal["finished", "stopped"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Duty:
+class PeriodicTask:
     """Periodic work: `run(images)` is called after the step in which the clock crosses a multiple of `every_images`."""
 
     name: str
@@ -134,7 +134,7 @@ def train(
     images: int,
     total_images: int,
     seed: int,
-    duties: tuple[Duty, ...],
+    tasks: tuple[PeriodicTask, ...],
     window: Window,
     guard: FiniteGuard,
     stop: StopVote,
@@ -146,7 +146,7 @@ def train(
         game: played one step at a time.
         batches: real images and labels, one global batch's part of this process at a time.
         images: the clock: real images seen so far.
-        duties: periodic work, in the order in which it is done.
+        tasks: periodic work, in the order in which it is done.
         window: where scores and times are gathered until the next report.
         guard: counts steps that were not finite.
 
@@ -155,14 +155,14 @@ def train(
 
     Raises:
         TrainingDiverged: too many steps in a row were not finite.
-        Collapse: a duty found that the run has collapsed.
-        FrameworkError: something in a step drew from torch's generator, or a duty failed.
+        Collapse: a task found that the run has collapsed.
+        FrameworkError: something in a step drew from torch's generator, or a task failed.
     """
     source = Waiting(batches, progress)
     window.begin(images=images)
     progress.begin(images=images)
     while images < total_images:
-        # One step of the game; the seed is for duties, because nothing in a step may draw from it.
+        # One step of the game; the seed is for periodic tasks, because nothing in a step may draw from it.
         seed_torch(seed, images)
         waited, skipped = source.seconds, source.skipped
         with no_draws(game.device, images=images):
@@ -177,10 +177,10 @@ def train(
         progress.stepped(images=images)
         guard.observe(finite=finite, images=images)
         # Periodic work.
-        for duty in duties:
-            if crossed(duty.every_images, before=before, after=images) or (duty.at_end and images >= total_images):
-                progress.beat(f"the duty `{duty.name}`", long=True)
-                duty.run(images)
+        for task in tasks:
+            if crossed(task.every_images, before=before, after=images) or (task.at_end and images >= total_images):
+                progress.beat(f"the task `{task.name}`", long=True)
+                task.run(images)
         progress.beat(STEP)
         # All processes stop after the same step.
         if stop.poll() and images < total_images:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from framework.checkpoint import Checkpoint
 from framework.runtime.watchdog import Progress
 from framework.train.health import Course, put_beside, records_beside
-from framework.train.loop import Duty
+from framework.train.loop import PeriodicTask
 from framework.train.reporting import Reporter
 from framework.train.samples import SampleGrids
 from framework.train.saving import RunRecord, Saver
@@ -16,7 +16,7 @@ from framework.utils.quantities import format_count
 
 
 @dataclass(kw_only=True)
-class Duties:
+class PeriodicTasks:
     """All periodic work of a run; `table` is what the loop sees."""
 
     record: RunRecord
@@ -30,14 +30,16 @@ class Duties:
 
     def table(
         self, *, log_every_images: int, sample_every_images: int, save_every_images: int, eval_every_images: int | None
-    ) -> tuple[Duty, ...]:
+    ) -> tuple[PeriodicTask, ...]:
         """Return the periodic work in the order in which it is done; None or 0 images mean never."""
         return (
-            Duty(name="report", every_images=log_every_images, run=self.reporter.report, at_end=True),
-            Duty(name="judge", every_images=log_every_images, run=self.record.health_monitor.raise_if_collapsed),
-            Duty(name="sample", every_images=sample_every_images, run=self.sample),
-            Duty(name="save", every_images=save_every_images, run=self.saver.save),
-            Duty(name="evaluate", every_images=eval_every_images, run=self.evaluate),
+            PeriodicTask(name="report", every_images=log_every_images, run=self.reporter.report, at_end=True),
+            PeriodicTask(
+                name="judge", every_images=log_every_images, run=self.record.health_monitor.raise_if_collapsed
+            ),
+            PeriodicTask(name="sample", every_images=sample_every_images, run=self.sample),
+            PeriodicTask(name="save", every_images=save_every_images, run=self.saver.save),
+            PeriodicTask(name="evaluate", every_images=eval_every_images, run=self.evaluate),
         )
 
     def sample(self, images: int) -> None:

@@ -36,7 +36,7 @@ from framework.train.folder import Run, check_data, check_science, run_folder
 from framework.train.health import HealthMonitor, answer
 from framework.train.loop import Outcome, Window, train
 from framework.train.memory import Cut, fitting_micro_batches, kept_micro_batches
-from framework.train.periodic import Duties
+from framework.train.periodic import PeriodicTasks
 from framework.train.players import Players, build_players, grow_to, initialise_from, release
 from framework.train.reporting import Reporter
 from framework.train.samples import SampleGrids
@@ -51,7 +51,7 @@ from framework.train.watchdog import awaited, watching
 from framework.utils.quantities import format_count
 
 
-def play(this: Run, players: Players, duties: Duties, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
+def play(this: Run, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
     """Train from `images` until the run ends or a signal arrives.
 
     Returns:
@@ -62,29 +62,29 @@ def play(this: Run, players: Players, duties: Duties, stop: StopVote, *, images:
     """
     while True:
         try:
-            return _segments(this, players, duties, stop, images=images)
+            return _segments(this, players, tasks, stop, images=images)
         except Collapse as collapse:
-            images = _go_back(this, players, duties, collapse)
+            images = _go_back(this, players, tasks, collapse)
 
 
-def _segments(this: Run, players: Players, duties: Duties, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
+def _segments(this: Run, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
     """Play the segments that are left; returns why it ended and the clock."""
     outcome: Outcome = "finished"
     for segment, end in remaining(this.recipe.segments(), start=images, end=this.recipe.images):
-        outcome, images = _segment(this, segment, players, duties, stop, images=images, end=end)
+        outcome, images = _segment(this, segment, players, tasks, stop, images=images, end=end)
         if outcome == "stopped":
             break
     return outcome, images
 
 
-def _go_back(this: Run, players: Players, duties: Duties, collapse: Collapse) -> int:
+def _go_back(this: Run, players: Players, tasks: PeriodicTasks, collapse: Collapse) -> int:
     """Go back to the newest checkpoint from before the collapse; returns the clock there (a collective)."""
     # The newest sound checkpoint may still be on its way to the disk.
-    duties.progress.beat("going back to a sound checkpoint", long=True)
-    duties.saver.settle()
+    tasks.progress.beat("going back to a sound checkpoint", long=True)
+    tasks.saver.settle()
     checkpoint, course = answer(
         collapse,
-        duties.record.course,
+        tasks.record.course,
         on_collapse=this.config.on_collapse,
         most=this.config.most_rollbacks,
         folder=this.folder,
@@ -93,22 +93,22 @@ def _go_back(this: Run, players: Players, duties: Duties, collapse: Collapse) ->
     # Put back tensors, shapes and small states.
     players.state.restore(checkpoint)
     grow_to(players.players, this.recipe.segments(), images=checkpoint.images)
-    duties.go_back(checkpoint, course)
+    tasks.go_back(checkpoint, course)
     return checkpoint.images
 
 
 def _segment(
-    this: Run, segment: Segment, players: Players, duties: Duties, stop: StopVote, *, images: int, end: int
+    this: Run, segment: Segment, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int, end: int
 ) -> tuple[Outcome, int]:
     """Train on one segment of the clock, from `images` to `end`; returns why it ended and the clock."""
     recipe, config, session = this.recipe, this.config, this.session
-    growth, record, progress = recipe.growth, duties.record, duties.progress
+    growth, record, progress = recipe.growth, tasks.record, tasks.progress
     # New layers begin with a new optimiser, where the recipe says so.
     if growth and growth.reset_optimizer and images == segment.start > 0:
         for player in players.players.values():
             forget_moments(player)
     # This segment's data, from the clock on, at its resolution.
-    micro_batches = _micro_batches(this, segment, duties)
+    micro_batches = _micro_batches(this, segment, tasks)
     share = {"micro_batches": micro_batches, "rank": session.rank, "world": session.world}
     with ExitStack() as stack:
         stream, shift = this.stream(segment.resolution), record.course.shift_images
@@ -116,14 +116,14 @@ def _segment(
         keys = this.folder.path / "keys"
         progress.details = awaited(stream, progress, shift_images=shift, batch_size=segment.batch_size, **share)
         # Play to the end of the segment.
-        duties.reporter.phase = str(segment) if growth else "train"
+        tasks.reporter.phase = str(segment) if growth else "train"
         outcome, images = train(
             players.game(record.course.slowed(segment), **share),
             recorded(batches, folder=keys, rank=session.rank) if config.record_keys else batches,
             images=images,
             total_images=end,
             seed=recipe.seed,
-            duties=duties.table(
+            tasks=tasks.table(
                 log_every_images=config.log_every_images,
                 sample_every_images=config.sample_every_images,
                 save_every_images=config.save_every_images,
@@ -137,19 +137,19 @@ def _segment(
     # Between phases: give memory back, and save.
     if growth and outcome == "finished":
         release(session.device)
-        duties.finish_phase(images)
+        tasks.finish_phase(images)
     return outcome, images
 
 
-def _micro_batches(this: Run, segment: Segment, duties: Duties) -> int:
+def _micro_batches(this: Run, segment: Segment, tasks: PeriodicTasks) -> int:
     """Return the number of micro-batches in a segment, and keep it for checkpoints (a collective)."""
-    recipe, config, session, record = this.recipe, this.config, this.session, duties.record
+    recipe, config, session, record = this.recipe, this.config, this.session, tasks.record
     if config.auto_micro_batch:
         micro_batches = fitting_micro_batches(recipe, segment, config, session=session)
     else:
         micro_batches, why = kept_micro_batches(recipe, segment, config, world=session.world, before=record.cut)
         if why:
-            duties.reporter.status.say(why)
+            tasks.reporter.status.say(why)
     if record.cut is None or session.world >= record.cut.world:
         record.cut = Cut(world=session.world, micro_batches=micro_batches)
     return micro_batches
@@ -233,21 +233,21 @@ def _train(
     elif config.init_from is not None:
         initialise_from(config.init_from, players.state)
     # Prepare what is done periodically, and what comes before the first step.
-    duties = _duties(this, stream, players, guard, tracker, watchdog, checkpoint, stack)
+    tasks = _tasks(this, stream, players, guard, tracker, watchdog, checkpoint, stack)
     if checkpoint:
-        duties.record.restore(checkpoint)
-    _begin(this, duties, stream, players, checkpoint)
+        tasks.record.restore(checkpoint)
+    _begin(this, tasks, stream, players, checkpoint)
     # Play; from here on a signal is heard at the end of a step.
     end_on_signals()  # also after training: nothing is left to mark
     stop = stack.enter_context(StopVote(world=session.world, launcher=launcher_to_watch()).listening())
-    outcome, images = play(this, players, duties, stop, images=start)
+    outcome, images = play(this, players, tasks, stop, images=start)
     stop.close()
     # End: whatever is due, the last checkpoint, and a marker if the run is to be continued.
     watchdog.progress.beat("the end of the run", long=True)
-    duties.finish(images)
+    tasks.finish(images)
     if session.is_main and outcome == "stopped":
         this.folder.mark_preempted(images)
-    return outcome, images, duties.reporter.status
+    return outcome, images, tasks.reporter.status
 
 
 def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
@@ -262,7 +262,7 @@ def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
     print(_where(this, checkpoint.images))
 
 
-def _duties(
+def _tasks(
     this: Run,
     stream: Stream,
     players: Players,
@@ -271,7 +271,7 @@ def _duties(
     watchdog: Watchdog,
     checkpoint: Checkpoint | None,
     stack: ExitStack,
-) -> Duties:
+) -> PeriodicTasks:
     """Open everything that periodic work needs; what must be closed is closed with `stack` (a collective)."""
     recipe, config, session, folder = this.recipe, this.config, this.session, this.folder
     start = checkpoint.images if checkpoint else 0
@@ -316,7 +316,7 @@ def _duties(
         tracker=tracker,
         class_names=stream.class_names,
     )
-    return Duties(record=record, reporter=reporter, saver=saver, grids=grids, progress=watchdog.progress)
+    return PeriodicTasks(record=record, reporter=reporter, saver=saver, grids=grids, progress=watchdog.progress)
 
 
 def _writer(this: Run, evaluator: Evaluator | None) -> Writer:
@@ -336,11 +336,11 @@ def _writer(this: Run, evaluator: Evaluator | None) -> Writer:
     )
 
 
-def _begin(this: Run, duties: Duties, stream: Stream, players: Players, checkpoint: Checkpoint | None) -> None:
+def _begin(this: Run, tasks: PeriodicTasks, stream: Stream, players: Players, checkpoint: Checkpoint | None) -> None:
     """Do what comes before the first step: say what is trained, look at the data, draw and save the beginning."""
     start = checkpoint.images if checkpoint else 0
     session, config = this.session, this.config
-    tracker, say = duties.reporter.tracker, duties.reporter.status.say
+    tracker, say = tasks.reporter.tracker, tasks.reporter.status.say
     # Say what is trained, in the tracker and on the screen.
     if isinstance(tracker, Tracker):
         introduce(tracker, this.recipe, config, this.folder, stream)
@@ -357,21 +357,21 @@ def _begin(this: Run, duties: Duties, stream: Stream, players: Players, checkpoi
     else:
         say("new run")
     # Learn how diverse real images are, unless the checkpoint says it.
-    if not duties.record.health_monitor.knows_the_data:
+    if not tasks.record.health_monitor.knows_the_data:
         reals, labels = None, None
         if session.is_main:
             count = min(stream.count, NUM_REALS_LOOKED_AT)
             with stream.batches(0, batch_size=count, stop=count) as batches:
                 batch = next(batches)
             reals, labels = batch.images, batch.labels
-            duties.grids.show_reals(reals, labels)
-        duties.record.health_monitor.measure_real_data(reals, labels)
+            tasks.grids.show_reals(reals, labels)
+        tasks.record.health_monitor.measure_real_data(reals, labels)
     # The beginning of a new run.
     if checkpoint:
         return
-    duties.sample(0)  # MLflow's image slider opens at the first step
+    tasks.sample(0)  # MLflow's image slider opens at the first step
     if config.on_collapse == "rollback":
-        duties.saver.save(0)  # in the beginning there is nothing else to go back to
+        tasks.saver.save(0)  # in the beginning there is nothing else to go back to
 
 
 def _where(this: Run, images: int) -> str:

@@ -74,7 +74,7 @@ def test_beats_long_work_and_a_first_step_are_no_stall(tmp_path: Path) -> None:
         for _ in range(6):
             progress.beat(STEP)
             time.sleep(0.3)
-        progress.beat("the duty `save`", long=True)
+        progress.beat("the task `save`", long=True)
         time.sleep(2.0)
     time.sleep(1.7)  # closed: nothing is expected any more
     assert LONGER * 1.5 > 2.0

@@ -45,9 +45,9 @@ def test_notes_travel_as_text() -> None:
 def test_nothing_is_said_while_somebody_is_within_its_limit() -> None:
     assert judge(note(0, quiet=9.9)) is None
     assert judge(note(0, quiet=10.1), note(1, quiet=9.0)) is None
-    long = note(1, quiet=25, doing="the duty `sample`", limit=3 * STALL)
+    long = note(1, quiet=25, doing="the task `sample`", limit=3 * STALL)
     assert judge(note(0, quiet=24), long) is None, "rank 0 waits for rank 1, which may take that long"
-    assert judge(note(0, quiet=31), note(1, quiet=31, doing="the duty `sample`", limit=3 * STALL)) is not None
+    assert judge(note(0, quiet=31), note(1, quiet=31, doing="the task `sample`", limit=3 * STALL)) is not None
 
 
 def test_a_silent_process_is_named_and_not_waited_for_longer() -> None:
@@ -76,9 +76,9 @@ def test_who_has_fallen_behind_or_does_something_else_is_named() -> None:
     behind = judge(note(0, quiet=11), note(1, quiet=11, images=304), note(2, quiet=11))
     assert behind is not None
     assert "rank 1 (host-1, process 101) is at 304 images (a training step): fallen behind the others" in behind
-    apart = judge(note(0, quiet=11), note(1, quiet=11, doing="the duty `save`"))
+    apart = judge(note(0, quiet=11), note(1, quiet=11, doing="the task `save`"))
     assert apart is not None
-    assert "rank 1 (host-1, process 101) has not come to an end of the duty `save` for 11 s" in apart
+    assert "rank 1 (host-1, process 101) has not come to an end of the task `save` for 11 s" in apart
     together = judge(note(0, quiet=11), note(1, quiet=12))
     assert together is not None
     assert "every process is at the same point (a training step): a collective does not end" in together
