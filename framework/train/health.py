@@ -61,7 +61,7 @@ class Rollback:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class Recovery:
     """The effect of all rollbacks on the rest of the run; the same on every process, and part of checkpoints."""
 
     rollbacks: tuple[Rollback, ...] = ()
@@ -85,7 +85,7 @@ class Course:
         return [dataclasses.asdict(rollback) for rollback in self.rollbacks]
 
     @classmethod
-    def restored(cls, state: Iterable[Mapping[str, Any]]) -> Course:
+    def restored(cls, state: Iterable[Mapping[str, Any]]) -> Recovery:
         """Restore a course from what `state` returned."""
         return cls(rollbacks=tuple(Rollback(**one) for one in state))
 
@@ -111,13 +111,13 @@ def put_beside(checkpoint: Path, records: Mapping[str, bytes]) -> None:
 
 
 def answer(
-    collapse: Collapse, course: Course, *, on_collapse: OnCollapse, most: int, folder: RunFolder, session: Session
-) -> tuple[Checkpoint, Course]:
+    collapse: Collapse, recovery: Recovery, *, on_collapse: OnCollapse, most: int, folder: RunFolder, session: Session
+) -> tuple[Checkpoint, Recovery]:
     """Answer a collapse: find the checkpoint to go back to, and the course from there (a collective).
 
     Args:
         collapse: what happened, and when all was well for the last time.
-        course: the rollbacks so far.
+        recovery: the rollbacks so far.
         on_collapse: what the run was told to do.
         most: the most rollbacks of a run.
 
@@ -133,14 +133,14 @@ def answer(
     # Every reason to end says where a person could go on.
     if on_collapse != "rollback":
         raise _ended(collapse, f"{where}; to go on from it, move the later ones away, or use --on-collapse rollback")
-    if len(course.rollbacks) >= most:
+    if len(recovery.rollbacks) >= most:
         raise _ended(collapse, f"{most} rollbacks (--most-rollbacks) did not help; {where}")
     if sound is None:
         raise _ended(
             collapse, f"nothing to go back to at or before {collapse.onset_images:,} images: raise --keep-last"
         )
     rollback = Rollback(from_images=collapse.images, to_images=sound.images, reason=str(collapse))
-    return sound, Course(rollbacks=(*course.rollbacks, rollback))
+    return sound, Recovery(rollbacks=(*recovery.rollbacks, rollback))
 
 
 def _ended(collapse: Collapse, why: str) -> Collapse:

@@ -38,7 +38,7 @@ OVER_A_MICRO_BATCH = (BatchNorm2d, MinibatchStddev, RelativisticAverage, LeCam, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class MicroBatching:
     """The cutting of a run's global batches, as its checkpoints record it."""
 
     world: int
@@ -48,7 +48,7 @@ class Cut:
 
 
 def kept_micro_batches(
-    recipe: Recipe, segment: Segment, config: RunConfig, *, world: int, before: Cut | None
+    recipe: Recipe, segment: Segment, config: RunConfig, *, world: int, before: MicroBatching | None
 ) -> tuple[int, str]:
     """Choose the number of micro-batches such that no process holds more images at once than `before`.
 

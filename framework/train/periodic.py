@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from framework.checkpoint import Checkpoint
 from framework.runtime.watchdog import Progress
-from framework.train.health import Course, put_beside, records_beside
+from framework.train.health import Recovery, put_beside, records_beside
 from framework.train.loop import PeriodicTask
 from framework.train.reporting import Reporter
 from framework.train.samples import SampleGrids
@@ -58,7 +58,7 @@ class PeriodicTasks:
             self.saver.save(images)
             evaluator.evaluate(images, checkpoint=self.saver.folder / str(images), settle=self.saver.settle)
 
-    def go_back(self, checkpoint: Checkpoint, course: Course) -> None:
+    def go_back(self, checkpoint: Checkpoint, recovery: Recovery) -> None:
         """Take up a checkpoint that the run returns to on another course, and save the course there (a collective).
 
         Raises:
@@ -71,11 +71,11 @@ class PeriodicTasks:
             record.evaluator.restore(checkpoint)
         measured = records_beside(checkpoint.path) if record.session.is_main else {}
         # The new course begins.
-        record.course = course
-        images, last = checkpoint.images, course.rollbacks[-1]
+        record.recovery = recovery
+        images, last = checkpoint.images, recovery.rollbacks[-1]
         reporter.status.say(f"back to {format_count(images)} images: {last.reason}")
         reporter.status.say(
-            f"rollback {len(course.rollbacks)}: learning rates times {course.lr_factor:g}, data goes on"
+            f"rollback {len(recovery.rollbacks)}: learning rates times {recovery.lr_factor:g}, data goes on"
         )
         reporter.tracker.rolled_back(images=images, from_images=last.from_images)
         # Before the first step, so that a crash cannot undo it.

@@ -117,5 +117,5 @@ class Reporter:
         """Return both players' learning rates at a clock, as schedules, growth and rollbacks make them."""
         recipe = self.record.recipe
         players = {"D": recipe.discriminator, "G": recipe.generator}
-        factor = self.record.course.slowed(segment_at(recipe.segments(), images)).lr_factor
+        factor = self.record.recovery.slowed(segment_at(recipe.segments(), images)).lr_factor
         return {f"lr/{letter}": p.optimizer.lr * p.schedule.at(images) * factor for letter, p in players.items()}

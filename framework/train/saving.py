@@ -19,9 +19,9 @@ from framework.tracking.checkpoints import LOCATION_TAG
 from framework.train.console import Status, short
 from framework.train.drift import check_drift
 from framework.train.evaluation import Evaluator
-from framework.train.health import Course, HealthMonitor
+from framework.train.health import HealthMonitor, Recovery
 from framework.train.loop import Window
-from framework.train.memory import Cut
+from framework.train.memory import MicroBatching
 from framework.train.state import TrainingState
 from framework.utils.quantities import format_count
 
@@ -52,9 +52,9 @@ class RunRecord:
     guard: FiniteGuard
     health_monitor: HealthMonitor
     evaluator: Evaluator | None = None
-    cut: Cut | None = None
+    micro_batching: MicroBatching | None = None
     """The cutting of batches when there were most processes; None before the first step."""
-    course: Course = field(default_factory=Course)
+    recovery: Recovery = field(default_factory=Recovery)
     """The effect of the rollbacks so far."""
     skipped_samples: float = 0.0
     """The number of damaged samples that all processes have replaced, up to the last point of the log."""
@@ -68,9 +68,9 @@ class RunRecord:
             "window": self.window.state(self.session),
             "science_hash": science_hash(self.recipe),
             "data": {"fingerprint": self.stream.fingerprint, "count": self.stream.count},
-            "cut": asdict(self.cut) if self.cut else None,
+            "cut": asdict(self.micro_batching) if self.micro_batching else None,
             "health": self.health_monitor.state(),
-            "rollbacks": self.course.state(),
+            "rollbacks": self.recovery.state(),
             "evaluation": self.evaluator.state() if self.evaluator else None,
         }
 
@@ -78,8 +78,8 @@ class RunRecord:
         """Take up what a checkpoint records, except for evaluations, which the evaluator restores itself."""
         record = checkpoint.record
         self.guard.begin(images=checkpoint.images, skipped_steps=record["skipped_steps"])
-        self.cut = Cut(**record["cut"]) if record.get("cut") else None
-        self.course = Course.restored(record.get("rollbacks", ()))
+        self.micro_batching = MicroBatching(**record["cut"]) if record.get("cut") else None
+        self.recovery = Recovery.restored(record.get("rollbacks", ()))
         self.health_monitor.load_state(record.get("health", {}), skipped_steps=record["skipped_steps"])
         # What follows is newer than the format: an older checkpoint begins a new window.
         self.skipped_samples = record.get("skipped_samples", 0.0)

@@ -35,7 +35,7 @@ from framework.train.evaluation import Evaluator, open_evaluator
 from framework.train.folder import Run, check_data, check_science, run_folder
 from framework.train.health import HealthMonitor, answer
 from framework.train.loop import Outcome, Window, train
-from framework.train.memory import Cut, fitting_micro_batches, kept_micro_batches
+from framework.train.memory import MicroBatching, fitting_micro_batches, kept_micro_batches
 from framework.train.periodic import PeriodicTasks
 from framework.train.players import Players, build_players, grow_to, initialise_from, release
 from framework.train.reporting import Reporter
@@ -82,9 +82,9 @@ def _go_back(this: Run, players: Players, tasks: PeriodicTasks, collapse: Collap
     # The newest sound checkpoint may still be on its way to the disk.
     tasks.progress.beat("going back to a sound checkpoint", long=True)
     tasks.saver.settle()
-    checkpoint, course = answer(
+    checkpoint, recovery = answer(
         collapse,
-        tasks.record.course,
+        tasks.record.recovery,
         on_collapse=this.config.on_collapse,
         most=this.config.most_rollbacks,
         folder=this.folder,
@@ -93,7 +93,7 @@ def _go_back(this: Run, players: Players, tasks: PeriodicTasks, collapse: Collap
     # Put back tensors, shapes and small states.
     players.state.restore(checkpoint)
     grow_to(players.players, this.recipe.segments(), images=checkpoint.images)
-    tasks.go_back(checkpoint, course)
+    tasks.go_back(checkpoint, recovery)
     return checkpoint.images
 
 
@@ -111,14 +111,14 @@ def _segment(
     micro_batches = _micro_batches(this, segment, tasks)
     share = {"micro_batches": micro_batches, "rank": session.rank, "world": session.world}
     with ExitStack() as stack:
-        stream, shift = this.stream(segment.resolution), record.course.shift_images
+        stream, shift = this.stream(segment.resolution), record.recovery.shift_images
         batches = stack.enter_context(stream.batches(images + shift, batch_size=segment.batch_size, **share))
         keys = this.folder.path / "keys"
         progress.details = awaited(stream, progress, shift_images=shift, batch_size=segment.batch_size, **share)
         # Play to the end of the segment.
         tasks.reporter.phase = str(segment) if growth else "train"
         outcome, images = train(
-            players.game(record.course.slowed(segment), **share),
+            players.game(record.recovery.slowed(segment), **share),
             recorded(batches, folder=keys, rank=session.rank) if config.record_keys else batches,
             images=images,
             total_images=end,
@@ -147,11 +147,13 @@ def _micro_batches(this: Run, segment: Segment, tasks: PeriodicTasks) -> int:
     if config.auto_micro_batch:
         micro_batches = fitting_micro_batches(recipe, segment, config, session=session)
     else:
-        micro_batches, why = kept_micro_batches(recipe, segment, config, world=session.world, before=record.cut)
+        micro_batches, why = kept_micro_batches(
+            recipe, segment, config, world=session.world, before=record.micro_batching
+        )
         if why:
             tasks.reporter.status.say(why)
-    if record.cut is None or session.world >= record.cut.world:
-        record.cut = Cut(world=session.world, micro_batches=micro_batches)
+    if record.micro_batching is None or session.world >= record.micro_batching.world:
+        record.micro_batching = MicroBatching(world=session.world, micro_batches=micro_batches)
     return micro_batches
 
 

@@ -15,7 +15,7 @@ from framework.runtime.straggling import Pace
 from framework.sentinels import SENTINELS, Baselines, Health, Watch
 from framework.train.health import Course
 from framework.train.loop import Window
-from framework.train.memory import Cut
+from framework.train.memory import MicroBatching
 from framework.train.metric_history import Standing
 from framework.train.record_check import check_record
 from tests.fuzz.mutation import json_edited, signed
@@ -84,7 +84,7 @@ def _taken_up(folder: Path) -> Any:
         LossScale("fp16").load_state(small["engine_state"])
         [float(value) for value in small.get("memory", {}).values()]
     if record.get("cut"):
-        Cut(**record["cut"])
+        MicroBatching(**record["cut"])
     course = Course.restored(record.get("rollbacks", ()))
     assert 0 <= course.lr_factor <= 1
     assert course.shift_images >= 0

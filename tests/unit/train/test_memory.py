@@ -16,7 +16,7 @@ from framework.recipe import Network, Recipe
 from framework.train.config import RunConfig
 from framework.train.memory import (
     OVER_A_MICRO_BATCH,
-    Cut,
+    MicroBatching,
     activation_bytes,
     fewest_micro_batches,
     kept_micro_batches,
@@ -66,7 +66,7 @@ def test_where_not_even_one_image_fits_it_says_so() -> None:
         fewest_micro_batches(GROWING, segment, RunConfig(), world=1, usable=1000)
 
 
-def kept(recipe: Recipe, *, before: Cut | None, world: int, micro_batches: int = 1) -> tuple[int, str]:
+def kept(recipe: Recipe, *, before: MicroBatching | None, world: int, micro_batches: int = 1) -> tuple[int, str]:
     config = RunConfig(micro_batches=micro_batches)
     return kept_micro_batches(recipe, recipe.segments()[0], config, world=world, before=before)
 
@@ -86,7 +86,7 @@ def test_fewer_processes_hold_no_more_images_than_before(
     before: tuple[int, int], world: int, given: int, expected: int
 ) -> None:
     """In as few micro-batches as that takes. The last case: 16 images cannot be cut so that each of 9 has one."""
-    cut = Cut(world=before[0], micro_batches=before[1])
+    cut = MicroBatching(world=before[0], micro_batches=before[1])
     found, why = kept(UNNORMALISED, before=cut, world=world, micro_batches=given)
     assert found == expected
     held = largest_share(16, micro_batches=cut.micro_batches, world=cut.world)
@@ -97,12 +97,16 @@ def test_fewer_processes_hold_no_more_images_than_before(
 
 
 def test_as_many_or_more_processes_or_a_new_run_keep_the_flag() -> None:
-    for before, world in ((None, 1), (Cut(world=2, micro_batches=4), 2), (Cut(world=2, micro_batches=4), 3)):
+    for before, world in (
+        (None, 1),
+        (MicroBatching(world=2, micro_batches=4), 2),
+        (MicroBatching(world=2, micro_batches=4), 3),
+    ):
         assert kept(UNNORMALISED, before=before, world=world) == (1, "")
 
 
 def test_what_is_computed_over_a_micro_batch_goes_before_memory() -> None:
-    found, why = kept(NORMALISED, before=Cut(world=2, micro_batches=1), world=1)
+    found, why = kept(NORMALISED, before=MicroBatching(world=2, micro_batches=1), world=1)
     assert found == 1
     assert "each now holds up to 16 images at once instead of 8" in why
     assert "change what BatchNorm2d computes" in why

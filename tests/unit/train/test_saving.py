@@ -16,9 +16,9 @@ from framework.runtime.session import Session
 from framework.runtime.straggling import Pace
 from framework.tracking import NullTracker
 from framework.train.console import Status
-from framework.train.health import LEAST_STEPS, Course, HealthMonitor, Rollback
+from framework.train.health import LEAST_STEPS, HealthMonitor, Recovery, Rollback
 from framework.train.loop import Window
-from framework.train.memory import Cut
+from framework.train.memory import MicroBatching
 from framework.train.saving import RunRecord, Saver
 from tests.helpers.play import Played, smooth_recipe, start
 
@@ -73,8 +73,8 @@ def test_a_run_takes_up_all_that_its_checkpoint_records(played: Played, tmp_path
     record.window.add(scores, wait_seconds=0.1, skipped_samples=2)
     record.guard.begin(images=24, skipped_steps=3)
     record.health_monitor.take({"loss/D": 0.7}, steps=LEAST_STEPS - 1)
-    record.skipped_samples, record.cut = 5.0, Cut(world=4, micro_batches=2)
-    record.course = Course(rollbacks=(Rollback(from_images=48, to_images=24, reason="it collapsed"),))
+    record.skipped_samples, record.micro_batching = 5.0, MicroBatching(world=4, micro_batches=2)
+    record.recovery = Recovery(rollbacks=(Rollback(from_images=48, to_images=24, reason="it collapsed"),))
     saver = saver_of(record, tmp_path / "checkpoints", Disk())
     saver.save(24)
     saver.writer.close()
@@ -121,9 +121,9 @@ def test_one_clock_is_saved_once_unless_it_is_saved_anew(played: Played, tmp_pat
     record, folder = recorded(played), tmp_path / "checkpoints"
     saver = saver_of(record, folder, Disk())
     saver.save(10)
-    record.course = Course(rollbacks=(Rollback(from_images=20, to_images=10, reason="it collapsed"),))
+    record.recovery = Recovery(rollbacks=(Rollback(from_images=20, to_images=10, reason="it collapsed"),))
     saver.save(10)
     saver.settle()
     assert Checkpoint.open(folder / "10").record["rollbacks"] == []
     saver.save_anew(10)
-    assert Checkpoint.open(folder / "10").record["rollbacks"] == record.course.state()
+    assert Checkpoint.open(folder / "10").record["rollbacks"] == record.recovery.state()
