@@ -3,7 +3,7 @@
 In synchronous training every process's steps take as long as the slowest one's, so step times do not say who is slow.
 Three measurements do, and they are the same on every engine:
 
-* compute: a fixed piece of work without communication, timed between steps now and then (`Pace`). A device that is
+* compute: a fixed piece of work without communication, timed between steps now and then (`StepTimer`). A device that is
   throttled, shared or broken takes longer for it. A process that is slow at something else does not show.
 * data: the seconds that a process has waited for its batches. While it waits, the others wait in a collective.
 * trip: the shortest trip of a message to the launch's store and back, which the watchdog's thread measures in passing.
@@ -34,7 +34,7 @@ DATA_SHARE = 0.1
 TRIP_FACTOR, TRIP_SECONDS = 5.0, 0.005
 
 
-class Pace:
+class StepTimer:
     """Times a fixed piece of work: the product of two matrices."""
 
     def __init__(self, device: torch.device) -> None:
@@ -92,7 +92,7 @@ class Pace:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lap:
+class RankTiming:
     """The measurements of one process between two reports; processes exchange the fields in this order."""
 
     wait_share: float
@@ -111,14 +111,14 @@ class Lap:
         return list(dataclasses.astuple(self))
 
     @classmethod
-    def from_row(cls, row: Sequence[float]) -> Lap:
-        """Return the lap whose `row` another process sent."""
+    def from_row(cls, row: Sequence[float]) -> RankTiming:
+        """Return the timing whose `row` another process sent."""
         return cls(**dict(zip((f.name for f in dataclasses.fields(cls)), row, strict=True)))
 
 
-def enough(laps: Sequence[Lap]) -> bool:
+def enough(timings: Sequence[RankTiming]) -> bool:
     """Return whether the fixed piece of work was timed often enough on every rank; a new window then begins."""
-    return all(lap.work_count >= ENOUGH for lap in laps)
+    return all(timing.work_count >= ENOUGH for timing in timings)
 
 
 class Stragglers:
@@ -132,46 +132,46 @@ class Stragglers:
         self._hosts = hosts
         self._in_a_row: dict[tuple[str, int], int] = {}
 
-    def observe(self, laps: Sequence[Lap]) -> tuple[dict[str, float], list[str]]:
+    def observe(self, timings: Sequence[RankTiming]) -> tuple[dict[str, float], list[str]]:
         """Return metrics (the worst value of each kind, and its rank), and a sentence for every new straggler.
 
         Args:
-            laps: one per rank, over the same time.
+            timings: one per rank, over the same time.
         """
         # Metrics show the worst value, whether or not it is a straggler's.
-        work = [lap.work_seconds for lap in laps]
-        compared = [value / _others(work, rank) if enough(laps) else math.nan for rank, value in enumerate(work)]
+        work = [timing.work_seconds for timing in timings]
+        compared = [value / _others(work, rank) if enough(timings) else math.nan for rank, value in enumerate(work)]
         kinds: dict[str, list[float]] = {
             "compute_slowdown": compared,
-            "data_wait_share": [lap.wait_share for lap in laps],
-            "trip_ms": [1000.0 * lap.trip_seconds for lap in laps],
+            "data_wait_share": [timing.wait_share for timing in timings],
+            "trip_ms": [1000.0 * timing.trip_seconds for timing in timings],
         }
         metrics: dict[str, float] = {}
         for kind, values in kinds.items():
             if finite := [value for value in values if math.isfinite(value)]:
                 metrics[f"perf/{kind}"] = max(finite)
-                if len(laps) > 1:
+                if len(timings) > 1:
                     metrics[f"perf/{kind}_rank"] = float(values.index(max(finite)))
 
         # A process is named once, when it has stood out at enough reports in a row.
         sentences = []
-        for kind, stands_out, say in self._tests(laps):
-            if kind == "compute" and not enough(laps):
+        for kind, stands_out, say in self._tests(timings):
+            if kind == "compute" and not enough(timings):
                 continue
-            for rank in range(len(laps)):
+            for rank in range(len(timings)):
                 count = self._in_a_row.get((kind, rank), 0) + 1 if stands_out(rank) else 0
                 self._in_a_row[kind, rank] = count
                 if count == TICKS:
                     sentences.append(f"warning: rank {rank} ({self._hosts[rank]}) {say(rank)}")
         return metrics, sentences
 
-    def _tests(self, laps: Sequence[Lap]) -> list[tuple[str, Callable[[int], bool], Callable[[int], str]]]:
+    def _tests(self, timings: Sequence[RankTiming]) -> list[tuple[str, Callable[[int], bool], Callable[[int], str]]]:
         """Return the kinds, each with the test whether a rank stands out and the sentence to say then."""
         # Two standard errors on either side, so that chance alone seldom makes a straggler.
-        work, trips = [lap.work_seconds for lap in laps], [lap.trip_seconds for lap in laps]
-        at_least = [lap.work_seconds - 2 * lap.work_error_seconds for lap in laps]
-        at_most = [lap.work_seconds + 2 * lap.work_error_seconds for lap in laps]
-        waits = [lap.wait_share for lap in laps]
+        work, trips = [timing.work_seconds for timing in timings], [timing.trip_seconds for timing in timings]
+        at_least = [timing.work_seconds - 2 * timing.work_error_seconds for timing in timings]
+        at_most = [timing.work_seconds + 2 * timing.work_error_seconds for timing in timings]
+        waits = [timing.wait_share for timing in timings]
         return [
             (
                 "compute",

@@ -17,7 +17,7 @@ from framework.runtime.health import FiniteGuard
 from framework.runtime.seeding import no_draws, seed_torch
 from framework.runtime.session import Session
 from framework.runtime.signals import StopVote
-from framework.runtime.straggling import Pace
+from framework.runtime.straggling import StepTimer
 from framework.runtime.watchdog import DATA, STEP, Progress
 
 
@@ -38,8 +38,8 @@ class Window:
         wait_seconds: time spent waiting for data since then.
     """
 
-    def __init__(self, *, pace: Pace) -> None:
-        self.pace = pace
+    def __init__(self, *, timer: StepTimer) -> None:
+        self.timer = timer
         self.reset(images=0)
 
     def reset(self, *, images: int) -> None:
@@ -57,7 +57,7 @@ class Window:
         self.wait_seconds += wait_seconds
         self.skipped_samples += skipped_samples
         self.steps += 1
-        self.pace.probe()
+        self.timer.probe()
 
     def state(self, session: Session) -> dict[str, Any]:
         """Return what a checkpoint records, as JSON: steps, and sum and weight by score and rank (a collective).

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from framework.recipe.growth import segment_at
 from framework.runtime.memory import used_bytes
-from framework.runtime.straggling import Lap, Stragglers, enough
+from framework.runtime.straggling import RankTiming, Stragglers, enough
 from framework.runtime.watchdog import Watchdog
 from framework.sentinels import Alert
 from framework.tracking import NullTracker, Tracker
@@ -39,13 +39,13 @@ class Reporter:
         # Average over processes, and learn how long each of them worked and waited.
         metrics = window.metrics.means(device=session.device)
         seconds = time.monotonic() - window.begun
-        laps = self._laps(wait_share=window.wait_seconds / seconds)
+        timings = self._timings(wait_share=window.wait_seconds / seconds)
         record.skipped_samples += session.sum_over_ranks(window.skipped_samples)
         # Look at the health of the run.
         health, changed = self._health(images, metrics)
         # Rank 0 writes: metrics, the status line, what is new, and verdicts for the journal.
         if session.is_main:
-            by_rank, warnings = self.stragglers.observe(laps)
+            by_rank, warnings = self.stragglers.observe(timings)
             self.tracker.metrics(
                 metrics
                 | self._learning_rates(images)
@@ -97,21 +97,21 @@ class Reporter:
             images, metrics, steps=self.record.window.steps, skipped_steps=skipped, distance_growth=growth
         )
 
-    def _laps(self, *, wait_share: float) -> list[Lap]:
+    def _timings(self, *, wait_share: float) -> list[RankTiming]:
         """Return what every process did since the last report, by rank (a collective)."""
-        pace = self.record.window.pace
-        work_count, work_seconds, work_error_seconds = pace.measured()
-        own = Lap(
+        timer = self.record.window.timer
+        work_count, work_seconds, work_error_seconds = timer.measured()
+        own = RankTiming(
             wait_share=wait_share,
             work_count=work_count,
             work_seconds=work_seconds,
             work_error_seconds=work_error_seconds,
             trip_seconds=self.watchdog.take_trip_seconds(),
         )
-        laps = [Lap.from_row(row) for row in self.record.session.gather(own.row())]
-        if enough(laps):
-            pace.reset()
-        return laps
+        timings = [RankTiming.from_row(row) for row in self.record.session.gather(own.row())]
+        if enough(timings):
+            timer.reset()
+        return timings
 
     def _learning_rates(self, images: int) -> dict[str, float]:
         """Return both players' learning rates at a clock, as schedules, growth and rollbacks make them."""

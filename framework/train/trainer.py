@@ -24,7 +24,7 @@ from framework.runtime.launchers import launcher_to_watch
 from framework.runtime.session import Session
 from framework.runtime.signals import StopVote
 from framework.runtime.stopping import end_on_signals
-from framework.runtime.straggling import Pace, Stragglers
+from framework.runtime.straggling import StepTimer, Stragglers
 from framework.runtime.watchdog import Watchdog
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.records import JOURNAL_NAME, last_start
@@ -294,7 +294,7 @@ def _tasks(
         recipe=recipe,
         state=players.state,
         stream=stream,
-        window=Window(pace=Pace(session.device)),
+        window=Window(timer=StepTimer(session.device)),
         guard=guard,
         health_monitor=HealthMonitor(
             recipe, state=players.state, average=players.average, session=session, on_collapse=config.on_collapse

@@ -11,7 +11,7 @@ import torch
 
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.engines.precision import LossScale
-from framework.runtime.straggling import Pace
+from framework.runtime.straggling import StepTimer
 from framework.sentinels import SENTINELS, Baselines, Health, Watch
 from framework.train.health import Course
 from framework.train.loop import Window
@@ -88,7 +88,7 @@ def _taken_up(folder: Path) -> Any:
     course = Course.restored(record.get("rollbacks", ()))
     assert 0 <= course.lr_factor <= 1
     assert course.shift_images >= 0
-    window = Window(pace=Pace(_CPU))
+    window = Window(pace=StepTimer(_CPU))
     window.restore(record.get("window", {}), rank=0, world=1)
     window.scores.means(device=_CPU)
     health = record.get("health", {})

@@ -13,7 +13,7 @@ from framework.checkpoint import Checkpoint, CheckpointError, Retention, Writer,
 from framework.games.metrics import Metrics
 from framework.runtime.health import FiniteGuard
 from framework.runtime.session import Session
-from framework.runtime.straggling import Pace
+from framework.runtime.straggling import StepTimer
 from framework.tracking import NullTracker
 from framework.train.console import Status
 from framework.train.health import LEAST_STEPS, HealthMonitor, Recovery, Rollback
@@ -52,7 +52,7 @@ def recorded(played: Played) -> RunRecord:
         recipe=played.recipe,
         state=played.state,
         stream=Data(),
-        window=Window(pace=Pace(CPU)),
+        window=Window(timer=StepTimer(CPU)),
         guard=FiniteGuard(most_in_a_row=20),
         health_monitor=HealthMonitor(
             played.recipe, state=played.state, average=average, session=ALONE, on_collapse="warn"

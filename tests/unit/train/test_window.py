@@ -10,7 +10,7 @@ import torch
 
 from framework.games.metrics import Metrics
 from framework.runtime.session import Session
-from framework.runtime.straggling import Pace
+from framework.runtime.straggling import StepTimer
 from framework.train.loop import Window
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def step(value: float) -> Metrics:
 
 
 def window(*values: float) -> Window:
-    one = Window(pace=Pace(CPU))
+    one = Window(timer=StepTimer(CPU))
     for value in values:
         one.add(step(value), wait_seconds=0.1, skipped_samples=0)
     return one
