@@ -50,15 +50,15 @@ def play(engine: EngineName, folder: str) -> dict[str, Tensor]:
         players={"generator": built}, averages={"generator": Average(built)}, memory={"generator": {}}
     )
     main, found = dist.get_rank() == 0, {}
-    largest = max(piece.values.nbytes for piece in state.pieces(own=True, buffers=main))
+    largest = max(tensor_slice.values.nbytes for tensor_slice in state.slices(own=True, buffers=main))
     with Writer(Path(folder), rank=dist.get_rank(), world=WORLD, token="memory", retention=Retention(last=2)) as writer:
         for images in (1, 2):
             before = _restart_peak()
-            writer.save(images, state.pieces(own=True, buffers=main), record={"players": state.record()})
+            writer.save(images, state.slices(own=True, buffers=main), record={"players": state.record()})
             saved = writer.wait()
             found[f"save {images}"] = _peak() - before
     assert saved is not None
-    for _ in state.pieces(own=False, buffers=True):  # moments exist from the first step on; before, when asked for
+    for _ in state.slices(own=False, buffers=True):  # moments exist from the first step on; before, when asked for
         pass
     with Checkpoint.open(Path(folder) / "2") as checkpoint:
         before = _restart_peak()

@@ -45,7 +45,7 @@ def measure() -> dict[str, Tensor]:
     check = _median(lambda: check_drift(played.state, record, session=session, images=12))
     snapshot = _median(
         lambda: take_snapshot(
-            played.state.pieces(own=True, buffers=rank == 0),
+            played.state.slices(own=True, buffers=rank == 0),
             staging=staging,
             images=12,
             rank=rank,

@@ -82,8 +82,8 @@ def _save(played: Played, folder: str, step: int) -> None:
     with Writer(
         Path(folder), rank=share.rank, world=share.world, token="matrix", retention=Retention(last=1)
     ) as writer:
-        pieces = state.pieces(own=True, buffers=share.rank == 0)
-        writer.save(step, pieces, documents={}, record={"players": state.record()})
+        slices = state.slices(own=True, buffers=share.rank == 0)
+        writer.save(step, slices, documents={}, record={"players": state.record()})
 
 
 def relay(engine: str, folder: str, begin: int, count: int) -> dict[str, Tensor]:

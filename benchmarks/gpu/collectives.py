@@ -21,7 +21,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from benchmarks.gpu.job import Job
-from framework.engines.base import Fragment
+from framework.engines.base import ParameterSlice
 from framework.engines.reducer import GradientReducer
 from framework.networks.blocks.minibatch import MinibatchStddev
 from framework.networks.blocks.norm import BatchNorm2d
@@ -114,7 +114,7 @@ def _text_told(device: torch.device) -> float:
 def _tensors_assembled(device: torch.device) -> float:
     """A sharded tensor put together for a checkpoint."""
     values = torch.arange(12.0, device=device)
-    part = Fragment(kind="weight", name="a", start=0, values=values, shape=(3, 4))
+    part = ParameterSlice(kind="weight", name="a", start=0, values=values, shape=(3, 4))
     (whole,) = assembled([part], shapes={"a": (3, 4)}, rank=0, world=1, like=values)
     return _difference(whole.values, values)
 

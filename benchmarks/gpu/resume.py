@@ -63,8 +63,8 @@ def compared(job: Job, recipe: Recipe) -> dict[str, Any]:
             resumed.state.restore(checkpoint)
         resumed.images = clock
         _advance(resumed)
-    pieces = [play.state.pieces(own=True, buffers=True) for play in (straight, resumed)]
-    pairs = list(zip(*pieces, strict=True))
+    slices = [play.state.slices(own=True, buffers=True) for play in (straight, resumed)]
+    pairs = list(zip(*slices, strict=True))
     different = [a.key for a, b in pairs if not torch.equal(a.values, b.values)]
     largest = max(float((a.values.double() - b.values.double()).abs().max()) for a, b in pairs)
     return {
@@ -86,7 +86,7 @@ def _save(play: Play, folder: Path) -> int:
     """Write a checkpoint as a run does; the clock, which names it."""
     writer = Writer(folder, rank=0, world=1, token="gpu", retention=Retention())
     record = {"players": play.state.record()}
-    writer.save(play.images, play.state.pieces(own=True, buffers=True), record=record)
+    writer.save(play.images, play.state.slices(own=True, buffers=True), record=record)
     writer.wait()
     writer.close()
     return play.images

@@ -1,7 +1,7 @@
 """Names of a checkpoint's folders, files and tensors: the whole format on one page.
 
     <run>/checkpoints/<images>/            plain decimal: a complete checkpoint, visible only once everything is on disk
-        manifest.json                      tensors -> pieces, files -> size and sha256, the record; written last
+        manifest.json                      tensors -> slices, files -> size and sha256, the record; written last
         model-00001-of-00002.safetensors   averaged weights and buffers: all that sampling needs, every tensor whole
         model.safetensors.index.json       stored key -> file, as Hugging Face's readers of such a set expect
         state-00001-of-00002.safetensors   everything else: weights, moments, buffers; cut as the engine cuts them
@@ -11,7 +11,7 @@
     <run>/checkpoints/<images>.superseded/ a later checkpoint from before the run went back (kept until you delete it)
     <run>/checkpoints/.<images>-...        hidden: being written (.tmp), replaced or deleted
 
-A tensor's key is `<player>/<kind>/<name>` or `state/<name>`. A piece that covers its whole tensor is stored under the
+A tensor's key is `<player>/<kind>/<name>` or `state/<name>`. A slice that covers its whole tensor is stored under the
 plain key with the full shape, so any safetensors reader can use the file; a partial interval [start, stop) of the
 flattened tensor is stored flat as `<key>@<start>`. Pieces may be cut anywhere, differently in every save. Every rank
 writes one file of each set.
@@ -45,7 +45,7 @@ _PART = re.compile(r"part-[0-9]+\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class TensorSlice:
     """An interval of one tensor, as an engine hands it over or asks for it."""
 
     key: str
@@ -165,9 +165,9 @@ def checkpoint_folders(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def check_coverage(key: str, shape: Iterable[int], spans: Iterable[tuple[int, int]]) -> None:
+def check_coverage(key: str, shape: Iterable[int], stored_slices: Iterable[tuple[int, int]]) -> None:
     """Raise `CheckpointError` unless the intervals cover the tensor exactly once."""
-    numel, reached, ordered = math.prod(shape), 0, sorted(spans)
+    numel, reached, ordered = math.prod(shape), 0, sorted(stored_slices)
     if numel == 0 and len(ordered) != 1:
         raise CheckpointError(f"the empty tensor {key} is stored {len(ordered)} times; it must be stored once")
     for start, stop in [*ordered, (numel, numel)]:
@@ -175,6 +175,6 @@ def check_coverage(key: str, shape: Iterable[int], spans: Iterable[tuple[int, in
             fault = "are stored twice" if start < reached else "are missing"
             low, high = sorted((start, reached))
             raise CheckpointError(
-                f"elements [{low}, {high}) of tensor {key} {fault}: the engine's pieces do not cover it exactly once"
+                f"elements [{low}, {high}) of tensor {key} {fault}: the engine's slices do not cover it exactly once"
             )
         reached = stop

@@ -19,7 +19,7 @@ from framework.checkpoint.tensorfile import DTYPES
 from framework.utils.bounded import element_count, is_count
 
 
-class Span(NamedTuple):
+class StoredSlice(NamedTuple):
     """Where the elements [start, stop) of a flattened tensor are stored."""
 
     start: int
@@ -30,12 +30,12 @@ class Span(NamedTuple):
 
 @dataclass(kw_only=True)
 class TensorRecord:
-    """A tensor and its pieces, ordered by start."""
+    """A tensor and its slices, ordered by start."""
 
     shape: tuple[int, ...]
     dtype: str
     """Safetensors code, `F32` for instance."""
-    spans: list[Span] = field(default_factory=list)
+    stored_slices: list[StoredSlice] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)
@@ -67,19 +67,21 @@ class Manifest:
                 raise CheckpointError(
                     f"{source} has {key} as {theirs.dtype} {theirs.shape}, other ranks as {ours.dtype} {ours.shape}"
                 )
-            ours.spans += theirs.spans
+            ours.stored_slices += theirs.stored_slices
 
     def check(self) -> None:
-        """Order the pieces, and raise `CheckpointError` where they do not cover a tensor exactly once."""
+        """Order the slices, and raise `CheckpointError` where they do not cover a tensor exactly once."""
         for key, tensor in self.tensors.items():
-            tensor.spans.sort()
-            check_coverage(key, tensor.shape, [(span.start, span.stop) for span in tensor.spans])
-            if unlisted := {span.file for span in tensor.spans} - set(self.files):
+            tensor.stored_slices.sort()
+            check_coverage(
+                key, tensor.shape, [(stored_slice.start, stored_slice.stop) for stored_slice in tensor.stored_slices]
+            )
+            if unlisted := {stored_slice.file for stored_slice in tensor.stored_slices} - set(self.files):
                 raise CheckpointError(f"tensor {key} lies in {sorted(unlisted)}, which the manifest does not list")
         held: dict[str, int] = dict.fromkeys(self.files, 0)
         for tensor in self.tensors.values():
-            for span in tensor.spans:
-                held[span.file] += (span.stop - span.start) * DTYPES[tensor.dtype].itemsize
+            for stored_slice in tensor.stored_slices:
+                held[stored_slice.file] += (stored_slice.stop - stored_slice.start) * DTYPES[tensor.dtype].itemsize
         for name, num_bytes in held.items():
             if num_bytes > self.files[name].bytes:  # a tensor takes memory before its bytes are read
                 raise CheckpointError(f"tensors of {num_bytes} bytes cannot lie in {name}, which has fewer")
@@ -89,15 +91,21 @@ class Manifest:
 
         https://huggingface.co/docs/hub/safetensors, "sharded": `weight_map`, and the bytes of all tensors.
         """
-        spans = [
-            (span, DTYPES[tensor.dtype].itemsize)
+        stored_slices = [
+            (stored_slice, DTYPES[tensor.dtype].itemsize)
             for tensor in self.tensors.values()
-            for span in tensor.spans
-            if span.file.startswith(prefix)
+            for stored_slice in tensor.stored_slices
+            if stored_slice.file.startswith(prefix)
         ]
         return {
-            "metadata": {"total_size": sum((span.stop - span.start) * size for span, size in spans)},
-            "weight_map": dict(sorted((span.stored_key, span.file) for span, _ in spans)),
+            "metadata": {
+                "total_size": sum(
+                    (stored_slice.stop - stored_slice.start) * size for stored_slice, size in stored_slices
+                )
+            },
+            "weight_map": dict(
+                sorted((stored_slice.stored_key, stored_slice.file) for stored_slice, _ in stored_slices)
+            ),
         }
 
     def to_json(self) -> JSON:
@@ -109,7 +117,11 @@ class Manifest:
             "record": self.record,
             "files": {name: digest._asdict() for name, digest in sorted(self.files.items())},
             "tensors": {
-                key: {"shape": list(tensor.shape), "dtype": tensor.dtype, "pieces": [list(s) for s in tensor.spans]}
+                key: {
+                    "shape": list(tensor.shape),
+                    "dtype": tensor.dtype,
+                    "pieces": [list(s) for s in tensor.stored_slices],
+                }
                 for key, tensor in sorted(self.tensors.items())
             },
         }
@@ -191,13 +203,17 @@ def _read_digest(value: JSON) -> Digest:
 def _tensor(key: str, value: JSON) -> TensorRecord:
     fields = _object(value)
     element_count(fields["shape"], source=f"tensor {key}", error=CheckpointError)
-    pieces = fields["pieces"]
-    if not isinstance(pieces, list) or not all(isinstance(piece, list) and len(piece) == 4 for piece in pieces):
-        raise ValueError(f"the pieces of tensor {key} are not lists of start, stop, file and stored key")
-    spans = [Span(_count(start), _count(stop), _text(file), _text(stored)) for start, stop, file, stored in pieces]
-    if any(span.stop < span.start for span in spans):
-        raise ValueError(f"a piece of tensor {key} ends before it begins")
-    return TensorRecord(shape=tuple(fields["shape"]), dtype=_known_dtype(fields["dtype"]), spans=spans)
+    slices = fields["pieces"]
+    if not isinstance(slices, list) or not all(
+        isinstance(tensor_slice, list) and len(tensor_slice) == 4 for tensor_slice in slices
+    ):
+        raise ValueError(f"the slices of tensor {key} are not lists of start, stop, file and stored key")
+    stored_slices = [
+        StoredSlice(_count(start), _count(stop), _text(file), _text(stored)) for start, stop, file, stored in slices
+    ]
+    if any(stored_slice.stop < stored_slice.start for stored_slice in stored_slices):
+        raise ValueError(f"a slice of tensor {key} ends before it begins")
+    return TensorRecord(shape=tuple(fields["shape"]), dtype=_known_dtype(fields["dtype"]), stored_slices=stored_slices)
 
 
 def _known_dtype(code: JSON) -> str:

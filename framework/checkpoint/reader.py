@@ -21,8 +21,8 @@ from torch import Tensor
 
 from framework.checkpoint.durable import JSON, read_json
 from framework.checkpoint.errors import CheckpointError, explain
-from framework.checkpoint.layout import MANIFEST, Piece, checkpoint_folders, index_files, is_ema, parse_complete
-from framework.checkpoint.manifest import Manifest, Span, TensorRecord, load_manifest
+from framework.checkpoint.layout import MANIFEST, TensorSlice, checkpoint_folders, index_files, is_ema, parse_complete
+from framework.checkpoint.manifest import Manifest, StoredSlice, TensorRecord, load_manifest
 from framework.checkpoint.tensorfile import DTYPES, Entry, read_flat, read_header
 from framework.utils.aliases import todays
 from framework.utils.bounded import open_regular
@@ -91,7 +91,12 @@ class Checkpoint:
     @property
     def ema_files(self) -> tuple[str, ...]:
         """The files that sampling needs: averaged weights and buffers, and the documents."""
-        ema = {span.file for key, tensor in self._manifest.tensors.items() if is_ema(key) for span in tensor.spans}
+        ema = {
+            stored_slice.file
+            for key, tensor in self._manifest.tensors.items()
+            if is_ema(key)
+            for stored_slice in tensor.stored_slices
+        }
         other = {name for name, prefix in index_files().items() if not any(file.startswith(prefix) for file in ema)}
         return tuple(n for n in self._manifest.files if n in ema or (n.endswith(".json") and n not in other))
 
@@ -174,29 +179,30 @@ class Checkpoint:
         if out.numel() != stop - start or (out.dim() != 1 and not out.is_contiguous()):
             raise ValueError(f"out for {key}[{start}:{stop}] must have as many elements, and be 1-D or contiguous")
         flat = out.detach() if out.dim() == 1 else out.detach().view(-1)
-        for span in tensor.spans:
-            low, high = max(start, span.start), min(stop, span.stop)
+        for stored_slice in tensor.stored_slices:
+            low, high = max(start, stored_slice.start), min(stop, stored_slice.stop)
             if low < high:
-                self._read_span(key, tensor, span, low, flat[low - start : high - start])
+                self._read_span(key, tensor, stored_slice, low, flat[low - start : high - start])
 
-    def fill(self, piece: Piece) -> None:
-        """Read the interval that a piece stands for into its live values.
+    def fill(self, tensor_slice: TensorSlice) -> None:
+        """Read the interval that a slice stands for into its live values.
 
         Raises:
-            CheckpointError: what `read` raises, or the tensor has another shape than the piece expects.
+            CheckpointError: what `read` raises, or the tensor has another shape than the slice expects.
         """
-        if piece.shape != self.shape(piece.key):
+        if tensor_slice.shape != self.shape(tensor_slice.key):
             raise CheckpointError(
-                f"{self.path} holds {piece.key} with shape {self.shape(piece.key)}, the network has {piece.shape}: "
+                f"{self.path} holds {tensor_slice.key} with shape {self.shape(tensor_slice.key)}, "
+                f"the network has {tensor_slice.shape}: "
                 "the recipe differs from the one that was saved"
             )
-        self.read(piece.key, piece.start, piece.stop, piece.values)
+        self.read(tensor_slice.key, tensor_slice.start, tensor_slice.stop, tensor_slice.values)
 
     def full(self, key: str) -> Tensor:
         """A whole tensor in its shape, in CPU memory."""
         tensor = self._tensor(key)
-        for span in tensor.spans:
-            self._file(span.file)  # of the size that the manifest says, which bounds what is allocated
+        for stored_slice in tensor.stored_slices:
+            self._file(stored_slice.file)  # of the size that the manifest says, which bounds what is allocated
         out = torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype])
         self.read(key, 0, out.numel(), out)
         return out
@@ -219,15 +225,19 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {self.path} has no tensor {key!r}; the nearest keys are: {like}")
         return self._manifest.tensors[key]
 
-    def _read_span(self, key: str, tensor: TensorRecord, span: Span, start: int, out: Tensor) -> None:
-        path = self.path / span.file
-        descriptor, entries = self._file(span.file)
-        entry = entries.get(span.stored_key)
-        fits = entry and entry.dtype == DTYPES[tensor.dtype] and math.prod(entry.shape) == span.stop - span.start
+    def _read_span(self, key: str, tensor: TensorRecord, stored_slice: StoredSlice, start: int, out: Tensor) -> None:
+        path = self.path / stored_slice.file
+        descriptor, entries = self._file(stored_slice.file)
+        entry = entries.get(stored_slice.stored_key)
+        fits = (
+            entry
+            and entry.dtype == DTYPES[tensor.dtype]
+            and math.prod(entry.shape) == stored_slice.stop - stored_slice.start
+        )
         if entry is None or not fits:
-            raise CheckpointError(f"{path} does not hold {span.stored_key} as the manifest says: it is damaged")
+            raise CheckpointError(f"{path} does not hold {stored_slice.stored_key} as the manifest says: it is damaged")
         try:
-            read_flat(descriptor, entry, start - span.start, out)
+            read_flat(descriptor, entry, start - stored_slice.start, out)
         except EOFError as error:
             raise CheckpointError(f"{path} is damaged at tensor {key}: {error}") from error
         except OSError as error:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from framework.checkpoint.durable import JSON, plain
-from framework.checkpoint.layout import Piece, check_document, is_ema, tensor_file
-from framework.checkpoint.manifest import Manifest, Span, TensorRecord
+from framework.checkpoint.layout import TensorSlice, check_document, is_ema, tensor_file
+from framework.checkpoint.manifest import Manifest, StoredSlice, TensorRecord
 from framework.checkpoint.tensorfile import CODES, Stored
 
 _CHUNK_BYTES = 64 << 20  # a power of two: torch rounds pinned allocations up to one
@@ -69,7 +69,7 @@ class Snapshot:
     tensors: dict[str, list[Stored]]
     """By file name."""
     part: Manifest
-    """This rank's pieces; its files are added as they are written."""
+    """This rank's slices; its files are added as they are written."""
     documents: dict[str, JSON]
 
     @property
@@ -79,7 +79,7 @@ class Snapshot:
 
 
 def take_snapshot(
-    pieces: Iterable[Piece],
+    slices: Iterable[TensorSlice],
     *,
     staging: Staging,
     images: int,
@@ -91,7 +91,7 @@ def take_snapshot(
     """Copy everything that a save writes.
 
     Raises:
-        ValueError: a piece, document or record that cannot be stored.
+        ValueError: a slice, document or record that cannot be stored.
     """
     for name in documents:
         check_document(name)
@@ -99,21 +99,23 @@ def take_snapshot(
     tensors: dict[str, list[Stored]] = {}
     seen: set[str] = set()
     staging.begin()
-    for piece in pieces:
-        piece.check()
-        if piece.values.dtype not in CODES:
-            raise ValueError(f"tensor {piece.key}: checkpoints cannot hold {piece.values.dtype}")
-        if piece.values.numel() == 0 and not piece.whole:
+    for tensor_slice in slices:
+        tensor_slice.check()
+        if tensor_slice.values.dtype not in CODES:
+            raise ValueError(f"tensor {tensor_slice.key}: checkpoints cannot hold {tensor_slice.values.dtype}")
+        if tensor_slice.values.numel() == 0 and not tensor_slice.whole:
             continue  # this rank's share of a small tensor is empty
-        if piece.stored_key in seen:
-            raise ValueError(f"the engine yielded {piece.stored_key} twice")
-        seen.add(piece.stored_key)
-        file = tensor_file(ema=is_ema(piece.key), rank=rank, world=world)
-        shape = piece.shape if piece.whole else (piece.values.numel(),)
-        stored = Stored(key=piece.stored_key, shape=shape, values=staging.copy(piece.values))
+        if tensor_slice.stored_key in seen:
+            raise ValueError(f"the engine yielded {tensor_slice.stored_key} twice")
+        seen.add(tensor_slice.stored_key)
+        file = tensor_file(ema=is_ema(tensor_slice.key), rank=rank, world=world)
+        shape = tensor_slice.shape if tensor_slice.whole else (tensor_slice.values.numel(),)
+        stored = Stored(key=tensor_slice.stored_key, shape=shape, values=staging.copy(tensor_slice.values))
         tensors.setdefault(file, []).append(stored)
-        known = part.tensors.setdefault(piece.key, TensorRecord(shape=piece.shape, dtype=CODES[piece.values.dtype]))
-        known.spans.append(Span(piece.start, piece.stop, file, piece.stored_key))
+        known = part.tensors.setdefault(
+            tensor_slice.key, TensorRecord(shape=tensor_slice.shape, dtype=CODES[tensor_slice.values.dtype])
+        )
+        known.stored_slices.append(StoredSlice(tensor_slice.start, tensor_slice.stop, file, tensor_slice.stored_key))
     staging.finish()
     copied = {name: plain(document, where=name) for name, document in documents.items()}
     return Snapshot(tensors=tensors, part=part, documents=copied)

@@ -19,7 +19,7 @@ from typing import Self
 from framework.checkpoint import commit
 from framework.checkpoint.durable import JSON, sync_folder, write_json
 from framework.checkpoint.errors import CheckpointError, explain
-from framework.checkpoint.layout import FORMAT, Piece, check_token
+from framework.checkpoint.layout import FORMAT, TensorSlice, check_token
 from framework.checkpoint.retention import Retention, apply_retention, set_aside_later, settle_replaced, sweep
 from framework.checkpoint.snapshot import Snapshot, Staging, take_snapshot
 from framework.checkpoint.tensorfile import write_tensors
@@ -91,18 +91,18 @@ class Writer:
     def save(
         self,
         images: int,
-        pieces: Iterable[Piece],
+        slices: Iterable[TensorSlice],
         *,
         documents: Mapping[str, JSON] | None = None,
         record: Mapping[str, JSON] | None = None,
     ) -> float:
-        """Snapshot the pieces and start writing them; waits for the former save first.
+        """Snapshot the slices and start writing them; waits for the former save first.
 
         Pieces are consumed one by one, so an engine may gather or convert each of them when it is asked for.
 
         Args:
             images: the clock; names the checkpoint.
-            pieces: this rank's intervals; over all ranks they must cover every tensor exactly once.
+            slices: this rank's intervals; over all ranks they must cover every tensor exactly once.
             documents: file name -> JSON to stand beside the manifest (taken from rank 0).
             record: small states to stand in the manifest, floats exact (taken from rank 0).
 
@@ -111,7 +111,7 @@ class Writer:
 
         Raises:
             CheckpointError: the former save failed (this one has not begun, on any rank), or the writer is closed.
-            ValueError: a piece, document or record that cannot be stored.
+            ValueError: a slice, document or record that cannot be stored.
         """
         began = time.perf_counter()
         if images < 0:
@@ -132,7 +132,7 @@ class Writer:
             failing=self._failing,
         )
         snapshot = take_snapshot(
-            pieces,
+            slices,
             staging=self._staging,
             images=images,
             rank=self._rank,

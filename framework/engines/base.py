@@ -19,7 +19,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fragment:
+class ParameterSlice:
     """A named interval of one tensor of a player's state, as a live flat view."""
 
     kind: str
@@ -82,7 +82,7 @@ class Engine(Protocol):
         """
         ...
 
-    def fragments(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[Fragment]:
+    def slices(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[ParameterSlice]:
         """Yield this process's intervals of the state.
 
         Args:
@@ -96,7 +96,7 @@ class Engine(Protocol):
         ...
 
     def commit(self, *, steps_taken: int | None = None) -> None:
-        """Make values written into fragments effective; optionally set the optimiser's step count."""
+        """Make values written into slices effective; optionally set the optimiser's step count."""
         ...
 
     def state(self) -> dict[str, float]:
@@ -114,7 +114,7 @@ class Engine(Protocol):
 
 def forget_moments(engine: Engine) -> None:
     """Start the optimiser anew: moments become zero, its step count too."""
-    for fragment in engine.fragments(own=False):
-        if fragment.kind != "weight":
-            fragment.values.zero_()
+    for parameter_slice in engine.slices(own=False):
+        if parameter_slice.kind != "weight":
+            parameter_slice.values.zero_()
     engine.commit(steps_taken=0)

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from framework.engines.base import Fragment, Precision, StepReport
+from framework.engines.base import ParameterSlice, Precision, StepReport
 from framework.engines.optimizer_state import set_schedule, set_steps_taken, state_of, steps_taken
 from framework.engines.precision import LossScale, autocast
 from framework.engines.reducer import GradientReducer
@@ -110,7 +110,7 @@ class Replicated:
         else:
             self._optimizer.zero_grad(set_to_none=True)
 
-    def fragments(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[Fragment]:
+    def slices(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[ParameterSlice]:
         """Yield whole tensors; with `own`, each goes to the process with the fewest elements so far."""
         kinds = ("weight", *self._spec.moments) if kinds is None else kinds
         # Every process computes the same owners.
@@ -122,7 +122,9 @@ class Replicated:
                 continue
             for kind in kinds:
                 values = parameter.detach() if kind == "weight" else self._state_of(parameter)[kind]
-                yield Fragment(kind=kind, name=name, start=0, values=values.view(-1), shape=tuple(parameter.shape))
+                yield ParameterSlice(
+                    kind=kind, name=name, start=0, values=values.view(-1), shape=tuple(parameter.shape)
+                )
 
     def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         return state_of(self._optimizer, parameter, moments=self._spec.moments)

@@ -1,6 +1,6 @@
 """The exponential moving average of a player's weights, sharded exactly like the player.
 
-Parameters are averaged in fp32 on the engine's own fragments, so nothing is gathered. Of the buffers, running
+Parameters are averaged in fp32 on the engine's own slices, so nothing is gathered. Of the buffers, running
 statistics are averaged like parameters, and everything else (power-iteration vectors, counters) is copied.
 """
 
@@ -27,7 +27,7 @@ class Average:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        weights = engine.fragments(own=False, kinds=("weight",))
+        weights = engine.slices(own=False, kinds=("weight",))
         self.weights: dict[tuple[str, int], Tensor] = {(f.name, f.start): f.values.clone() for f in weights}
         self.buffers: dict[str, Tensor] = {n: b.detach().clone() for n, b in engine.network.named_buffers()}
 
@@ -39,7 +39,7 @@ class Average:
     @torch.no_grad()
     def update(self, *, kept_share: float) -> None:
         """Replace the average by kept_share * average + (1 - kept_share) * network."""
-        live = {(f.name, f.start): f.values for f in self._engine.fragments(own=False, kinds=("weight",))}
+        live = {(f.name, f.start): f.values for f in self._engine.slices(own=False, kinds=("weight",))}
         torch._foreach_lerp_(list(self.weights.values()), [live[key] for key in self.weights], 1.0 - kept_share)
         for name, buffer in self._engine.network.named_buffers():
             if name.rpartition(".")[2] in AVERAGED_BUFFERS:
@@ -68,8 +68,8 @@ class Average:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for fragment in self._engine.fragments(own=False, kinds=("weight",)):
-            _exchange(fragment.values, self.weights[fragment.name, fragment.start])
+        for parameter_slice in self._engine.slices(own=False, kinds=("weight",)):
+            _exchange(parameter_slice.values, self.weights[parameter_slice.name, parameter_slice.start])
         for name, buffer in self._engine.network.named_buffers():
             _exchange(buffer, self.buffers[name])
         self._engine.commit()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from framework.engines.base import Fragment, Precision, StepReport
+from framework.engines.base import ParameterSlice, Precision, StepReport
 from framework.engines.optimizer_state import set_schedule, set_steps_taken, state_of, steps_taken
 from framework.engines.precision import LossScale, autocast
 from framework.recipe.optimizers import Optimizer
@@ -128,7 +128,7 @@ class Sharded:
         self._optimizer.zero_grad(set_to_none=True)
         return StepReport(grad_norm=norm, finite=finite)
 
-    def fragments(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[Fragment]:
+    def slices(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[ParameterSlice]:
         """Yield this process's rows of every tensor; each interval lies on exactly one process."""
         kinds = ("weight", *self._spec.moments) if kinds is None else kinds
         self._reshard()
@@ -141,7 +141,7 @@ class Sharded:
             for kind in kinds:
                 tensor = parameter if kind == "weight" else self._state_of(parameter)[kind]
                 values = tensor.to_local().detach().view(-1)
-                yield Fragment(
+                yield ParameterSlice(
                     kind=kind, name=name, start=first * row_elements, values=values, shape=tuple(parameter.shape)
                 )
 

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from framework.engines.base import Fragment, Precision, StepReport
+from framework.engines.base import ParameterSlice, Precision, StepReport
 from framework.engines.optimizer_state import set_schedule, set_steps_taken, state_of, steps_taken
 from framework.engines.precision import LossScale, autocast
 from framework.engines.zero_setup import BUCKET_ELEMENTS, assert_known_inside, configuration, prepared_deepspeed
@@ -157,7 +157,7 @@ class Zero:
         self._scale.update(finite=finite)
         return StepReport(grad_norm=norm, finite=finite)
 
-    def fragments(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[Fragment]:
+    def slices(self, *, own: bool, kinds: tuple[str, ...] | None = None) -> Iterator[ParameterSlice]:
         """Yield this process's intervals of the fp32 weights and moments; each lies on exactly one process."""
         kinds = ("weight", *self._spec.moments) if kinds is None else kinds
         self._make_moments()
@@ -169,7 +169,7 @@ class Zero:
                 found = self._sharded(parameter, state_key) if self._stage == 3 else self._mapped(parameter, state_key)
                 if found is not None:
                     start, values, shape = found
-                    yield Fragment(kind=kind, name=name, start=start, values=values, shape=shape)
+                    yield ParameterSlice(kind=kind, name=name, start=start, values=values, shape=shape)
 
     def _mapped(self, parameter: Any, state_key: str | None) -> tuple[int, Tensor, tuple[int, ...]] | None:
         """Return start, values (n,) and shape in stages 1 and 2, where each parameter is mapped to a flat partition."""

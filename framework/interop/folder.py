@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from framework.checkpoint import Piece, Retention, Writer
+from framework.checkpoint import Retention, TensorSlice, Writer
 from framework.interop.load import Loaded, Side
 from framework.recipe.description import describe_network
 from framework.utils.errors import FrameworkError
@@ -68,8 +68,8 @@ _DATA = {"resolution": 0, "channels": 3, "classes": 0}
 """What networks of recipes take from their data."""
 
 
-def _pieces(side: Side, network: nn.Module, weights: str, buffers: str) -> Iterator[Piece]:
+def _pieces(side: Side, network: nn.Module, weights: str, buffers: str) -> Iterator[TensorSlice]:
     for kind, tensors in ((weights, network.named_parameters()), (buffers, network.named_buffers())):
         for name, tensor in tensors:
             values = tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
-            yield Piece(key=f"{side}/{kind}/{name}", start=0, values=values.flatten(), shape=tuple(tensor.shape))
+            yield TensorSlice(key=f"{side}/{kind}/{name}", start=0, values=values.flatten(), shape=tuple(tensor.shape))

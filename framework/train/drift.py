@@ -92,7 +92,7 @@ def replicated(state: TrainingState) -> Iterator[tuple[str, Tensor]]:
         for name, buffer in average.buffers.items() if average else ():
             yield f"{side}/ema_buffer/{name}", buffer
         if isinstance(engine, Replicated):
-            for part in engine.fragments(own=False):
+            for part in engine.slices(own=False):
                 if part.kind != "weight":
                     yield f"{side}/{part.kind}/{part.name}", part.values
             for (name, _), values in average.weights.items() if average else ():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from framework.checkpoint import Checkpoint, Piece, resolve
+from framework.checkpoint import Checkpoint, TensorSlice, resolve
 from framework.engines.base import Engine
 from framework.engines.choose import build_engine
 from framework.engines.ema import Average
@@ -118,10 +118,10 @@ def initialise_from(source: Path, state: TrainingState) -> None:
     checkpoint = resolve(source)
     known = set(checkpoint.keys())
     copied: dict[str, int] = {}
-    for piece in state.pieces(own=False, buffers=True):
-        side, kind, name = piece.key.split("/", 2)
+    for tensor_slice in state.slices(own=False, buffers=True):
+        side, kind, name = tensor_slice.key.split("/", 2)
         if kind in _SIBLINGS and any(key.startswith(f"{side}/") for key in known):
-            _copy(checkpoint, known, piece, side, kind, name)
+            _copy(checkpoint, known, tensor_slice, side, kind, name)
             copied[side] = copied.get(side, 0) + 1
     for side, engine in state.players.items():
         engine.commit()
@@ -133,10 +133,12 @@ def initialise_from(source: Path, state: TrainingState) -> None:
         )
 
 
-def _copy(checkpoint: Checkpoint, known: set[str], piece: Piece, side: str, kind: str, name: str) -> None:
-    key = next((k for k in (piece.key, f"{side}/{_SIBLINGS[kind]}/{name}") if k in known), None)
+def _copy(checkpoint: Checkpoint, known: set[str], tensor_slice: TensorSlice, side: str, kind: str, name: str) -> None:
+    key = next((k for k in (tensor_slice.key, f"{side}/{_SIBLINGS[kind]}/{name}") if k in known), None)
     if key is None:
         raise FrameworkError(
-            f"--init-from: {checkpoint.path} has no {piece.key}: choose a source with the recipe's networks"
+            f"--init-from: {checkpoint.path} has no {tensor_slice.key}: choose a source with the recipe's networks"
         )
-    checkpoint.fill(Piece(key=key, start=piece.start, values=piece.values, shape=piece.shape))
+    checkpoint.fill(
+        TensorSlice(key=key, start=tensor_slice.start, values=tensor_slice.values, shape=tensor_slice.shape)
+    )

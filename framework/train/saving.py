@@ -128,7 +128,7 @@ class Saver:
             "recipe.json": describe(recipe) | {"class_names": list(self.record.stream.class_names)},
             "science.json": science(recipe),
         }
-        self.writer.save(images, state.pieces(own=True, buffers=session.is_main), documents=documents, record=record)
+        self.writer.save(images, state.slices(own=True, buffers=session.is_main), documents=documents, record=record)
         if again:
             self.writer.wait()
         self.waited_seconds += time.monotonic() - begun

@@ -17,19 +17,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from framework.checkpoint import Checkpoint, Piece
-from framework.engines.base import Engine, Fragment
+from framework.checkpoint import Checkpoint, TensorSlice
+from framework.engines.base import Engine, ParameterSlice
 from framework.engines.ema import Average
 from framework.objectives.penalties import Memory
 
 
 def assembled(
-    fragments: Iterable[Fragment], *, shapes: Mapping[str, tuple[int, ...]], rank: int, world: int, like: Tensor
-) -> Iterator[Fragment]:
+    slices: Iterable[ParameterSlice], *, shapes: Mapping[str, tuple[int, ...]], rank: int, world: int, like: Tensor
+) -> Iterator[ParameterSlice]:
     """Yield the whole tensors that this process owns; a collective, to be consumed to its end on every process.
 
     Args:
-        fragments: this process's intervals, at most one of each tensor.
+        slices: this process's intervals, at most one of each tensor.
         shapes: shapes of all tensors, in the same order on every process.
         rank: rank of this process.
         world: number of processes.
@@ -38,11 +38,11 @@ def assembled(
     Raises:
         ValueError: the intervals of all processes do not make up a tensor.
     """
-    held = {fragment.name: fragment for fragment in fragments}
-    spans = _spans(held, list(shapes), world=world, device=like.device)
+    held = {parameter_slice.name: parameter_slice for parameter_slice in slices}
+    intervals = _intervals(held, list(shapes), world=world, device=like.device)
     load = [0] * world
     # The same owners on every process, tensor by tensor.
-    for (name, shape), parts in zip(shapes.items(), spans, strict=True):
+    for (name, shape), parts in zip(shapes.items(), intervals, strict=True):
         numel, owner = math.prod(shape), load.index(min(load))
         load[owner] += numel
         if sum(length for _, length in parts) != numel:
@@ -65,11 +65,11 @@ def assembled(
                     if length and sender != rank
                 ]
             )
-            yield Fragment(kind="weight", name=name, start=0, values=whole, shape=shape)
+            yield ParameterSlice(kind="weight", name=name, start=0, values=whole, shape=shape)
 
 
-def _spans(
-    held: Mapping[str, Fragment], names: list[str], *, world: int, device: torch.device
+def _intervals(
+    held: Mapping[str, ParameterSlice], names: list[str], *, world: int, device: torch.device
 ) -> list[list[tuple[int, int]]]:
     """Gather (start, length) by tensor and process; the length is 0 where a process holds nothing of a tensor."""
     mine = [(held[name].start, held[name].values.numel()) if name in held else (0, 0) for name in names]
@@ -94,7 +94,7 @@ class TrainingState:
     memory: Mapping[str, Memory]
     """The small numbers that a game remembers between turns, by player; see `AlternatingGame.memory`."""
 
-    def pieces(self, *, own: bool, buffers: bool) -> Iterator[Piece]:
+    def slices(self, *, own: bool, buffers: bool) -> Iterator[TensorSlice]:
         """Yield views of the state on this process, live unless they were put together from several processes.
 
         Args:
@@ -104,13 +104,15 @@ class TrainingState:
         """
         for side, engine in self.players.items():
             average = self.averages.get(side)
-            for part in engine.fragments(own=own):
-                yield Piece(
+            for part in engine.slices(own=own):
+                yield TensorSlice(
                     key=f"{side}/{part.kind}/{part.name}", start=part.start, values=part.values, shape=part.shape
                 )
             if average:
                 for part in _averaged(engine, average, whole=own):
-                    yield Piece(key=f"{side}/ema/{part.name}", start=part.start, values=part.values, shape=part.shape)
+                    yield TensorSlice(
+                        key=f"{side}/ema/{part.name}", start=part.start, values=part.values, shape=part.shape
+                    )
             # What no engine holds.
             if buffers:
                 yield from _buffers(f"{side}/weight", _frozen(engine.network))
@@ -137,8 +139,8 @@ class TrainingState:
             CheckpointError: a tensor is missing or has another shape.
         """
         # Tensors go straight into the live views.
-        for piece in self.pieces(own=False, buffers=True):
-            checkpoint.fill(piece)
+        for tensor_slice in self.slices(own=False, buffers=True):
+            checkpoint.fill(tensor_slice)
         # Step counts and loss scales, and what the game remembers.
         for side, engine in self.players.items():
             small = checkpoint.record["players"][side]
@@ -149,10 +151,10 @@ class TrainingState:
                 self.memory[side][name] = torch.tensor(value, dtype=torch.float64)
 
 
-def _averaged(engine: Engine, average: Average, *, whole: bool) -> Iterator[Fragment]:
+def _averaged(engine: Engine, average: Average, *, whole: bool) -> Iterator[ParameterSlice]:
     """Yield the average by this process's intervals, or the whole tensors it saves (a collective if sharded)."""
     sharded = engine.collective_forward
-    parts = engine.fragments(own=whole and not sharded, kinds=("weight",))
+    parts = engine.slices(own=whole and not sharded, kinds=("weight",))
     held = [dataclasses.replace(part, values=average.weights[part.name, part.start]) for part in parts]
     if not (whole and sharded):
         return iter(held)
@@ -168,6 +170,6 @@ def _frozen(network: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in network.named_parameters() if not p.requires_grad}
 
 
-def _buffers(prefix: str, buffers: Mapping[str, Tensor]) -> Iterator[Piece]:
+def _buffers(prefix: str, buffers: Mapping[str, Tensor]) -> Iterator[TensorSlice]:
     for name, buffer in buffers.items():
-        yield Piece(key=f"{prefix}/{name}", start=0, values=buffer.detach().view(-1), shape=tuple(buffer.shape))
+        yield TensorSlice(key=f"{prefix}/{name}", start=0, values=buffer.detach().view(-1), shape=tuple(buffer.shape))

@@ -73,7 +73,7 @@ def overflow(engine: str) -> dict[str, Tensor]:
             loss = player.network(images, torch.zeros(2, dtype=torch.int64)).float().square().mean()
         player.backward(loss * factor, last=True)
         report = player.step(lr_factor=1.0)
-        weights = torch.cat([f.values.flatten().clone() for f in player.fragments(own=False, kinds=("weight",))])
+        weights = torch.cat([f.values.flatten().clone() for f in player.slices(own=False, kinds=("weight",))])
         return float(report.finite), player.state()["loss_scale"], weights
 
     good = step(SAFE_SCALE, 1.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from framework.checkpoint import Checkpoint, Piece, Retention, Writer, newest_valid, read_scores
+from framework.checkpoint import Checkpoint, Retention, TensorSlice, Writer, newest_valid, read_scores
 from framework.networks import dcgan
 from framework.recipe import Network
 from framework.recipe.description import describe_network
@@ -30,7 +30,9 @@ def _write(folder: Path, clocks: tuple[int, ...]) -> None:
         "generator": {"network": describe_network(network)},
     }
     pieces = [
-        Piece(key=f"generator/{kind}/{name}", start=0, values=values.detach().flatten(), shape=tuple(values.shape))
+        TensorSlice(
+            key=f"generator/{kind}/{name}", start=0, values=values.detach().flatten(), shape=tuple(values.shape)
+        )
         for kinds, tensors in (
             (("weight", "ema"), built.named_parameters()),
             (("buffer", "ema_buffer"), built.named_buffers()),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from framework.checkpoint import Piece, Retention, Writer
+from framework.checkpoint import Retention, TensorSlice, Writer
 from framework.tracking import Tracker
 
 RECIPE = {"type": "Recipe", "name": "tiny", "paper": "none: a test", "images": 640, "batch_size": 16, "seed": 0}
@@ -61,12 +61,12 @@ def write_checkpoints(folder: Path, clocks: Iterable[int], *, keep: int | None =
     retention = Retention(last=keep)
     with Writer(folder / "checkpoints", rank=0, world=1, token="t", retention=retention) as writer:
         for images in clocks:
-            pieces = [
-                Piece(key=f"generator/{kind}/w", start=0, values=torch.full((4,), float(images)), shape=(4,))
+            slices = [
+                TensorSlice(key=f"generator/{kind}/w", start=0, values=torch.full((4,), float(images)), shape=(4,))
                 for kind in ("weight", "ema")
             ]
             record = {"data": {"fingerprint": "d" * 64, "count": 100}}
-            writer.save(images, pieces, documents={"recipe.json": {"images": 640}}, record=record)
+            writer.save(images, slices, documents={"recipe.json": {"images": 640}}, record=record)
             writer.wait()
 
 

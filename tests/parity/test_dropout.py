@@ -87,16 +87,16 @@ def test_a_resumed_run_drops_what_an_undisturbed_one_does() -> None:
     torch.manual_seed(1234)  # whatever torch's generator holds
     for key in ("generator", "discriminator"):
         mine, theirs = again.state.players[key], stopped.state.players[key]
-        pieces = {(part.kind, part.name): part.values for part in theirs.fragments(own=True)}
+        slices = {(part.kind, part.name): part.values for part in theirs.slices(own=True)}
         with torch.no_grad():
-            for part in mine.fragments(own=True):
-                part.values.copy_(pieces[part.kind, part.name])
+            for part in mine.slices(own=True):
+                part.values.copy_(slices[part.kind, part.name])
         mine.commit(steps_taken=theirs.steps_taken())
     steps(again, begin=24, count=2)
-    expected = {p.key: p.values for p in straight.state.pieces(own=True, buffers=True) if "/ema" not in p.key}
-    for piece in again.state.pieces(own=True, buffers=True):
-        if piece.key in expected:
-            assert torch.equal(piece.values, expected.pop(piece.key)), piece.key
+    expected = {p.key: p.values for p in straight.state.slices(own=True, buffers=True) if "/ema" not in p.key}
+    for tensor_slice in again.state.slices(own=True, buffers=True):
+        if tensor_slice.key in expected:
+            assert torch.equal(tensor_slice.values, expected.pop(tensor_slice.key)), tensor_slice.key
     assert not expected
 
 

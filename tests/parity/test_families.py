@@ -69,11 +69,11 @@ def test_resumed_from_a_checkpoint_it_is_equal_to_the_bit(name: str, tmp_path: P
     steps(stopped, count=2)
     with Writer(tmp_path, rank=0, world=1, token="t", retention=Retention(last=1)) as writer:
         record = {"players": stopped.state.record()}
-        writer.save(2, stopped.state.pieces(own=True, buffers=True), documents={}, record=record)
+        writer.save(2, stopped.state.slices(own=True, buffers=True), documents={}, record=record)
     again.state.restore(Checkpoint.open(tmp_path / "2"))
     steps(again, begin=2 * per_step, count=2)
-    expected = {piece.key: piece.values for piece in straight.state.pieces(own=True, buffers=True)}
-    for piece in again.state.pieces(own=True, buffers=True):
-        assert torch.equal(piece.values, expected.pop(piece.key)), piece.key
+    expected = {tensor_slice.key: tensor_slice.values for tensor_slice in straight.state.slices(own=True, buffers=True)}
+    for tensor_slice in again.state.slices(own=True, buffers=True):
+        assert torch.equal(tensor_slice.values, expected.pop(tensor_slice.key)), tensor_slice.key
     assert not expected
     assert again.game.memory == straight.game.memory

@@ -1,4 +1,4 @@
-"""A small state with every kind of tensor, its pieces under any partition, and writers that save it."""
+"""A small state with every kind of tensor, its slices under any partition, and writers that save it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from framework.checkpoint import Checkpoint, Piece, Retention, Writer
+from framework.checkpoint import Checkpoint, Retention, TensorSlice, Writer
 
 State = dict[str, Tensor]
 
@@ -38,16 +38,18 @@ def build_state(seed: int, *, width: int = 7) -> State:
     }
 
 
-def pieces_of(state: Mapping[str, Tensor], *, rank: int = 0, world: int = 1, sharded: bool = False) -> Iterator[Piece]:
-    """One rank's pieces: whole tensors owned in turn, or equal flat slices (the last one shorter, maybe empty)."""
+def pieces_of(
+    state: Mapping[str, Tensor], *, rank: int = 0, world: int = 1, sharded: bool = False
+) -> Iterator[TensorSlice]:
+    """One rank's slices: whole tensors owned in turn, or equal flat slices (the last one shorter, maybe empty)."""
     for index, (key, tensor) in enumerate(state.items()):
         flat = tensor.reshape(-1)
         if sharded and flat.numel():
             size = -(-flat.numel() // world)
             start = min(rank * size, flat.numel())
-            yield Piece(key=key, start=start, values=flat[start : start + size], shape=tuple(tensor.shape))
+            yield TensorSlice(key=key, start=start, values=flat[start : start + size], shape=tuple(tensor.shape))
         elif index % world == rank:
-            yield Piece(key=key, start=0, values=flat, shape=tuple(tensor.shape))
+            yield TensorSlice(key=key, start=0, values=flat, shape=tuple(tensor.shape))
 
 
 @pytest.fixture
@@ -95,14 +97,14 @@ def save_together(open_writer: Callable[..., Writer]) -> Callable[..., list[Exce
     """Save one checkpoint by several ranks at once (threads that share only the folder); returns their errors."""
 
     def run(
-        world: int, images: int, pieces: Callable[[int], Iterator[Piece]], **changes: Any
+        world: int, images: int, slices: Callable[[int], Iterator[TensorSlice]], **changes: Any
     ) -> list[Exception | None]:
         errors: list[Exception | None] = [None] * world
 
         def one(rank: int) -> None:
             try:
                 writer = open_writer(rank=rank, world=world, **changes)
-                writer.save(images, pieces(rank), record={"rank": rank})
+                writer.save(images, slices(rank), record={"rank": rank})
                 writer.close()
             except Exception as error:
                 errors[rank] = error
@@ -139,5 +141,5 @@ def build_state_fixture() -> Callable[..., State]:
 
 
 @pytest.fixture(name="pieces_of")
-def pieces_of_fixture() -> Callable[..., Iterator[Piece]]:
+def pieces_of_fixture() -> Callable[..., Iterator[TensorSlice]]:
     return pieces_of

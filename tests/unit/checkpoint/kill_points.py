@@ -16,15 +16,15 @@ from pathlib import Path
 
 import torch
 
-from framework.checkpoint import CheckpointError, Piece, Retention, Writer
+from framework.checkpoint import CheckpointError, Retention, TensorSlice, Writer
 
 
-def pieces(value: int, *, rank: int = 0, world: int = 1) -> list[Piece]:
+def slices(value: int, *, rank: int = 0, world: int = 1) -> list[TensorSlice]:
     """Two tensors in two files; with two ranks each holds half of them."""
     tensors = {"generator/weight/w": torch.full((6,), float(value)), "generator/ema/w": torch.arange(6.0) + value}
     size = 6 // world
     return [
-        Piece(key=key, start=rank * size, values=tensor[rank * size : (rank + 1) * size], shape=(2, 3))
+        TensorSlice(key=key, start=rank * size, values=tensor[rank * size : (rank + 1) * size], shape=(2, 3))
         for key, tensor in tensors.items()
     ]
 
@@ -49,7 +49,7 @@ def save(
         timeout_seconds=timeout_seconds,
         at=at,
     )
-    writer.save(images, pieces(value, rank=rank, world=world), documents={"recipe.json": {}}, record={"value": value})
+    writer.save(images, slices(value, rank=rank, world=world), documents={"recipe.json": {}}, record={"value": value})
     writer.close()
 
 

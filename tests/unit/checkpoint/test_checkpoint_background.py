@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from framework.checkpoint import Checkpoint, CheckpointError, Piece, list_checkpoints
+from framework.checkpoint import Checkpoint, CheckpointError, TensorSlice, list_checkpoints
 from framework.checkpoint.snapshot import Staging
 
 
@@ -56,10 +56,10 @@ def test_a_second_save_waits_for_the_first(folder, open_writer):
     gate = Gate("fsync")
     writer = open_writer(at=gate)
     ones, twos = torch.ones(5), torch.full((5,), 2.0)
-    writer.save(1, [Piece(key="generator/weight/w", start=0, values=ones, shape=(5,))])
+    writer.save(1, [TensorSlice(key="generator/weight/w", start=0, values=ones, shape=(5,))])
     assert gate.reached.wait(30)
     threading.Timer(0.3, gate.open.set).start()
-    stall_seconds = writer.save(2, [Piece(key="generator/weight/w", start=0, values=twos, shape=(5,))])
+    stall_seconds = writer.save(2, [TensorSlice(key="generator/weight/w", start=0, values=twos, shape=(5,))])
     assert stall_seconds >= 0.25
     assert 1 in list_checkpoints(folder)
     writer.close()
@@ -170,7 +170,7 @@ def test_pieces_are_consumed_one_by_one(folder, open_writer):
     def gathered():
         for index in range(3):
             shared.fill_(index)
-            yield Piece(key=f"generator/weight/{index}", start=0, values=shared, shape=(4,))
+            yield TensorSlice(key=f"generator/weight/{index}", start=0, values=shared, shape=(4,))
 
     writer = open_writer()
     writer.save(1, gathered())
@@ -208,6 +208,6 @@ def test_tensors_on_a_device(folder, state, open_writer, pieces_of, assert_holds
     assert time.monotonic() - began < 30
     checkpoint = Checkpoint.open(folder / "1")
     assert_holds(checkpoint, state)
-    for piece in pieces_of(live):
-        checkpoint.fill(piece)
+    for tensor_slice in pieces_of(live):
+        checkpoint.fill(tensor_slice)
     assert all(torch.equal(live[key].cpu(), tensor) for key, tensor in state.items() if live[key].is_contiguous())

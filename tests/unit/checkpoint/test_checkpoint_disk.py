@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from framework.checkpoint import CheckpointError, Piece, Retention, Writer, newest_valid
+from framework.checkpoint import CheckpointError, Retention, TensorSlice, Writer, newest_valid
 
 
-def pieces(num_bytes: int) -> list[Piece]:
+def slices(num_bytes: int) -> list[TensorSlice]:
     values = torch.arange(num_bytes // 4, dtype=torch.float32)
-    return [Piece(key="generator/weight/w", start=0, values=values, shape=tuple(values.shape))]
+    return [TensorSlice(key="generator/weight/w", start=0, values=values, shape=tuple(values.shape))]
 
 
 @pytest.fixture
@@ -35,16 +35,16 @@ def small_disk(tmp_path: Path):
 def test_full_disk(small_disk):
     folder = small_disk / "run" / "checkpoints"
     writer = Writer(folder, rank=0, world=1, token="t", retention=Retention(last=1))
-    writer.save(1, pieces(300_000), record={"n": 1})
+    writer.save(1, slices(300_000), record={"n": 1})
     writer.wait()
-    writer.save(2, pieces(900_000), record={"n": 2})
+    writer.save(2, slices(900_000), record={"n": 2})
     expected = r"cannot write checkpoint 2 at .*/state-00001-of-00001.safetensors: No space left on device; the disk is"
     with pytest.raises(CheckpointError, match=expected):
         writer.wait()
     assert os.listdir(folder) == ["1"]
     found, rejected = newest_valid(folder)
     assert (found.images, rejected) == (1, [])
-    writer.save(3, pieces(400_000))
+    writer.save(3, slices(400_000))
     assert writer.wait().images == 3
     assert os.listdir(folder) == ["3"]
     writer.close()
@@ -54,9 +54,9 @@ def test_full_disk_on_one_of_two_ranks(small_disk, save_together):
     """Rank 1's share does not fit; both ranks learn it at once."""
     folder = small_disk / "checkpoints"
 
-    def share(rank: int) -> list[Piece]:
+    def share(rank: int) -> list[TensorSlice]:
         values = torch.zeros(300_000 if rank else 10)
-        return [Piece(key=f"generator/weight/{rank}", start=0, values=values, shape=tuple(values.shape))]
+        return [TensorSlice(key=f"generator/weight/{rank}", start=0, values=values, shape=tuple(values.shape))]
 
     errors = save_together(2, 2, share, folder=folder)
     assert "rank 1 failed" in str(errors[0])
@@ -85,7 +85,7 @@ def test_a_rank_can_say_that_it_failed_on_a_disk_without_any_room(small_disk, op
     writers = [open_writer(rank=0, world=2, folder=folder), open_writer(rank=1, world=2, folder=folder, at=fill)]
     began = time.monotonic()
     for writer in writers:
-        writer.save(2, pieces(1000))
+        writer.save(2, slices(1000))
     for writer, expected in zip(writers, ("rank 1 failed; its own log says why", "No space left"), strict=True):
         with pytest.raises(CheckpointError, match=expected):
             writer.wait()
@@ -95,10 +95,10 @@ def test_a_rank_can_say_that_it_failed_on_a_disk_without_any_room(small_disk, op
 def test_read_only_disk(small_disk):
     folder = small_disk / "checkpoints"
     writer = Writer(folder, rank=0, world=1, token="t", retention=Retention())
-    writer.save(1, pieces(1000))
+    writer.save(1, slices(1000))
     writer.wait()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    writer.save(2, pieces(1000))
+    writer.save(2, slices(1000))
     with pytest.raises(CheckpointError, match="Read-only file system; the file system is mounted read-only"):
         writer.close()
     assert newest_valid(folder)[0].images == 1

@@ -33,10 +33,10 @@ def value_of(checkpoint) -> int:
 
 
 def retry(folder: Path, images: int) -> None:
-    from kill_points import pieces
+    from kill_points import slices
 
     writer = Writer(folder, rank=0, world=1, token="retry", retention=Retention(last=2))
-    writer.save(images, pieces(9), record={"value": 9})
+    writer.save(images, slices(9), record={"value": 9})
     writer.close()
 
 

@@ -13,20 +13,20 @@ from framework.checkpoint import *
 events = []
 sys.addaudithook(lambda event, arguments: events.append(arguments) if event == "pickle.find_class" else None)
 
-def pieces(values):
+def slices(values):
     yield Piece(key="generator/weight/w", start=0, values=values, shape=(4, 8))
     yield Piece(key="generator/ema/w", start=0, values=values, shape=(4, 8))
 
 folder = Path(sys.argv[1])
 with Writer(folder, rank=0, world=1, token="t", retention=Retention(last=1, best=1)) as writer:
     for images in (1, 2):
-        writer.save(images, pieces(torch.arange(32.0)), documents={"recipe.json": {"a": 1}}, record={"b": 2})
+        writer.save(images, slices(torch.arange(32.0)), documents={"recipe.json": {"a": 1}}, record={"b": 2})
         writer.wait()
 record_score(folder / "2", "fid", 3.0)
 checkpoint, rejected = newest_valid(folder)
 out = torch.zeros(32)
-for piece in pieces(out):
-    checkpoint.fill(piece)
+for slice in slices(out):
+    checkpoint.fill(slice)
 assert torch.equal(out, torch.arange(32.0)) and checkpoint.document("recipe.json") == {"a": 1}
 assert torch.equal(resolve(folder).full("generator/ema/w"), torch.arange(32.0).view(4, 8))
 assert events == [], events

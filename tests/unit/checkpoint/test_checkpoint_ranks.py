@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from framework.checkpoint import CheckpointError, Piece, list_checkpoints, newest_valid
+from framework.checkpoint import CheckpointError, TensorSlice, list_checkpoints, newest_valid
 from framework.checkpoint.layout import part_file
 
 
 def one_piece(rank: int, *, start: int | None = None, size: int = 4, shape=(8,), key="generator/weight/w"):
-    return [Piece(key=key, start=4 * rank if start is None else start, values=torch.ones(size), shape=shape)]
+    return [TensorSlice(key=key, start=4 * rank if start is None else start, values=torch.ones(size), shape=shape)]
 
 
 def test_missing_ranks_are_named_after_the_timeout(folder, state, save, open_writer):

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from framework.checkpoint import Checkpoint, CheckpointError, Piece, list_checkpoints, newest_valid, resolve
+from framework.checkpoint import Checkpoint, CheckpointError, TensorSlice, list_checkpoints, newest_valid, resolve
 from framework.checkpoint.tensorfile import Stored, read_header, write_tensors
 
 
@@ -95,8 +95,8 @@ def test_any_partition_reads_any_other(folder, state, save_together, pieces_of, 
     checkpoint = Checkpoint.open(folder / "8")
     restored = {key: torch.zeros_like(tensor, memory_format=torch.contiguous_format) for key, tensor in state.items()}
     for rank in range(readers):
-        for piece in pieces_of(restored, rank=rank, world=readers, sharded=True):
-            checkpoint.fill(piece)
+        for tensor_slice in pieces_of(restored, rank=rank, world=readers, sharded=True):
+            checkpoint.fill(tensor_slice)
     assert all(torch.equal(restored[key], tensor) for key, tensor in state.items())
 
 
@@ -131,7 +131,7 @@ def test_reads_that_cannot_be_meant_are_refused(folder, state, save):
     with pytest.raises(ValueError, match="as many elements"):
         checkpoint.read(key, 0, 4, torch.zeros(3))
     with pytest.raises(CheckpointError, match=r"has \(7, 9\): the recipe differs"):
-        checkpoint.fill(Piece(key=key, start=0, values=torch.zeros(63), shape=(7, 9)))
+        checkpoint.fill(TensorSlice(key=key, start=0, values=torch.zeros(63), shape=(7, 9)))
     with pytest.raises(CheckpointError, match=r"no document 'science.json'; it has: recipe.json"):
         checkpoint.document("science.json")
 
@@ -139,15 +139,15 @@ def test_reads_that_cannot_be_meant_are_refused(folder, state, save):
 @pytest.mark.parametrize(
     ("piece", "message"),
     [
-        (Piece(key="a@1", start=0, values=torch.zeros(2), shape=(2,)), "'@'"),
-        (Piece(key="a", start=1, values=torch.zeros(2), shape=(2,)), "not an interval"),
-        (Piece(key="a", start=0, values=torch.zeros(2, 1), shape=(2,)), "not an interval"),
-        (Piece(key="a", start=0, values=torch.zeros(2, dtype=torch.complex64), shape=(2,)), "complex64"),
+        (TensorSlice(key="a@1", start=0, values=torch.zeros(2), shape=(2,)), "'@'"),
+        (TensorSlice(key="a", start=1, values=torch.zeros(2), shape=(2,)), "not an interval"),
+        (TensorSlice(key="a", start=0, values=torch.zeros(2, 1), shape=(2,)), "not an interval"),
+        (TensorSlice(key="a", start=0, values=torch.zeros(2, dtype=torch.complex64), shape=(2,)), "complex64"),
     ],
 )
-def test_pieces_that_cannot_be_stored_are_refused_at_once(open_writer, piece, message):
+def test_pieces_that_cannot_be_stored_are_refused_at_once(open_writer, tensor_slice, message):
     with pytest.raises(ValueError, match=message):
-        open_writer().save(1, [piece])
+        open_writer().save(1, [tensor_slice])
 
 
 def test_states_that_json_would_change_are_refused_by_path(open_writer):
@@ -189,7 +189,7 @@ def test_a_read_touches_only_its_bytes(folder, open_writer):
     """16 MiB of tensors; a slice of 4 kB must not read (or hold) much more than itself."""
     big = torch.arange(4 << 20, dtype=torch.float32)
     writer = open_writer()
-    writer.save(1, [Piece(key="generator/weight/big", start=0, values=big, shape=(2048, 2048))])
+    writer.save(1, [TensorSlice(key="generator/weight/big", start=0, values=big, shape=(2048, 2048))])
     writer.close()
     checkpoint = Checkpoint.open(folder / "1")
     out = torch.empty(1000)

@@ -67,7 +67,7 @@ def test_a_parameter_without_gradient_takes_a_step_with_zero() -> None:
         player.backward(first(torch.ones(2, 3)).sum(), last=True)
         player.step(lr_factor=1.0)
     assert player.steps_taken() == 2
-    moments = {f.name: f.values for f in player.fragments(own=False, kinds=("exp_avg_sq",))}
+    moments = {f.name: f.values for f in player.slices(own=False, kinds=("exp_avg_sq",))}
     assert moments["2.weight"].eq(0).all()
     assert moments["0.weight"].gt(0).all()
 
@@ -86,7 +86,7 @@ def test_state_written_through_fragments_is_the_state() -> None:
     for _ in range(3):
         player.backward(loss_of(player), last=True)
         player.step(lr_factor=1.0)
-    for mine, theirs in zip(player.fragments(own=True), other.fragments(own=False), strict=True):
+    for mine, theirs in zip(player.slices(own=True), other.slices(own=False), strict=True):
         assert (mine.name, mine.kind) == (theirs.name, theirs.kind)
         theirs.values.copy_(mine.values)
     other.commit(steps_taken=player.steps_taken())

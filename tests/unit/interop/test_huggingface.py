@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from framework.checkpoint import Piece, Retention, Writer
+from framework.checkpoint import Retention, TensorSlice, Writer
 from framework.commands.export import export
 from framework.interop.huggingface import read_folder
 from framework.recipe.description import describe
@@ -31,12 +31,12 @@ def run(network: nn.Module, tmp_path: Path) -> Path:
     recipe, folder = small_recipe(), tmp_path / "run" / "checkpoints"
     tensors = [("ema", n, p.detach()) for n, p in network.named_parameters()]
     tensors += [("ema_buffer", n, b) for n, b in network.named_buffers()]
-    parts: list[list[Piece]] = [[], []]
+    parts: list[list[TensorSlice]] = [[], []]
     for index, (kind, name, tensor) in enumerate(tensors):
         flat, shape, key = tensor.reshape(-1), tuple(tensor.shape), f"generator/{kind}/{name}"
         cuts = (0, 3, len(flat)) if index == 0 else (0, len(flat))
         for part, (start, stop) in enumerate(itertools.pairwise(cuts)):
-            parts[(index + part) % 2].append(Piece(key=key, start=start, values=flat[start:stop], shape=shape))
+            parts[(index + part) % 2].append(TensorSlice(key=key, start=start, values=flat[start:stop], shape=shape))
     writers = [Writer(folder, rank=rank, world=2, token="t", retention=Retention(last=1)) for rank in range(2)]
     for writer, pieces in zip(writers, parts, strict=True):
         writer.save(640, pieces, documents={"recipe.json": describe(recipe)})

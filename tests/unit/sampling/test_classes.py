@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from framework.checkpoint import Piece, Retention, Writer
+from framework.checkpoint import Retention, TensorSlice, Writer
 from framework.commands.export import export
 from framework.networks import stylegan2
 from framework.recipe.description import network_from
@@ -102,7 +102,8 @@ def test_a_network_of_ones_own_is_exported(file: Path, tmp_path: Path) -> None:
     tensors = [("ema", n, p.detach()) for n, p in network.named_parameters()]
     tensors += [("ema_buffer", n, b) for n, b in network.named_buffers()]
     pieces = [
-        Piece(key=f"generator/{k}/{n}", start=0, values=t.reshape(-1), shape=tuple(t.shape)) for k, n, t in tensors
+        TensorSlice(key=f"generator/{k}/{n}", start=0, values=t.reshape(-1), shape=tuple(t.shape))
+        for k, n, t in tensors
     ]
     recipe = {"generator": {"network": {"class": "__main__.Generator", "options": OPTIONS}}}
     with Writer(tmp_path / "run/checkpoints", rank=0, world=1, token="t", retention=Retention(last=1)) as writer:

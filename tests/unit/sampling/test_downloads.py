@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from framework.checkpoint import Piece, Retention, Writer
+from framework.checkpoint import Retention, TensorSlice, Writer
 from framework.recipe.description import describe
 from framework.sampling.load import load_generator
 from framework.tracking import artifacts
@@ -25,7 +25,7 @@ def test_a_download_is_gone_after_loading(damaged: bool, tmp_path: Path, monkeyp
     tensors = [("ema", n, p.detach()) for n, p in network.named_parameters()]
     tensors += [("ema_buffer", n, b) for n, b in network.named_buffers()]
     pieces = [
-        Piece(key=f"generator/{kind}/{name}", start=0, values=tensor.reshape(-1), shape=tuple(tensor.shape))
+        TensorSlice(key=f"generator/{kind}/{name}", start=0, values=tensor.reshape(-1), shape=tuple(tensor.shape))
         for kind, name, tensor in tensors
     ]
     with Writer(tmp_path / "stored", rank=0, world=1, token="t", retention=Retention(last=1)) as writer:

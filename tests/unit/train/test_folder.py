@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from framework.checkpoint import CheckpointError, Piece, Retention, Writer
+from framework.checkpoint import CheckpointError, Retention, TensorSlice, Writer
 from framework.runtime.session import Session
 from framework.train import folder as folders
 from framework.train.folder import RunFolder
@@ -31,7 +31,9 @@ SESSION = Elsewhere(rank=1, world=2, local_rank=0, device=torch.device("cpu"))
 def hidden(tmp_path: Path) -> Path:
     """The folder of a checkpoint of 320 images that is not visible under its name yet."""
     with Writer(tmp_path / "checkpoints", rank=0, world=1, token="t", retention=Retention()) as writer:
-        writer.save(320, [Piece(key="generator/weight/w", start=0, values=torch.ones(3), shape=(3,))], record=RECORD)
+        writer.save(
+            320, [TensorSlice(key="generator/weight/w", start=0, values=torch.ones(3), shape=(3,))], record=RECORD
+        )
     return (tmp_path / "checkpoints/320").rename(tmp_path / "elsewhere")
 
 

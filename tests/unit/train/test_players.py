@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from framework import Network
-from framework.checkpoint import Piece, Retention, Writer
+from framework.checkpoint import Retention, TensorSlice, Writer
 from framework.networks import sagan
 from framework.train.players import initialise_from
 from framework.utils.errors import FrameworkError
@@ -19,11 +19,11 @@ from tests.helpers.play import Played, small_recipe, start, steps
 def write(played: Played, folder: Path, *, without: tuple[str, ...] = ()) -> Path:
     """A checkpoint of what was played, less the keys that begin with one of `without`."""
 
-    def pieces() -> list[Piece]:
-        return [p for p in played.state.pieces(own=True, buffers=True) if not p.key.startswith(without)]
+    def slices() -> list[TensorSlice]:
+        return [p for p in played.state.slices(own=True, buffers=True) if not p.key.startswith(without)]
 
     with Writer(folder, rank=0, world=1, token="t", retention=Retention(last=1)) as writer:
-        writer.save(24, pieces(), documents={}, record={"players": played.state.record()})
+        writer.save(24, slices(), documents={}, record={"players": played.state.record()})
     return folder
 
 
@@ -37,12 +37,12 @@ def source() -> Played:
 def test_weights_averages_and_buffers_are_taken_over_and_moments_begin_anew(source: Played, tmp_path: Path) -> None:
     fresh = start(small_recipe(seed=1))
     initialise_from(write(source, tmp_path), fresh.state)
-    expected = {piece.key: piece.values for piece in source.state.pieces(own=True, buffers=True)}
-    for piece in fresh.state.pieces(own=True, buffers=True):
-        if "/exp_avg" in piece.key:
-            assert not piece.values.any(), piece.key
+    expected = {tensor_slice.key: tensor_slice.values for tensor_slice in source.state.slices(own=True, buffers=True)}
+    for tensor_slice in fresh.state.slices(own=True, buffers=True):
+        if "/exp_avg" in tensor_slice.key:
+            assert not tensor_slice.values.any(), tensor_slice.key
         else:
-            assert torch.equal(piece.values, expected[piece.key]), piece.key
+            assert torch.equal(tensor_slice.values, expected[tensor_slice.key]), tensor_slice.key
     assert fresh.game.generator.steps_taken() == 0
     steps(fresh, count=1)
 
@@ -51,15 +51,15 @@ def test_an_average_serves_for_weights_and_a_missing_player_stays_fresh(
     source: Played, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fresh = start(small_recipe(seed=1))
-    before = {p.key: p.values.clone() for p in fresh.state.pieces(own=True, buffers=True)}
+    before = {p.key: p.values.clone() for p in fresh.state.slices(own=True, buffers=True)}
     folder = write(source, tmp_path, without=("generator/weight", "generator/buffer", "discriminator"))
     initialise_from(folder, fresh.state)
     average = {f"generator/weight/{n}": w for (n, _), w in source.game.average.weights.items()}
-    for piece in fresh.state.pieces(own=True, buffers=True):
-        if piece.key.startswith("generator/weight"):
-            assert torch.equal(piece.values, average[piece.key]), piece.key
-        elif piece.key.startswith("discriminator"):
-            assert torch.equal(piece.values, before[piece.key]), piece.key
+    for tensor_slice in fresh.state.slices(own=True, buffers=True):
+        if tensor_slice.key.startswith("generator/weight"):
+            assert torch.equal(tensor_slice.values, average[tensor_slice.key]), tensor_slice.key
+        elif tensor_slice.key.startswith("discriminator"):
+            assert torch.equal(tensor_slice.values, before[tensor_slice.key]), tensor_slice.key
     assert "has no discriminator: it starts freshly initialised" in caplog.text
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from framework.checkpoint import Piece, Retention, Writer
+from framework.checkpoint import Retention, TensorSlice, Writer
 from framework.recipe.growth import Segment
 from framework.runtime.health import Collapse, FiniteGuard, TrainingDiverged
 from framework.runtime.session import Session
@@ -23,7 +23,7 @@ def run_folder(path: Path, *clocks: int) -> RunFolder:
     folder = RunFolder(path=path)
     with Writer(folder.checkpoints, rank=0, world=1, token="test", retention=Retention(last=None)) as writer:
         for images in clocks:
-            writer.save(images, [Piece(key="weight", start=0, values=torch.ones(2), shape=(2,))], record=RECORD)
+            writer.save(images, [TensorSlice(key="weight", start=0, values=torch.ones(2), shape=(2,))], record=RECORD)
     return folder
 
 
