@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from benchmarks.report import command_line, show
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.engines.choose import build_engine
-from framework.engines.ema import Average
+from framework.engines.ema import EMA
 from framework.recipe import Adam, EngineName, Network, Player
 from framework.train.state import TrainingState
 from framework.utils.quantities import format_bytes
@@ -46,9 +46,7 @@ def play(engine: EngineName, folder: str) -> dict[str, Tensor]:
     """Save twice, load once; peaks above what was resident before, and the bytes that this process saves."""
     player = Player(network=Network(Stack), optimizer=Adam(lr=1e-3, betas=(0.0, 0.99)))
     built = build_engine(Stack(), player, side="generator", engine=engine, precision="fp32")
-    state = TrainingState(
-        players={"generator": built}, averages={"generator": Average(built)}, memory={"generator": {}}
-    )
+    state = TrainingState(players={"generator": built}, averages={"generator": EMA(built)}, memory={"generator": {}})
     main, found = dist.get_rank() == 0, {}
     largest = max(tensor_slice.values.nbytes for tensor_slice in state.slices(own=True, buffers=main))
     with Writer(Path(folder), rank=dist.get_rank(), world=WORLD, token="memory", retention=Retention(last=2)) as writer:

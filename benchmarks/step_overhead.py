@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.recipes import load_recipe
 from framework.engines.choose import build_engine
-from framework.engines.ema import Average
+from framework.engines.ema import EMA
 from framework.games.alternating import Alternating, AlternatingGame
 from framework.games.microbatch import BatchPartition
 from framework.networks import latent_size
@@ -62,7 +62,7 @@ def our_step(recipe: Recipe, batch: Batch) -> Callable[[], object]:
         recipe.game,
         generator=engines["generator"],
         discriminator=engines["discriminator"],
-        average=Average(engines["generator"]),
+        average=EMA(engines["generator"]),
         recipe=recipe,
         partition=BatchPartition(batch_size=recipe.batch_size),
     )

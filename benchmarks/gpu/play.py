@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchmarks.gpu.job import synchronize
 from framework.engines.base import Engine, Precision
 from framework.engines.choose import build_engine
-from framework.engines.ema import Average
+from framework.engines.ema import EMA
 from framework.games.alternating import Alternating, AlternatingGame, RealBatch
 from framework.games.metrics import Metrics
 from framework.games.microbatch import BatchPartition
@@ -65,7 +65,7 @@ class Play:
             player = getattr(recipe, side)
             self.players[side] = build_engine(network, player, side=side, engine="ddp", precision=precision)
         segment = dataclasses.replace(recipe.segments()[-1], batch_size=batch_size)
-        average = Average(self.players["generator"])
+        average = EMA(self.players["generator"])
         self.game = AlternatingGame(
             recipe.game,
             generator=self.players["generator"],

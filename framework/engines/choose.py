@@ -8,7 +8,7 @@ from torch import nn
 
 from framework.engines.base import Engine, Precision
 from framework.engines.capabilities import Case, refusal
-from framework.engines.ddp import Replicated
+from framework.engines.ddp import DDPEngine
 from framework.engines.errors import EngineError
 from framework.recipe import EngineName, Player
 
@@ -64,16 +64,18 @@ def build_engine(network: nn.Module, player: Player, *, side: str, engine: Engin
     world = dist.get_world_size() if dist.is_initialized() else 1
     check(name, player, side=side, device=device, precision=precision, world=world, network=network)
     if name == "ddp":
-        return Replicated(
+        return DDPEngine(
             network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision
         )
     if name == "fsdp2":
-        from framework.engines.fsdp2 import Sharded
+        from framework.engines.fsdp2 import FSDP2Engine
 
-        return Sharded(network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision)
-    from framework.engines.zero import Zero  # imports DeepSpeed
+        return FSDP2Engine(
+            network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision
+        )
+    from framework.engines.zero import ZeroEngine  # imports DeepSpeed
 
-    return Zero(
+    return ZeroEngine(
         network,
         name=side,
         stage=STAGES[name],

@@ -18,7 +18,7 @@ from framework.engines.reducer import GradientReducer
 from framework.recipe.optimizers import Optimizer
 
 
-class Replicated:
+class DDPEngine:
     """A network and its optimiser, whole on every process; gradients are averaged in buckets during the backward.
 
     Args:

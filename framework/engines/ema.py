@@ -17,7 +17,7 @@ from framework.engines.base import Engine
 AVERAGED_BUFFERS = ("running_mean", "running_var")
 
 
-class Average:
+class EMA:
     """The moving average of `engine`'s network.
 
     Attributes:

@@ -25,7 +25,7 @@ from framework.engines.precision import LossScale, autocast
 from framework.recipe.optimizers import Optimizer
 
 
-class Sharded:
+class FSDP2Engine:
     """A network whose parameters, gradients and optimiser state are spread over all processes.
 
     Args:

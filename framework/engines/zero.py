@@ -24,7 +24,7 @@ from framework.engines.zero_setup import BUCKET_ELEMENTS, assert_known_inside, c
 from framework.recipe.optimizers import Optimizer
 
 
-class Zero:
+class ZeroEngine:
     """A network whose optimiser state (stage 1), gradients (2) and parameters (3) are spread over all processes.
 
     Args:

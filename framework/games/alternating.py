@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from framework.augment import Augmentation
 from framework.engines.base import Engine, StepReport
-from framework.engines.ema import AVERAGED_BUFFERS, Average
+from framework.engines.ema import AVERAGED_BUFFERS, EMA
 from framework.games.augmentation import Augmenter
 from framework.games.metrics import Metrics
 from framework.games.microbatch import BatchPartition, BatchSplitter, MicroBatch
@@ -118,7 +118,7 @@ class AlternatingGame:
         *,
         generator: Engine,
         discriminator: Engine,
-        average: Average,
+        average: EMA,
         recipe: Recipe,
         partition: BatchPartition,
         segment: Segment | None = None,

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from framework.engines.ddp import Replicated
+from framework.engines.ddp import DDPEngine
 from framework.runtime.session import Session
 from framework.train.state import TrainingState
 from framework.utils.errors import FrameworkError
@@ -91,7 +91,7 @@ def replicated(state: TrainingState) -> Iterator[tuple[str, Tensor]]:
             yield f"{side}/buffer/{name}", buffer
         for name, buffer in average.buffers.items() if average else ():
             yield f"{side}/ema_buffer/{name}", buffer
-        if isinstance(engine, Replicated):
+        if isinstance(engine, DDPEngine):
             for part in engine.slices(own=False):
                 if part.kind != "weight":
                     yield f"{side}/{part.kind}/{part.name}", part.values

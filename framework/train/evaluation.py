@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from framework.checkpoint import Checkpoint
-from framework.engines.ema import Average
+from framework.engines.ema import EMA
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages, undisturbed
 from framework.evaluation.images import Part, ShardImages
@@ -118,7 +118,7 @@ class Evaluator:
         *,
         metrics: Sequence[Metric],
         tools: Tools,
-        average: Average,
+        average: EMA,
         real: Callable[[int], ShardImages],
         classes: int,
         session: Session,
@@ -306,7 +306,7 @@ def open_evaluator(
     this: Run,
     *,
     network: nn.Module,
-    average: Average,
+    average: EMA,
     checkpoint: Checkpoint | None,
     tracker: Tracker | NullTracker,
     status: Status,

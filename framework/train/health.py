@@ -26,7 +26,7 @@ from torch import Tensor
 
 from framework.checkpoint import Checkpoint
 from framework.checkpoint.layout import EVALUATION, SCORES
-from framework.engines.ema import Average
+from framework.engines.ema import EMA
 from framework.games.alternating import Alternating
 from framework.networks import latent_size
 from framework.objectives.equilibrium import equilibrium_of
@@ -176,7 +176,7 @@ class HealthMonitor:
     """
 
     def __init__(
-        self, recipe: Recipe, *, state: TrainingState, average: Average, session: Session, on_collapse: OnCollapse
+        self, recipe: Recipe, *, state: TrainingState, average: EMA, session: Session, on_collapse: OnCollapse
     ) -> None:
         self._recipe, self._state, self._average, self._session = recipe, state, average, session
         self._on_collapse = on_collapse

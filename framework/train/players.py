@@ -14,7 +14,7 @@ import torch
 from framework.checkpoint import Checkpoint, TensorSlice, resolve
 from framework.engines.base import Engine
 from framework.engines.choose import build_engine
-from framework.engines.ema import Average
+from framework.engines.ema import EMA
 from framework.games.alternating import Alternating, AlternatingGame
 from framework.games.microbatch import BatchPartition
 from framework.networks import grow
@@ -35,7 +35,7 @@ class Players:
 
     recipe: Recipe
     players: dict[str, Engine]
-    average: Average
+    average: EMA
     memory: dict[str, Memory]
 
     @property
@@ -81,7 +81,7 @@ def build_players(recipe: Recipe, config: RunConfig, *, session: Session, stack:
             precision=config.precision,
         )
         stack.callback(players[side].close)
-    average = Average(players["generator"])
+    average = EMA(players["generator"])
     return Players(recipe=recipe, players=players, average=average, memory={side: {} for side in SIDES})
 
 

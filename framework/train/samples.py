@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from framework.engines.ema import Average
+from framework.engines.ema import EMA
 from framework.networks import latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.recipe import Recipe
@@ -24,8 +24,8 @@ ROWS, COLUMNS = 5, 10
 
 
 @contextlib.contextmanager
-def averaged(average: Average) -> Iterator[nn.Module]:
-    """Yield the generator with its averaged weights, ready to draw from; see `Average.swapped_in`."""
+def averaged(average: EMA) -> Iterator[nn.Module]:
+    """Yield the generator with its averaged weights, ready to draw from; see `EMA.swapped_in`."""
     with average.swapped_in() as network:
         power_iteration(network, steps=POWER_ITERATIONS)
         yield network
@@ -36,7 +36,7 @@ class SampleGrids:
     """The sample grids of a run, which it draws into the tracker."""
 
     recipe: Recipe
-    average: Average
+    average: EMA
     session: Session
     tracker: Tracker | NullTracker
     class_names: Sequence[str]

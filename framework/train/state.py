@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from framework.checkpoint import Checkpoint, TensorSlice
 from framework.engines.base import Engine, ParameterSlice
-from framework.engines.ema import Average
+from framework.engines.ema import EMA
 from framework.objectives.penalties import Memory
 
 
@@ -89,7 +89,7 @@ class TrainingState:
     """Every tensor that training changes, by player."""
 
     players: Mapping[str, Engine]
-    averages: Mapping[str, Average]
+    averages: Mapping[str, EMA]
     """The moving averages of some of the players."""
     memory: Mapping[str, Memory]
     """The small numbers that a game remembers between turns, by player; see `AlternatingGame.memory`."""
@@ -151,7 +151,7 @@ class TrainingState:
                 self.memory[side][name] = torch.tensor(value, dtype=torch.float64)
 
 
-def _averaged(engine: Engine, average: Average, *, whole: bool) -> Iterator[ParameterSlice]:
+def _averaged(engine: Engine, average: EMA, *, whole: bool) -> Iterator[ParameterSlice]:
     """Yield the average by this process's intervals, or the whole tensors it saves (a collective if sharded)."""
     sharded = engine.collective_forward
     parts = engine.slices(own=whole and not sharded, kinds=("weight",))

@@ -127,11 +127,11 @@ def test_what_is_sharded_is_held_in_parts(found: dict[str, Tensor], engine: str)
 
 def test_the_gradients_of_a_player_are_counted() -> None:
     """The count itself: a network's gradients after a backward, and none before."""
-    from framework.engines.ddp import Replicated
+    from framework.engines.ddp import DDPEngine
 
     network = torch.nn.Linear(3, 5)
     recipe = FAMILIES["SNGAN"]
-    player = Replicated(network, name="x", optimizer=recipe.generator.optimizer, clip_norm=None, precision="fp32")
+    player = DDPEngine(network, name="x", optimizer=recipe.generator.optimizer, clip_norm=None, precision="fp32")
     assert gradient_bytes(player) == 0
     player.backward(network(torch.ones(2, 3)).sum(), last=True)
     assert gradient_bytes(player) == 4 * (15 + 5)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from framework import R1, Adam, Alternating, Averaging, Hinge, Linear, Network, Player, Recipe, Shards
 from framework.engines.choose import build_engine
-from framework.engines.ema import Average
+from framework.engines.ema import EMA
 from framework.games.alternating import AlternatingGame
 from framework.games.microbatch import BatchPartition
 from framework.networks import latent_size, sagan
@@ -104,7 +104,7 @@ def start(
         seed_torch(recipe.seed, side, rank)  # ranks start differently on purpose: the engine must make them equal
         network = recipe.build_network(side).to(dtype)
         engines[side] = build_engine(network, getattr(recipe, side), side=side, engine=engine, precision=precision)
-    average = Average(engines["generator"])
+    average = EMA(engines["generator"])
     partition = BatchPartition(batch_size=recipe.batch_size, micro_batches=micro_batches, rank=rank, world=world)
     game = AlternatingGame(
         recipe.game,

@@ -7,23 +7,23 @@ import torch
 from torch import Tensor, nn
 
 from framework import Adam
-from framework.engines.ddp import Replicated
-from framework.engines.ema import Average
+from framework.engines.ddp import DDPEngine
+from framework.engines.ema import EMA
 from framework.engines.precision import LossScale
 
 
-def engine(**changes: object) -> Replicated:
+def engine(**changes: object) -> DDPEngine:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     options = {"name": "discriminator", "optimizer": Adam(lr=0.1), "clip_norm": None, "precision": "fp32"} | changes
-    return Replicated(network, **options)  # type: ignore[arg-type]
+    return DDPEngine(network, **options)  # type: ignore[arg-type]
 
 
-def weights(player: Replicated) -> dict[str, Tensor]:
+def weights(player: DDPEngine) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in player.network.named_parameters()}
 
 
-def loss_of(player: Replicated) -> Tensor:
+def loss_of(player: DDPEngine) -> Tensor:
     return player.network(torch.arange(12.0).view(4, 3)).square().mean()
 
 
@@ -130,7 +130,7 @@ def test_low_precision_trains_close_to_fp32(precision: str) -> None:
 
 def test_the_average_follows_weights_and_statistics_and_copies_the_rest() -> None:
     player = engine()
-    average = Average(player)
+    average = EMA(player)
     first, statistic = weights(player)["0.weight"], average.buffers["1.running_mean"].clone()
     player.backward(loss_of(player), last=True)
     player.step(lr_factor=1.0)
@@ -145,7 +145,7 @@ def test_the_average_follows_weights_and_statistics_and_copies_the_rest() -> Non
 
 def test_swapping_in_the_average_leaves_everything_as_it_was() -> None:
     player = engine()
-    average = Average(player)
+    average = EMA(player)
     player.backward(loss_of(player), last=True)
     player.step(lr_factor=1.0)
     before, kept = weights(player), {k: v.clone() for k, v in average.weights.items()}
