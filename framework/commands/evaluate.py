@@ -16,7 +16,7 @@ from framework.evaluation.evaluate import evaluate as evaluate_images
 from framework.evaluation.extractors.base import INCEPTION
 from framework.evaluation.images import ImageSet, ShardImages, notes_on, open_images
 from framework.evaluation.metrics import Metric, Settings, parse_metrics
-from framework.evaluation.models import Tools, open_tools
+from framework.evaluation.models import EvaluationModels, open_models
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.protocol import Record
 from framework.evaluation.sweep import Sweep, write_figure
@@ -107,7 +107,7 @@ class _Measurement:
 
     options: EvaluateOptions
     metrics: list[Metric]
-    tools: Tools
+    models: EvaluationModels
     session: Session
     sweep: Sweep
 
@@ -115,7 +115,7 @@ class _Measurement:
         """Return the arguments that `evaluate` and `evaluate_checkpoint` share."""
         return {
             "metrics": self.metrics,
-            "tools": self.tools,
+            "tools": self.models,
             "session": self.session,
             "settings": self.options.settings(),
             "reference_count": self.options.reference_count,
@@ -148,7 +148,7 @@ def evaluate(
     # Whatever a library prints goes to stderr: stdout is the result's.
     quiet = redirect_stdout(sys.stderr) if options.json else nullcontext()
     with quiet, open_session(device=options.device) as session:
-        tools = open_tools(
+        models = open_models(
             metrics,
             session=session,
             extractor=options.extractor,
@@ -156,7 +156,7 @@ def evaluate(
             lpips_weights=options.lpips_weights,
             cache_folder=options.cache_folder,
         )
-        measurement = _Measurement(options=options, metrics=metrics, tools=tools, session=session, sweep=sweep)
+        measurement = _Measurement(options=options, metrics=metrics, models=models, session=session, sweep=sweep)
         sampling = options.sampling()
         found: dict[str, list[Record]]
         failed: list[str]

@@ -1,8 +1,8 @@
 """Metrics of generated images, each with the protocol that is part of its number.
 
 metrics = parse_metrics("fid50k,kid,pr")
-tools = open_tools(metrics, session=session)
-records = evaluate(GeneratedImages(network=generator), open_images("/data/faces"), metrics=metrics, tools=tools,
+models = open_models(metrics, session=session)
+records = evaluate(GeneratedImages(network=generator), open_images("/data/faces"), metrics=metrics, models=models,
                    session=session)
 """
 
@@ -11,12 +11,13 @@ from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import ImageSet, open_images
 from framework.evaluation.metrics import Metric, Settings, parse_metrics
-from framework.evaluation.models import Tools, open_tools
+from framework.evaluation.models import EvaluationModels, open_models
 from framework.evaluation.protocol import Comparison, Protocol, Record, comparable
 
 __all__ = [
     "Comparison",
     "EvaluationError",
+    "EvaluationModels",
     "GeneratedImages",
     "ImageSet",
     "Metric",
@@ -24,10 +25,9 @@ __all__ = [
     "Protocol",
     "Record",
     "Settings",
-    "Tools",
     "comparable",
     "evaluate",
     "open_images",
-    "open_tools",
+    "open_models",
     "parse_metrics",
 ]

@@ -25,9 +25,9 @@ from framework.evaluation.images import ImageSet
 from framework.evaluation.inception_score import inception_score
 from framework.evaluation.kernel import kernel_distance
 from framework.evaluation.metrics import PERCEPTUAL, Metric, Settings
-from framework.evaluation.models import Tools
+from framework.evaluation.models import EvaluationModels
 from framework.evaluation.perceptual import diversity, path_length
-from framework.evaluation.plan import Question
+from framework.evaluation.plan import EvaluationPlan
 from framework.evaluation.precision_recall import density_coverage, precision_recall
 from framework.evaluation.protocol import Record
 from framework.evaluation.statistics import real_statistics
@@ -52,7 +52,7 @@ def evaluate(
     reference: ImageSet | None,
     *,
     metrics: Sequence[Metric],
-    tools: Tools,
+    models: EvaluationModels,
     session: Session,
     settings: Settings | None = None,
     reference_count: int | None = None,
@@ -66,7 +66,7 @@ def evaluate(
         images: what is judged: a folder, shards, or `GeneratedImages`.
         reference: the real set; None if no metric needs one.
         metrics: see `parse_metrics`.
-        tools: see `open_tools`; the same for every evaluation of a run.
+        models: see `open_models`; the same for every evaluation of a run.
         settings: constants of the definitions.
         reference_count: use the first so many real images; default all.
         cache_folder: of the real set's statistics; default `~/.cache/framework/evaluation`.
@@ -76,31 +76,31 @@ def evaluate(
     Raises:
         FrameworkError: images cannot be read. What only one metric lacks gives a missing record instead.
     """
-    question = Question(
+    plan = EvaluationPlan(
         images=images,
         reference=reference,
         metrics=metrics,
-        tools=tools,
+        models=models,
         settings=settings or Settings(),
         reference_count=reference_count,
     )
     networks = [images.network] if isinstance(images, GeneratedImages) else []
     with undisturbed(*networks):
-        work = _Work(question, session, progress=progress)
-        return work.records(cache_folder or default_cache_folder(), subject=question.subject | dict(subject or {}))
+        work = _Work(plan, session, progress=progress)
+        return work.records(cache_folder or default_cache_folder(), subject=plan.subject | dict(subject or {}))
 
 
 class _Work:
     """An evaluation under way, with what its passes over the images have found."""
 
-    def __init__(self, question: Question, session: Session, *, progress: bool) -> None:
-        self.question, self.session, self.progress = question, session, progress
+    def __init__(self, plan: EvaluationPlan, session: Session, *, progress: bool) -> None:
+        self.plan, self.session, self.progress = plan, session, progress
         self.fake, self.real, self.seconds = Extract(), Extract(), 0.0
 
     def records(self, cache_folder: Path, *, subject: Mapping[str, Any]) -> list[Record]:
         """Look at the images once and return a record for every output of every metric, missing ones included."""
         # Metrics that cannot be computed must not cost a pass over the images.
-        obstacles = {metric: self.question.obstacle(metric) for metric in self.question.metrics}
+        obstacles = {metric: self.plan.obstacle(metric) for metric in self.plan.metrics}
         self.look([metric for metric, reason in obstacles.items() if reason is None], cache_folder)
 
         # A metric that still finds too few images must not cost the others their values.
@@ -114,14 +114,14 @@ class _Work:
                 reason = str(error)
             cost = {"seconds": round(time.monotonic() - begun, 3), "extraction_seconds": round(self.seconds, 3)}
             cost |= {"ranks": self.session.world}
-            for output, name in self.question.names(metric).items():
+            for output, name in self.plan.names(metric).items():
                 result = measured.get(output)
                 found.append(
                     Record(
                         name=name,
                         value=None if result is None else result.value,
                         missing=reason,
-                        protocol=self.question.protocol(metric, output),
+                        protocol=self.plan.protocol(metric, output),
                         details={} if result is None else result.details,
                         subject=subject,
                         cost={**cost, "device": self.session.device.type},
@@ -131,26 +131,26 @@ class _Work:
 
     def look(self, metrics: list[Metric], cache_folder: Path) -> None:
         """Pass once over each set of images, for all metrics together."""
-        question, extractor = self.question, self.question.tools.extractor
+        plan, extractor = self.plan, self.plan.models.extractor
         if extractor is None:
             return
-        held, compared = question.settings.held, (*_KERNEL, "pr", "dc")
+        held, compared = plan.settings.held, (*_KERNEL, "pr", "dc")
 
         # The largest number of images that any metric of these kinds looks at.
         def most(kinds: tuple[str, ...], *, real: bool = False) -> int:
-            counts = [question.real_count if real else question.count(m) for m in metrics if m.kind in kinds]
+            counts = [plan.real_count if real else plan.count(m) for m in metrics if m.kind in kinds]
             return max(counts, default=0)
 
         # The real set first: its statistics are mostly in the cache.
         frechet = [metric for metric in metrics if metric.kind in _FRECHET]
-        if question.reference is not None:
+        if plan.reference is not None:
             needs = Needs(
-                moments=frozenset([question.real_count] if frechet else []),
+                moments=frozenset([plan.real_count] if frechet else []),
                 by_class=most(_BY_CLASS, real=True),
                 held=min(held, most(compared, real=True)),
             )
             self.real = real_statistics(
-                question.reference,
+                plan.reference,
                 extractor,
                 needs,
                 session=self.session,
@@ -161,13 +161,13 @@ class _Work:
         # The judged images are always looked at, and timed.
         begun = time.monotonic()
         needs = Needs(
-            moments=frozenset(question.count(metric) for metric in frechet),
+            moments=frozenset(plan.count(metric) for metric in frechet),
             by_class=most(_BY_CLASS),
             held=min(held, most(compared)),
             logits=min(held, most(("is",))),
         )
         shown_as = "judged images" if self.progress else ""
-        self.fake = extract(question.images, extractor, needs, session=self.session, shown_as=shown_as)
+        self.fake = extract(plan.images, extractor, needs, session=self.session, shown_as=shown_as)
         self.seconds = time.monotonic() - begun
 
     def measure(self, metric: Metric) -> dict[str, Measured]:
@@ -176,12 +176,12 @@ class _Work:
         Raises:
             MissingError: the images or the weights that it needs are missing.
         """
-        kind, settings = metric.kind, self.question.settings
-        count, (output, *_) = self.question.count(metric), metric.definition.outputs
+        kind, settings = metric.kind, self.plan.settings
+        count, (output, *_) = self.plan.count(metric), metric.definition.outputs
 
         # Metrics of moments, of pairs of images, and of logits need no features.
         if kind in _FRECHET:
-            distances = self.frechet([(self.fake.moments[count], self.real.moments[self.question.real_count])])
+            distances = self.frechet([(self.fake.moments[count], self.real.moments[self.plan.real_count])])
             return {output: Measured(value=float(distances))}
         if kind in _BY_CLASS:
             return {output: self.by_class(metric)}
@@ -238,13 +238,13 @@ class _Work:
 
     def perceptual(self, metric: Metric) -> Measured:
         """Return the path length or the LPIPS diversity, with its standard deviation in `details`."""
-        lpips, count = self.question.tools.lpips, self.question.count(metric)
+        lpips, count = self.plan.models.lpips, self.plan.count(metric)
         assert lpips is not None
-        network, images = lpips.network, self.question.images
+        network, images = lpips.network, self.plan.images
         common = self.common(metric)
         with lent(network, self.session.device):
             if metric.kind == "ppl":
-                epsilon = self.question.settings.path_epsilon
+                epsilon = self.plan.settings.path_epsilon
                 mean, std = path_length(images, network, count=count, epsilon=epsilon, **common)
             else:
                 mean, std = diversity(images, network, count=count, **common)

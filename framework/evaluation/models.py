@@ -15,7 +15,7 @@ from framework.runtime.session import Session
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tools:
+class EvaluationModels:
     """The networks of metrics.
 
     Attributes:
@@ -31,7 +31,7 @@ class Tools:
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_tools(
+def open_models(
     metrics: list[Metric],
     *,
     session: Session,
@@ -39,7 +39,7 @@ def open_tools(
     weights: Path | None = None,
     lpips_weights: Path | None = None,
     cache_folder: Path | None = None,
-) -> Tools:
+) -> EvaluationModels:
     """Open the networks that these metrics need. A collective.
 
     A download that fails is no error: the metrics that need it are marked missing, and training goes on.
@@ -66,4 +66,4 @@ def open_tools(
             lpips = open_lpips(lpips_weights, session=session)
         except MissingError as error:
             missing["lpips"] = str(error)
-    return Tools(extractor_name=extractor, extractor=network, lpips=lpips, missing=missing)
+    return EvaluationModels(extractor_name=extractor, extractor=network, lpips=lpips, missing=missing)

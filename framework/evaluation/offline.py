@@ -15,8 +15,8 @@ from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import ImageSet, ShardImages, notes_on, open_images
 from framework.evaluation.journal import write_to_run
 from framework.evaluation.metrics import Metric, Settings
-from framework.evaluation.models import Tools
-from framework.evaluation.plan import Question
+from framework.evaluation.models import EvaluationModels
+from framework.evaluation.plan import EvaluationPlan
 from framework.evaluation.protocol import Record, read_records, write_records
 from framework.runtime.collectives import together
 from framework.runtime.session import Session
@@ -55,7 +55,7 @@ def evaluate_checkpoint(
     real: str | None,
     *,
     metrics: Sequence[Metric],
-    tools: Tools,
+    models: EvaluationModels,
     session: Session,
     sampling: Sampling,
     settings: Settings,
@@ -79,11 +79,11 @@ def evaluate_checkpoint(
     """
     loaded = _loaded(checkpoint, sampling, session, tracking_uri)
     images, reference = _sets(loaded, real, sampling, progress=progress and session.is_main)
-    question = Question(
+    plan = EvaluationPlan(
         images=images,
         reference=reference,
         metrics=metrics,
-        tools=tools,
+        models=models,
         settings=settings,
         reference_count=reference_count,
     )
@@ -91,13 +91,13 @@ def evaluate_checkpoint(
     # A checkpoint that was downloaded is gone afterwards: there is nothing to keep records beside.
     record = record and not loaded.downloaded
     known = _known(loaded.path, session) if record else {}
-    done = _already_measured(question, known)
+    done = _already_measured(plan, known)
     todo = [metric for metric in metrics if metric not in done]
     subject = {"checkpoint": checkpoint if loaded.downloaded else str(loaded.path), "images_seen": loaded.images}
-    rest = replace(question, metrics=todo)
+    rest = replace(plan, metrics=todo)
     measured = _measure(rest, session, cache_folder, subject, progress=progress) if todo else []
 
-    records = [r for metric in metrics for r in done.get(metric) or _of(metric, measured, question)]
+    records = [r for metric in metrics for r in done.get(metric) or _of(metric, measured, plan)]
     note = _keep(loaded, measured, records) if record and session.is_main else None
     return records, [*notes_on(reference), *([note] if note else [])]
 
@@ -115,16 +115,16 @@ def _loaded(checkpoint: str, sampling: Sampling, session: Session, tracking_uri:
 
 
 def _measure(
-    question: Question, session: Session, cache_folder: Path | None, subject: Mapping[str, Any], *, progress: bool
+    plan: EvaluationPlan, session: Session, cache_folder: Path | None, subject: Mapping[str, Any], *, progress: bool
 ) -> list[Record]:
     return evaluate(
-        question.images,
-        question.reference,
-        metrics=question.metrics,
-        tools=question.tools,
+        plan.images,
+        plan.reference,
+        metrics=plan.metrics,
+        models=plan.models,
         session=session,
-        settings=question.settings,
-        reference_count=question.reference_count,
+        settings=plan.settings,
+        reference_count=plan.reference_count,
         cache_folder=cache_folder,
         subject=subject,
         progress=progress,
@@ -142,9 +142,9 @@ def _sets(
     return images, reference
 
 
-def _already_measured(question: Question, known: Mapping[str, Record]) -> dict[Metric, list[Record]]:
+def _already_measured(plan: EvaluationPlan, known: Mapping[str, Record]) -> dict[Metric, list[Record]]:
     """Return the known records of each metric of which every output is known under the same protocol."""
-    planned = {metric: question.keys(metric) for metric in question.metrics}
+    planned = {metric: plan.keys(metric) for metric in plan.metrics}
     return {metric: [known[key] for key in keys] for metric, keys in planned.items() if all(k in known for k in keys)}
 
 
@@ -203,7 +203,7 @@ def _reference(location: str, images: GeneratedImages) -> ImageSet:
     return open_images(location, resolution=resolution, classes=images.classes)
 
 
-def _of(metric: Metric, records: Sequence[Record], question: Question) -> list[Record]:
+def _of(metric: Metric, records: Sequence[Record], plan: EvaluationPlan) -> list[Record]:
     """Return those of the records that belong to a metric."""
-    keys = set(question.keys(metric))
+    keys = set(plan.keys(metric))
     return [record for record in records if f"{record.name}-{record.protocol.hash}" in keys]

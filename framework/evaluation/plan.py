@@ -9,7 +9,7 @@ from typing import Any
 from framework.evaluation.extract import too_many_classes
 from framework.evaluation.images import ImageSet
 from framework.evaluation.metrics import PERCEPTUAL, Metric, Settings
-from framework.evaluation.models import Tools
+from framework.evaluation.models import EvaluationModels
 from framework.evaluation.protocol import Protocol
 
 # Which images they are, as opposed to how they were made: of the judged set this is the subject, not the protocol.
@@ -17,13 +17,13 @@ _IDENTITY = ("content_sha256", "fingerprint", "name", "split", "order")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class EvaluationPlan:
     """The images, their reference and the means of comparison; `framework.evaluation.evaluate` explains the fields."""
 
     images: ImageSet
     reference: ImageSet | None
     metrics: Sequence[Metric]
-    tools: Tools
+    models: EvaluationModels
     settings: Settings
     reference_count: int | None = None
 
@@ -41,7 +41,7 @@ class Question:
     @property
     def other_extractor(self) -> str | None:
         """Short name of the extractor where it is not FID's; else None."""
-        extractor = self.tools.extractor
+        extractor = self.models.extractor
         return extractor.identity.name.rpartition("/")[2] if extractor and not extractor.is_inception else None
 
     @property
@@ -64,26 +64,26 @@ class Question:
 
     def obstacle(self, metric: Metric) -> str | None:
         """Return the reason why a metric cannot be computed; None when no reason is known."""
-        tool = "lpips" if metric.kind in PERCEPTUAL else "extractor"
-        if getattr(self.tools, tool) is None:
-            return self.tools.missing.get(tool, f"the tools were opened without {tool}, for other metrics")
+        model = "lpips" if metric.kind in PERCEPTUAL else "extractor"
+        if getattr(self.models, model) is None:
+            return self.models.missing.get(model, f"the tools were opened without {model}, for other metrics")
         if metric.definition.real and self.reference is None:
             return "it compares with real images, and none were given"
         if not self.images.endless and self.count(metric) > self.images.count:
             return f"it was asked for {self.count(metric):,} images, there are {self.images.count:,}"
         if metric.kind.endswith("_by_class"):
-            assert self.tools.extractor is not None
+            assert self.models.extractor is not None
             classes = self.classes
-            return too_many_classes(classes, self.tools.extractor.dim) if classes else "the images have no classes"
+            return too_many_classes(classes, self.models.extractor.dim) if classes else "the images have no classes"
         return None
 
     def protocol(self, metric: Metric, output: str) -> Protocol:
         """Return the protocol of one output of a metric: everything that its value depends on."""
         kind, settings = metric.definition, asdict(self.settings)
         of_pairs = metric.kind in PERCEPTUAL
-        extractor: dict[str, Any] = {} if of_pairs else {"name": self.tools.extractor_name}
-        if self.tools.extractor and not of_pairs:
-            extractor = asdict(self.tools.extractor.identity)
+        extractor: dict[str, Any] = {} if of_pairs else {"name": self.models.extractor_name}
+        if self.models.extractor and not of_pairs:
+            extractor = asdict(self.models.extractor.identity)
         real: dict[str, Any] = {}
         if self.reference is not None and kind.real:
             real = {**self.reference.describe(), "count": self.real_count}
@@ -99,7 +99,7 @@ class Question:
         )
 
     def _lpips(self) -> Mapping[str, Any]:
-        lpips = self.tools.lpips
+        lpips = self.models.lpips
         known = (
             {} if lpips is None else {"weights_sha256": lpips.weights_sha256, "tensors_sha256": lpips.tensors_sha256}
         )

@@ -26,8 +26,8 @@ from framework.evaluation.generated import GeneratedImages, undisturbed
 from framework.evaluation.images import Part, ShardImages
 from framework.evaluation.journal import protocol_tags
 from framework.evaluation.metrics import Metric, Settings
-from framework.evaluation.models import Tools, open_tools
-from framework.evaluation.plan import Question
+from framework.evaluation.models import EvaluationModels, open_models
+from framework.evaluation.plan import EvaluationPlan
 from framework.evaluation.protocol import Record, read_records, write_records
 from framework.runtime.collectives import together
 from framework.runtime.memory import release_unused
@@ -36,7 +36,7 @@ from framework.runtime.watchdog import Progress
 from framework.tracking import NullTracker, Tracker
 from framework.train.console import Status
 from framework.train.folder import Run
-from framework.train.metric_history import Standing, is_distance
+from framework.train.metric_history import MetricHistory, is_distance
 from framework.train.samples import averaged
 from framework.utils.errors import FrameworkError
 from framework.utils.quantities import format_count
@@ -107,7 +107,7 @@ class Evaluator:
 
     Args:
         metrics: the metrics to measure.
-        tools: the networks that metrics need; where one is not there, its metrics are missing.
+        models: the networks that metrics need; where one is not there, its metrics are missing.
         average: the moving average of the generator.
         real: opens the training data at a resolution in pixels.
         classes: number of classes of generator and data; 0 for none.
@@ -117,7 +117,7 @@ class Evaluator:
         self,
         *,
         metrics: Sequence[Metric],
-        tools: Tools,
+        models: EvaluationModels,
         average: EMA,
         real: Callable[[int], ShardImages],
         classes: int,
@@ -126,10 +126,10 @@ class Evaluator:
         status: Status,
         progress: Progress,
     ) -> None:
-        self._metrics, self._tools, self._average = tuple(metrics), tools, average
+        self._metrics, self._tools, self._average = tuple(metrics), models, average
         self._real, self._classes, self._session = real, classes, session
         self._tracker, self._status, self._progress = tracker, status, progress
-        self._standing, self._distance, self._scores = Standing(), "", list[str]()
+        self._standing, self._distance, self._scores = MetricHistory(), "", list[str]()
         self._told: set[str] = set()
         self._evaluated_at, self._news = -1, False
         self._begun, self._seconds = time.monotonic(), 0.0
@@ -149,27 +149,25 @@ class Evaluator:
         # The protocols that the finished generator will be measured by.
         with together(self._session, doing="to open the real images"):
             real = self._real(resolution)
-        question = Question(
+        plan = EvaluationPlan(
             images=self._generated(network, resolution=resolution, real=real),
             reference=real,
             metrics=self._metrics,
-            tools=self._tools,
+            models=self._tools,
             settings=Settings(),
         )
         keys = {
             name: key
             for metric in self._metrics
-            for name, key in zip(question.names(metric).values(), question.keys(metric), strict=True)
+            for name, key in zip(plan.names(metric).values(), plan.keys(metric), strict=True)
         }
         # The score that compares checkpoints; a resumed run may know others from before.
         self._distance = next(filter(is_distance, keys), "")
         if key := keys.get(self._distance):
             self._scores = [*(former for former in self._scores if former != key), key]
         # What cannot be measured is said before the first step.
-        obstacles = {metric: question.obstacle(metric) for metric in self._metrics}
-        self._tell_missing(
-            {n: why for metric, why in obstacles.items() if why for n in question.names(metric).values()}
-        )
+        obstacles = {metric: plan.obstacle(metric) for metric in self._metrics}
+        self._tell_missing({n: why for metric, why in obstacles.items() if why for n in plan.names(metric).values()})
 
     def scores(self) -> dict[str, Any]:
         """Return the score that compares checkpoints and those of earlier launches, as options of `Retention`."""
@@ -222,7 +220,7 @@ class Evaluator:
                 self._generated(network, resolution=side, real=real),
                 real,
                 metrics=self._metrics,
-                tools=self._tools,
+                models=self._tools,
                 session=self._session,
                 subject=subject,
             )
@@ -235,7 +233,7 @@ class Evaluator:
         self._progress.beat("evaluating", long=True)
 
     def take_distance_growth(self) -> float | None:
-        """Return the first distance of --eval-metrics over its best, once per evaluation; see `Standing.growth`."""
+        """Return the first distance of --eval-metrics over its best, once per evaluation (`MetricHistory.growth`)."""
         news, self._news = self._news, False
         return self._standing.growth(self._distance) if news else None
 
@@ -328,7 +326,7 @@ def open_evaluator(
         return None
     progress.beat("opening what metrics need", long=True)
     try:
-        tools = open_tools(
+        models = open_models(
             config.metrics(),
             session=session,
             extractor=config.eval_extractor,
@@ -338,7 +336,7 @@ def open_evaluator(
         raise FrameworkError(_in_flags_of_a_run(str(error))) from None
     evaluator = Evaluator(
         metrics=config.metrics(),
-        tools=replace(tools, missing={tool: _in_flags_of_a_run(why) for tool, why in tools.missing.items()}),
+        models=replace(models, missing={model: _in_flags_of_a_run(why) for model, why in models.missing.items()}),
         average=average,
         real=lambda resolution: WatchedShards(
             this.data,

@@ -8,7 +8,7 @@ from typing import Any
 from framework.tracking.checkpoints import Score
 
 
-class Standing:
+class MetricHistory:
     """The values by series (`metrics/fid10k-1a2b3c4d`), each with the clock at which it was measured.
 
     Attributes:

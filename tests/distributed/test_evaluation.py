@@ -16,7 +16,7 @@ from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import FolderImages, ShardImages
 from framework.evaluation.metrics import Settings, parse_metrics
 from framework.runtime.session import Session
-from tests.helpers.judged import CLASSES, SmallGenerator, pictures, small_tools
+from tests.helpers.judged import CLASSES, SmallGenerator, pictures, small_models
 from tests.helpers.spawn import run_ranks
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(300)]
@@ -36,7 +36,7 @@ def worker(shards: str, cache: str) -> dict[str, Tensor]:
     images = GeneratedImages(network=SmallGenerator().eval(), classes=CLASSES, seed=3)
     common = {
         "metrics": parse_metrics(METRICS),
-        "tools": small_tools(),
+        "tools": small_models(),
         "session": session,
         "settings": Settings(kid_subsets=10, kid_subset_size=60, balls=3),
         # A cache for each number of ranks; each rank but the first has none: files need not be visible to all.
@@ -74,7 +74,7 @@ def failing(folder: str) -> dict[str, Tensor]:
     """Rank 1's part of the pictures is damaged: every rank must say so and none may wait."""
     session = here()
     with pytest.raises(EvaluationError) as caught:
-        evaluate(FolderImages(Path(folder)), None, metrics=parse_metrics("is"), tools=small_tools(), session=session)
+        evaluate(FolderImages(Path(folder)), None, metrics=parse_metrics("is"), models=small_models(), session=session)
     text = str(caught.value)
     assert ("0060.png: cannot be read" if session.rank == 1 else "1 other rank(s) failed") in text, text
     return {}

@@ -16,7 +16,7 @@ from framework.sentinels import SENTINELS, Baselines, Health, Watch
 from framework.train.health import Course
 from framework.train.loop import Window
 from framework.train.memory import MicroBatching
-from framework.train.metric_history import Standing
+from framework.train.metric_history import MetricHistory
 from framework.train.record_check import check_record
 from tests.fuzz.mutation import json_edited, signed
 from tests.fuzz.reader import Reader, Target
@@ -99,7 +99,7 @@ def _taken_up(folder: Path) -> Any:
     baselines = Baselines()
     baselines.load_state(health.get("baselines", {}))
     baselines.growth("logit_gap", 1.0)
-    standing = Standing()
+    standing = MetricHistory()
     standing.load_state(record.get("evaluation") or {})
     standing.growth("fid50k")
     return f"{record['data']['count']:,} {record['data']['fingerprint'][:12]} {record['science_hash']}".encode() != b""

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from framework.evaluation.extractors.base import INCEPTION, Extractor, Identity, tensors_sha256
-from framework.evaluation.models import Tools
+from framework.evaluation.models import EvaluationModels
 from framework.runtime.seeding import Draws
 from framework.runtime.session import Session
 
@@ -40,10 +40,10 @@ def small_extractor(*, name: str = "small") -> Extractor:
     return Extractor(identity=identity, network=network, dim=DIM)
 
 
-def small_tools(*, inception: bool = False) -> Tools:
+def small_models(*, inception: bool = False) -> EvaluationModels:
     """With `inception`, the small network under Inception's name, so that metrics may be called FID."""
     name = INCEPTION if inception else "small"
-    return Tools(extractor_name=name, extractor=small_extractor(name=name))
+    return EvaluationModels(extractor_name=name, extractor=small_extractor(name=name))
 
 
 def pictures(folder: Path, *, count: int, seed: int, side: int = 16, contrast: float = 1.0) -> Path:

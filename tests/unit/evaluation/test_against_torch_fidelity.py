@@ -199,7 +199,7 @@ def test_whole_path_with_the_real_weights(tmp_path: Path) -> None:
     from framework.evaluation.evaluate import evaluate
     from framework.evaluation.images import FolderImages
     from framework.evaluation.metrics import Settings, parse_metrics
-    from framework.evaluation.models import open_tools
+    from framework.evaluation.models import open_models
     from tests.helpers.judged import pictures
 
     count = int(os.environ.get("FRAMEWORK_EVALUATION_IMAGES", "32"))
@@ -209,13 +209,13 @@ def test_whole_path_with_the_real_weights(tmp_path: Path) -> None:
     ]
     fake, real = (FolderImages(folder) for folder in folders)
     metrics = parse_metrics("fid,kid,pr")
-    tools = open_tools(metrics, session=ALONE, weights=Path(place))
+    models = open_models(metrics, session=ALONE, weights=Path(place))
     size = count // 2
     records = evaluate(
         fake,
         real,
         metrics=metrics,
-        tools=tools,
+        models=models,
         session=ALONE,
         settings=Settings(kid_subset_size=size),
         cache_folder=tmp_path / "cache",

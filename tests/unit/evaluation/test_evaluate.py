@@ -17,10 +17,10 @@ from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import ArrayImages, FolderImages, open_images
 from framework.evaluation.metrics import Settings, check_extractor, parse_metrics
-from framework.evaluation.models import Tools, open_tools
+from framework.evaluation.models import EvaluationModels, open_models
 from framework.evaluation.protocol import Record, comparable
 from framework.utils import progress
-from tests.helpers.judged import ALONE, CLASSES, SmallGenerator, pictures, small_extractor, small_tools
+from tests.helpers.judged import ALONE, CLASSES, SmallGenerator, pictures, small_extractor, small_models
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FolderImages]
 
 
 def measured(images: Any, reference: Any, text: str, cache: Path, **options: Any) -> dict[str, Record]:
-    tools = options.pop("tools", small_tools())
+    models = options.pop("tools", small_models())
     records = evaluate(
-        images, reference, metrics=parse_metrics(text), tools=tools, session=ALONE, cache_folder=cache, **options
+        images, reference, metrics=parse_metrics(text), models=models, session=ALONE, cache_folder=cache, **options
     )
     return {record.name: record for record in records}
 
@@ -74,11 +74,11 @@ def test_what_cannot_be_had_is_missing_with_a_reason(folders: dict[str, FolderIm
     assert found["fd_small"].value is not None
     assert "asked for 5,000 images, there are 70" in str(found["fd_small_5k"].missing)
     assert "no classes" in str(found["fd_by_class_small"].missing)
-    tools = open_tools(parse_metrics("lpips"), session=ALONE)
-    found = measured(folders["close"], None, "lpips", tmp_path, tools=tools)
+    models = open_models(parse_metrics("lpips"), session=ALONE)
+    found = measured(folders["close"], None, "lpips", tmp_path, models=models)
     assert "--lpips-weights" in str(found["lpips"].missing)
-    gone = Tools(missing={"extractor": "no network here"})
-    found = measured(folders["close"], folders["real"], "fid,kid,pr", tmp_path, tools=gone)
+    gone = EvaluationModels(missing={"extractor": "no network here"})
+    found = measured(folders["close"], folders["real"], "fid,kid,pr", tmp_path, models=gone)
     assert {name: record.missing for name, record in found.items()} == dict.fromkeys(
         ("fid", "kid", "precision", "recall"), "no network here"
     )

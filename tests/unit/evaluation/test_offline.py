@@ -31,7 +31,7 @@ from framework.review.run import read_run
 from framework.tracking import Tracker
 from framework.utils.errors import FrameworkError
 from tests.helpers.journals import records
-from tests.helpers.judged import ALONE, pictures, small_tools
+from tests.helpers.judged import ALONE, pictures, small_models
 
 OPTIONS = {"resolution": 32, "channels": 3, "classes": 0, "width": 4, "z_dim": 8, "attention_at": 16}
 
@@ -60,7 +60,7 @@ def measure(checkpoint: Path, real: str | None, text: str, **changes: object) ->
         str(checkpoint),
         real,
         metrics=parse_metrics(text),
-        tools=small_tools(),
+        models=small_models(),
         session=ALONE,
         sampling=Sampling(**changes),  # type: ignore[arg-type]
         settings=Settings(),

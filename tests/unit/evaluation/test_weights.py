@@ -15,7 +15,7 @@ from framework.evaluation import weights as module
 from framework.evaluation.errors import EvaluationError, MissingError
 from framework.evaluation.extractors.base import tensors_sha256
 from framework.evaluation.metrics import parse_metrics
-from framework.evaluation.models import open_tools
+from framework.evaluation.models import open_models
 from framework.evaluation.weights import downloaded, load_weights
 from framework.utils.errors import FrameworkError
 from tests.helpers.judged import ALONE
@@ -39,12 +39,12 @@ def test_wrong_files_are_errors_and_not_missing(tmp_path: Path) -> None:
     save_file({"other": torch.ones(1)}, tmp_path / "other.safetensors")
     metrics = parse_metrics("fid")
     with pytest.raises(EvaluationError, match="another network"):
-        open_tools(metrics, session=ALONE, weights=tmp_path / "other.safetensors")
+        open_models(metrics, session=ALONE, weights=tmp_path / "other.safetensors")
     save_file({"Conv2d_1a_3x3.conv.weight": torch.ones(1)}, tmp_path / "part.safetensors")
     with pytest.raises(EvaluationError, match="not the Inception weights of FID: 469 of 470"):
-        open_tools(metrics, session=ALONE, weights=tmp_path / "part.safetensors")
+        open_models(metrics, session=ALONE, weights=tmp_path / "part.safetensors")
     with pytest.raises(FrameworkError, match="no such file"):
-        open_tools(metrics, session=ALONE, weights=tmp_path / "absent.safetensors")
+        open_models(metrics, session=ALONE, weights=tmp_path / "absent.safetensors")
 
 
 def test_an_unreachable_server_gives_a_missing_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,9 +55,9 @@ def test_an_unreachable_server_gives_a_missing_metric(tmp_path: Path, monkeypatc
             downloaded(url, folder=tmp_path, options=QUICK)
         monkeypatch.setattr(module, "INCEPTION_URL", url)
         monkeypatch.setattr(module.downloaded, "__kwdefaults__", {"options": QUICK})
-        tools = open_tools(parse_metrics("fid,pr"), session=ALONE, cache_folder=tmp_path)
-    assert tools.extractor is None
-    assert "--extractor-weights" in tools.missing["extractor"]
+        models = open_models(parse_metrics("fid,pr"), session=ALONE, cache_folder=tmp_path)
+    assert models.extractor is None
+    assert "--extractor-weights" in models.missing["extractor"]
     assert list(tmp_path.iterdir()) == []
 
 

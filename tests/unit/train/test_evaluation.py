@@ -16,7 +16,7 @@ import torch
 from framework import Averaging, Network
 from framework.checkpoint import Checkpoint, list_checkpoints, writer
 from framework.checkpoint.retention import read_scores
-from framework.evaluation import Settings, open_tools, parse_metrics, weights
+from framework.evaluation import Settings, open_models, parse_metrics, weights
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.protocol import read_records
 from framework.train.config import RunConfig
@@ -133,7 +133,7 @@ def test_records_are_those_of_the_command(sagan: Path) -> None:
         str(checkpoint),
         str(DATA),
         metrics=metrics,
-        tools=open_tools(metrics, session=ALONE, extractor="fashion_classifier"),
+        models=open_models(metrics, session=ALONE, extractor="fashion_classifier"),
         session=ALONE,
         sampling=Sampling(),
         settings=Settings(),

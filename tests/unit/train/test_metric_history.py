@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 
-from framework.train.metric_history import Standing, is_distance
+from framework.train.metric_history import MetricHistory, is_distance
 
 
 def test_best_and_latest_of_every_series() -> None:
-    standing = Standing()
+    standing = MetricHistory()
     for images, fid, recall in ((10, 30.0, 0.1), (20, 12.0, 0.3), (30, 12.0, 0.2)):
         standing.take(images, {"metrics/fid50k-00000001": fid, "metrics/recall50k-00000001": recall})
     assert standing.best == {"metrics/fid50k-00000001": (20, 12.0), "metrics/recall50k-00000001": (20, 0.3)}
     assert standing.latest == {"metrics/fid50k-00000001": (30, 12.0), "metrics/recall50k-00000001": (30, 0.2)}
-    again = Standing()
+    again = MetricHistory()
     again.load_state(json.loads(json.dumps(standing.state())))
     assert (again.best, again.latest) == (standing.best, standing.latest)
     again.load_state({})
@@ -21,7 +21,7 @@ def test_best_and_latest_of_every_series() -> None:
 
 
 def test_growth_is_within_one_protocol() -> None:
-    standing = Standing()
+    standing = MetricHistory()
     assert standing.growth("fid50k") is None
     standing.take(10, {"metrics/fid50k-00000001": 10.0, "metrics/kid50k-00000001": -0.5})
     assert standing.growth("fid50k") == 1.0
