@@ -35,7 +35,7 @@ from framework.runtime.session import Session
 from framework.runtime.watchdog import Progress
 from framework.tracking import NullTracker, Tracker
 from framework.train.console import Status
-from framework.train.folder import Run
+from framework.train.folder import RunContext
 from framework.train.metric_history import MetricHistory, is_distance
 from framework.train.samples import averaged
 from framework.utils.errors import FrameworkError
@@ -129,7 +129,7 @@ class Evaluator:
         self._metrics, self._tools, self._average = tuple(metrics), models, average
         self._real, self._classes, self._session = real, classes, session
         self._tracker, self._status, self._progress = tracker, status, progress
-        self._standing, self._distance, self._scores = MetricHistory(), "", list[str]()
+        self._history, self._distance, self._scores = MetricHistory(), "", list[str]()
         self._told: set[str] = set()
         self._evaluated_at, self._news = -1, False
         self._begun, self._seconds = time.monotonic(), 0.0
@@ -198,7 +198,7 @@ class Evaluator:
         release_unused(self._session.device)
         self._progress.beat("waiting for the checkpoint that was evaluated", long=True)
         saved = settle()
-        self._standing.take(images, {record.series: record.value for record in records if record.value is not None})
+        self._history.take(images, {record.series: record.value for record in records if record.value is not None})
         self._news = self._is_measured(records)
         self._seconds += time.monotonic() - begun
         # Rank 0 writes: beside the checkpoint, into the journal, on the screen.
@@ -235,7 +235,7 @@ class Evaluator:
     def take_distance_growth(self) -> float | None:
         """Return the first distance of --eval-metrics over its best, once per evaluation (`MetricHistory.growth`)."""
         news, self._news = self._news, False
-        return self._standing.growth(self._distance) if news else None
+        return self._history.growth(self._distance) if news else None
 
     def _is_measured(self, records: Sequence[Record]) -> bool:
         return any(record.name == self._distance and record.value is not None for record in records)
@@ -266,8 +266,8 @@ class Evaluator:
         told = []
         for record in records:
             if record.value is not None:
-                at, best = self._standing.best[record.series]
-                improved = self._standing.latest[record.series][0] == at
+                at, best = self._history.best[record.series]
+                improved = self._history.latest[record.series][0] == at
                 what = "best so far, at" if improved else f"best {best:.4g} at"
                 told.append(f"{record.name} {record.value:.4g} ({what} {format_count(at)} images)")
         if told:
@@ -283,7 +283,7 @@ class Evaluator:
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint records, as JSON: what is known before the checkpoint's own evaluation."""
-        return {"scores": self._scores} | self._standing.state()
+        return {"scores": self._scores} | self._history.state()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore what was known at a checkpoint, its own records included (a collective)."""
@@ -294,14 +294,14 @@ class Evaluator:
             except FrameworkError as error:
                 log.warning("evaluations of this checkpoint are forgotten: %s", error)
         values = json.dumps({record.series: record.value for record in own})
-        self._standing.load_state(state)
-        self._standing.take(checkpoint.images, json.loads(self._session.broadcast_text(values)))
+        self._history.load_state(state)
+        self._history.take(checkpoint.images, json.loads(self._session.broadcast_text(values)))
         self._scores = [*dict.fromkeys((*state.get("scores", ()), *self._scores))]
         self._news = self._is_measured(own)  # its evaluation came after what the checkpoint holds
 
 
 def open_evaluator(
-    this: Run,
+    this: RunContext,
     *,
     network: nn.Module,
     average: EMA,

@@ -212,7 +212,7 @@ MOST_SKIPPED_SAMPLES = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunContext:
     """The request of a launch: what it trains, how, and where its files and its data are."""
 
     recipe: Recipe

@@ -225,7 +225,7 @@ class HealthMonitor:
                 chosen = None  # too many classes for so few images: all samples are compared with all images instead
             for side in {min(SIDE, segment.resolution) for segment in self._recipe.segments()}:
                 real[side] = spread(shrunk(images, side), chosen)
-        self._real = _with_numbers(self._told(_with_names(real)))
+        self._real = _with_numbers(self._from_rank0(_with_names(real)))
 
     def observe(
         self,
@@ -253,7 +253,7 @@ class HealthMonitor:
         if self._steps < LEAST_STEPS:
             return {}, []
         # Rank 0 measures networks and samples.
-        sigmas, diverse = self._told([self._sigmas(), self._diversity()])
+        sigmas, diverse = self._from_rank0([self._sigmas(), self._diversity()])
         # Signals of everything since the last look.
         found = signals(
             {name: total / count for name, (total, count) in self._sums.items()},
@@ -273,7 +273,7 @@ class HealthMonitor:
 
     def take(self, metrics: Mapping[str, float], *, steps: int, distance_growth: float | None = None) -> None:
         """Keep scores for the next look, as rank 0 has them (a collective); the arguments are those of `observe`."""
-        told, growth = self._told([dict(metrics), distance_growth])
+        told, growth = self._from_rank0([dict(metrics), distance_growth])
         for name, value in told.items():
             if math.isfinite(value):
                 total, count = self._sums.get(name, (0.0, 0))
@@ -281,7 +281,7 @@ class HealthMonitor:
         self._steps += steps
         self._growth = self._growth if growth is None else growth
 
-    def _told(self, values: Any) -> Any:
+    def _from_rank0(self, values: Any) -> Any:
         """Return rank 0's values, as JSON carries them (a collective)."""
         return json.loads(self._session.broadcast_text(json.dumps(values)))
 

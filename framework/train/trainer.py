@@ -32,7 +32,7 @@ from framework.tracking.system import SystemSampler
 from framework.train.config import RunConfig
 from framework.train.console import Status, short
 from framework.train.evaluation import Evaluator, open_evaluator
-from framework.train.folder import Run, check_data, check_science, run_folder
+from framework.train.folder import RunContext, check_data, check_science, run_folder
 from framework.train.health import HealthMonitor, answer
 from framework.train.loop import Outcome, Window, train
 from framework.train.memory import MicroBatching, fitting_micro_batches, kept_micro_batches
@@ -51,7 +51,9 @@ from framework.train.watchdog import awaited, watching
 from framework.utils.quantities import format_count
 
 
-def play(this: Run, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
+def play(
+    this: RunContext, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int
+) -> tuple[Outcome, int]:
     """Train from `images` until the run ends or a signal arrives.
 
     Returns:
@@ -67,7 +69,9 @@ def play(this: Run, players: Players, tasks: PeriodicTasks, stop: StopVote, *, i
             images = _go_back(this, players, tasks, collapse)
 
 
-def _segments(this: Run, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int) -> tuple[Outcome, int]:
+def _segments(
+    this: RunContext, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int
+) -> tuple[Outcome, int]:
     """Play the segments that are left; returns why it ended and the clock."""
     outcome: Outcome = "finished"
     for segment, end in remaining(this.recipe.segments(), start=images, end=this.recipe.images):
@@ -77,7 +81,7 @@ def _segments(this: Run, players: Players, tasks: PeriodicTasks, stop: StopVote,
     return outcome, images
 
 
-def _go_back(this: Run, players: Players, tasks: PeriodicTasks, collapse: Collapse) -> int:
+def _go_back(this: RunContext, players: Players, tasks: PeriodicTasks, collapse: Collapse) -> int:
     """Go back to the newest checkpoint from before the collapse; returns the clock there (a collective)."""
     # The newest sound checkpoint may still be on its way to the disk.
     tasks.progress.beat("going back to a sound checkpoint", long=True)
@@ -98,7 +102,7 @@ def _go_back(this: Run, players: Players, tasks: PeriodicTasks, collapse: Collap
 
 
 def _segment(
-    this: Run, segment: Segment, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int, end: int
+    this: RunContext, segment: Segment, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int, end: int
 ) -> tuple[Outcome, int]:
     """Train on one segment of the clock, from `images` to `end`; returns why it ended and the clock."""
     recipe, config, session = this.recipe, this.config, this.session
@@ -141,7 +145,7 @@ def _segment(
     return outcome, images
 
 
-def _micro_batches(this: Run, segment: Segment, tasks: PeriodicTasks) -> int:
+def _micro_batches(this: RunContext, segment: Segment, tasks: PeriodicTasks) -> int:
     """Return the number of micro-batches in a segment, and keep it for checkpoints (a collective)."""
     recipe, config, session, record = this.recipe, this.config, this.session, tasks.record
     if config.auto_micro_batch:
@@ -176,7 +180,7 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
     """
     # Refuse what could not work, before anything is opened.
     folder = run_folder(recipe, config)
-    this = Run(recipe=recipe, config=config, session=session, folder=folder, data=data)
+    this = RunContext(recipe=recipe, config=config, session=session, folder=folder, data=data)
     for side in SIDES:
         player = getattr(recipe, side)
         check(
@@ -216,7 +220,7 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
 
 
 def _train(
-    this: Run, checkpoint: Checkpoint | None, tracker: Tracker | NullTracker, stack: ExitStack
+    this: RunContext, checkpoint: Checkpoint | None, tracker: Tracker | NullTracker, stack: ExitStack
 ) -> tuple[Outcome, int, Status]:
     recipe, config, session = this.recipe, this.config, this.session
     # Open the watchdog, the data and the players.
@@ -252,7 +256,7 @@ def _train(
     return outcome, images, tasks.reporter.status
 
 
-def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
+def _already_finished(this: RunContext, checkpoint: Checkpoint) -> None:
     """Say that there is nothing left to train, and close a journal that was left open."""
     this.folder.preempted.unlink(missing_ok=True)
     print(f"already finished: {format_count(checkpoint.images)} images seen. Train longer with --images.")
@@ -265,7 +269,7 @@ def _already_finished(this: Run, checkpoint: Checkpoint) -> None:
 
 
 def _tasks(
-    this: Run,
+    this: RunContext,
     stream: Stream,
     players: Players,
     guard: FiniteGuard,
@@ -321,7 +325,7 @@ def _tasks(
     return PeriodicTasks(record=record, reporter=reporter, saver=saver, grids=grids, progress=watchdog.progress)
 
 
-def _writer(this: Run, evaluator: Evaluator | None) -> Writer:
+def _writer(this: RunContext, evaluator: Evaluator | None) -> Writer:
     """Return the writer of the run's checkpoints, which knows by which scores the best are kept (a collective)."""
     config, session = this.config, this.session
     return Writer(
@@ -338,7 +342,9 @@ def _writer(this: Run, evaluator: Evaluator | None) -> Writer:
     )
 
 
-def _begin(this: Run, tasks: PeriodicTasks, stream: Stream, players: Players, checkpoint: Checkpoint | None) -> None:
+def _begin(
+    this: RunContext, tasks: PeriodicTasks, stream: Stream, players: Players, checkpoint: Checkpoint | None
+) -> None:
     """Do what comes before the first step: say what is trained, look at the data, draw and save the beginning."""
     start = checkpoint.images if checkpoint else 0
     session, config = this.session, this.config
@@ -376,7 +382,7 @@ def _begin(this: Run, tasks: PeriodicTasks, stream: Stream, players: Players, ch
         tasks.saver.save(0)  # in the beginning there is nothing else to go back to
 
 
-def _where(this: Run, images: int) -> str:
+def _where(this: RunContext, images: int) -> str:
     """Return where samples, checkpoint and review are, one a line."""
     folder = this.folder
     grids = sorted((folder.path / "samples").glob("ema-*.png"))
