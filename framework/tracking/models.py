@@ -192,7 +192,7 @@ def latest_metrics(journal: Path, *, images: int) -> dict[str, tuple[float, int,
         found: dict[str, tuple[float, int, int]] = {}
         for _, record in read_journal(journal, offset=offset):
             clock, values = record.get("images"), record.get("values")
-            # Damaged records are parked by the lane of points; here they are passed over.
+            # Damaged records are parked by the queue of points; here they are passed over.
             if record["kind"] != "metrics" or not isinstance(clock, int) or not isinstance(values, dict):
                 continue
             for name, value in values.items():

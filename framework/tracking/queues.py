@@ -1,8 +1,8 @@
 """From the journal to one store: the order of things, and what counts as done.
 
-Two lanes read the same journal. *Points* go in batches of neighbouring records; *files* go one by one and may lag. A
-lane moves its position only after the store's answer, so a crash anywhere repeats at most one request per lane. A third
-one, *models*, follows the checkpoints on disk.
+Two queues read the same journal. *Points* go in batches of neighbouring records; *files* go one by one and may lag.
+A queue moves its position only after the store's answer, so a crash anywhere repeats at most one request per queue.
+A third one, *models*, follows the checkpoints on disk.
 """
 
 import json
@@ -93,8 +93,8 @@ class _Batch:
         return True
 
 
-class Lanes:
-    """Both lanes of one run; `advance_*` raise whatever the connection raises and then change nothing."""
+class UploadQueues:
+    """Both queues of one run; `advance_*` raise whatever the connection raises and then change nothing."""
 
     def __init__(self, run_folder: Path, *, projection: Projection, cursor: Cursor) -> None:
         self._run_folder = run_folder

@@ -29,7 +29,7 @@ from framework.tracking.uri import move_credentials, without_secrets
 from framework.utils.locks import ProcessLock
 
 if TYPE_CHECKING:
-    from framework.tracking.queues import Lanes
+    from framework.tracking.queues import UploadQueues
 
 POLL_SECONDS = 2.0
 POLL_AT_END_SECONDS = 0.2
@@ -70,7 +70,7 @@ class Trainer:
 
 
 class _Retry:
-    """When a lane may be tried again after a failure."""
+    """When a queue may be tried again after a failure."""
 
     def __init__(self) -> None:
         self.failing = False
@@ -95,10 +95,10 @@ class _Retry:
 
 
 class Upload:
-    """The loop: advance both lanes, wait, repeat."""
+    """The loop: advance both queues, wait, repeat."""
 
-    def __init__(self, lanes: "Lanes", *, cursor: Cursor) -> None:
-        self._lanes = lanes
+    def __init__(self, queues: "UploadQueues", *, cursor: Cursor) -> None:
+        self._queues = queues
         self._cursor = cursor
         self._points, self._files, self._models = _Retry(), _Retry(), _Retry()
         self._said = ""
@@ -115,18 +115,18 @@ class Upload:
                 ended_at = time.monotonic()
                 for retry in (self._points, self._files, self._models):
                     retry.try_now()
-            moved = self._try(self._points, self._lanes.advance_points, writing=writing)
+            moved = self._try(self._points, self._queues.advance_points, writing=writing)
             # Points first: a backlog of files, or a second timeout, waits while there are charts to draw.
             if not moved and not self._points.failing:
-                moved = self._try(self._files, self._lanes.advance_files, writing=writing)
+                moved = self._try(self._files, self._queues.advance_files, writing=writing)
             if not moved and not self._points.failing and not self._files.failing:
-                compare = functools.partial(self._lanes.advance_models, hurry=not writing)
+                compare = functools.partial(self._queues.advance_models, hurry=not writing)
                 moved = self._try(self._models, compare, writing=writing)
             if moved:
                 continue
             if ended_at is not None:
                 if not any(retry.failing for retry in (self._points, self._files, self._models)):
-                    if not self._try(self._points, self._lanes.settle, writing=False) and not self._points.failing:
+                    if not self._try(self._points, self._queues.settle, writing=False) and not self._points.failing:
                         return True
                 elif time.monotonic() - ended_at > linger():
                     return False
@@ -186,7 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _upload(options: argparse.Namespace, *, uri: str, trainer: Trainer | None) -> int:
     from framework.tracking.projection import Projection
-    from framework.tracking.queues import Lanes
+    from framework.tracking.queues import UploadQueues
 
     def linger_seconds() -> float:
         if not (options.run / JOURNAL_NAME).exists():
@@ -199,8 +199,8 @@ def _upload(options: argparse.Namespace, *, uri: str, trainer: Trainer | None) -
     if options.rebuild:
         cursor.restart()
     projection = Projection(move_credentials(uri, environment=os.environ))
-    lanes = Lanes(options.run, projection=projection, cursor=cursor)
-    upload = Upload(lanes, cursor=cursor)
+    queues = UploadQueues(options.run, projection=projection, cursor=cursor)
+    upload = Upload(queues, cursor=cursor)
     complete = upload.follow(
         is_writing=trainer.is_writing if trainer else lambda: False,
         pause=trainer.pause if trainer else time.sleep,

@@ -15,7 +15,7 @@ from typing import Any
 
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.projection import Projection
-from framework.tracking.queues import Lanes
+from framework.tracking.queues import UploadQueues
 from framework.tracking.records import Record
 from tests.fuzz.mutation import damaged, json_edited, json_lines_edited
 from tests.fuzz.reader import Reader, Target
@@ -60,7 +60,7 @@ class _Store(Projection):
         self.sent.append(f"{status}{int(time_ms)}{uid}")
 
 
-class _Lanes(Lanes):
+class _Lanes(UploadQueues):
     def _make_durable(self) -> None:
         """Takes a disk's time, and thousands of cases need not survive a power cut."""
 

@@ -45,11 +45,11 @@ def run(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> 
 def upload(run: Path, database: Database) -> Cursor:
     """What the upload process does, in this process."""
     from framework.tracking.projection import Projection
-    from framework.tracking.queues import Lanes
+    from framework.tracking.queues import UploadQueues
 
     cursor = Cursor.load(run, uri=database.uri)
-    lanes = Lanes(run, projection=Projection(database.uri), cursor=cursor)
-    while lanes.advance_points() or lanes.advance_files() or lanes.advance_models(hurry=True):
+    queues = UploadQueues(run, projection=Projection(database.uri), cursor=cursor)
+    while queues.advance_points() or queues.advance_files() or queues.advance_models(hurry=True):
         pass
     return Cursor.load(run, uri=database.uri)
 
