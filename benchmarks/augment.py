@@ -54,7 +54,7 @@ def main(
 
     def discriminate(what: str, p: float) -> Callable[[Tensor, Tensor | None], Tensor]:
         draw = ImageDraws(
-            draws=Draws(seed=0, images=0),
+            draws=Draws(seed=0, images_seen=0),
             purpose=what,
             batch_size=batch_size,
             rows=slice(0, batch_size),

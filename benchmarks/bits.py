@@ -42,7 +42,7 @@ RUNS: Mapping[str, tuple[int, str, int]] = MappingProxyType(
 FLAGS = ("--device", "cpu", "--workers", "0", "--tracking", "none", "--sample-every-images", "0")
 
 
-def train(code: Path, out: Path, *, recipe: str, world: int, images: int) -> Path:
+def train(code: Path, out: Path, *, recipe: str, world: int, images_seen: int) -> Path:
     """The last checkpoint of a run with the code and the recipe of the working tree `code`, one thread a process.
 
     Raises:
@@ -50,12 +50,12 @@ def train(code: Path, out: Path, *, recipe: str, world: int, images: int) -> Pat
     """
     launcher = ["-m", "accelerate.commands.launch", "--config_file", str(code / "launch/accelerate/cpu_2.yaml")]
     command = [sys.executable, *(launcher if world == 2 else ()), str(code / "recipes" / recipe), *FLAGS]
-    command += ["--images", str(images), "--save-every-images", str(images), "--out", str(out)]
+    command += ["--images", str(images_seen), "--save-every-images", str(images_seen), "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=code, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
-    return out / "checkpoints" / str(images)
+    return out / "checkpoints" / str(images_seen)
 
 
 def checkpoint_hash(checkpoint: Path) -> str:
@@ -106,7 +106,7 @@ def hashes(commit: str, *, only: str = "") -> dict[str, str]:
         for name, (world, recipe, images) in RUNS.items():
             if only in name:
                 out = Path(folder) / name.replace(" ", "_")
-                found[name] = checkpoint_hash(train(code, out, recipe=recipe, world=world, images=images))
+                found[name] = checkpoint_hash(train(code, out, recipe=recipe, world=world, images_seen=images))
     return found
 
 

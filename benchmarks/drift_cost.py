@@ -42,12 +42,12 @@ def measure() -> dict[str, Tensor]:
     rank = dist.get_rank()
     session = Session(rank=rank, world=2, local_rank=rank, device=torch.device("cpu"))
     staging, record = Staging(), played.state.record()
-    check = _median(lambda: check_drift(played.state, record, session=session, images=12))
+    check = _median(lambda: check_drift(played.state, record, session=session, images_seen=12))
     snapshot = _median(
         lambda: take_snapshot(
             played.state.slices(own=True, buffers=rank == 0),
             staging=staging,
-            images=12,
+            images_seen=12,
             rank=rank,
             world=2,
             documents={},

@@ -62,7 +62,7 @@ def count(engine: str, game: str, recipe: Recipe | None = None) -> dict[str, Ten
     # A first step without counting: shapes and orders that engines learn once.
     for index in range(3):
         with watched(played.game) as traffic:
-            _, finite = played.game.step(batches, images=images)
+            _, finite = played.game.step(batches, images_seen=images)
         assert finite
         images += step_images
         if index > 0:

@@ -59,7 +59,7 @@ def smooth() -> nn.Module:
 
 def real_images() -> Tensor:
     """(8, 3, 32, 32) in [-1, 1]: smooth shapes with a little noise."""
-    draws = Draws(seed=3, images=0)
+    draws = Draws(seed=3, images_seen=0)
     coarse = draws.normal("shapes", NUM_IMAGES, 3, 4, 4)
     smooth = functional.interpolate(coarse, size=RESOLUTION, mode="bicubic")
     return torch.tanh(smooth + 0.1 * draws.normal("noise", NUM_IMAGES, 3, RESOLUTION, RESOLUTION))
@@ -69,7 +69,7 @@ def trained(network: nn.Module, real: Tensor) -> nn.Module:
     """After `STEPS` steps of telling the images from noise."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.0, 0.99))
     for index in range(STEPS):
-        fake = Draws(seed=4, images=index).normal("fake", *real.shape).clamp(-1, 1)
+        fake = Draws(seed=4, images_seen=index).normal("fake", *real.shape).clamp(-1, 1)
         loss = functional.softplus(-network(real, None)).mean() + functional.softplus(network(fake, None)).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -93,7 +93,7 @@ def compare(network: nn.Module, real: Tensor, *, sigma: float, num_draws: int) -
     values, cosines, lengths, total = [], [], [], torch.zeros_like(wanted)
     for repeat in range(REPEATS):
         shape = (num_draws, *real.shape)
-        noise = Draws(seed=5, images=repeat).normal(f"{sigma}/{num_draws}", *shape)
+        noise = Draws(seed=5, images_seen=repeat).normal(f"{sigma}/{num_draws}", *shape)
         value = first_order_r1(network, real, noise=noise, sigma=sigma)
         found = gradient(value, network)
         values.append(value.detach() / exact.detach())

@@ -52,7 +52,7 @@ def records(folder: Path, *, uri: str | None, num_steps: int, step_seconds: floa
             matrix = np.tanh(matrix @ matrix / 512)
         metrics = {f"loss/m{index}": value + step for index, value in enumerate(values)}
         before = time.perf_counter()
-        tracker.metrics(metrics, images=step * 64)
+        tracker.metrics(metrics, images_seen=step * 64)
         times.append(time.perf_counter() - before)
     if left := tracker.finish("FINISHED", wait_seconds=120):
         print(left)
@@ -66,7 +66,7 @@ def images(folder: Path, *, num: int) -> list[float]:
     times = []
     for step in range(1, num + 1):
         before = time.perf_counter()
-        tracker.image("samples/ema", pixels, images=step)
+        tracker.image("samples/ema", pixels, images_seen=step)
         times.append(time.perf_counter() - before)
         tracker.flush()
     tracker.finish("FINISHED")

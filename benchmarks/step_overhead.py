@@ -36,7 +36,7 @@ class Batch:
     """Random real images in the shape of the recipe's data."""
 
     def __init__(self, recipe: Recipe) -> None:
-        draws, data = Draws(seed=1, images=0), recipe.data
+        draws, data = Draws(seed=1, images_seen=0), recipe.data
         shape = (recipe.batch_size, data.channels, data.resolution, data.resolution)
         self.images = draws.integers("images", 256, *shape).to(torch.uint8)
         self.labels = draws.integers("labels", data.classes, recipe.batch_size)
@@ -67,7 +67,7 @@ def our_step(recipe: Recipe, batch: Batch) -> Callable[[], object]:
         partition=BatchPartition(batch_size=recipe.batch_size),
     )
     clock, batches = itertools.count(0, recipe.batch_size), itertools.repeat(batch)
-    return lambda: game.step(batches, images=next(clock))
+    return lambda: game.step(batches, images_seen=next(clock))
 
 
 def hand_written_step(recipe: Recipe, batch: Batch) -> Callable[[], object]:

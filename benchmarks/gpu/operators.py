@@ -54,7 +54,7 @@ def operators(job: Job) -> None:
     """One finding per operator and mode: relative errors of the value, the first and the second derivatives."""
     chosen = {name: case for name, case in cases().items() if not job.rehearsal or name in REHEARSED}
     for name, case in chosen.items():
-        draws = Draws(seed=7, images=0)
+        draws = Draws(seed=7, images_seen=0)
         x, weight = draws.normal(f"{name}/x", *case.shape), draws.normal(f"{name}/w", *case.weight_shape)
         exact = derivatives(case.apply, x.double(), weight.double())
         for mode in MODES:

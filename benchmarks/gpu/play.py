@@ -81,7 +81,7 @@ class Play:
 
     def step(self) -> tuple[Metrics, bool]:
         """One step of the game; see `AlternatingGame.step`."""
-        metrics, finite = self.game.step(self._batches, images=self.images)
+        metrics, finite = self.game.step(self._batches, images_seen=self.images)
         self.images += self.game.step_images
         return metrics, finite
 
@@ -114,7 +114,7 @@ class Play:
 
 
 def _batches(recipe: Recipe, *, batch_size: int, side: int, device: torch.device) -> Iterator[RealBatch]:
-    draws = Draws(seed=1, images=0)
+    draws = Draws(seed=1, images_seen=0)
     images = draws.integers("images", 256, batch_size, recipe.data.channels, side, side).to(torch.uint8)
     labels = draws.integers("labels", max(1, recipe.data.classes), batch_size)
     if device.type == "cuda":

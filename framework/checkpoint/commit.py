@@ -57,7 +57,7 @@ class Attempt:
     @property
     def temporary(self) -> Path:
         """Where the checkpoint is assembled."""
-        return temporary_folder(self.folder, images=self.images, token=self.token, sequence=self.sequence)
+        return temporary_folder(self.folder, images_seen=self.images, token=self.token, sequence=self.sequence)
 
     @property
     def final(self) -> Path:
@@ -120,7 +120,9 @@ def publish(attempt: Attempt, manifest: Manifest) -> None:
         (temporary / part_file(rank)).unlink()
     sync_folder(temporary)
     if attempt.final.exists():
-        aside = replaced_folder(attempt.folder, images=attempt.images, token=attempt.token, sequence=attempt.sequence)
+        aside = replaced_folder(
+            attempt.folder, images_seen=attempt.images, token=attempt.token, sequence=attempt.sequence
+        )
         os.rename(attempt.final, aside)
         attempt.at("set aside")
     os.rename(temporary, attempt.final)

@@ -122,9 +122,9 @@ def check_token(token: str) -> None:
         raise ValueError(f"token {token!r}: must consist of letters, digits, '_', '.' and '-'")
 
 
-def temporary_folder(folder: Path, *, images: int, token: str, sequence: int) -> Path:
+def temporary_folder(folder: Path, *, images_seen: int, token: str, sequence: int) -> Path:
     """Where the `sequence`-th save of the launch `token` is assembled."""
-    return folder / f".{images}-{token}-{sequence}.tmp"
+    return folder / f".{images_seen}-{token}-{sequence}.tmp"
 
 
 def parse_temporary(name: str) -> tuple[str, int] | None:
@@ -133,9 +133,9 @@ def parse_temporary(name: str) -> tuple[str, int] | None:
     return (match["token"], int(match["sequence"])) if match else None
 
 
-def replaced_folder(folder: Path, *, images: int, token: str, sequence: int) -> Path:
+def replaced_folder(folder: Path, *, images_seen: int, token: str, sequence: int) -> Path:
     """Where a checkpoint waits while its successor of the same images takes its place."""
-    return folder / f".{images}-{token}-{sequence}.replaced"
+    return folder / f".{images_seen}-{token}-{sequence}.replaced"
 
 
 def parse_replaced(name: str) -> int | None:

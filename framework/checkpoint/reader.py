@@ -64,7 +64,7 @@ class Checkpoint:
         return cls(path, manifest)
 
     @property
-    def images(self) -> int:
+    def images_seen(self) -> int:
         """The clock."""
         return self._manifest.images
 

@@ -114,15 +114,15 @@ def apply_retention(folder: Path, policy: Retention, *, token: str) -> list[int]
     return sorted(doomed)
 
 
-def set_aside_later(folder: Path, *, images: int, token: str) -> None:
-    """Rename every checkpoint beyond `images` to `<images>.superseded`: the run went back and took another course."""
+def set_aside_later(folder: Path, *, images_seen: int, token: str) -> None:
+    """Rename every checkpoint beyond `images_seen` to `<clock>.superseded`: the run went back and goes another way."""
     for later, path in checkpoint_folders(folder).items():
-        if later > images:
+        if later > images_seen:
             aside = folder / f"{later}.superseded"
             if aside.exists():
                 discard(aside, token=token)
             os.rename(path, aside)
-            log.warning("checkpoint %d lies beyond the one just saved (%d): set aside as %s", later, images, aside)
+            log.warning("checkpoint %d lies beyond the one just saved (%d): set aside as %s", later, images_seen, aside)
     sync_folder(folder)
 
 

@@ -82,7 +82,7 @@ def take_snapshot(
     slices: Iterable[TensorSlice],
     *,
     staging: Staging,
-    images: int,
+    images_seen: int,
     rank: int,
     world: int,
     documents: Mapping[str, JSON],
@@ -95,7 +95,7 @@ def take_snapshot(
     """
     for name in documents:
         check_document(name)
-    part = Manifest(images=images, world=world, record=plain(record, where="record"))
+    part = Manifest(images=images_seen, world=world, record=plain(record, where="record"))
     tensors: dict[str, list[Stored]] = {}
     seen: set[str] = set()
     staging.begin()

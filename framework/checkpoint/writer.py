@@ -90,7 +90,7 @@ class Writer:
 
     def save(
         self,
-        images: int,
+        images_seen: int,
         slices: Iterable[TensorSlice],
         *,
         documents: Mapping[str, JSON] | None = None,
@@ -101,7 +101,7 @@ class Writer:
         Pieces are consumed one by one, so an engine may gather or convert each of them when it is asked for.
 
         Args:
-            images: the clock; names the checkpoint.
+            images_seen: the clock; names the checkpoint.
             slices: this rank's intervals; over all ranks they must cover every tensor exactly once.
             documents: file name -> JSON to stand beside the manifest (taken from rank 0).
             record: small states to stand in the manifest, floats exact (taken from rank 0).
@@ -114,15 +114,15 @@ class Writer:
             ValueError: a slice, document or record that cannot be stored.
         """
         began = time.perf_counter()
-        if images < 0:
-            raise ValueError(f"images={images}: the clock cannot be negative")
+        if images_seen < 0:
+            raise ValueError(f"images={images_seen}: the clock cannot be negative")
         if self._closed:
             raise CheckpointError("the checkpoint writer is closed: nothing can be saved any more")
         self._sequence += 1
         self.wait()
         attempt = commit.Attempt(
             folder=self.folder,
-            images=images,
+            images=images_seen,
             rank=self._rank,
             world=self._world,
             token=self._token,
@@ -134,7 +134,7 @@ class Writer:
         snapshot = take_snapshot(
             slices,
             staging=self._staging,
-            images=images,
+            images_seen=images_seen,
             rank=self._rank,
             world=self._world,
             documents=documents or {},
@@ -142,7 +142,9 @@ class Writer:
         )
         self._at("snapshot")
         # Not a daemon: an interpreter that ends in good order finishes the save.
-        self._thread = threading.Thread(target=self._run, args=(attempt, snapshot, began), name=f"checkpoint-{images}")
+        self._thread = threading.Thread(
+            target=self._run, args=(attempt, snapshot, began), name=f"checkpoint-{images_seen}"
+        )
         self._thread.start()
         return time.perf_counter() - began
 
@@ -232,7 +234,7 @@ class Writer:
         try:
             settle_replaced(self.folder)
             attempt.at("settled")
-            set_aside_later(self.folder, images=attempt.images, token=self._token)
+            set_aside_later(self.folder, images_seen=attempt.images, token=self._token)
             attempt.at("later ones aside")
             apply_retention(self.folder, self._retention, token=self._token)
             # The previous save's folder may still tell a slow rank that it was aborted; older ones are read by nobody.

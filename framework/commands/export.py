@@ -55,7 +55,7 @@ def export(
     if to == "huggingface":
         found = resolve(checkpoint, ema_only=averaged)
         files = write_folder(found, out, side=side, averaged=averaged, max_file_bytes=int(max_file_gb * 1e9))
-        print(f"{out}: {side} at {format_count(found.images)} images in {len(files)} file(s)")
+        print(f"{out}: {side} at {format_count(found.images_seen)} images in {len(files)} file(s)")
         return
     if out.suffix not in SUFFIXES:
         raise FrameworkError(f"--out {out}: the name must end in {' or '.join(SUFFIXES)}")

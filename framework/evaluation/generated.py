@@ -130,7 +130,9 @@ class GeneratedImages:
         shares = torch.tensor(self.label_shares or (1.0,) * self.classes, dtype=torch.float64)
         upper = shares.cumsum(0) / shares.sum()
         places = [i // 2 if self.pairs else i for i in positions]
-        draws = torch.cat([Draws(seed=self.seed, images=i).uniform(f"{_PURPOSE}/label", 1) for i in places]).double()
+        draws = torch.cat(
+            [Draws(seed=self.seed, images_seen=i).uniform(f"{_PURPOSE}/label", 1) for i in places]
+        ).double()
         return torch.searchsorted(upper, draws, right=True).clamp_max(self.classes - 1)
 
     def labels_or_zero(self, positions: range) -> Tensor:

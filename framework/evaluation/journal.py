@@ -31,13 +31,13 @@ def store_of(run: Path) -> str | None:
     return last_start(run / JOURNAL_NAME)["uri"]
 
 
-def write_to_run(checkpoint: Path, records: Sequence[Record], *, images: int) -> str | None:
+def write_to_run(checkpoint: Path, records: Sequence[Record], *, images_seen: int) -> str | None:
     """Append the records that the run's journal does not hold yet.
 
     Args:
         checkpoint: folder of the checkpoint.
         records: records of the checkpoint; missing ones are left out.
-        images: the checkpoint's clock, images seen.
+        images_seen: the checkpoint's clock, images seen.
 
     Returns:
         A sentence for the user when the records could not go there; None when they did, or there is no run.
@@ -51,13 +51,15 @@ def write_to_run(checkpoint: Path, records: Sequence[Record], *, images: int) ->
             f"{run} is in training: the records are beside the checkpoint ({checkpoint.name}); run the same command "
             "after it to bring them into the run, nothing is measured twice"
         )
-    known = _known(run / JOURNAL_NAME, images)
+    known = _known(run / JOURNAL_NAME, images_seen)
     new = {name: record for name, record in values.items() if name not in known}
     if not new:
         return None
     with _appending(run) as journal:
-        journal.write("metrics", {"images": images, "values": {name: record.value for name, record in new.items()}})
-        journal.write("evaluation", {"images": images, "records": {r.name: r.to_json() for r in new.values()}})
+        journal.write(
+            "metrics", {"images": images_seen, "values": {name: record.value for name, record in new.items()}}
+        )
+        journal.write("evaluation", {"images": images_seen, "records": {r.name: r.to_json() for r in new.values()}})
         journal.write("tags", {"values": protocol_tags(new.values())})
     return None
 
@@ -90,9 +92,9 @@ def _appending(run: Path) -> Iterator[Journal]:
         journal.close()
 
 
-def _known(path: Path, images: int) -> set[str]:
+def _known(path: Path, images_seen: int) -> set[str]:
     found: set[str] = set()
     for _, record in read_journal(path):
-        if record["kind"] == "metrics" and record["images"] == images:
+        if record["kind"] == "metrics" and record["images"] == images_seen:
             found |= set(record["values"])
     return found

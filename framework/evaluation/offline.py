@@ -93,7 +93,7 @@ def evaluate_checkpoint(
     known = _known(loaded.path, session) if record else {}
     done = _already_measured(plan, known)
     todo = [metric for metric in metrics if metric not in done]
-    subject = {"checkpoint": checkpoint if loaded.downloaded else str(loaded.path), "images_seen": loaded.images}
+    subject = {"checkpoint": checkpoint if loaded.downloaded else str(loaded.path), "images_seen": loaded.images_seen}
     rest = replace(plan, metrics=todo)
     measured = _measure(rest, session, cache_folder, subject, progress=progress) if todo else []
 
@@ -155,7 +155,7 @@ def _keep(loaded: LoadedGenerator, measured: Sequence[Record], records: Sequence
     """
     try:
         write_records(loaded.path, measured)
-        return write_to_run(loaded.path, records, images=loaded.images)
+        return write_to_run(loaded.path, records, images_seen=loaded.images_seen)
     except (FrameworkError, OSError) as error:
         return f"measured, but not kept with the checkpoint: {error}"
 

@@ -148,32 +148,34 @@ class AlternatingGame:
         buffers = [*generator.network.named_buffers(), *discriminator.network.named_buffers()]
         self._statistics = [(b, b.clone()) for name, b in buffers if name.rpartition(".")[2] in AVERAGED_BUFFERS]
 
-    def step(self, batches: Iterator[RealBatch], *, images: int) -> tuple[Metrics, bool]:
-        """Play one step, starting when `images` images have been seen (a collective).
+    def step(self, batches: Iterator[RealBatch], *, images_seen: int) -> tuple[Metrics, bool]:
+        """Play one step, starting when `images_seen` images have been seen (a collective).
 
         A turn whose loss or gradient is not finite on any process changes nothing, and ends the step: batch-norm
         statistics and memories go back to what they were, later turns and the average wait for the next step.
 
         Args:
             batches: where each discriminator turn takes its real images and labels from.
-            images: the clock, from which all random numbers follow.
+            images_seen: the clock, from which all random numbers follow.
 
         Returns:
             The scores, and whether every turn had finite losses and gradients.
         """
         # Keep what a step that does not count must give back.
-        metrics, draws = Metrics(), Draws(seed=self._recipe.seed, images=images)
+        metrics, draws = Metrics(), Draws(seed=self._recipe.seed, images_seen=images_seen)
         finite = True
         remembered = {side: {name: value.clone() for name, value in m.items()} for side, m in self.memory.items()}
         for buffer, kept in self._statistics:
             kept.copy_(buffer)
         # The discriminator's turns, each on fresh real images; then the generator's.
-        self._grow(images, metrics)
+        self._grow(images_seen, metrics)
         for turn in range(self.rules.critic_steps):
-            real, labels = self._real(next(batches), images)  # taken even when the turn is skipped: the clock goes on
-            turn_images = images + turn * self._batch_size
+            real, labels = self._real(
+                next(batches), images_seen
+            )  # taken even when the turn is skipped: the clock goes on
+            turn_images = images_seen + turn * self._batch_size
             finite = finite and self._discriminator_turn(real, labels, turn, turn_images, draws, metrics)
-        finite = finite and self._generator_turn(real, labels, images, draws, metrics)
+        finite = finite and self._generator_turn(real, labels, images_seen, draws, metrics)
         # Undo what a step that does not count has left behind.
         if not finite:
             for buffer, kept in self._statistics:
@@ -189,41 +191,41 @@ class AlternatingGame:
         for player in (self.generator, self.discriminator):
             moving.advance(player.network)
             share_statistics(player.network)
-        self._augmenter.adjust(step=self._turn_number(images) // self.rules.critic_steps, images=self.step_images)
+        self._augmenter.adjust(step=self._turn_number(images_seen) // self.rules.critic_steps, images=self.step_images)
         self.average.update(
             kept_share=self._recipe.averaging.kept_share(
-                images_seen=images + self.step_images, step_images=self.step_images
+                images_seen=images_seen + self.step_images, step_images=self.step_images
             )
         )
         return metrics, True
 
-    def _grow(self, images: int, metrics: Metrics) -> None:
+    def _grow(self, images_seen: int, metrics: Metrics) -> None:
         """Set the shape of both players, a function of the clock (ProGAN, arXiv:1710.10196)."""
         if self._recipe.growth is None:
             return
-        alpha = self.segment.alpha(images)
+        alpha = self.segment.alpha(images_seen)
         for player in (self.generator, self.discriminator):
             grow(player.network, resolution=self.segment.resolution, alpha=alpha)
         metrics.add("growth/alpha", alpha)
         metrics.add("growth/resolution", float(self.segment.resolution))
 
-    def _turn_number(self, images: int) -> int:
+    def _turn_number(self, images_seen: int) -> int:
         """Return the number of discriminator turns since the segment began."""
-        return (images - self.segment.start) // self._batch_size
+        return (images_seen - self.segment.start) // self._batch_size
 
     def _discriminator_turn(
-        self, real: Tensor, labels: Tensor | None, turn: int, images: int, draws: Draws, metrics: Metrics
+        self, real: Tensor, labels: Tensor | None, turn: int, images_seen: int, draws: Draws, metrics: Metrics
     ) -> bool:
         """Play one turn of the discriminator on `real` (n, C, H, W), `labels` (n,); returns whether it was finite."""
         player = self.discriminator
-        joined, lazy = self._due(self.rules.discriminator_terms, self._turn_number(images))
+        joined, lazy = self._due(self.rules.discriminator_terms, self._turn_number(images_seen))
         if self._augmenter.active:
-            metrics.add("augment/p", self._augmenter.strength(images))
+            metrics.add("augment/p", self._augmenter.strength(images_seen))
         with _opened(player, joined):
             for micro_batch in self._splitter.split(real, labels, draws, f"discriminator/{turn}"):
                 # Judge real and generated images through the augmentation.
                 fake = self._imagined(micro_batch)
-                discriminate = self._augmenter.through(player.network, images=images, draw=micro_batch.draw)
+                discriminate = self._augmenter.through(player.network, images_seen=images_seen, draw=micro_batch.draw)
                 with player.autocast():
                     on_real, on_fake = (
                         discriminate("real")(micro_batch.real, micro_batch.labels),
@@ -240,24 +242,26 @@ class AlternatingGame:
                 self._augmenter.observe(on_real, on_fake)
                 # Penalties that join the loss, and the gradient.
                 inputs = self._penalty_inputs(
-                    "discriminator", discriminate("penalty"), micro_batch, images, fake, on_real, on_fake
+                    "discriminator", discriminate("penalty"), micro_batch, images_seen, fake, on_real, on_fake
                 )
                 loss = loss + _penalties(joined, inputs, metrics, micro_batch.weight)
                 player.backward(loss * micro_batch.weight, last=micro_batch.last)
         # The optimiser step, and one more for lazy penalties.
-        if not self._finish_turn("discriminator", images, "D", metrics):
+        if not self._finish_turn("discriminator", images_seen, "D", metrics):
             return False
         micro_batches = self._splitter.split(real, labels, draws, f"discriminator/{turn}/lazy")
-        return self._lazy_step("discriminator", lazy, micro_batches, images, metrics)
+        return self._lazy_step("discriminator", lazy, micro_batches, images_seen, metrics)
 
-    def _generator_turn(self, real: Tensor, labels: Tensor | None, images: int, draws: Draws, metrics: Metrics) -> bool:
+    def _generator_turn(
+        self, real: Tensor, labels: Tensor | None, images_seen: int, draws: Draws, metrics: Metrics
+    ) -> bool:
         """Play the generator's turn; returns whether it was finite. Real images are those of the last turn."""
         player = self.generator
-        joined, lazy = self._due(self.rules.generator_terms, self._turn_number(images) // self.rules.critic_steps)
+        joined, lazy = self._due(self.rules.generator_terms, self._turn_number(images_seen) // self.rules.critic_steps)
         with _opened(player, joined), self.discriminator.frozen() as network:
             for micro_batch in self._splitter.split(real, labels, draws, "generator"):
                 # Generate images, and let the frozen discriminator judge them.
-                discriminate = self._augmenter.through(network, images=images, draw=micro_batch.draw)
+                discriminate = self._augmenter.through(network, images_seen=images_seen, draw=micro_batch.draw)
                 with player.autocast():
                     fake = player.network(
                         micro_batch.z, micro_batch.fake_labels, **stochastic_inputs(player.network, micro_batch.draw)
@@ -272,18 +276,18 @@ class AlternatingGame:
                 loss = self.rules.loss.generator(on_fake, on_real)
                 metrics.add("loss/G", loss, weight=micro_batch.weight)
                 inputs = self._penalty_inputs(
-                    "generator", discriminate("penalty"), micro_batch, images, fake, on_real, on_fake
+                    "generator", discriminate("penalty"), micro_batch, images_seen, fake, on_real, on_fake
                 )
                 loss = loss + _penalties(joined, inputs, metrics, micro_batch.weight)
                 player.backward(loss * micro_batch.weight, last=micro_batch.last)
         # The optimiser step, and one more for lazy penalties.
-        if not self._finish_turn("generator", images, "G", metrics):
+        if not self._finish_turn("generator", images_seen, "G", metrics):
             return False
         micro_batches = self._splitter.split(real, labels, draws, "generator/lazy")
-        return self._lazy_step("generator", lazy, micro_batches, images, metrics)
+        return self._lazy_step("generator", lazy, micro_batches, images_seen, metrics)
 
     def _lazy_step(
-        self, side: str, terms: list[Penalty], micro_batches: Iterator[MicroBatch], images: int, metrics: Metrics
+        self, side: str, terms: list[Penalty], micro_batches: Iterator[MicroBatch], images_seen: int, metrics: Metrics
     ) -> bool:
         """Take an optimiser step with lazy penalties alone, if any are due (arXiv:1912.04958, appendix B)."""
         if not terms:
@@ -292,13 +296,13 @@ class AlternatingGame:
         opponent = self.discriminator.frozen() if side == "generator" else nullcontext(self.discriminator.network)
         with player.resident(), opponent as network:
             for micro_batch in micro_batches:
-                discriminate = self._augmenter.through(network, images=images, draw=micro_batch.draw)
+                discriminate = self._augmenter.through(network, images_seen=images_seen, draw=micro_batch.draw)
                 fake = self._imagined(micro_batch) if side == "discriminator" else None
-                inputs = self._penalty_inputs(side, discriminate("penalty"), micro_batch, images, fake)
+                inputs = self._penalty_inputs(side, discriminate("penalty"), micro_batch, images_seen, fake)
                 player.backward(
                     _penalties(terms, inputs, metrics, micro_batch.weight) * micro_batch.weight, last=micro_batch.last
                 )
-        return self._finish_turn(side, images, f"{side[0].upper()}_lazy", metrics)
+        return self._finish_turn(side, images_seen, f"{side[0].upper()}_lazy", metrics)
 
     def _due(self, terms: tuple[Penalty, ...], turn: int) -> tuple[list[Penalty], list[Penalty]]:
         """Return the penalties of this turn that join its loss, and those with a step of their own."""
@@ -320,7 +324,7 @@ class AlternatingGame:
         side: str,
         discriminate: Discriminate,
         micro_batch: MicroBatch,
-        images: int,
+        images_seen: int,
         fake: Tensor | None = None,
         on_real: Tensor | None = None,
         on_fake: Tensor | None = None,
@@ -331,7 +335,7 @@ class AlternatingGame:
             discriminate=discriminate,
             draw=micro_batch.draw.under("penalty"),
             memory=self.memory[side],
-            images=images,
+            images_seen=images_seen,
             z=micro_batch.z,
             rows=micro_batch.rows,
             real=micro_batch.real,
@@ -342,24 +346,24 @@ class AlternatingGame:
             fake_logits=on_fake,
         )
 
-    def _finish_turn(self, side: str, images: int, letter: str, metrics: Metrics) -> bool:
+    def _finish_turn(self, side: str, images_seen: int, letter: str, metrics: Metrics) -> bool:
         """Step the optimiser as the schedule says; returns whether loss and gradient were finite on all processes."""
         engine: Engine = getattr(self, side)
         player: Player = getattr(self._recipe, side)
-        lr_factor = player.schedule.at(images) * self.segment.lr_factor
-        report: StepReport = engine.step(lr_factor=lr_factor, betas=player.optimizer.betas_at(images))
+        lr_factor = player.schedule.at(images_seen) * self.segment.lr_factor
+        report: StepReport = engine.step(lr_factor=lr_factor, betas=player.optimizer.betas_at(images_seen))
         if report.finite:
             metrics.add(f"grad_norm/{letter}", report.grad_norm)
         return report.finite
 
-    def _real(self, batch: RealBatch, images: int) -> tuple[Tensor, Tensor | None]:
+    def _real(self, batch: RealBatch, images_seen: int) -> tuple[Tensor, Tensor | None]:
         """Return images (n, C, H, W) in [-1, 1], and labels (n,) or None without classes, on the device."""
         # Loaders hand over pixels as decoders make them (channels last); the device sorts them into planes.
         pixels = batch.images.to(self.device, non_blocking=True)
         pixels = pixels.to(self._dtype, memory_format=torch.contiguous_format).div_(127.5).sub_(1.0)
         if self.segment.fading:  # arXiv:1710.10196, appendix A.1: real images fade as the generator's do
             coarse = functional.interpolate(functional.avg_pool2d(pixels, 2), scale_factor=2.0)
-            pixels = torch.lerp(coarse, pixels, self.segment.alpha(images))
+            pixels = torch.lerp(coarse, pixels, self.segment.alpha(images_seen))
         if self._recipe.data.classes == 0:
             return pixels, None
         return pixels, batch.labels.to(self.device, non_blocking=True)

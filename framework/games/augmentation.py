@@ -57,23 +57,23 @@ class Augmenter:
     def _adaptive(self) -> bool:
         return self._augmentation is not None and self._augmentation.every is not None
 
-    def strength(self, images: int) -> float:
-        """Return the strength p of the augmentation after `images` images seen; 0 without one."""
+    def strength(self, images_seen: int) -> float:
+        """Return the strength p of the augmentation after `images_seen` images; 0 without one."""
         if self._augmentation is None:
             return 0.0
         if STRENGTH in self._memory:
             return float(self._memory[STRENGTH])
-        return value_at(self._augmentation.start, images)
+        return value_at(self._augmentation.start, images_seen)
 
-    def through(self, network: nn.Module, *, images: int, draw: ImageDraws) -> Callable[[str], Discriminate]:
-        """Return the discriminator behind blur and augmentation, as they are after `images` images seen.
+    def through(self, network: nn.Module, *, images_seen: int, draw: ImageDraws) -> Callable[[str], Discriminate]:
+        """Return the discriminator behind blur and augmentation, as they are after `images_seen` images.
 
         It takes images (n, C, H, W) and labels (n,) alone, and returns logits (n,): what its forward takes besides is
         drawn here. `through(...)("real")` has other draws than `("fake")`; all calls of one of them share its draws,
         so that a penalty compares like with like.
         """
-        augmentation, strength = self._augmentation, self.strength(images)
-        sigma = self._blur.at(images) if self._blur else 0.0
+        augmentation, strength = self._augmentation, self.strength(images_seen)
+        sigma = self._blur.at(images_seen) if self._blur else 0.0
         if augmentation is None and sigma == 0 and not hasattr(network, "stochastic"):
             return lambda what: network
 

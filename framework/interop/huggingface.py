@@ -56,7 +56,7 @@ def write_folder(checkpoint: Checkpoint, out: Path, *, side: Side, averaged: boo
     for name, group in zip(names, groups, strict=True):
         tensors = {short: checkpoint.full(keys[short]) for short in group}
         save_tensors(out / name, tensors, metadata={"format": "pt"})
-    config = {"player": side, "images": checkpoint.images, "averaged": averaged, "network": described}
+    config = {"player": side, "images": checkpoint.images_seen, "averaged": averaged, "network": described}
     (out / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     if len(groups) > 1:
         total = sum(_bytes(checkpoint, key) for key in keys.values())

@@ -42,7 +42,7 @@ class PenaltyInputs:
     """Random numbers for each image; a function of the clock, without a state."""
     memory: Memory = field(default_factory=dict)
     """The state of the player's penalties, kept from turn to turn."""
-    images: int = 0
+    images_seen: int = 0
     """The clock: images seen before the turn."""
     z: Tensor | None = None
     """Latents (N, z_dim) of the generated images."""
@@ -234,7 +234,7 @@ class Penalty(ABC):
 
     def __call__(self, inputs: PenaltyInputs) -> Tensor:
         """Return the loss to add on a turn on which the penalty is due, `weight * every * value`, a scalar."""
-        return value_at(self.weight, inputs.images) * self.every * self.value(inputs)
+        return value_at(self.weight, inputs.images_seen) * self.every * self.value(inputs)
 
     @abstractmethod
     def value(self, inputs: PenaltyInputs) -> Tensor:

@@ -73,11 +73,11 @@ class Segment:
     grown: bool = True
     """Whether the finest layers are in use, as in every recipe that does not grow."""
 
-    def alpha(self, images: int) -> float:
-        """Return the share of the newest layers after `images` images seen, from 0 to 1."""
+    def alpha(self, images_seen: int) -> float:
+        """Return the share of the newest layers after `images_seen` images, from 0 to 1."""
         if not self.fading:
             return 1.0
-        return min(1.0, max(0.0, (images - self.start) / (self.end - self.start)))
+        return min(1.0, max(0.0, (images_seen - self.start) / (self.end - self.start)))
 
     def __str__(self) -> str:
         return f"{self.resolution}x{self.resolution} {'fading in' if self.fading else 'stable'}"
@@ -142,9 +142,9 @@ class Growth:
         return tuple(segments)
 
 
-def segment_at(segments: tuple[Segment, ...], images: int) -> Segment:
-    """Return the segment in which the step after `images` images lies; the last one has no end."""
-    return next((segment for segment in segments if images < segment.end), segments[-1])
+def segment_at(segments: tuple[Segment, ...], images_seen: int) -> Segment:
+    """Return the segment in which the step after `images_seen` images lies; the last one has no end."""
+    return next((segment for segment in segments if images_seen < segment.end), segments[-1])
 
 
 def dearest(segments: tuple[Segment, ...]) -> Iterator[Segment]:

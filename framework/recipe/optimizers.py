@@ -31,8 +31,8 @@ class Optimizer(Protocol):
         """The learning rate, before the player's schedule."""
         ...
 
-    def betas_at(self, images: int) -> tuple[float, float]:
-        """Return both betas after `images` images seen."""
+    def betas_at(self, images_seen: int) -> tuple[float, float]:
+        """Return both betas after `images_seen` images."""
         ...
 
     def build(self, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
@@ -73,9 +73,9 @@ class Adam:
         share = every / (every + 1)
         return replace(self, lr=self.lr * share, betas=(self.betas[0] ** share, self.betas[1] ** share))
 
-    def betas_at(self, images: int) -> tuple[float, float]:
-        """Return both betas after `images` images seen."""
-        return float(self.betas[0]), self.betas[1] if self.beta2 is None else self.beta2.at(images)
+    def betas_at(self, images_seen: int) -> tuple[float, float]:
+        """Return both betas after `images_seen` images."""
+        return float(self.betas[0]), self.betas[1] if self.beta2 is None else self.beta2.at(images_seen)
 
     def build(self, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
         """Build torch's optimiser over `parameters`."""

@@ -19,8 +19,8 @@ def _require(condition: bool, message: str) -> None:
 class Schedule(Protocol):
     """A number as a function of the clock: a factor on a learning rate, or a constant that changes during a run."""
 
-    def at(self, images: int) -> float:
-        """Return the number after `images` images seen."""
+    def at(self, images_seen: int) -> float:
+        """Return the number after `images_seen` images."""
         ...
 
 
@@ -28,7 +28,7 @@ class Schedule(Protocol):
 class Constant:
     """The learning rate stays as it is."""
 
-    def at(self, images: int) -> float:
+    def at(self, images_seen: int) -> float:
         """Return 1, at any time."""
         return 1.0
 
@@ -52,9 +52,9 @@ class Linear:
             f"Linear: start_images={self.start_images} must lie before end_images={self.end_images}",
         )
 
-    def at(self, images: int) -> float:
-        """Return the number after `images` images seen."""
-        progress = (images - self.start_images) / (self.end_images - self.start_images)
+    def at(self, images_seen: int) -> float:
+        """Return the number after `images_seen` images."""
+        progress = (images_seen - self.start_images) / (self.end_images - self.start_images)
         return 1.0 + (self.end - 1.0) * min(1.0, max(0.0, progress))
 
 
@@ -73,9 +73,9 @@ class Cosine:
         check_fields(self)
         _require(self.end_images > 0, f"Cosine: end_images={self.end_images} must be positive")
 
-    def at(self, images: int) -> float:
-        """Return the number after `images` images seen."""
-        progress = min(1.0, max(0.0, images / self.end_images))
+    def at(self, images_seen: int) -> float:
+        """Return the number after `images_seen` images."""
+        progress = min(1.0, max(0.0, images_seen / self.end_images))
         return self.end + (1.0 - self.end) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
@@ -96,17 +96,17 @@ class Ramp:
         check_fields(self)
         _require(self.images > 0, f"Ramp: images={self.images} must be positive")
 
-    def at(self, images: int) -> float:
-        """Return the number after `images` images seen."""
-        progress = min(1.0, max(0.0, images / self.images))
+    def at(self, images_seen: int) -> float:
+        """Return the number after `images_seen` images."""
+        progress = min(1.0, max(0.0, images_seen / self.images))
         if self.shape == "cosine":
             progress = 0.5 * (1.0 - math.cos(math.pi * progress))
         return self.start + (self.end - self.start) * progress
 
 
-def value_at(value: float | Schedule, images: int) -> float:
-    """Return a constant, or a schedule's value after `images` images seen."""
-    return float(value) if isinstance(value, int | float) else value.at(images)
+def value_at(value: float | Schedule, images_seen: int) -> float:
+    """Return a constant, or a schedule's value after `images_seen` images."""
+    return float(value) if isinstance(value, int | float) else value.at(images_seen)
 
 
 def values_of(value: float | Schedule) -> tuple[float, ...]:

@@ -207,15 +207,15 @@ def _observe_metrics(run: Run, record: Record) -> None:
     run.last_images = max(run.last_images, images)
 
 
-def _add_scores(run: Run, images: int, scores: Iterable[Score]) -> None:
+def _add_scores(run: Run, images_seen: int, scores: Iterable[Score]) -> None:
     """Take scores of a clock; of the same chart, the one that tells its whole protocol stays."""
-    held = {score.chart: score for score in run.scores.get(images, [])}
+    held = {score.chart: score for score in run.scores.get(images_seen, [])}
     for score in scores:
         before = held.get(score.chart)
         if before is None or len(score.protocol or ()) >= len(before.protocol or ()):
             held[score.chart] = score
     if held:
-        run.scores[images] = list(held.values())
+        run.scores[images_seen] = list(held.values())
 
 
 def _observe_image(run: Run, record: Record) -> None:

@@ -271,9 +271,10 @@ def _checkpoint_table(run: Run) -> Html:
     head = ("Images", "Size", "Processes", "Written (UTC)", "Best by", "sha256 of the manifest")
     rows = []
     for checkpoint in reversed(run.checkpoints):
-        names = sorted(score.name for images, score in best.values() if images == checkpoint.images)
+        clock = checkpoint.images_seen
+        names = sorted(score.name for images, score in best.values() if images == clock)
         rows.append(
-            tag("tr", tag("td", f"{checkpoint.images:,}", class_="n"), tag("td", format_bytes(checkpoint.num_bytes)),
+            tag("tr", tag("td", f"{clock:,}", class_="n"), tag("td", format_bytes(checkpoint.num_bytes)),
                 tag("td", str(checkpoint.world)), tag("td", utc(checkpoint.time_ms)),
                 tag("td", ", ".join(names) or _NONE), tag("td", tag("code", checkpoint.sha256[:12])))
         )  # fmt: skip

@@ -29,15 +29,15 @@ class Draws:
 
     Args:
         seed: seed of the run.
-        images: the clock, images seen.
+        images_seen: the clock.
     """
 
-    def __init__(self, *, seed: int, images: int) -> None:
+    def __init__(self, *, seed: int, images_seen: int) -> None:
         self.seed = seed
-        self.images = images
+        self.images_seen = images_seen
 
     def _generator(self, purpose: str) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(key=derive(self.seed, self.images, purpose)))
+        return np.random.Generator(np.random.Philox(key=derive(self.seed, self.images_seen, purpose)))
 
     def normal(self, purpose: str, *shape: int) -> Tensor:
         """Draw standard normal float32 values of the given global shape, on the CPU."""
@@ -58,7 +58,7 @@ def seed_torch(*key: int | str) -> None:
 
 
 @contextmanager
-def no_draws(device: torch.device, *, images: int) -> Iterator[None]:
+def no_draws(device: torch.device, *, images_seen: int) -> Iterator[None]:
     """Refuse a step that took from torch's generators, whose numbers depend on how the batch was cut.
 
     Networks are tried before a run begins; this also catches draws that happen only later, in any network, loss or
@@ -66,7 +66,7 @@ def no_draws(device: torch.device, *, images: int) -> Iterator[None]:
 
     Args:
         device: where the step computes.
-        images: the clock, for the message.
+        images_seen: the clock, for the message.
 
     Raises:
         FrameworkError: the state of one of torch's generators has changed.
@@ -75,7 +75,7 @@ def no_draws(device: torch.device, *, images: int) -> Iterator[None]:
     yield
     if not all(map(torch.equal, before, _generator_states(device))):
         raise FrameworkError(
-            f"at {images:,} images a network, the loss, a penalty or an augmentation drew from torch's own random "
+            f"at {images_seen:,} images a network, the loss, a penalty or an augmentation drew from torch's own random "
             "numbers, which differ with the number of processes and after a resume; nothing of this step was saved. "
             "Take them from `draw` (in a network: stochastic(draw), framework.Dropout; "
             "docs/decisions/008-what-a-network-may-do.md)"

@@ -213,12 +213,12 @@ class Progress:
     """The present work of the main thread. A beat costs two attribute writes, so it may be given anywhere and often.
 
     Attributes:
-        images: the clock, images seen.
+        images_seen: the clock.
         details: called from another thread when the main thread is late; returns a description of what it waits for.
     """
 
     def __init__(self) -> None:
-        self.images = 0
+        self.images_seen = 0
         self.details: Callable[[], str] = lambda: ""
         self._first = True
         self.now: tuple[str, bool] = ("the start", True)
@@ -228,13 +228,13 @@ class Progress:
         """Note that new work begins, or that long work has come a step further."""
         self.now = (doing, long or self._first)
 
-    def begin(self, *, images: int) -> None:
+    def begin(self, *, images_seen: int) -> None:
         """Note that the next step is a first one, of the launch or of a phase of a growing run."""
-        self.images, self._first = images, True
+        self.images_seen, self._first = images_seen, True
 
-    def stepped(self, *, images: int) -> None:
+    def stepped(self, *, images_seen: int) -> None:
         """Note that a step is done."""
-        self.images, self._first = images, False
+        self.images_seen, self._first = images_seen, False
 
 
 class Watchdog:
@@ -312,7 +312,7 @@ class Watchdog:
             pid=os.getpid(),
             number=number,
             doing=doing,
-            images=self.progress.images,
+            images=self.progress.images_seen,
             quiet_seconds=quiet,
             limit_seconds=self._stall_seconds * (LONGER if long else 1.0),
             details=self._details() if quiet > self._stall_seconds / 2 else "",

@@ -95,7 +95,7 @@ def settle_statistics(
     shown = show_progress("standing statistics", total=num_batches, enabled=progress, unit="batches")
     with standing_statistics(network, statistics="local"), shown as advance:
         for index in range(num_batches):
-            draws = Draws(seed=seed, images=index)
+            draws = Draws(seed=seed, images_seen=index)
             z = draws.normal("standing", batch_size, latent_size(network)).to(parameter)
             labels = draws.integers("standing/labels", classes, batch_size).to(parameter.device) if classes else None
             network(z, labels)

@@ -59,7 +59,7 @@ def latents(*, seed: int, count: int, z_dim: int, truncation: float | None = Non
 
 
 def _latent(seed: int, index: int, z_dim: int, truncation: float | None, purpose: str) -> Tensor:
-    draws = Draws(seed=seed, images=index)
+    draws = Draws(seed=seed, images_seen=index)
     z = draws.normal(purpose, z_dim)
     attempt = 0
     while truncation is not None and bool((outside := z.abs() > truncation).any()):

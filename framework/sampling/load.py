@@ -32,7 +32,7 @@ class LoadedGenerator:
     network: nn.Module
     recipe: Mapping[str, Any]
     """The resolved recipe, as `framework.recipe.description` wrote it."""
-    images: int
+    images_seen: int
     """The clock of the checkpoint, images seen."""
     path: Path
     """Folder of the checkpoint."""
@@ -93,8 +93,8 @@ def load_generator(
             budget = Budget.of(checkpoint.shape(key) for key in checkpoint.keys("generator/"))
             network = network_from(recipe["generator"]["network"], budget=budget, classes=classes)
             if segments := segments_from(recipe):  # a growing generator draws at the resolution it had reached
-                segment = segment_at(segments, checkpoint.images)
-                grow(network, resolution=segment.resolution, alpha=segment.alpha(checkpoint.images))
+                segment = segment_at(segments, checkpoint.images_seen)
+                grow(network, resolution=segment.resolution, alpha=segment.alpha(checkpoint.images_seen))
             _check_classes(recipe)
         kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
         _fill(network, checkpoint, *kinds)
@@ -106,7 +106,7 @@ def load_generator(
     return LoadedGenerator(
         network=network,
         recipe=recipe,
-        images=checkpoint.images,
+        images_seen=checkpoint.images_seen,
         path=checkpoint.path,
         downloaded=path.is_relative_to(folder),
     )

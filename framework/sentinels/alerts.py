@@ -17,14 +17,14 @@ class Alert:
         health: the present health of the signal.
         was: its health before.
         value: the value observed.
-        images: the clock, images seen.
+        images_seen: the clock.
     """
 
     sentinel: Sentinel
     health: Health
     was: Health
     value: float
-    images: int
+    images_seen: int
     onset_images: int
     """The clock at the last observation before the trouble: checkpoints up to it were better. `images` when healed."""
 
@@ -84,32 +84,32 @@ class SentinelStates:
         """The clock, in images, at which the earliest trouble that still lasts began; None while all is well."""
         return min((memory.onset for memory in self._memory.values() if memory.health), default=None)
 
-    def observe(self, images: int, values: Mapping[str, float]) -> list[Alert]:
+    def observe(self, images_seen: int, values: Mapping[str, float]) -> list[Alert]:
         """Take new values of some signals in, and return the alerts that changed."""
         changed = []
         for sentinel in self._sentinels:
             if sentinel.signal in values:
-                alert = self._judge(sentinel, values[sentinel.signal], images)
+                alert = self._judge(sentinel, values[sentinel.signal], images_seen)
                 if alert:
                     changed.append(alert)
         return changed
 
-    def standing(self, images: int, values: Mapping[str, float]) -> list[Alert]:
+    def standing(self, images_seen: int, values: Mapping[str, float]) -> list[Alert]:
         """Return the present alerts on these values, changed or not; call `observe` with them first."""
         found = []
         for sentinel in self._sentinels:
             if sentinel.signal in values:
                 memory, value = self._memory[sentinel.signal], values[sentinel.signal]
-                found.append(_alert(sentinel, memory, was=Health(memory.health), value=value, images=images))
+                found.append(_alert(sentinel, memory, was=Health(memory.health), value=value, images_seen=images_seen))
         return found
 
-    def _judge(self, sentinel: Sentinel, value: float, images: int) -> Alert | None:
+    def _judge(self, sentinel: Sentinel, value: float, images_seen: int) -> Alert | None:
         """Take one value in, and return a alert if it changes the signal's health."""
         # Young generators look ill: their values are not judged yet.
         memory = self._memory[sentinel.signal]
         level, before = sentinel.level(value), memory.last_images
-        memory.last_images = images
-        if images < max(sentinel.after_steps * self._step_images, sentinel.after_share * self._total_images):
+        memory.last_images = images_seen
+        if images_seen < max(sentinel.after_steps * self._step_images, sentinel.after_share * self._total_images):
             if level is not Health.ok:
                 memory.last_images = before  # not judged yet, but nothing to go back to either
             return None
@@ -132,7 +132,7 @@ class SentinelStates:
         was, memory.health, memory.run_length = Health(memory.health), memory.run_level, 0
         if worse:
             memory.onset = memory.run_onset
-        return _alert(sentinel, memory, was=was, value=value, images=images)
+        return _alert(sentinel, memory, was=was, value=value, images_seen=images_seen)
 
     def state(self) -> dict[str, Any]:
         """Return the states as JSON, for checkpoints."""
@@ -146,12 +146,12 @@ class SentinelStates:
                 self._memory[signal] = _Memory(**{name: value for name, value in values.items() if name in known})
 
 
-def _alert(sentinel: Sentinel, memory: _Memory, *, was: Health, value: float, images: int) -> Alert:
+def _alert(sentinel: Sentinel, memory: _Memory, *, was: Health, value: float, images_seen: int) -> Alert:
     return Alert(
         sentinel=sentinel,
         health=Health(memory.health),
         was=was,
         value=value,
-        images=images,
-        onset_images=memory.onset if memory.health else images,
+        images_seen=images_seen,
+        onset_images=memory.onset if memory.health else images_seen,
     )

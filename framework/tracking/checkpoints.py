@@ -74,7 +74,7 @@ class Score:
 class KeptCheckpoint:
     """A complete checkpoint on disk."""
 
-    images: int
+    images_seen: int
     path: Path
     world: int
     num_bytes: int
@@ -118,7 +118,7 @@ def read_checkpoint(path: Path) -> KeptCheckpoint:
         if not all(is_count(number) for number in clocks):
             raise DamagedError(f"{file} is damaged: images, world and bytes must be counts")
         return KeptCheckpoint(
-            images=clocks[0],
+            images_seen=clocks[0],
             path=path,
             world=clocks[1],
             num_bytes=sum(clocks[2:]),

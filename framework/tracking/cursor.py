@@ -106,9 +106,9 @@ class Cursor:
             return True
         return any((written := scores_written_ns(path)) and written != told[i] for i, path in paths.items())
 
-    def has_score(self, name: str, *, images: int) -> bool:
+    def has_score(self, name: str, *, images_seen: int) -> bool:
         """Whether a score was sent with its checkpoint's model already."""
-        return any(entry["images"] == images and name in entry["scores"] for entry in self.models.values())
+        return any(entry["images"] == images_seen and name in entry["scores"] for entry in self.models.values())
 
     def save(self) -> None:
         """Replace the file, whole or not at all."""

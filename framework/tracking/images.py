@@ -28,9 +28,9 @@ class _Job:
     pixels: Pixels
 
 
-def image_file(key: str, *, images: int) -> str:
+def image_file(key: str, *, images_seen: int) -> str:
     """Return the readable file name of an image, relative to the run folder: `samples/ema-000012800.png`."""
-    return f"{key}-{images:09d}.png"
+    return f"{key}-{images_seen:09d}.png"
 
 
 class ImageWriter:
@@ -48,7 +48,7 @@ class ImageWriter:
         self._thread = threading.Thread(target=self._work, name="tracking-images", daemon=True)
         self._thread.start()
 
-    def put(self, key: str, pixels: Pixels, *, images: int) -> None:
+    def put(self, key: str, pixels: Pixels, *, images_seen: int) -> None:
         """Take a copy and return at once. With a full queue (a disk that hangs) the image is dropped and counted.
 
         Raises:
@@ -56,9 +56,9 @@ class ImageWriter:
         """
         to_image(pixels)
         try:
-            self._jobs.put_nowait(_Job(key=key, images=images, pixels=np.array(pixels)))
+            self._jobs.put_nowait(_Job(key=key, images=images_seen, pixels=np.array(pixels)))
         except queue.Full:
-            self._drop(f"{MAX_QUEUED_IMAGES} images are waiting for the disk already", key=key, images=images)
+            self._drop(f"{MAX_QUEUED_IMAGES} images are waiting for the disk already", key=key, images_seen=images_seen)
 
     @property
     def num_waiting(self) -> int:
@@ -87,16 +87,16 @@ class ImageWriter:
             try:
                 self._write(job)
             except OSError as error:
-                self._drop(str(error), key=job.key, images=job.images)
+                self._drop(str(error), key=job.key, images_seen=job.images)
             finally:
                 self._jobs.task_done()
 
     def _write(self, job: _Job) -> None:
-        file = image_file(job.key, images=job.images)
+        file = image_file(job.key, images_seen=job.images)
         save_png(self._run_folder / file, job.pixels)
         # The token is part of the name in MLflow: with it in the journal, a second upload replaces the first.
         self._journal.write("image", {"key": job.key, "images": job.images, "file": file, "token": str(uuid.uuid4())})
 
-    def _drop(self, why: str, *, key: str, images: int) -> None:
+    def _drop(self, why: str, *, key: str, images_seen: int) -> None:
         self.num_dropped += 1
-        _log.warning("image %s at %d images seen is lost: %s", key, images, why)
+        _log.warning("image %s at %d images seen is lost: %s", key, images_seen, why)

@@ -141,8 +141,8 @@ class ModelLane:
 
     def _create(self, checkpoint: KeptCheckpoint) -> None:
         start = named_start(self._run_folder / JOURNAL_NAME)
-        name = re.sub(r"[/:.%\"']", "-", f"{start['run_name']}-{checkpoint.images}")
-        latest = latest_metrics(self._run_folder / JOURNAL_NAME, images=checkpoint.images)
+        name = re.sub(r"[/:.%\"']", "-", f"{start['run_name']}-{checkpoint.images_seen}")
+        latest = latest_metrics(self._run_folder / JOURNAL_NAME, images_seen=checkpoint.images_seen)
         model_id = self._projection.request(
             lambda client, run_id, experiment_id: _find_or_create(
                 client, checkpoint, run_id=run_id, experiment_id=experiment_id, name=name
@@ -152,7 +152,7 @@ class ModelLane:
             points = [Metric(name, value, ms, clock, model_id) for name, (value, ms, clock) in latest.items()]
             self._projection.log(metrics=points, params=[], tags=[])
         self._cursor.models[checkpoint.sha256] = {
-            "images": checkpoint.images,
+            "images": checkpoint.images_seen,
             "model_id": model_id,
             "kept": True,
             "scores": {},
@@ -162,9 +162,11 @@ class ModelLane:
     def _score(self, checkpoint: KeptCheckpoint, scores: list[Score]) -> None:
         entry = self._cursor.models[checkpoint.sha256]
         # The journal's own point of the same score must come out as the same point, not as a second one.
-        journalled = logged_times(self._run_folder / JOURNAL_NAME, images=checkpoint.images)
+        journalled = logged_times(self._run_folder / JOURNAL_NAME, images_seen=checkpoint.images_seen)
         points = [
-            Metric(s.chart, s.value, journalled.get(s.chart, checkpoint.time_ms), checkpoint.images, entry["model_id"])
+            Metric(
+                s.chart, s.value, journalled.get(s.chart, checkpoint.time_ms), checkpoint.images_seen, entry["model_id"]
+            )
             for s in scores
         ]
         self._projection.log(metrics=points, params=[], tags=[])
@@ -183,7 +185,7 @@ class ModelLane:
         entry["kept"] = kept
 
 
-def latest_metrics(journal: Path, *, images: int) -> dict[str, tuple[float, int, int]]:
+def latest_metrics(journal: Path, *, images_seen: int) -> dict[str, tuple[float, int, int]]:
     """Name -> (value, time in milliseconds, clock) of each metric's last value at or before a clock.
 
     Scores count at that very clock only. Of a long journal, the end is looked at first.
@@ -196,19 +198,19 @@ def latest_metrics(journal: Path, *, images: int) -> dict[str, tuple[float, int,
             if record["kind"] != "metrics" or not isinstance(clock, int) or not isinstance(values, dict):
                 continue
             for name, value in values.items():
-                other = name.startswith("metrics/") and clock != images
-                if clock <= images and not other and not name.startswith(_NOT_THE_MODELS):
+                other = name.startswith("metrics/") and clock != images_seen
+                if clock <= images_seen and not other and not name.startswith(_NOT_THE_MODELS):
                     found[name] = (value, int(record["time_ms"]), clock)
         if found or offset == 0:
             return found
     return {}
 
 
-def logged_times(journal: Path, *, images: int) -> dict[str, int]:
+def logged_times(journal: Path, *, images_seen: int) -> dict[str, int]:
     """Name -> time in milliseconds at which the journal holds it for a clock."""
     times: dict[str, int] = {}
     for _, record in read_journal(journal):
-        if record["kind"] == "metrics" and record.get("images") == images:
+        if record["kind"] == "metrics" and record.get("images") == images_seen:
             times |= dict.fromkeys(record.get("values", ()), int(record["time_ms"]))
     return times
 
@@ -221,7 +223,7 @@ def _find_or_create(
     found: list[LoggedModel] = list(client.search_logged_models([experiment_id], query, max_results=1))
     model = found[0] if found else client.create_logged_model(
         experiment_id, name=name, source_run_id=run_id, tags=model_tags(checkpoint), model_type=MODEL_TYPE,
-        params={"images": str(checkpoint.images), "processes": str(checkpoint.world)},
+        params={"images": str(checkpoint.images_seen), "processes": str(checkpoint.world)},
     )  # fmt: skip
     if model.tags.get(LOCATION_TAG) != str(checkpoint.path):  # the run has been moved
         client.set_logged_model_tags(model.model_id, model_tags(checkpoint))
@@ -229,7 +231,7 @@ def _find_or_create(
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     outputs = client.get_run(run_id).outputs
     if model.model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
-        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, checkpoint.images)])
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, checkpoint.images_seen)])
     return str(model.model_id)
 
 

@@ -10,7 +10,7 @@ from framework.tracking.grids import Pixels
 class NullTracker:
     """Takes the calls of `tracker.Tracker` and does nothing."""
 
-    def metrics(self, values: Mapping[str, SupportsFloat], *, images: int) -> None:
+    def metrics(self, values: Mapping[str, SupportsFloat], *, images_seen: int) -> None:
         """Do nothing."""
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -25,22 +25,22 @@ class NullTracker:
     def artifact(self, path: Path | str, *, folder: str = "") -> None:
         """Do nothing."""
 
-    def image(self, key: str, pixels: Pixels, *, images: int) -> None:
+    def image(self, key: str, pixels: Pixels, *, images_seen: int) -> None:
         """Do nothing."""
 
-    def evaluation(self, records: Mapping[str, Any], *, images: int) -> None:
+    def evaluation(self, records: Mapping[str, Any], *, images_seen: int) -> None:
         """Do nothing."""
 
-    def health(self, sentinel: str, state: str, *, images: int, reason: str = "", remedy: str = "") -> None:
+    def health(self, sentinel: str, state: str, *, images_seen: int, reason: str = "", remedy: str = "") -> None:
         """Do nothing."""
 
     def dataset(self, name: str, *, digest: str, location: str, profile: Mapping[str, Any]) -> None:
         """Do nothing."""
 
-    def resumed(self, *, images: int) -> None:
+    def resumed(self, *, images_seen: int) -> None:
         """Do nothing."""
 
-    def rolled_back(self, *, images: int, from_images: int) -> None:
+    def rolled_back(self, *, images_seen: int, from_images: int) -> None:
         """Do nothing."""
 
     def flush(self, *, wait_seconds: float = 10.0) -> None:

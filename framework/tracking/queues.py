@@ -167,7 +167,7 @@ class UploadQueues:
         """A record without scores that went out with a model before they came into the journal."""
         if record["kind"] != "metrics" or not isinstance(record.get("values"), dict):
             return record
-        sent = [name for name in record["values"] if self._cursor.has_score(name, images=record.get("images", -1))]
+        sent = [name for name in record["values"] if self._cursor.has_score(name, images_seen=record.get("images", -1))]
         return record | {"values": {n: value for n, value in record["values"].items() if n not in sent}}
 
     def _make_durable(self) -> None:

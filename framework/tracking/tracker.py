@@ -100,8 +100,8 @@ class Tracker:
         """Records and images given up so far because the disk refused them."""
         return self.journal.num_dropped + self._images.num_dropped
 
-    def metrics(self, values: Mapping[str, SupportsFloat], *, images: int) -> None:
-        """Record scalars at `images` seen (MLflow's step). One slash per name groups charts: `loss/G`, `logits/real`.
+    def metrics(self, values: Mapping[str, SupportsFloat], *, images_seen: int) -> None:
+        """Record scalars at `images_seen` (MLflow's step). One slash per name groups charts: `loss/G`, `logits/real`.
 
         NaN and infinity are kept in the journal but not sent: MLflow would draw infinity as 1.8e308. Their number
         since the run began goes to `health/nonfinite` instead. Names already known at this step are left out.
@@ -111,7 +111,7 @@ class Tracker:
         finite: dict[str, float] = {}
         nonfinite: dict[str, str] = {}
         for name, value in values.items():
-            if images <= marks.get(name, -1):
+            if images_seen <= marks.get(name, -1):
                 continue
             if name not in marks:
                 check_name(name)
@@ -120,11 +120,11 @@ class Tracker:
                 finite[name] = number
             else:
                 nonfinite[name] = repr(number)
-        if nonfinite and images > marks.get(NONFINITE, -1):
+        if nonfinite and images_seen > marks.get(NONFINITE, -1):
             finite.setdefault(NONFINITE, float(self.journal.state.num_nonfinite + len(nonfinite)))
         if not finite and not nonfinite:
             return
-        record = {"images": images, "values": finite}
+        record = {"images": images_seen, "values": finite}
         self._write("metrics", record | {"nonfinite": nonfinite} if nonfinite else record)
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -171,39 +171,39 @@ class Tracker:
             path = target
         self._write("artifact", {"file": path.relative_to(self._run_folder).as_posix(), "folder": folder})
 
-    def image(self, key: str, pixels: Pixels, *, images: int) -> None:
+    def image(self, key: str, pixels: Pixels, *, images_seen: int) -> None:
         """Write `<run>/<key>-<images, 9 digits>.png` in a thread and show it in MLflow at that step.
 
         Args:
             key: `samples/ema`; the part before the slash is MLflow's section.
             pixels: uint8 `(H, W, 3)`, `(H, W, 1)` or `(H, W)`; copied.
-            images: clock at which it was made. A key and clock already journalled is left out.
+            images_seen: clock at which it was made. A key and clock already journalled is left out.
         """
         marks, mark = self.journal.state.high_water_images, image_mark(check_name(key))
-        if images > marks.get(mark, -1) and not self._ended:
-            self._images.put(key, pixels, images=images)
-            marks[mark] = images
+        if images_seen > marks.get(mark, -1) and not self._ended:
+            self._images.put(key, pixels, images_seen=images_seen)
+            marks[mark] = images_seen
 
-    def evaluation(self, records: Mapping[str, Any], *, images: int) -> None:
+    def evaluation(self, records: Mapping[str, Any], *, images_seen: int) -> None:
         """Record evaluated metrics with their protocols; MLflow charts them as `metrics/<name>-<hash of protocol>`.
 
         Args:
             records: name -> `{"value": number or None, "protocol": {...}, ...}`, as in a checkpoint's evaluation.json.
-            images: clock of the weights that were judged. What is journalled for a clock already is left out.
+            images_seen: clock of the weights that were judged. What is journalled for a clock already is left out.
         """
         marks = self.journal.state.high_water_images
-        new = {name: r for name, r in records.items() if images > marks.get(evaluation_mark(name, r), -1)}
+        new = {name: r for name, r in records.items() if images_seen > marks.get(evaluation_mark(name, r), -1)}
         if new:
-            self.metrics({score.chart: score.value for score in scores_from(new)}, images=images)
-            self._write("evaluation", {"images": images, "records": new})
+            self.metrics({score.chart: score.value for score in scores_from(new)}, images_seen=images_seen)
+            self._write("evaluation", {"images": images_seen, "records": new})
 
-    def health(self, sentinel: str, state: str, *, images: int, reason: str = "", remedy: str = "") -> None:
+    def health(self, sentinel: str, state: str, *, images_seen: int, reason: str = "", remedy: str = "") -> None:
         """Record a sentinel's verdict when its state has changed; in MLflow, tags of the run.
 
         Args:
             sentinel: what is watched: `sign_saturation`.
             state: ok, warn or failing.
-            images: clock.
+            images_seen: clock.
             reason: in words, with the number and its threshold.
             remedy: what usually helps.
         """
@@ -215,7 +215,7 @@ class Tracker:
             overall = max({**known, sentinel: state}.values(), key=HEALTH_STATES.index)
             fields = {"sentinel": sentinel, "state": state, "reason": reason, "remedy": remedy, "overall": overall}
             fields |= {"before": before} if before else {}
-            self._write("health", {"images": images, **fields})
+            self._write("health", {"images": images_seen, **fields})
 
     def dataset(self, name: str, *, digest: str, location: str, profile: Mapping[str, Any]) -> None:
         """Name the training data, MLflow's dataset of the run; 36 characters of `digest` identify its content.
@@ -231,16 +231,16 @@ class Tracker:
         if fields != {key: self.journal.state.dataset.get(key) for key in fields}:
             self._write("dataset", fields)
 
-    def resumed(self, *, images: int) -> None:
-        """Say that training goes on from the checkpoint at `images` seen (see the module's text on repeated steps)."""
-        self._goes_on("resumed", {"images": images})
+    def resumed(self, *, images_seen: int) -> None:
+        """Say that training goes on from the checkpoint at `images_seen` (see the module's text on repeated steps)."""
+        self._goes_on("resumed", {"images": images_seen})
 
-    def rolled_back(self, *, images: int, from_images: int) -> None:
-        """Say that training returned from `from_images` to the checkpoint at `images`, to take another course.
+    def rolled_back(self, *, images_seen: int, from_images: int) -> None:
+        """Say that training returned from `from_images` to the checkpoint at `images_seen`, to take another course.
 
         Metrics and images up to the high-water mark stay those of the first course.
         """
-        self._goes_on("rollback", {"images": images, "from_images": from_images})
+        self._goes_on("rollback", {"images": images_seen, "from_images": from_images})
 
     def _goes_on(self, kind: str, fields: dict[str, int]) -> None:
         self._write(kind, fields)

@@ -25,10 +25,10 @@ class _Details(ProgressColumn):
 class Status:
     """The progress of a run towards `total` images, starting at `images`."""
 
-    def __init__(self, *, name: str, images: int, total: int, quiet: bool = False) -> None:
+    def __init__(self, *, name: str, images_seen: int, total: int, quiet: bool = False) -> None:
         self._name, self._total, self._quiet = name, total, quiet
         self._console = Console(stderr=False)
-        self._mark = (time.monotonic(), images)
+        self._mark = (time.monotonic(), images_seen)
         self._speed: float | None = None
         self._losses = ""
         self._live: Progress | None = None
@@ -40,7 +40,7 @@ class Status:
                 _Details(),
                 console=self._console,
             )
-            self._task = self._live.add_task(name, total=total, completed=images, details="starting")
+            self._task = self._live.add_task(name, total=total, completed=images_seen, details="starting")
 
     def __enter__(self) -> Status:
         if self._live:
@@ -62,28 +62,28 @@ class Status:
         else:
             print(text, flush=True)
 
-    def advance(self, images: int, *, phase: str) -> None:
+    def advance(self, images_seen: int, *, phase: str) -> None:
         """Move the bar, without reading from the device."""
         if self._live:
-            self._live.update(self._task, completed=images, description=phase, details=self._details(images))
+            self._live.update(self._task, completed=images_seen, description=phase, details=self._details(images_seen))
 
-    def report(self, images: int, metrics: dict[str, float], *, phase: str) -> None:
+    def report(self, images_seen: int, metrics: dict[str, float], *, phase: str) -> None:
         """Show new losses and the speed since the last report; where there is no terminal, print a line."""
         now = time.monotonic()
-        elapsed, seen = now - self._mark[0], images - self._mark[1]
+        elapsed, seen = now - self._mark[0], images_seen - self._mark[1]
         if seen > 0 and elapsed > 0:
             self._speed = seen / elapsed
-        self._mark = (now, images)  # also after the clock was set back
+        self._mark = (now, images_seen)  # also after the clock was set back
         self._losses = "  ".join(f"{name} {metrics[name]:.3f}" for name in ("loss/D", "loss/G") if name in metrics)
         if self._live:
-            self.advance(images, phase=phase)
+            self.advance(images_seen, phase=phase)
         elif not self._quiet:
-            print(f"{phase}  {self._details(images)}", flush=True)
+            print(f"{phase}  {self._details(images_seen)}", flush=True)
 
-    def _details(self, images: int) -> str:
-        parts = [f"{images:,}/{self._total:,} images"]
+    def _details(self, images_seen: int) -> str:
+        parts = [f"{images_seen:,}/{self._total:,} images"]
         if self._speed:
-            parts += [f"{self._speed:,.0f} img/s", f"ETA {format_duration((self._total - images) / self._speed)}"]
+            parts += [f"{self._speed:,.0f} img/s", f"ETA {format_duration((self._total - images_seen) / self._speed)}"]
         if self._losses:
             parts.append(self._losses)
         return "  ".join(parts)

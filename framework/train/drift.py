@@ -47,12 +47,12 @@ class DriftError(FrameworkError):
     """Raised when copies of the same state differ between processes."""
 
 
-def check_drift(state: TrainingState, record: Mapping[str, Any], *, session: Session, images: int) -> None:
+def check_drift(state: TrainingState, record: Mapping[str, Any], *, session: Session, images_seen: int) -> None:
     """Compare all copies of the replicated state (a collective).
 
     Args:
         record: small states as plain values that must be equal too.
-        images: the clock, for the message.
+        images_seen: the clock, for the message.
 
     Raises:
         DriftError: copies differ; it names the processes in the minority and the tensors, on every process alike.
@@ -72,12 +72,12 @@ def check_drift(state: TrainingState, record: Mapping[str, Any], *, session: Ses
     counts = _gathered(torch.tensor([len(names)], device=session.device), session)
     if len(set(map(tuple, counts))) > 1:
         raise DriftError(
-            f"at {images:,} images processes hold different numbers of tensors, {[c[0] for c in counts]} by rank: "
+            f"at {images_seen:,} images processes hold different numbers of tensors, {[c[0] for c in counts]} by rank: "
             "start all of them with the same recipe and the same version of this program"
         )
     differing = deviations(names, _gathered(sums, session))
     distances = _distances(tensors, list(differing), session)
-    raise DriftError(_message(differing, distances, images=images, world=session.world))
+    raise DriftError(_message(differing, distances, images_seen=images_seen, world=session.world))
 
 
 def replicated(state: TrainingState) -> Iterator[tuple[str, Tensor]]:
@@ -181,14 +181,16 @@ def _distances(tensors: Mapping[str, Tensor], names: Sequence[str], session: Ses
     return found
 
 
-def _message(differing: Mapping[str, list[int]], distances: Mapping[str, float], *, images: int, world: int) -> str:
+def _message(
+    differing: Mapping[str, list[int]], distances: Mapping[str, float], *, images_seen: int, world: int
+) -> str:
     ranks = sorted({rank for some in differing.values() for rank in some})
     who = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
     shown = [f"{name} (by {distances[name]:.1e})" if name in distances else name for name in differing]
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     against = "rank 0" if world == 2 else "the others"
     return (
-        f"the copies of the state have come apart: at {images:,} images {who} differs from {against} in "
+        f"the copies of the state have come apart: at {images_seen:,} images {who} differs from {against} in "
         f"{', '.join(shown[:_SHOWN])}{more}. {_usual_cause(list(differing))}. Nothing was saved; the same command "
         f"continues from the checkpoint before. If no program is at fault and {who} differs again, suspect the memory "
         "or the device of its machine (`framework doctor` there). Do not mix machines of different make or with "

@@ -109,7 +109,7 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
             begun = time.monotonic()
             try:
                 with _Peak(device) as peak:
-                    _, finite = game.step(batches, images=segment.start)
+                    _, finite = game.step(batches, images_seen=segment.start)
                     if device.type == "cuda":
                         torch.cuda.synchronize(device)
             except torch.OutOfMemoryError:

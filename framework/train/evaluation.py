@@ -173,39 +173,39 @@ class Evaluator:
         """Return the score that compares checkpoints and those of earlier launches, as options of `Retention`."""
         return {"score": self._scores[-1], "former_scores": tuple(self._scores[:-1])} if self._scores else {}
 
-    def evaluate(self, images: int, *, checkpoint: Path, settle: Callable[[], bool]) -> None:
+    def evaluate(self, images_seen: int, *, checkpoint: Path, settle: Callable[[], bool]) -> None:
         """Measure, once for a clock, and keep the records beside its checkpoint (a collective).
 
         Args:
-            images: the clock.
+            images_seen: the clock.
             checkpoint: folder of its checkpoint, which may still be being written.
             settle: waits for the checkpoint and returns whether it is there, the same on every process.
         """
-        if self._evaluated_at == images:
+        if self._evaluated_at == images_seen:
             return
-        self._evaluated_at, self._news = images, False
+        self._evaluated_at, self._news = images_seen, False
         # Measure; a failure makes metrics missing and does not end the run.
         begun, records, missing = time.monotonic(), list[Record](), dict[str, str]()
         try:
-            records = self._measure({"checkpoint": str(checkpoint), "images_seen": images})
+            records = self._measure({"checkpoint": str(checkpoint), "images_seen": images_seen})
         except (FrameworkError, OSError, torch.OutOfMemoryError) as error:
             # The first two are raised on every process at once, see `together`; a lack of memory usually is.
             missing = dict.fromkeys(self._names(), _in_flags_of_a_run(str(error)))
             if not self._session.is_main and str(error) not in self._told:  # rank 0 may only know that another failed
-                log.warning("rank %d: no evaluation at %d images: %s", self._session.rank, images, error)
+                log.warning("rank %d: no evaluation at %d images: %s", self._session.rank, images_seen, error)
                 self._told.add(str(error))
         # Wait for the checkpoint, and compare with earlier evaluations.
         release_unused(self._session.device)
         self._progress.beat("waiting for the checkpoint that was evaluated", long=True)
         saved = settle()
-        self._history.take(images, {record.series: record.value for record in records if record.value is not None})
+        self._history.take(images_seen, {record.series: record.value for record in records if record.value is not None})
         self._news = self._is_measured(records)
         self._seconds += time.monotonic() - begun
         # Rank 0 writes: beside the checkpoint, into the journal, on the screen.
         if self._session.is_main:
             if saved:
                 self._keep(checkpoint, records)
-            self._journal(images, records, missing)
+            self._journal(images_seen, records, missing)
             self._tell(records)
             self._tell_missing(missing | {record.name: record.missing for record in records if record.missing})
 
@@ -251,12 +251,12 @@ class Evaluator:
         except (FrameworkError, OSError) as error:
             log.warning("the records of %s are in the journal only: %s", checkpoint, error)
 
-    def _journal(self, images: int, records: Sequence[Record], missing: Mapping[str, str]) -> None:
+    def _journal(self, images_seen: int, records: Sequence[Record], missing: Mapping[str, str]) -> None:
         told: dict[str, Any] = {record.name: record.to_json() for record in records}
         told |= {name: {"value": None, "missing": why} for name, why in missing.items()}
-        self._tracker.evaluation(told, images=images)
+        self._tracker.evaluation(told, images_seen=images_seen)
         self._tracker.tags(protocol_tags(record for record in records if record.value is not None))
-        self._tracker.metrics({"perf/eval_share": self._share()}, images=images)
+        self._tracker.metrics({"perf/eval_share": self._share()}, images_seen=images_seen)
 
     def _share(self) -> float:
         """Return the share of the time since this launch began that evaluations have taken."""
@@ -295,7 +295,7 @@ class Evaluator:
                 log.warning("evaluations of this checkpoint are forgotten: %s", error)
         values = json.dumps({record.series: record.value for record in own})
         self._history.load_state(state)
-        self._history.take(checkpoint.images, json.loads(self._session.broadcast_text(values)))
+        self._history.take(checkpoint.images_seen, json.loads(self._session.broadcast_text(values)))
         self._scores = [*dict.fromkeys((*state.get("scores", ()), *self._scores))]
         self._news = self._is_measured(own)  # its evaluation came after what the checkpoint holds
 

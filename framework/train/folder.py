@@ -71,10 +71,10 @@ class RunFolder:
                 f"the run folder {self.path} cannot be written: {error.strerror}; choose another --out"
             ) from None
 
-    def mark_preempted(self, images: int) -> None:
+    def mark_preempted(self, images_seen: int) -> None:
         """Leave the marker `PREEMPTED`; where that fails (a full disk, say), the exit status still says it."""
         try:
-            self.preempted.write_text(f"stopped by a signal after {images} images; the same command resumes\n")
+            self.preempted.write_text(f"stopped by a signal after {images_seen} images; the same command resumes\n")
         except OSError as error:
             log.warning("%s cannot be written: %s; the checkpoint is saved", self.preempted, error.strerror)
 
@@ -120,7 +120,7 @@ class RunFolder:
             found, rejected = newest_valid(self.checkpoints, before=before)
             for one in rejected:
                 log.warning("checkpoint refused: %s (%s)", one.path, one.why)
-            answer = str(found.images) if found else ("damaged" if rejected and before is None else "")
+            answer = str(found.images_seen) if found else ("damaged" if rejected and before is None else "")
         else:
             answer = None
         answer = session.broadcast_text(answer)

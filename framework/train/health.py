@@ -139,7 +139,7 @@ def answer(
         raise _ended(
             collapse, f"nothing to go back to at or before {collapse.onset_images:,} images: raise --keep-last"
         )
-    rollback = Rollback(from_images=collapse.images, to_images=sound.images, reason=str(collapse))
+    rollback = Rollback(from_images=collapse.images_seen, to_images=sound.images_seen, reason=str(collapse))
     return sound, Recovery(rollbacks=(*recovery.rollbacks, rollback))
 
 
@@ -147,8 +147,8 @@ def _ended(collapse: Collapse, why: str) -> Collapse:
     """Return the same collapse with the reason why training ends with it."""
     text = str(collapse).rstrip(".")
     return Collapse(
-        f"{text}. Training ends at {collapse.images:,} images: {why}",
-        images=collapse.images,
+        f"{text}. Training ends at {collapse.images_seen:,} images: {why}",
+        images_seen=collapse.images_seen,
         onset_images=collapse.onset_images,
     )
 
@@ -229,7 +229,7 @@ class HealthMonitor:
 
     def observe(
         self,
-        images: int,
+        images_seen: int,
         metrics: Mapping[str, float],
         *,
         steps: int,
@@ -239,7 +239,7 @@ class HealthMonitor:
         """Look at the run: compute its signals and what they change (a collective).
 
         Args:
-            images: the clock.
+            images_seen: the clock.
             metrics: means since the last report.
             steps: number of steps since the last report.
             skipped_steps: number of skipped steps of the whole run.
@@ -266,8 +266,8 @@ class HealthMonitor:
         found |= diverse | ({} if self._growth is None else {"distance_growth": self._growth})
         self._skipped_steps, self._steps, self._sums, self._growth = skipped_steps, 0, {}, None
         # Verdicts on them.
-        changed = self._watch.observe(images, found)
-        self._standing = self._watch.standing(images, found)
+        changed = self._watch.observe(images_seen, found)
+        self._standing = self._watch.standing(images_seen, found)
         metrics = {f"health/{name}": value for name, value in found.items()}
         return metrics | {"health/state": float(self._watch.health)}, changed
 
@@ -285,7 +285,7 @@ class HealthMonitor:
         """Return rank 0's values, as JSON carries them (a collective)."""
         return json.loads(self._session.broadcast_text(json.dumps(values)))
 
-    def raise_if_collapsed(self, images: int) -> None:
+    def raise_if_collapsed(self, images_seen: int) -> None:
         """End training if the run has collapsed and was told not to go on like this.
 
         Raises:
@@ -294,7 +294,7 @@ class HealthMonitor:
         failing = [alert for alert in self._standing if alert.health is Health.failing]
         if failing and self._on_collapse != "warn":
             onset = min(failing, key=lambda alert: alert.onset_images)
-            raise Collapse(str(onset), images=images, onset_images=onset.onset_images)
+            raise Collapse(str(onset), images_seen=images_seen, onset_images=onset.onset_images)
 
     def _sigmas(self) -> dict[str, float]:
         """Return the largest singular values by player and layer (a collective where parameters are sharded)."""

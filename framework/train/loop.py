@@ -40,16 +40,16 @@ class Window:
 
     def __init__(self, *, timer: StepTimer) -> None:
         self.timer = timer
-        self.reset(images=0)
+        self.reset(images_seen=0)
 
-    def reset(self, *, images: int) -> None:
+    def reset(self, *, images_seen: int) -> None:
         """Begin a new window."""
         self.metrics, self.steps, self.skipped_samples = Metrics(), 0, 0
-        self.begin(images=images)
+        self.begin(images_seen=images_seen)
 
-    def begin(self, *, images: int) -> None:
+    def begin(self, *, images_seen: int) -> None:
         """Begin to time at this clock; scores go on."""
-        self.begun, self.first_image, self.wait_seconds = time.monotonic(), images, 0.0
+        self.begun, self.first_image, self.wait_seconds = time.monotonic(), images_seen, 0.0
 
     def add(self, metrics: Metrics, *, wait_seconds: float, skipped_samples: int) -> None:
         """Add one step: its scores, the time it waited for data, and the samples replaced in it."""
@@ -74,7 +74,7 @@ class Window:
 
     def restore(self, state: Mapping[str, Any], *, rank: int, world: int) -> None:
         """Restore what `state` returned on any number of processes; from an empty mapping, begin anew."""
-        self.reset(images=0)
+        self.reset(images_seen=0)
         self.steps = state.get("steps", 0)
         self.metrics = Metrics.restored(
             {
@@ -131,7 +131,7 @@ def train(
     game: AlternatingGame,
     batches: Iterator,
     *,
-    images: int,
+    images_seen: int,
     total_images: int,
     seed: int,
     tasks: tuple[PeriodicTask, ...],
@@ -145,7 +145,7 @@ def train(
     Args:
         game: played one step at a time.
         batches: real images and labels, one global batch's part of this process at a time.
-        images: the clock: real images seen so far.
+        images_seen: the clock: real images seen so far.
         tasks: periodic work, in the order in which it is done.
         window: where scores and times are gathered until the next report.
         guard: counts steps that were not finite.
@@ -159,30 +159,32 @@ def train(
         FrameworkError: something in a step drew from torch's generator, or a task failed.
     """
     source = Waiting(batches, progress)
-    window.begin(images=images)
-    progress.begin(images=images)
-    while images < total_images:
+    window.begin(images_seen=images_seen)
+    progress.begin(images_seen=images_seen)
+    while images_seen < total_images:
         # One step of the game; the seed is for periodic tasks, because nothing in a step may draw from it.
-        seed_torch(seed, images)
+        seed_torch(seed, images_seen)
         waited, skipped = source.seconds, source.skipped
-        with no_draws(game.device, images=images):
-            metrics, finite = game.step(source, images=images)
+        with no_draws(game.device, images_seen=images_seen):
+            metrics, finite = game.step(source, images_seen=images_seen)
         # Advance the clock, and gather what happened.
-        before, images = images, images + game.step_images
+        before, images_seen = images_seen, images_seen + game.step_images
         window.add(
             metrics if finite else Metrics(),
             wait_seconds=source.seconds - waited,
             skipped_samples=source.skipped - skipped,
         )
-        progress.stepped(images=images)
-        guard.observe(finite=finite, images=images)
+        progress.stepped(images_seen=images_seen)
+        guard.observe(finite=finite, images_seen=images_seen)
         # Periodic work.
         for task in tasks:
-            if crossed(task.every_images, before=before, after=images) or (task.at_end and images >= total_images):
+            if crossed(task.every_images, before=before, after=images_seen) or (
+                task.at_end and images_seen >= total_images
+            ):
                 progress.beat(f"the task `{task.name}`", long=True)
-                task.run(images)
+                task.run(images_seen)
         progress.beat(STEP)
         # All processes stop after the same step.
-        if stop.poll() and images < total_images:
-            return "stopped", images
-    return "finished", images
+        if stop.poll() and images_seen < total_images:
+            return "stopped", images_seen
+    return "finished", images_seen

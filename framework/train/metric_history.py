@@ -20,13 +20,13 @@ class MetricHistory:
         self.best: dict[str, tuple[int, float]] = {}
         self.latest: dict[str, tuple[int, float]] = {}
 
-    def take(self, images: int, values: Mapping[str, float]) -> None:
+    def take(self, images_seen: int, values: Mapping[str, float]) -> None:
         """Take the values of one evaluation into account."""
         for series, value in values.items():
             best, sign = self.best.get(series), 1 if is_distance(_name_of(series)) else -1
             if best is None or sign * value < sign * best[1]:
-                self.best[series] = (images, value)
-            self.latest[series] = (images, value)
+                self.best[series] = (images_seen, value)
+            self.latest[series] = (images_seen, value)
 
     def growth(self, name: str) -> float | None:
         """Return the latest value of a metric over its best under the same protocol: 1 while it improves.

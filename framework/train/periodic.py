@@ -42,21 +42,21 @@ class PeriodicTasks:
             PeriodicTask(name="evaluate", every_images=eval_every_images, run=self.evaluate),
         )
 
-    def sample(self, images: int) -> None:
+    def sample(self, images_seen: int) -> None:
         """Draw the grid of fixed latents from the averaged generator, one class per column; once for a clock."""
-        if self.sampled_at != images:
-            self.sampled_at = images
-            self.grids.show_samples(images)
+        if self.sampled_at != images_seen:
+            self.sampled_at = images_seen
+            self.grids.show_samples(images_seen)
 
-    def evaluate(self, images: int) -> None:
+    def evaluate(self, images_seen: int) -> None:
         """Measure the averaged generator, if the run has an evaluator (a collective).
 
         The state that is measured is saved too, otherwise it could not be kept as the best.
         """
         evaluator = self.record.evaluator
         if evaluator is not None:
-            self.saver.save(images)
-            evaluator.evaluate(images, checkpoint=self.saver.folder / str(images), settle=self.saver.settle)
+            self.saver.save(images_seen)
+            evaluator.evaluate(images_seen, checkpoint=self.saver.folder / str(images_seen), settle=self.saver.settle)
 
     def go_back(self, checkpoint: Checkpoint, recovery: Recovery) -> None:
         """Take up a checkpoint that the run returns to on another course, and save the course there (a collective).
@@ -72,23 +72,23 @@ class PeriodicTasks:
         measured = records_beside(checkpoint.path) if record.session.is_main else {}
         # The new course begins.
         record.recovery = recovery
-        images, last = checkpoint.images, recovery.rollbacks[-1]
+        images, last = checkpoint.images_seen, recovery.rollbacks[-1]
         reporter.status.say(f"back to {format_count(images)} images: {last.reason}")
         reporter.status.say(
             f"rollback {len(recovery.rollbacks)}: learning rates times {recovery.lr_factor:g}, data goes on"
         )
-        reporter.tracker.rolled_back(images=images, from_images=last.from_images)
+        reporter.tracker.rolled_back(images_seen=images, from_images=last.from_images)
         # Before the first step, so that a crash cannot undo it.
         self.sampled_at = -1
         self.saver.save_anew(images)
         put_beside(self.saver.folder / str(images), measured)
 
-    def finish_phase(self, images: int) -> None:
+    def finish_phase(self, images_seen: int) -> None:
         """Save at the boundary between two segments of a growing run, and report the memory that is still held."""
-        self.saver.save(images)
-        self.reporter.report_phase(images)
+        self.saver.save(images_seen)
+        self.reporter.report_phase(images_seen)
 
-    def finish(self, images: int) -> None:
+    def finish(self, images_seen: int) -> None:
         """End a launch: draw and measure what is due, save, and wait until the checkpoint is on disk (a collective).
 
         A launch that was stopped between two points of its log leaves its scores to the next, in the checkpoint.
@@ -96,11 +96,11 @@ class PeriodicTasks:
         Raises:
             CheckpointError: the checkpoint could not be written; earlier ones are untouched.
         """
-        self.sample(images)
-        if images >= self.record.recipe.images:
-            self.evaluate(images)
-        self.saver.finish(images)
+        self.sample(images_seen)
+        if images_seen >= self.record.recipe.images:
+            self.evaluate(images_seen)
+        self.saver.finish(images_seen)
         tracker = self.reporter.tracker
         if self.record.session.is_main:
-            log_generator(tracker, self.saver.folder / str(images), self.record.recipe)
+            log_generator(tracker, self.saver.folder / str(images_seen), self.record.recipe)
         tracker.flush()

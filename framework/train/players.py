@@ -85,11 +85,11 @@ def build_players(recipe: Recipe, config: RunConfig, *, session: Session, stack:
     return Players(recipe=recipe, players=players, average=average, memory={side: {} for side in SIDES})
 
 
-def grow_to(players: Mapping[str, Engine], segments: tuple[Segment, ...], *, images: int) -> None:
-    """Give growing networks the shape they have after `images` images; leave others as they are."""
-    segment = segment_at(segments, images)
+def grow_to(players: Mapping[str, Engine], segments: tuple[Segment, ...], *, images_seen: int) -> None:
+    """Give growing networks the shape they have after `images_seen` images; leave others as they are."""
+    segment = segment_at(segments, images_seen)
     for player in players.values():
-        grow(player.network, resolution=segment.resolution, alpha=segment.alpha(images))
+        grow(player.network, resolution=segment.resolution, alpha=segment.alpha(images_seen))
 
 
 def release(device: torch.device) -> None:

@@ -46,7 +46,7 @@ class SampleGrids:
         """The number of columns of a grid."""
         return min(self.recipe.data.classes, COLUMNS) or COLUMNS
 
-    def show_samples(self, images: int) -> None:
+    def show_samples(self, images_seen: int) -> None:
         """Draw fixed latents from the averaged generator; a collective where the average is sharded."""
         if not (self.average.collective or self.session.is_main):
             return
@@ -56,7 +56,7 @@ class SampleGrids:
             pixels = generate(network, z, labels)
         if self.session.is_main:
             smaller = self.recipe.data.resolution // pixels.shape[-1]  # a growing generator's images are
-            self._draw("samples/ema", pixels, labels, scale=self._scale() * smaller, images=images)
+            self._draw("samples/ema", pixels, labels, scale=self._scale() * smaller, images_seen=images_seen)
 
     def show_reals(self, images: Tensor, labels: Tensor) -> None:
         """Draw real images in the layout of the sample grids, for comparison.
@@ -71,12 +71,12 @@ class SampleGrids:
             wanted = None  # more classes than a few hundred images can show in columns
         if wanted is not None:
             chosen = _arrange(images, labels, wanted)
-        self._draw("samples/real", chosen, wanted, scale=self._scale(), images=0)
+        self._draw("samples/real", chosen, wanted, scale=self._scale(), images_seen=0)
 
-    def _draw(self, key: str, pixels: Tensor, labels: Tensor | None, *, scale: int, images: int) -> None:
+    def _draw(self, key: str, pixels: Tensor, labels: Tensor | None, *, scale: int, images_seen: int) -> None:
         names = self._column_names(labels)
         self.tracker.image(
-            key, image_grid(pixels.numpy(), columns=self.columns, labels=names, scale=scale), images=images
+            key, image_grid(pixels.numpy(), columns=self.columns, labels=names, scale=scale), images_seen=images_seen
         )
 
     def _column_names(self, labels: Tensor | None) -> list[str] | None:

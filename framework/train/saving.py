@@ -77,7 +77,7 @@ class RunRecord:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take up what a checkpoint records, except for evaluations, which the evaluator restores itself."""
         record = checkpoint.record
-        self.guard.begin(images=checkpoint.images, skipped_steps=record["skipped_steps"])
+        self.guard.begin(images_seen=checkpoint.images_seen, skipped_steps=record["skipped_steps"])
         self.micro_batching = MicroBatching(**record["cut"]) if record.get("cut") else None
         self.recovery = Recovery.restored(record.get("rollbacks", ()))
         self.health_monitor.load_state(record.get("health", {}), skipped_steps=record["skipped_steps"])
@@ -105,7 +105,7 @@ class Saver:
     failed_saves: int = 0
     """The number of failed saves in this launch."""
 
-    def save(self, images: int) -> None:
+    def save(self, images_seen: int) -> None:
         """Copy the state and let the files be written in the background; once for a clock (a collective).
 
         If the save before this one failed, training has gone on and this one is the second attempt: it is waited for.
@@ -114,25 +114,27 @@ class Saver:
             CheckpointError: the second save in a row failed; earlier checkpoints are untouched.
             DriftError: processes hold different copies of the same state; nothing is written.
         """
-        if self.saved_at == images and self.on_disk is not False:
+        if self.saved_at == images_seen and self.on_disk is not False:
             return
         begun = time.monotonic()
         # One save at a time.
         again = not self.settle()
         # What is different on different processes must not be mixed in one checkpoint.
         record, state, session = self.record.contents(), self.record.state, self.record.session
-        check_drift(state, record, session=session, images=images)
+        check_drift(state, record, session=session, images_seen=images_seen)
         # Copy now; files are written while training goes on.
         recipe = self.record.recipe
         documents: dict[str, Any] = {
             "recipe.json": describe(recipe) | {"class_names": list(self.record.stream.class_names)},
             "science.json": science(recipe),
         }
-        self.writer.save(images, state.slices(own=True, buffers=session.is_main), documents=documents, record=record)
+        self.writer.save(
+            images_seen, state.slices(own=True, buffers=session.is_main), documents=documents, record=record
+        )
         if again:
             self.writer.wait()
         self.waited_seconds += time.monotonic() - begun
-        self.saved_at, self.on_disk = images, None
+        self.saved_at, self.on_disk = images_seen, None
 
     def settle(self) -> bool:
         """Wait for the last save on all processes, and say once how it went.
@@ -154,25 +156,25 @@ class Saver:
         self._announce()
         return True
 
-    def save_anew(self, images: int) -> None:
+    def save_anew(self, images_seen: int) -> None:
         """Save once more at a clock that has a checkpoint, and wait until it is on disk (a collective).
 
         Raises:
             CheckpointError: it failed twice; the former checkpoint is untouched.
         """
         self.saved_at = -1
-        self.save(images)
+        self.save(images_seen)
         if not self.settle():
-            self.save(images)
+            self.save(images_seen)
             self.settle()
 
-    def finish(self, images: int) -> None:
+    def finish(self, images_seen: int) -> None:
         """Save at the end of a launch, and wait until every process's files are on disk (a collective).
 
         Raises:
             CheckpointError: the checkpoint could not be written; earlier ones are untouched.
         """
-        self.save(images)
+        self.save(images_seen)
         self.writer.wait()
         self.record.session.barrier()
         if self.on_disk is None:

@@ -97,7 +97,7 @@ def log_generator(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Reci
     for name in ("manifest.json", *opened.ema_files):
         tracker.artifact(checkpoint / name, folder=f"checkpoints/{checkpoint.name}")
     total = opened.document("recipe.json").get("images")
-    if is_count(total) and opened.images >= total:
+    if is_count(total) and opened.images_seen >= total:
         log_walk(tracker, checkpoint, recipe)
 
 
@@ -117,7 +117,7 @@ def log_walk(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Recipe) -
         walks = interpolation(loaded, classes=classes, steps=WALK_FRAMES, truncation=None, seed=0, closed=True).numpy()
         scale = max(1, WALK_PIXELS // walks.shape[-1])
         frames = [image_grid(walks[:, i], columns=len(walks), scale=scale) for i in range(WALK_FRAMES)]
-        film = save_animation(checkpoint.parents[1] / "videos" / f"walk-{loaded.images:09d}.mp4", frames)
+        film = save_animation(checkpoint.parents[1] / "videos" / f"walk-{loaded.images_seen:09d}.mp4", frames)
         tracker.artifact(film, folder="videos")
     except (FrameworkError, RuntimeError, OSError) as error:
         log.warning("no film of a latent walk: %s", str(error).partition("\n")[0])

@@ -52,9 +52,9 @@ from framework.utils.quantities import format_count
 
 
 def play(
-    this: RunContext, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int
+    this: RunContext, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images_seen: int
 ) -> tuple[Outcome, int]:
-    """Train from `images` until the run ends or a signal arrives.
+    """Train from `images_seen` until the run ends or a signal arrives.
 
     Returns:
         Why it ended, and the clock (real images seen).
@@ -64,21 +64,21 @@ def play(
     """
     while True:
         try:
-            return _segments(this, players, tasks, stop, images=images)
+            return _segments(this, players, tasks, stop, images_seen=images_seen)
         except Collapse as collapse:
-            images = _go_back(this, players, tasks, collapse)
+            images_seen = _go_back(this, players, tasks, collapse)
 
 
 def _segments(
-    this: RunContext, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int
+    this: RunContext, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images_seen: int
 ) -> tuple[Outcome, int]:
     """Play the segments that are left; returns why it ended and the clock."""
     outcome: Outcome = "finished"
-    for segment, end in remaining(this.recipe.segments(), start=images, end=this.recipe.images):
-        outcome, images = _segment(this, segment, players, tasks, stop, images=images, end=end)
+    for segment, end in remaining(this.recipe.segments(), start=images_seen, end=this.recipe.images):
+        outcome, images_seen = _segment(this, segment, players, tasks, stop, images_seen=images_seen, end=end)
         if outcome == "stopped":
             break
-    return outcome, images
+    return outcome, images_seen
 
 
 def _go_back(this: RunContext, players: Players, tasks: PeriodicTasks, collapse: Collapse) -> int:
@@ -96,19 +96,26 @@ def _go_back(this: RunContext, players: Players, tasks: PeriodicTasks, collapse:
     )
     # Put back tensors, shapes and small states.
     players.state.restore(checkpoint)
-    grow_to(players.players, this.recipe.segments(), images=checkpoint.images)
+    grow_to(players.players, this.recipe.segments(), images_seen=checkpoint.images_seen)
     tasks.go_back(checkpoint, recovery)
-    return checkpoint.images
+    return checkpoint.images_seen
 
 
 def _segment(
-    this: RunContext, segment: Segment, players: Players, tasks: PeriodicTasks, stop: StopVote, *, images: int, end: int
+    this: RunContext,
+    segment: Segment,
+    players: Players,
+    tasks: PeriodicTasks,
+    stop: StopVote,
+    *,
+    images_seen: int,
+    end: int,
 ) -> tuple[Outcome, int]:
-    """Train on one segment of the clock, from `images` to `end`; returns why it ended and the clock."""
+    """Train on one segment of the clock, from `images_seen` to `end`; returns why it ended and the clock."""
     recipe, config, session = this.recipe, this.config, this.session
     growth, record, progress = recipe.growth, tasks.record, tasks.progress
     # New layers begin with a new optimiser, where the recipe says so.
-    if growth and growth.reset_optimizer and images == segment.start > 0:
+    if growth and growth.reset_optimizer and images_seen == segment.start > 0:
         for player in players.players.values():
             forget_moments(player)
     # This segment's data, from the clock on, at its resolution.
@@ -116,15 +123,15 @@ def _segment(
     share = {"micro_batches": micro_batches, "rank": session.rank, "world": session.world}
     with ExitStack() as stack:
         stream, shift = this.stream(segment.resolution), record.recovery.shift_images
-        batches = stack.enter_context(stream.batches(images + shift, batch_size=segment.batch_size, **share))
+        batches = stack.enter_context(stream.batches(images_seen + shift, batch_size=segment.batch_size, **share))
         keys = this.folder.path / "keys"
         progress.details = awaited(stream, progress, shift_images=shift, batch_size=segment.batch_size, **share)
         # Play to the end of the segment.
         tasks.reporter.phase = str(segment) if growth else "train"
-        outcome, images = train(
+        outcome, images_seen = train(
             players.game(record.recovery.slowed(segment), **share),
             recorded(batches, folder=keys, rank=session.rank) if config.record_keys else batches,
-            images=images,
+            images_seen=images_seen,
             total_images=end,
             seed=recipe.seed,
             tasks=tasks.table(
@@ -141,8 +148,8 @@ def _segment(
     # Between phases: give memory back, and save.
     if growth and outcome == "finished":
         release(session.device)
-        tasks.finish_phase(images)
-    return outcome, images
+        tasks.finish_phase(images_seen)
+    return outcome, images_seen
 
 
 def _micro_batches(this: RunContext, segment: Segment, tasks: PeriodicTasks) -> int:
@@ -197,7 +204,7 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
         folder.refuse_another_recipe(recipe, session)
     else:
         check_science(recipe, checkpoint, allow_change=config.allow_change)
-        if checkpoint.images >= recipe.images:
+        if checkpoint.images_seen >= recipe.images:
             if session.is_main:
                 _already_finished(this, checkpoint)
             return "finished"
@@ -235,7 +242,7 @@ def _train(
     if checkpoint:
         check_data(stream, checkpoint, allow_change=config.allow_change)
         players.state.restore(checkpoint)
-        start = checkpoint.images
+        start = checkpoint.images_seen
     elif config.init_from is not None:
         initialise_from(config.init_from, players.state)
     # Prepare what is done periodically, and what comes before the first step.
@@ -246,7 +253,7 @@ def _train(
     # Play; from here on a signal is heard at the end of a step.
     end_on_signals()  # also after training: nothing is left to mark
     stop = stack.enter_context(StopVote(world=session.world, launcher=launcher_to_watch()).listening())
-    outcome, images = play(this, players, tasks, stop, images=start)
+    outcome, images = play(this, players, tasks, stop, images_seen=start)
     stop.close()
     # End: whatever is due, the last checkpoint, and a marker if the run is to be continued.
     watchdog.progress.beat("the end of the run", long=True)
@@ -259,13 +266,13 @@ def _train(
 def _already_finished(this: RunContext, checkpoint: Checkpoint) -> None:
     """Say that there is nothing left to train, and close a journal that was left open."""
     this.folder.preempted.unlink(missing_ok=True)
-    print(f"already finished: {format_count(checkpoint.images)} images seen. Train longer with --images.")
+    print(f"already finished: {format_count(checkpoint.images_seen)} images seen. Train longer with --images.")
     if not journal_is_closed(this.folder):  # the launch that finished was killed before it could say so
         tracker = open_tracker(this.recipe, this.config, this.folder)
         log_generator(tracker, checkpoint.path, this.recipe)
         if left := tracker.finish("FINISHED"):
             print(left)
-    print(_where(this, checkpoint.images))
+    print(_where(this, checkpoint.images_seen))
 
 
 def _tasks(
@@ -280,8 +287,8 @@ def _tasks(
 ) -> PeriodicTasks:
     """Open everything that periodic work needs; what must be closed is closed with `stack` (a collective)."""
     recipe, config, session, folder = this.recipe, this.config, this.session, this.folder
-    start = checkpoint.images if checkpoint else 0
-    status = Status(name=recipe.name, images=start, total=recipe.images, quiet=not session.is_main)
+    start = checkpoint.images_seen if checkpoint else 0
+    status = Status(name=recipe.name, images_seen=start, total=recipe.images, quiet=not session.is_main)
     evaluator = open_evaluator(
         this,
         network=players.players["generator"].network,
@@ -346,7 +353,7 @@ def _begin(
     this: RunContext, tasks: PeriodicTasks, stream: Stream, players: Players, checkpoint: Checkpoint | None
 ) -> None:
     """Do what comes before the first step: say what is trained, look at the data, draw and save the beginning."""
-    start = checkpoint.images if checkpoint else 0
+    start = checkpoint.images_seen if checkpoint else 0
     session, config = this.session, this.config
     tracker, say = tasks.reporter.tracker, tasks.reporter.status.say
     # Say what is trained, in the tracker and on the screen.
@@ -358,10 +365,10 @@ def _begin(
         f"{stream.count:,} images, {session.world} process(es) on {session.device.type}, engine {config.engine}, "
         f"{config.precision}, global batch {this.recipe.batch_size}"
     )
-    grow_to(players.players, this.recipe.segments(), images=start)
+    grow_to(players.players, this.recipe.segments(), images_seen=start)
     if checkpoint:
         say(f"resumed at {format_count(start)} images")
-        tracker.resumed(images=start)
+        tracker.resumed(images_seen=start)
     else:
         say("new run")
     # Learn how diverse real images are, unless the checkpoint says it.
@@ -382,13 +389,13 @@ def _begin(
         tasks.saver.save(0)  # in the beginning there is nothing else to go back to
 
 
-def _where(this: RunContext, images: int) -> str:
+def _where(this: RunContext, images_seen: int) -> str:
     """Return where samples, checkpoint and review are, one a line."""
     folder = this.folder
     grids = sorted((folder.path / "samples").glob("ema-*.png"))
     lines = {
         "samples": short(grids[-1]) if grids else "none yet",
-        "checkpoint": short(folder.checkpoints / str(images)),
+        "checkpoint": short(folder.checkpoints / str(images_seen)),
     }
     if last_start(this.folder.path / JOURNAL_NAME, missing_ok=True).get("uri"):
         lines["review in MLflow"] = shlex.join(

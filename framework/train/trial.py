@@ -70,7 +70,7 @@ def built(recipe: Recipe, side: str) -> nn.Module:
 def draws_for(count: int, *, device: torch.device, seed: int = 0) -> ImageDraws:
     """Return random numbers for a trial forward on `count` images."""
     return ImageDraws(
-        draws=Draws(seed=seed, images=0),
+        draws=Draws(seed=seed, images_seen=0),
         purpose="trial",
         batch_size=count,
         rows=slice(0, count),

@@ -85,11 +85,11 @@ def awaited(
 
     def details() -> str:
         share = {"batch_size": batch_size, "micro_batches": micro_batches, "rank": rank, "world": world}
-        slices = rank_positions(progress.images + shift_images, **share)
+        slices = rank_positions(progress.images_seen + shift_images, **share)
         places = [stream.order.locate(position) for micro in slices for position in micro]
         shards = list(dict.fromkeys(stream.manifest.shards[place.shard].name for place in places))
         more = f" and {len(shards) - _SHOWN} more" if len(shards) > _SHOWN else ""
         where = str(stream.describe()["location"])
-        return f"the batch at {progress.images:,} images, from {', '.join(shards[:_SHOWN])}{more} of {where}"
+        return f"the batch at {progress.images_seen:,} images, from {', '.join(shards[:_SHOWN])}{more} of {where}"
 
     return details

@@ -37,10 +37,10 @@ def sends() -> dict[str, Tensor]:
         played = start(game(), engine=engine)
         batches = synthetic(played.recipe, played.partition)
         left = _note_opponents_gradients(played.state.players)
-        played.game.step(batches, images=0)
+        played.game.step(batches, images_seen=0)
         left.clear()
         with watched(played.game) as traffic:
-            played.game.step(batches, images=played.game.step_images)
+            played.game.step(batches, images_seen=played.game.step_images)
         for side, player in played.state.players.items():
             results[f"{engine}/reduced/{side}"] = torch.tensor(traffic.total(turn=side, kinds=REDUCING))
             results[f"{engine}/sent/{side}"] = torch.tensor(

@@ -37,7 +37,9 @@ def worker() -> dict[str, Tensor]:
     session = Session(rank=rank, world=world, local_rank=rank, device=torch.device("cpu"))
     for count in range(3):
         steps(played, begin=count * played.game.step_images, count=1)
-        check_drift(played.state, played.state.record(), session=session, images=count)  # raises when copies differ
+        check_drift(
+            played.state, played.state.record(), session=session, images_seen=count
+        )  # raises when copies differ
     return found
 
 

@@ -58,21 +58,21 @@ def corrupted(engine: str) -> dict[str, str]:
     played = start(smooth_recipe(), engine=engine)
     steps(played, count=4)
     session, said = here(), {}
-    check_drift(played.state, played.state.record(), session=session, images=48)  # raises on a false alarm
+    check_drift(played.state, played.state.record(), session=session, images_seen=48)  # raises on a false alarm
     known = dict(replicated(played.state))
     for key in WHOLE[engine]:
         kept = known[key].clone()
         if session.rank == 1:
             nudge(known[key])
         with pytest.raises(DriftError) as caught:
-            check_drift(played.state, {}, session=session, images=48)
+            check_drift(played.state, {}, session=session, images_seen=48)
         with torch.no_grad():
             known[key].copy_(kept)
         said[f"{engine} {key}"] = str(caught.value)
     with pytest.raises(DriftError) as caught:
-        check_drift(played.state, {"steps_taken": session.rank}, session=session, images=48)
+        check_drift(played.state, {"steps_taken": session.rank}, session=session, images_seen=48)
     said[f"{engine} record"] = str(caught.value)
-    check_drift(played.state, {}, session=session, images=48)
+    check_drift(played.state, {}, session=session, images_seen=48)
     for player in played.state.players.values():
         player.close()
     return said
@@ -88,7 +88,7 @@ def every_engine_and_family() -> dict[str, Tensor]:
         played = start(recipe)
         for count in range(3):
             steps(played, begin=count * played.game.step_images, count=1)
-            check_drift(played.state, played.state.record(), session=here(), images=count)
+            check_drift(played.state, played.state.record(), session=here(), images_seen=count)
     said["families"] = str(len(recipes))
     return {key: torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8) for key, text in said.items()}
 
@@ -135,12 +135,14 @@ def test_a_corrupted_launch_stops_before_it_saves(tmp_path: Path) -> None:
 def test_the_usual_cause_is_told_by_the_kind_of_tensor_and_statistics_first() -> None:
     weight, plain = "generator/weight/first.weight", "discriminator/buffer/mean"
     norm = "generator/buffer/norm.num_batches_tracked"
-    texts = [_message({name: [1] for name in names}, {}, images=8, world=2) for names in ([weight], [weight, plain])]
+    texts = [
+        _message({name: [1] for name in names}, {}, images_seen=8, world=2) for names in ([weight], [weight, plain])
+    ]
     assert f"{weight} is a parameter" in texts[0]
     assert f"{plain} is a buffer: usually a forward changes it" in texts[1]
     assert "networks.blocks.moving.MovingMean" in texts[1]
     assert f"{norm} is a running statistic" in _message(
-        {key: [1] for key in (weight, plain, norm)}, {}, images=8, world=2
+        {key: [1] for key in (weight, plain, norm)}, {}, images_seen=8, world=2
     )
     for text in texts:
         assert text.index("usually") < text.index("suspect the memory"), "programs first, machines last"

@@ -44,10 +44,10 @@ def two() -> Iterator[Nodes]:
         yield made
 
 
-def flags(data: Path, out: Path, *, images: int) -> list[str]:
+def flags(data: Path, out: Path, *, images_seen: int) -> list[str]:
     where = ["--data", str(data), "--out", str(out), "--record-keys", "--tracking", "none", "--keep-last", "100"]
     every = ["--save-every-images", str(SAVE_EVERY), "--log-every-images", str(BATCH)]
-    return [*where, "--images", str(images), *every]
+    return [*where, "--images", str(images_seen), *every]
 
 
 def clock(pattern: str, text: str) -> int:
@@ -55,22 +55,22 @@ def clock(pattern: str, text: str) -> int:
     return parse_count(re.findall(pattern, text)[-1].replace(",", ""))
 
 
-def compare(expected: Path, found: Path, *, images: int) -> float:
+def compare(expected: Path, found: Path, *, images_seen: int) -> float:
     """Largest difference of any tensor of the final checkpoints; also that the same samples were consumed in order."""
-    audits = [{p: k for p, k in consumed(out / "keys").items() if p < images} for out in (expected, found)]
+    audits = [{p: k for p, k in consumed(out / "keys").items() if p < images_seen} for out in (expected, found)]
     print(
         f"samples consumed, by position: {len(audits[1])}, keys {keys_hash(audits[0])[:16]} {keys_hash(audits[1])[:16]}"
     )
     assert audits[0] == audits[1]
-    assert sorted(audits[1]) == list(range(images))
-    return largest_difference(*(out / "checkpoints" / str(images) for out in (expected, found)))
+    assert sorted(audits[1]) == list(range(images_seen))
+    return largest_difference(*(out / "checkpoints" / str(images_seen) for out in (expected, found)))
 
 
 def test_a_lost_node_is_done_without_and_taken_back(two: Nodes, tiny_data: Path, tmp_path: Path) -> None:
     images = 9_600
     straight, out = tmp_path / "straight", tmp_path / "run"
-    run(UNNORMALISED, *flags(tiny_data, straight, images=images), log=tmp_path / "straight.log")
-    program = [str(UNNORMALISED), *flags(tiny_data, out, images=images)]
+    run(UNNORMALISED, *flags(tiny_data, straight, images_seen=images), log=tmp_path / "straight.log")
+    program = [str(UNNORMALISED), *flags(tiny_data, out, images_seen=images)]
     everywhere = dict.fromkeys((0, 1), PACE)
     with ClusterLaunch(two, elastic, program, folder=tmp_path / "logs", extra=everywhere) as launch:
         launch.until("720/9,600")
@@ -97,7 +97,7 @@ def test_a_lost_node_is_done_without_and_taken_back(two: Nodes, tiny_data: Path,
         assert launch.wait(timeout_seconds=400) == [0, 0], launch.text()
         assert launch.text().count("2 process(es) on cpu") == 2
         assert launch.text().count("micro-batch(es)") == 1, "two nodes need no more micro-batches"
-    difference = compare(straight, out, images=images)
+    difference = compare(straight, out, images_seen=images)
     print(f"2 -> 1 -> 2 nodes against 2 processes, {images // BATCH} steps: largest difference {difference:.1e}")
     assert difference <= ROUNDING
     with Checkpoint.open(out / "checkpoints" / str(images)) as last:
@@ -108,8 +108,8 @@ def test_a_node_that_does_not_say_goodbye(two: Nodes, tiny_data: Path, tmp_path:
     """Its power goes: no connection is closed, so nothing but the watchdog (`--stall-seconds`) notices."""
     images, stall_seconds = 1_600, 15
     straight, out = tmp_path / "straight", tmp_path / "run"
-    run(UNNORMALISED, *flags(tiny_data, straight, images=images), log=tmp_path / "straight.log")
-    program = [str(UNNORMALISED), *flags(tiny_data, out, images=images), "--stall-seconds", str(stall_seconds)]
+    run(UNNORMALISED, *flags(tiny_data, straight, images_seen=images), log=tmp_path / "straight.log")
+    program = [str(UNNORMALISED), *flags(tiny_data, out, images_seen=images), "--stall-seconds", str(stall_seconds)]
     slow = {"FRAMEWORK_TEST_STEP_SECONDS": "0.1"}
     with ClusterLaunch(two, elastic, program, folder=tmp_path / "logs", extra=dict.fromkeys((0, 1), slow)) as launch:
         launch.until("720/1,600")
@@ -123,7 +123,7 @@ def test_a_node_that_does_not_say_goodbye(two: Nodes, tiny_data: Path, tmp_path:
         seconds, resumed = time.monotonic() - begun, clock(RESUMED, launch.text())
         print(f"power gone: noticed after {noticed:.1f} s ({sentence}), goes on after {seconds:.1f} s from {resumed}")
         assert launch.processes[0].wait(200) == 0, launch.text()
-    difference = compare(straight, out, images=images)
+    difference = compare(straight, out, images_seen=images)
     print(f"2 -> 1 nodes against 2 processes, {images // BATCH} steps: largest difference {difference:.1e}")
     assert difference <= ROUNDING
 
@@ -132,8 +132,8 @@ def test_batch_statistics_are_not_cut_to_save_memory(two: Nodes, tiny_data: Path
     """A batch norm normalises over a global micro-batch: the survivor takes the whole batch at once, and says so."""
     images = 480
     straight, out = tmp_path / "straight", tmp_path / "run"
-    run(PACED_SMOOTH, *flags(tiny_data, straight, images=images), log=tmp_path / "straight.log")
-    program = [str(PACED_SMOOTH), *flags(tiny_data, out, images=images)]
+    run(PACED_SMOOTH, *flags(tiny_data, straight, images_seen=images), log=tmp_path / "straight.log")
+    program = [str(PACED_SMOOTH), *flags(tiny_data, out, images_seen=images)]
     slow = {"FRAMEWORK_TEST_STEP_SECONDS": "0.3"}
     with ClusterLaunch(two, elastic, program, folder=tmp_path / "logs", extra=dict.fromkeys((0, 1), slow)) as launch:
         launch.until("224/480")
@@ -142,7 +142,7 @@ def test_batch_statistics_are_not_cut_to_save_memory(two: Nodes, tiny_data: Path
         assert "resumed at 160 images" in launch.text()
         assert "up to 16 images at once instead of 8" in launch.text()
         assert "BatchNorm2d" in launch.text()
-    difference = compare(straight, out, images=images)
+    difference = compare(straight, out, images_seen=images)
     print(f"2 -> 1 nodes with batch norm, {images // BATCH} steps: largest difference {difference:.1e}")
     assert difference <= ROUNDING
 
@@ -153,8 +153,8 @@ def test_without_the_node_that_the_others_meet_at_the_same_command_continues(
     """Node 0 keeps the list of who is there; the others end, and start anew with another first node."""
     images = 1_600
     straight, out = tmp_path / "straight", tmp_path / "run"
-    run(UNNORMALISED, *flags(tiny_data, straight, images=images), log=tmp_path / "straight.log")
-    program = [str(UNNORMALISED), *flags(tiny_data, out, images=images)]
+    run(UNNORMALISED, *flags(tiny_data, straight, images_seen=images), log=tmp_path / "straight.log")
+    program = [str(UNNORMALISED), *flags(tiny_data, out, images_seen=images)]
     with ClusterLaunch(two, elastic, program, folder=tmp_path / "logs", extra=dict.fromkeys((0, 1), PACE)) as launch:
         launch.until("checkpoint at 480 images")
         launch.kill(0)
@@ -169,6 +169,6 @@ def test_without_the_node_that_the_others_meet_at_the_same_command_continues(
     done = subprocess.run([*alone, *program], capture_output=True, text=True, env=environment(), timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"resumed at {format_count(saved)} images" in done.stdout
-    difference = compare(straight, out, images=images)
+    difference = compare(straight, out, images_seen=images)
     print(f"continued on node 1 from {saved}: largest difference {difference:.1e}")
     assert difference <= ROUNDING

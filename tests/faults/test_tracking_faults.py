@@ -54,7 +54,7 @@ def train(tracker: Tracker, *, steps: range, seconds: float = 0.0) -> float:
     longest = 0.0
     for step in steps:
         before = time.perf_counter()
-        tracker.metrics({name: value(name, step) for name in NAMES}, images=step * BATCH_SIZE)
+        tracker.metrics({name: value(name, step) for name in NAMES}, images_seen=step * BATCH_SIZE)
         longest = max(longest, time.perf_counter() - before)
         time.sleep(seconds / len(steps))
     return longest
@@ -89,7 +89,7 @@ def train_through(server: Server, folder: Path, *, fault: str, seconds: float, d
         if begin == "up":
             server.wait_for_run(tracker.uid)
         proxy.mode = mode
-        tracker.image("samples/ema", np.zeros((8, 8, 3), np.uint8), images=20 * BATCH_SIZE)
+        tracker.image("samples/ema", np.zeros((8, 8, 3), np.uint8), images_seen=20 * BATCH_SIZE)
         longest = train(tracker, steps=range(21, 201), seconds=seconds)
         proxy.mode = "up"
         train(tracker, steps=range(201, 221))

@@ -25,7 +25,7 @@ logging.getLogger("framework").setLevel(logging.ERROR)
 
 def _run(folder: Path) -> None:
     tracker = write_run(folder, uri=None, steps=range(40, 321, 40), grids=(0, 320), checkpoints=(320,), status=None)
-    tracker.health("sign_saturation", "warn", images=120, reason="0.9 > 0.8", remedy="ADA")
+    tracker.health("sign_saturation", "warn", images_seen=120, reason="0.9 > 0.8", remedy="ADA")
     tracker.finish("FINISHED")
     write_scores(folder, 320, {"fid50k-1a2b3c4d": fid(12.5), "kid": 0.5})
     cursor = Cursor.load(folder, uri=URI)
@@ -49,8 +49,8 @@ def _resume(folder: Path) -> Any:
 
 def _started(folder: Path) -> Any:
     path = folder / "journal.jsonl"
-    latest_metrics(path, images=320)
-    logged_times(path, images=320)
+    latest_metrics(path, images_seen=320)
+    logged_times(path, images_seen=320)
     return last_start(path)["uid"]
 
 
@@ -61,7 +61,7 @@ def _cursor(folder: Path) -> Any:
     cursor = Cursor.load(folder, uri=URI)
     Cursor.read_uri(path)
     cursor.models_are_behind(folder)
-    cursor.has_score("a", images=320)
+    cursor.has_score("a", images_seen=320)
     path.unlink()
     cursor.save()
     path.unlink()

@@ -65,7 +65,7 @@ def before_varies(run: Path) -> bool:
 @pytest.mark.timeout(300)
 def test_it_is_continued_by_todays_recipe(name: str, run: Path) -> None:
     recipe = FOLDER.parent / f"{name}.py"
-    with Launch(recipe, *flags(name, images=CONTINUED), "--out", str(run), world=1, log=run / "log") as launch:
+    with Launch(recipe, *flags(name, images_seen=CONTINUED), "--out", str(run), world=1, log=run / "log") as launch:
         assert launch.wait() == 0, launch.text()
         text = launch.text()
     assert f"resumed at {SAVED} images" in text, text

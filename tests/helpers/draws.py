@@ -40,7 +40,7 @@ class Seeded:
     """The protocol `framework.networks.draw.Draw` for some rows of a global batch, as a game would draw them."""
 
     def __init__(self, *, batch_size: int, rows: slice = slice(None), seed: int = 0) -> None:
-        self._draws, self._batch_size, self._rows = Draws(seed=seed, images=0), batch_size, rows
+        self._draws, self._batch_size, self._rows = Draws(seed=seed, images_seen=0), batch_size, rows
 
     def normal(self, what: str, *shape: int) -> Tensor:
         """Standard normal values (n, *shape)."""

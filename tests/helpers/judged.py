@@ -23,7 +23,7 @@ class SmallNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        draws = Draws(seed=5, images=0)
+        draws = Draws(seed=5, images_seen=0)
         self.register_buffer("weight", draws.normal("weight", DIM, 3, 4, 4) / 7)
         self.register_buffer("head", draws.normal("head", 5, DIM))
 
@@ -50,7 +50,7 @@ def pictures(folder: Path, *, count: int, seed: int, side: int = 16, contrast: f
     """Blurred noise, a function of seed and number."""
     folder.mkdir(parents=True)
     for index in range(count):
-        noise = Draws(seed=seed, images=index).normal("pixels", 3, side // 4, side // 4)[None]
+        noise = Draws(seed=seed, images_seen=index).normal("pixels", 3, side // 4, side // 4)[None]
         smooth = torch.nn.functional.interpolate(noise, (side, side), mode="bilinear")[0]
         pixels = (smooth * 60 * contrast + 128).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
         Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{index:04d}.png")
@@ -64,7 +64,7 @@ class SmallGenerator(nn.Module):
 
     def __init__(self, *, scale: float = 1.0) -> None:
         super().__init__()
-        draws = Draws(seed=9, images=0)
+        draws = Draws(seed=9, images_seen=0)
         self.linear = nn.Linear(6 + CLASSES, 48)
         with torch.no_grad():
             self.linear.weight.copy_(draws.normal("weight", 48, 6 + CLASSES) * scale)

@@ -69,7 +69,7 @@ def synthetic(
     data, position = recipe.data, start
     side = resolution or data.resolution
     while True:
-        draws = Draws(seed=99, images=position)
+        draws = Draws(seed=99, images_seen=position)
         shape = (recipe.batch_size, data.channels, side, side)
         images = draws.integers("images", 256, *shape).to(torch.uint8)
         labels = draws.integers("labels", max(1, data.classes), recipe.batch_size)
@@ -126,7 +126,7 @@ def steps(played: Played, *, begin: int = 0, count: int) -> dict[str, Tensor]:
     images = segment.start + begin
     batches = synthetic(played.recipe, played.partition, images, resolution=segment.resolution)
     for _ in range(count):
-        metrics, finite = played.game.step(batches, images=images)
+        metrics, finite = played.game.step(batches, images_seen=images)
         assert finite
         for name, value in metrics.means(device=torch.device("cpu")).items():
             table.setdefault(name, []).append(value)
@@ -136,7 +136,7 @@ def steps(played: Played, *, begin: int = 0, count: int) -> dict[str, Tensor]:
 
 def outputs(played: Played) -> dict[str, Tensor]:
     """What the players and the average compute after playing, on fixed inputs."""
-    recipe, draws = played.recipe, Draws(seed=5, images=0)
+    recipe, draws = played.recipe, Draws(seed=5, images_seen=0)
     dtype = next(played.game.generator.network.parameters()).dtype
     z = draws.normal("z", 10, latent_size(played.game.generator.network)).to(dtype)
     labels = torch.arange(10) % recipe.data.classes if recipe.data.classes else None

@@ -36,10 +36,10 @@ def write_run(
     tracker.params({"engine": "ddp", "precision": "fp32"})
     tracker.tags({"framework.git_commit": "0123456789abcdef0123", "framework.data_fingerprint": "d" * 64})
     tracker.dataset("shapes", digest="d" * 64, location="https://me:pw@store/shapes?sig=x", profile={"count": 100})
-    tracker.image("samples/real", picture(99), images=0)
+    tracker.image("samples/real", picture(99), images_seen=0)
     for images in sorted({*steps, *grids}):
         if images in grids:
-            tracker.image("samples/ema", picture(images), images=images)
+            tracker.image("samples/ema", picture(images), images_seen=images)
         if images in steps:
             tracker.metrics(
                 {
@@ -48,7 +48,7 @@ def write_run(
                     "lr/G": 1e-3,
                     "perf/images_per_second": 9,
                 },
-                images=images,
+                images_seen=images,
             )
     write_checkpoints(folder, checkpoints)
     if status is not None:
@@ -70,9 +70,9 @@ def write_checkpoints(folder: Path, clocks: Iterable[int], *, keep: int | None =
             writer.wait()
 
 
-def write_scores(folder: Path, images: int, records: Mapping[str, Any]) -> None:
+def write_scores(folder: Path, images_seen: int, records: Mapping[str, Any]) -> None:
     """What evaluation leaves beside a checkpoint."""
-    (folder / "checkpoints" / str(images) / "scores.json").write_text(json.dumps(records))
+    (folder / "checkpoints" / str(images_seen) / "scores.json").write_text(json.dumps(records))
 
 
 def fid(value: float, protocol: Mapping[str, Any] = FID) -> dict[str, Any]:

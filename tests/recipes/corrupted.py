@@ -14,7 +14,7 @@ _step = AlternatingGame.step
 
 def step(self, batches, *, images):  # type: ignore[no-untyped-def]
     """The step, and the fault after it."""
-    result = _step(self, batches, images=images)
+    result = _step(self, batches, images_seen=images)
     if images == IMAGES and os.environ["RANK"] == RANK:
         weight = dict(self.discriminator.network.named_parameters())["embedding.parametrizations.weight.original"]
         with torch.no_grad():

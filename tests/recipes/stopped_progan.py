@@ -13,7 +13,7 @@ _step = AlternatingGame.step
 
 def step(self, batches, *, images):  # type: ignore[no-untyped-def]
     """The step, and the signal after it."""
-    result = _step(self, batches, images=images)
+    result = _step(self, batches, images_seen=images)
     if images == STOP_AT and os.environ["RANK"] == "0":
         os.kill(os.getpid(), signal.SIGTERM)
     return result

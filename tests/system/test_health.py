@@ -29,7 +29,7 @@ def play(kind: str) -> dict[str, Tensor]:
     for step in range(5):
         if step == 2:
             before = {n: p.detach().clone() for n, p in played.game.discriminator.network.named_parameters()}
-        _, finite = played.game.step(batches, images=step * 12)
+        _, finite = played.game.step(batches, images_seen=step * 12)
         verdicts.append(finite)
         if step == 2:
             after = dict(played.game.discriminator.network.named_parameters())

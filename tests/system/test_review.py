@@ -39,9 +39,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         many = {"steps": range(40, 641, 40), "grids": (0, 320, 640) if name == "a" else (0, 160, 480)}
         uri = f"sqlite:///{folder / 'mlflow.db'}" if name == "a" else None
         tracker = write_run(folder / name, uri=uri, name=name if name == "a" else HOSTILE, status=None, **many)
-        tracker.health("sign_saturation", "warn", images=400, reason="0.8 of real images judged real")
+        tracker.health("sign_saturation", "warn", images_seen=400, reason="0.8 of real images judged real")
         if name == "b":
-            tracker.resumed(images=320)
+            tracker.resumed(images_seen=320)
         write_scores(folder / name, 320, {"fid50k": fid(40.0)})
         write_scores(folder / name, 640, {"fid50k": fid(30.0)})
         tracker.finish("FINISHED", wait_seconds=240)

@@ -137,5 +137,5 @@ def test_the_library_loads_what_training_averaged(trained: Path) -> None:
     with Checkpoint.open(trained / "checkpoints/64") as checkpoint:
         for name, parameter in loaded.network.named_parameters():
             assert parameter.equal(checkpoint.full(f"generator/ema/{name}"))
-    assert (loaded.images, loaded.classes, loaded.z_dim) == (64, 10, 8)
+    assert (loaded.images_seen, loaded.classes, loaded.z_dim) == (64, 10, 8)
     assert not loaded.network.training

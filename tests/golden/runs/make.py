@@ -32,9 +32,9 @@ SAMPLE = ("--grid", "5x4", "--seed", "1", "--count", "20")
 KEPT = ("checkpoints", "journal.jsonl", "recipe.json", "recipe.txt", "samples.npz")
 
 
-def flags(name: str, *, images: int) -> list[str]:
-    """The flags of a run that ends after `images` images."""
-    return [*FLAGS[name], *SHARED_FLAGS, "--save-every-images", str(SAVED), "--images", str(images)]
+def flags(name: str, *, images_seen: int) -> list[str]:
+    """The flags of a run that ends after `images_seen` images."""
+    return [*FLAGS[name], *SHARED_FLAGS, "--save-every-images", str(SAVED), "--images", str(images_seen)]
 
 
 def main() -> None:
@@ -46,12 +46,12 @@ def main() -> None:
             recipe = code / "tests" / "golden" / "runs" / f"{name}.py"  # as deep as here: it names its data by a path
             recipe.parent.mkdir(exist_ok=True)
             shutil.copy(FOLDER / name / "recipe.txt", recipe)
-            _run(code, str(recipe), *flags(name, images=SAVED), "--out", str(out))
+            _run(code, str(recipe), *flags(name, images_seen=SAVED), "--out", str(out))
             picture, arrays = str(out / "samples.png"), str(out / "samples.npz")
             _run(code, "-m", "framework", "sample", str(out), *SAMPLE, "--out", picture, "--npz", arrays)
             copy = Path(temporary) / f"{name}-continued"
             shutil.copytree(out, copy)
-            _run(code, str(recipe), *flags(name, images=CONTINUED), "--out", str(copy))
+            _run(code, str(recipe), *flags(name, images_seen=CONTINUED), "--out", str(copy))
             continued[name] = checkpoint_hash(copy / "checkpoints" / str(CONTINUED))
             shutil.copy(recipe, out / "recipe.txt")
             shutil.rmtree(FOLDER / name)

@@ -97,14 +97,14 @@ def save_together(open_writer: Callable[..., Writer]) -> Callable[..., list[Exce
     """Save one checkpoint by several ranks at once (threads that share only the folder); returns their errors."""
 
     def run(
-        world: int, images: int, slices: Callable[[int], Iterator[TensorSlice]], **changes: Any
+        world: int, images_seen: int, slices: Callable[[int], Iterator[TensorSlice]], **changes: Any
     ) -> list[Exception | None]:
         errors: list[Exception | None] = [None] * world
 
         def one(rank: int) -> None:
             try:
                 writer = open_writer(rank=rank, world=world, **changes)
-                writer.save(images, slices(rank), record={"rank": rank})
+                writer.save(images_seen, slices(rank), record={"rank": rank})
                 writer.close()
             except Exception as error:
                 errors[rank] = error

@@ -31,7 +31,7 @@ def slices(value: int, *, rank: int = 0, world: int = 1) -> list[TensorSlice]:
 
 def save(
     folder: Path,
-    images: int,
+    images_seen: int,
     value: int,
     *,
     at: Callable[[str], None] = lambda point: None,
@@ -49,7 +49,9 @@ def save(
         timeout_seconds=timeout_seconds,
         at=at,
     )
-    writer.save(images, slices(value, rank=rank, world=world), documents={"recipe.json": {}}, record={"value": value})
+    writer.save(
+        images_seen, slices(value, rank=rank, world=world), documents={"recipe.json": {}}, record={"value": value}
+    )
     writer.close()
 
 
@@ -83,8 +85,8 @@ def run(task: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(fork(task), 0)[1])
 
 
-def one_rank(root: Path, scenario: str, existing: tuple[int, ...], images: int) -> None:
-    """Kill the save of `images` at each of its points; every time with the same checkpoints there before."""
+def one_rank(root: Path, scenario: str, existing: tuple[int, ...], images_seen: int) -> None:
+    """Kill the save of `images_seen` at each of its points; every time with the same checkpoints there before."""
 
     def prepare(folder: Path) -> None:
         for count in existing:
@@ -96,11 +98,11 @@ def one_rank(root: Path, scenario: str, existing: tuple[int, ...], images: int) 
 
     root.mkdir()
     prepare(root / "count")
-    assert run(partial(save, root / "count", images, 7, at=note)) == 0
+    assert run(partial(save, root / "count", images_seen, 7, at=note)) == 0
     for number, point in enumerate((root / "points").read_text().splitlines()):
         folder = root / f"{number:03d}"
         prepare(folder)
-        assert run(partial(save, folder, images, 7, at=killer(number))) == -signal.SIGKILL
+        assert run(partial(save, folder, images_seen, 7, at=killer(number))) == -signal.SIGKILL
         print(json.dumps({"scenario": scenario, "point": point, "folder": str(folder)}), flush=True)
 
 

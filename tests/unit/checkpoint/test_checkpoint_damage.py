@@ -75,13 +75,13 @@ def test_damage_is_named_and_the_newest_whole_checkpoint_takes_over(folder, buil
     spoil(folder / "200")
 
     found, rejected = newest_valid(folder)
-    assert found.images == 100
+    assert found.images_seen == 100
     assert_holds(found, old)
     assert [each.path for each in rejected] == [folder / "200"]
     with pytest.raises(FrameworkError, match=message) as caught:
         raise CheckpointError(rejected[0].why)
     assert str(folder / "200") in str(caught.value)
-    assert resolve(folder.parent).images == 100
+    assert resolve(folder.parent).images_seen == 100
 
 
 def test_nothing_valid_lists_every_reason(folder, state, save):
@@ -97,14 +97,14 @@ def test_nothing_valid_lists_every_reason(folder, state, save):
 
 def test_before_looks_only_further_back(folder, state, save):
     save(state, 100, 200, 300)
-    assert newest_valid(folder, before=300)[0].images == 200
+    assert newest_valid(folder, before=300)[0].images_seen == 200
     assert newest_valid(folder, before=100) == (None, [])
 
 
 def test_size_level_does_not_read_and_hash_level_does(folder, state, save):
     save(state, 100)
     flip_bit(folder / "100")
-    assert newest_valid(folder, level="size")[0].images == 100
+    assert newest_valid(folder, level="size")[0].images_seen == 100
     assert newest_valid(folder, level="hash")[0] is None
 
 
@@ -141,7 +141,7 @@ def test_a_renamed_checkpoint_is_refused(folder, state, save):
     with pytest.raises(CheckpointError, match="300 holds the checkpoint of 100 images"):
         Checkpoint.open(folder / "300")
     (folder / "300").rename(folder.parent / "keep-this-one")
-    assert resolve(folder.parent / "keep-this-one").images == 100
+    assert resolve(folder.parent / "keep-this-one").images_seen == 100
 
 
 def test_a_manifest_cannot_reach_outside_its_folder(folder, state, save):

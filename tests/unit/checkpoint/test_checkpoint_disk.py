@@ -43,9 +43,9 @@ def test_full_disk(small_disk):
         writer.wait()
     assert os.listdir(folder) == ["1"]
     found, rejected = newest_valid(folder)
-    assert (found.images, rejected) == (1, [])
+    assert (found.images_seen, rejected) == (1, [])
     writer.save(3, slices(400_000))
-    assert writer.wait().images == 3
+    assert writer.wait().images_seen == 3
     assert os.listdir(folder) == ["3"]
     writer.close()
 
@@ -101,7 +101,7 @@ def test_read_only_disk(small_disk):
     writer.save(2, slices(1000))
     with pytest.raises(CheckpointError, match="Read-only file system; the file system is mounted read-only"):
         writer.close()
-    assert newest_valid(folder)[0].images == 1
+    assert newest_valid(folder)[0].images_seen == 1
     with pytest.raises(CheckpointError, match=r"cannot prepare the checkpoint folder at .*Read-only"):
         Writer(small_disk / "elsewhere", rank=0, world=1, token="t", retention=Retention())
 

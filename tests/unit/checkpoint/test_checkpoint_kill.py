@@ -32,11 +32,11 @@ def value_of(checkpoint) -> int:
     return value
 
 
-def retry(folder: Path, images: int) -> None:
+def retry(folder: Path, images_seen: int) -> None:
     from kill_points import slices
 
     writer = Writer(folder, rank=0, world=1, token="retry", retention=Retention(last=2))
-    writer.save(images, slices(9), record={"value": 9})
+    writer.save(images_seen, slices(9), record={"value": 9})
     writer.close()
 
 
@@ -58,7 +58,7 @@ def test_killed_in_a_fresh_save(kills):
         folder = Path(kill["folder"])
         found, rejected = newest_valid(folder)
         assert not rejected, kill
-        assert (found.images, value_of(found)) == ((200, 7) if number >= committed else (100, 100)), kill
+        assert (found.images_seen, value_of(found)) == ((200, 7) if number >= committed else (100, 100)), kill
         retry(folder, 200)
         assert entries(folder) == ["100", "200"], kill
         assert value_of(newest_valid(folder)[0]) == 9
@@ -74,7 +74,7 @@ def test_killed_while_replacing_a_checkpoint_of_the_same_images(kills):
         assert list_checkpoints(folder) == [100, 200], kill  # never lost, not even between the two renames
         found, rejected = newest_valid(folder)
         assert not rejected, kill
-        assert (found.images, value_of(found)) == (200, 7 if number >= committed else 200), kill
+        assert (found.images_seen, value_of(found)) == (200, 7 if number >= committed else 200), kill
         retry(folder, 300)
         assert entries(folder) == ["200", "300"], kill
         assert value_of(newest_valid(folder, before=300)[0]) == (7 if number >= committed else 200), kill
@@ -88,7 +88,7 @@ def test_killed_after_going_back(kills):
         folder = Path(kill["folder"])
         found, rejected = newest_valid(folder)
         assert not rejected, kill
-        assert (found.images, value_of(found)) == ((200, 7) if number >= aside else (300, 300)), kill
+        assert (found.images_seen, value_of(found)) == ((200, 7) if number >= aside else (300, 300)), kill
         retry(folder, 200)
         assert entries(folder) == ["100", "200", "300.superseded"], kill
 
@@ -103,10 +103,10 @@ def test_killed_rank_among_two(kills):
         found, rejected = newest_valid(folder)
         assert not rejected, kill
         if kill["rank0"] == 0:  # rank 1 had delivered
-            assert (found.images, value_of(found)) == (200, 7), kill
+            assert (found.images_seen, value_of(found)) == (200, 7), kill
         else:
             assert kill["rank0"] == 3, kill
-            assert (found.images, value_of(found)) == (100, 100), kill
+            assert (found.images_seen, value_of(found)) == (100, 100), kill
         retry(folder, 200)
         assert entries(folder) == ["100", "200"], kill
     assert {kill["rank0"] for kill in chosen} == {0, 3}

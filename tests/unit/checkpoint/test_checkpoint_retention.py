@@ -108,7 +108,7 @@ def test_a_run_that_went_back_does_not_return_to_the_abandoned_course(folder, bu
     for count in (300, 400):
         (folder / str(count) / "state-00001-of-00001.safetensors").write_bytes(b"damaged")
     found, rejected = newest_valid(folder)
-    assert (found.images, len(rejected)) == (200, 2)
+    assert (found.images_seen, len(rejected)) == (200, 2)
     save(build_state(250), 250, retention=Retention(last=1))
     found, rejected = newest_valid(folder)
     assert not rejected
@@ -131,10 +131,10 @@ def test_a_checkpoint_of_the_same_images_is_replaced(folder, build_state, save, 
 def test_a_replacement_cut_in_the_middle_is_found_under_its_name(folder, state, save, assert_holds):
     save(state, 100, 200)
     (folder / "200").rename(folder / ".200-gone-1.replaced")
-    temporary_folder(folder, images=200, token="gone", sequence=1).mkdir()
+    temporary_folder(folder, images_seen=200, token="gone", sequence=1).mkdir()
     assert list_checkpoints(folder) == [100, 200]
     assert_holds(Checkpoint.open(folder / "200"), state)
-    assert newest_valid(folder)[0].images == 200
+    assert newest_valid(folder)[0].images_seen == 200
     save(state, 300)
     assert sorted(os.listdir(folder)) == ["100", "200", "300"]
 

@@ -19,7 +19,7 @@ def test_every_kind_of_tensor_and_small_state_comes_back_to_the_bit(folder, stat
     checkpoint = Checkpoint.open(folder / "64")
     checkpoint.verify("hash")
     assert_holds(checkpoint, state)
-    assert (checkpoint.images, checkpoint.world) == (64, 1)
+    assert (checkpoint.images_seen, checkpoint.world) == (64, 1)
     assert checkpoint.record == {"third": 1 / 3}
     assert checkpoint.document("recipe.json") == {"lr": 0.1}
     assert checkpoint.keys("generator/ema/") == ["generator/ema/stem.weight"]
@@ -228,8 +228,8 @@ def test_sampling_needs_the_ema_files_and_documents_only(folder, state, save, tm
 def test_resolve_accepts_a_run_its_checkpoints_and_a_checkpoint(folder, state, save):
     save(state, 64, 640, 128)
     assert list_checkpoints(folder) == [64, 128]
-    assert resolve(folder.parent).images == resolve(folder).images == 128
-    assert resolve(folder / "64").images == 64
+    assert resolve(folder.parent).images_seen == resolve(folder).images_seen == 128
+    assert resolve(folder / "64").images_seen == 64
     with pytest.raises(CheckpointError, match="no such folder"):
         resolve(folder / "65")
     (folder.parent / "empty").mkdir()

@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Path:
     loaded = Loaded(network=network, description=Network(sagan.Generator, **OPTIONS), num_tensors=0)
     write_folder(folder, generator=loaded, source={"kind": "test"})
     tracker = Tracker.open(folder, uri=None, experiment="e", run_name="r")
-    tracker.metrics({"loss/G": 1.0}, images=0)
+    tracker.metrics({"loss/G": 1.0}, images_seen=0)
     tracker.finish("FINISHED")
     return folder
 

@@ -56,11 +56,11 @@ def test_lazy_penalties_are_due_by_the_clock_and_weighted_by_their_interval() ->
     played = start(recipe)
     seen = []
     for step in range(7):
-        metrics, _ = played.game.step(synthetic(recipe, played.partition, step * 12), images=step * 12)
+        metrics, _ = played.game.step(synthetic(recipe, played.partition, step * 12), images_seen=step * 12)
         seen.append("penalty/R1" in metrics.means(device=torch.device("cpu")))
     assert seen == [True, False, False, True, False, False, True]
     resumed = start(recipe)
-    metrics, _ = resumed.game.step(synthetic(recipe, resumed.share, 36), images=36)
+    metrics, _ = resumed.game.step(synthetic(recipe, resumed.share, 36), images_seen=36)
     assert "penalty/R1" in metrics.means(device=torch.device("cpu"))
 
 
@@ -69,7 +69,7 @@ def test_critic_steps_consume_fresh_images_and_advance_the_clock() -> None:
     played = start(recipe)
     taken = count()
     batches = (next(synthetic(recipe, played.partition, 12 * next(taken))) for _ in iter(int, 1))
-    played.game.step(batches, images=0)
+    played.game.step(batches, images_seen=0)
     assert next(taken) == 3
     assert played.game.step_images == 36
     assert (played.game.discriminator.steps_taken(), played.game.generator.steps_taken()) == (3, 1)
@@ -79,7 +79,7 @@ def test_the_opponent_is_not_changed_by_a_turn() -> None:
     played = start(smooth_recipe())
     game = played.game
     real, labels = game._real(next(synthetic(played.recipe, played.partition)), 0)
-    draws, generator = Draws(seed=0, images=0), game.generator.network
+    draws, generator = Draws(seed=0, images_seen=0), game.generator.network
     before = {n: p.detach().clone() for n, p in generator.named_parameters()}
     game._discriminator_turn(real, labels, 0, 0, draws, Metrics())
     assert all(torch.equal(before[n], p) and p.grad is None for n, p in generator.named_parameters())
@@ -147,7 +147,7 @@ def test_a_turn_that_is_not_finite_leaves_no_trace(side: str, monkeypatch: pytes
             )
 
     monkeypatch.setattr(game, "_dealer", SimpleNamespace(micro_batches=with_nan))
-    _, finite = game.step(synthetic(played.recipe, played.partition, 24), images=24)
+    _, finite = game.step(synthetic(played.recipe, played.partition, 24), images_seen=24)
     assert not finite
     assert all(torch.equal(average.weights[key], value) for key, value in averaged.items())
     changed = {
@@ -191,14 +191,14 @@ def test_a_discriminators_moving_means_move_once_a_step_and_not_in_one_that_does
     played = start(recipe)
     mean, batches = played.game.discriminator.network.mean, synthetic(recipe, played.partition)
     before = mean.value.clone()
-    _, finite = played.game.step(batches, images=0)
+    _, finite = played.game.step(batches, images_seen=0)
     assert finite
     moved = mean.value.clone()
     assert moved != before
     with torch.no_grad():
         weight = next(played.game.generator.network.parameters())
         weight.fill_(torch.nan)
-    _, finite = played.game.step(batches, images=12)
+    _, finite = played.game.step(batches, images_seen=12)
     assert not finite
     assert torch.equal(mean.value, moved)
     assert float(mean.take()[0]) == 0, "and nothing of it is left for the next one"

@@ -37,12 +37,12 @@ def believing(played: Played) -> Played:
     return played
 
 
-def saved(played: Played, folder: Path, images: int) -> Checkpoint:
+def saved(played: Played, folder: Path, images_seen: int) -> Checkpoint:
     with Writer(folder, rank=0, world=1, token="t", retention=Retention(last=9)) as writer:
         pieces = played.state.pieces(own=True, buffers=True)
-        writer.save(images, pieces, documents={}, record={"players": played.state.record()})
+        writer.save(images_seen, pieces, documents={}, record={"players": played.state.record()})
         writer.wait()
-    return Checkpoint.open(folder / str(images))
+    return Checkpoint.open(folder / str(images_seen))
 
 
 @pytest.mark.parametrize(("lazy", "expected"), [(False, 4), (True, 6)])
@@ -87,7 +87,7 @@ def test_memory_goes_through_a_checkpoint(tmp_path: Path) -> None:
     straight, stopped, again = (believing(start(smooth_recipe(game=rules))) for _ in range(3))
     steps(straight, count=5)
     steps(stopped, count=3)
-    checkpoint = saved(stopped, tmp_path, images=36)
+    checkpoint = saved(stopped, tmp_path, images_seen=36)
     again.state.restore(checkpoint)
     steps(again, begin=36, count=2)
     assert again.game.memory == straight.game.memory
@@ -108,7 +108,7 @@ def test_a_step_that_is_not_finite_is_not_remembered() -> None:
     batches = synthetic(played.recipe, played.partition, 12)
     with torch.no_grad():
         next(played.game.generator.network.parameters()).fill_(torch.nan)
-    _, finite = played.game.step(batches, images=12)
+    _, finite = played.game.step(batches, images_seen=12)
     assert not finite
     assert played.game.memory["discriminator"] == before
 
@@ -131,7 +131,7 @@ def test_frozen_layers_stay_and_are_saved(tmp_path: Path) -> None:
     assert {name.split(".")[0] + "." + name.split(".")[1] for name in kept if name.startswith("blocks")} == {"blocks.0"}
     assert any(name.startswith("linear") for name in kept)
     assert any(name.startswith("blocks.1") for name in changed)
-    checkpoint = saved(played, tmp_path, images=24)
+    checkpoint = saved(played, tmp_path, images_seen=24)
     other = start(replace(recipe, seed=1))
     other.state.restore(checkpoint)
     for name, parameter in other.game.discriminator.network.named_parameters():

@@ -22,10 +22,10 @@ def seeded(cls: type[nn.Module], **options: Any) -> nn.Module:
     return cls(**SMALL, **(STYLE if cls is stylegan2.Generator else {}), **options).double()
 
 
-def draws(rows: slice, *, images: int = 0) -> ImageDraws:
+def draws(rows: slice, *, images_seen: int = 0) -> ImageDraws:
     """Of a global batch of 16."""
     return ImageDraws(
-        draws=Draws(seed=0, images=images),
+        draws=Draws(seed=0, images_seen=images_seen),
         purpose="test",
         batch_size=16,
         rows=rows,
@@ -90,7 +90,7 @@ def test_stochastic_inputs_are_a_function_of_the_draws() -> None:
     torch.manual_seed(2)
     parts = [generator(z[rows], **generator.stochastic(draws(rows))) for rows in (slice(0, 5), slice(5, 16))]
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-12)
-    later = generator(z, **generator.stochastic(draws(slice(0, 16), images=64)))
+    later = generator(z, **generator.stochastic(draws(slice(0, 16), images_seen=64)))
     assert (later - whole).abs().amax((1, 2, 3)).min() > 1e-3
     second, crossover = generator.stochastic(draws(slice(0, 16)))["mix"]
     assert second.shape == (16, 8)

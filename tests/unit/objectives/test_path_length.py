@@ -94,7 +94,7 @@ def regularised(batch: int, shrink: int) -> dict[str, Tensor]:
     for turn in range(2):
         for micro in BatchPartition(batch_size=batch, rank=rank, world=world).slices():
             draw = ImageDraws(
-                draws=Draws(seed=0, images=turn),
+                draws=Draws(seed=0, images_seen=turn),
                 purpose="turn",
                 batch_size=batch,
                 rows=micro.rows,

@@ -68,27 +68,27 @@ def test_biggans_average_keeps_the_papers_share_per_step() -> None:
     assert not recipe.game.discriminator_terms
 
 
-def cosine(start: float, end: float, images: int) -> float:
+def cosine(start: float, end: float, images_seen: int) -> float:
     """Table 9's schedules, written once more."""
-    decayed = 0.5 * (1 + math.cos(math.pi * min(images, 20_000_000) / 20_000_000))
+    decayed = 0.5 * (1 + math.cos(math.pi * min(images_seen, 20_000_000) / 20_000_000))
     return end + (start - end) * decayed
 
 
 @pytest.mark.parametrize("images", [0, 5_000_000, 12_345_678, 20_000_000, 200_000_000])
-def test_r3gan_burns_in_along_one_cosine(images: int) -> None:
+def test_r3gan_burns_in_along_one_cosine(images_seen: int) -> None:
     recipe = recipe_of("r3gan_cifar10")
     for player in (recipe.generator, recipe.discriminator):
-        assert player.optimizer.lr * player.schedule.at(images) == pytest.approx(cosine(2e-4, 5e-5, images))
-        assert player.optimizer.betas_at(images) == (0.0, pytest.approx(cosine(0.9, 0.99, images)))
+        assert player.optimizer.lr * player.schedule.at(images_seen) == pytest.approx(cosine(2e-4, 5e-5, images_seen))
+        assert player.optimizer.betas_at(images_seen) == (0.0, pytest.approx(cosine(0.9, 0.99, images_seen)))
     assert [type(term) for term in recipe.game.discriminator_terms] == [R1, R2]
     for term in recipe.game.discriminator_terms:
         assert term.every == 1
-        assert term.weight.at(images) == pytest.approx(cosine(0.05, 0.005, images))
+        assert term.weight.at(images_seen) == pytest.approx(cosine(0.05, 0.005, images_seen))
     assert recipe.game.augment.every is None
-    assert value_at(recipe.game.augment.start, images) == pytest.approx(cosine(0.0, 0.55, images))
-    half_life = cosine(0.0, 5_000_000, images)
-    kept = recipe.averaging.kept_share(images_seen=images, step_images=512)
-    assert kept == pytest.approx(0.5 ** (512 / half_life) if images else 0.0)
+    assert value_at(recipe.game.augment.start, images_seen) == pytest.approx(cosine(0.0, 0.55, images_seen))
+    half_life = cosine(0.0, 5_000_000, images_seen)
+    kept = recipe.averaging.kept_share(images_seen=images_seen, step_images=512)
+    assert kept == pytest.approx(0.5 ** (512 / half_life) if images_seen else 0.0)
     assert recipe.game.fake_labels == "real"
 
 

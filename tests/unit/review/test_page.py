@@ -64,7 +64,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     recipe = RECIPE | {"name": HOSTILE, "paper": HOSTILE, "class_names": [HOSTILE], HOSTILE: HOSTILE}
     tracker = write_run(tmp_path / "a", name=HOSTILE, recipe=recipe, status=None)
     tracker.tags({"framework.command": HOSTILE, "framework.data_location": HOSTILE})
-    tracker.health("watched", "failing", images=40, reason=HOSTILE, remedy=HOSTILE)
+    tracker.health("watched", "failing", images_seen=40, reason=HOSTILE, remedy=HOSTILE)
     tracker.journal.write("metrics", {"images": 50, "values": {f"loss/{HOSTILE}": 1.0}})
     tracker.journal.write("image", {"key": f"samples/{HOSTILE}", "images": 1, "file": "samples/ema-000000320.png"})
     tracker.finish("FINISHED")

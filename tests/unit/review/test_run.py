@@ -26,7 +26,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
     assert sorted(run.grids["samples/ema"]) == [0, 320, 640]
     assert run.reals is not None
     assert run.reals.name == "real-000000000.png"
-    assert [(one.images, one.world) for one in run.checkpoints] == [(320, 1), (640, 1)]
+    assert [(one.images_seen, one.world) for one in run.checkpoints] == [(320, 1), (640, 1)]
     assert run.active_seconds > 0
 
 
@@ -47,8 +47,8 @@ def test_a_trainer_that_went_without_a_word_has_failed(tmp_path: Path) -> None:
 def test_resumes_are_launches_of_one_run(tmp_path: Path) -> None:
     write_run(tmp_path / "a", status="KILLED", steps=range(40, 401, 40))
     tracker = Tracker.open(tmp_path / "a", uri=None, experiment="tiny", run_name="a")
-    tracker.resumed(images=320)
-    tracker.metrics({"loss/D": 1.0}, images=640)
+    tracker.resumed(images_seen=320)
+    tracker.metrics({"loss/D": 1.0}, images_seen=640)
     tracker.finish("FINISHED")
     run = read_run(tmp_path / "a")
     assert [(one.number, one.from_images, one.state) for one in run.launches] == [
@@ -95,7 +95,7 @@ def test_damaged_lines_are_counted_and_passed_over(tmp_path: Path) -> None:
 
 def test_not_a_number_is_kept_apart(tmp_path: Path) -> None:
     tracker = write_run(tmp_path / "a", status=None, checkpoints=())
-    tracker.metrics({"loss/D": float("nan")}, images=700)
+    tracker.metrics({"loss/D": float("nan")}, images_seen=700)
     tracker.finish("FAILED")
     with journal(tmp_path / "a").open("a") as file:  # not ours, but JSON as Python reads it
         file.write('{"kind":"metrics","time_ms":1,"images":710,"values":{"loss/D":NaN}}\n')
@@ -118,9 +118,9 @@ def test_an_image_outside_the_run_folder_is_not_read(tmp_path: Path) -> None:
 
 def test_scores_from_all_three_places(tmp_path: Path) -> None:
     tracker = write_run(tmp_path / "a", status=None)
-    tracker.metrics({"metrics/fid50k-1a2b3c4d": 30.0}, images=700)
-    tracker.evaluation({"fid50k": fid(20.0), "kid": {"value": None, "missing": "no weights"}}, images=320)
-    tracker.evaluation({"fid50k": fid(19.0)}, images=320)  # said before
+    tracker.metrics({"metrics/fid50k-1a2b3c4d": 30.0}, images_seen=700)
+    tracker.evaluation({"fid50k": fid(20.0), "kid": {"value": None, "missing": "no weights"}}, images_seen=320)
+    tracker.evaluation({"fid50k": fid(19.0)}, images_seen=320)  # said before
     tracker.finish("FINISHED")
     write_scores(tmp_path / "a", 320, {"fid50k": fid(20.0), "precision": 0.5})
     write_scores(tmp_path / "a", 640, {"fid50k": fid(11.0, OTHER_FID)})
@@ -162,7 +162,7 @@ def test_deleted_and_damaged_checkpoints(tmp_path: Path) -> None:
     tracker.finish("FINISHED")
     write_checkpoints(tmp_path / "a", (160, 320, 640), keep=2)
     run = read_run(tmp_path / "a")
-    assert [one.images for one in run.checkpoints] == [320, 640]
+    assert [one.images_seen for one in run.checkpoints] == [320, 640]
     assert run.deleted == [160]
     manifest = tmp_path / "a/checkpoints/640/manifest.json"
     manifest.write_text(manifest.read_text().replace('"images": 640', '"images": 641'))
@@ -175,9 +175,9 @@ def test_deleted_and_damaged_checkpoints(tmp_path: Path) -> None:
 def test_health_is_journalled_when_it_changes(tmp_path: Path) -> None:
     tracker = write_run(tmp_path / "a", status=None, checkpoints=())
     for images, state in ((40, "ok"), (80, "ok"), (120, "warn"), (160, "failing"), (200, "failing"), (240, "ok")):
-        tracker.health("sign_saturation", state, images=images, reason="0.9 > 0.8", remedy="ADA")
+        tracker.health("sign_saturation", state, images_seen=images, reason="0.9 > 0.8", remedy="ADA")
     with pytest.raises(FrameworkError, match="no state of health"):
-        tracker.health("sign_saturation", "purple", images=300)
+        tracker.health("sign_saturation", "purple", images_seen=300)
     tracker.finish("FINISHED")
     run = read_run(tmp_path / "a")
     assert [(event.images, event.state) for event in run.health] == [

@@ -12,10 +12,10 @@ from framework.runtime.signals import StopVote
 def test_skipped_steps_are_counted_and_a_long_row_stops_training() -> None:
     guard = FiniteGuard(most_in_a_row=3)
     for finite in (False, False, True, False, False):
-        guard.observe(finite=finite, images=64)
+        guard.observe(finite=finite, images_seen=64)
     assert guard.skipped_steps == 4
     with pytest.raises(TrainingDiverged, match=r"3 steps in a row .*at 640 images"):
-        guard.observe(finite=False, images=640)
+        guard.observe(finite=False, images_seen=640)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

@@ -70,7 +70,7 @@ def test_beats_long_work_and_a_first_step_are_no_stall(tmp_path: Path) -> None:
     progress = Progress()
     with Watchdog(progress, stall_seconds=1.5, folder=tmp_path):  # one that fails ends pytest with status 74
         time.sleep(2.0)  # a first step may take LONGER
-        progress.stepped(images=16)
+        progress.stepped(images_seen=16)
         for _ in range(6):
             progress.beat(STEP)
             time.sleep(0.3)
@@ -90,7 +90,7 @@ def test_notes_of_others_are_read_and_an_orderly_end_is_told(tmp_path: Path) -> 
             time.sleep(0.5)
             assert 0 < watchdog.take_trip_seconds() < 4
         assert b'"ended": true' in store.get("stalls/x/1")
-        first.stepped(images=16)
+        first.stepped(images_seen=16)
         first.beat(STEP)
         time.sleep(4.5)  # quiet for so long that rank 1's last note is read
         assert watchdog._others[1][0] is not None

@@ -16,13 +16,13 @@ STALL = 10.0
 
 
 def note(
-    rank: int, *, quiet: float, doing: str = STEP, images: int = 320, limit: float = STALL, **more: object
+    rank: int, *, quiet: float, doing: str = STEP, images_seen: int = 320, limit: float = STALL, **more: object
 ) -> Note:
     known = {"host": f"host-{rank}", "pid": 100 + rank, "number": 7}
     return Note(
         rank=rank,
         doing=doing,
-        images=images,
+        images=images_seen,
         quiet_seconds=quiet,
         limit_seconds=limit,
         **(known | more),  # type: ignore[arg-type]

@@ -114,7 +114,9 @@ def test_a_checkpoint_that_names_other_files_is_not_registered(run: Path, name: 
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{}")
     (folder / "link").symlink_to(run.parent / "secret")
-    checkpoint = KeptCheckpoint(images=1, path=folder, world=1, num_bytes=1, sha256="0", weights={name: "0"}, time_ms=1)
+    checkpoint = KeptCheckpoint(
+        images_seen=1, path=folder, world=1, num_bytes=1, sha256="0", weights={name: "0"}, time_ms=1
+    )
     with pytest.raises(FrameworkError, match=r"plain file name|outside the run folder"):
         _store_files(Client(), "m", checkpoint, run_folder=run)
 

@@ -38,7 +38,7 @@ def open_tracker(folder: Path, *, uri: str) -> Tracker:
 
 def metrics(tracker: Tracker, steps: range) -> None:
     for step in steps:
-        tracker.metrics({"loss/G": step / 4, "loss/D": -step}, images=step * 64)
+        tracker.metrics({"loss/G": step / 4, "loss/D": -step}, images_seen=step * 64)
 
 
 def expected(steps: range) -> list[tuple[int, float]]:
@@ -52,16 +52,16 @@ def test_run_with_images_files_and_resume(tmp_path: Path, database: Database) ->
     tracker.note("**title**")
     metrics(tracker, range(1, 700))
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    tracker.image("samples/ema", pixels, images=640)
+    tracker.image("samples/ema", pixels, images_seen=640)
     (folder / "recipe.json").write_text("{}")
     tracker.artifact(folder / "recipe.json", folder="recipe")
     assert tracker.finish("KILLED", wait_seconds=90) is None
     assert database.status(tracker.uid) == "KILLED"
 
     tracker = open_tracker(folder, uri=database.uri)
-    tracker.resumed(images=320)
+    tracker.resumed(images_seen=320)
     metrics(tracker, range(6, 800))
-    tracker.image("samples/ema", pixels, images=640)
+    tracker.image("samples/ema", pixels, images_seen=640)
     assert tracker.finish("FINISHED", wait_seconds=90) is None
 
     uid = tracker.uid

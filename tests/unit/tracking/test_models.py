@@ -33,10 +33,10 @@ def run(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> 
     """A run folder whose journal names the store, but without an upload process of its own."""
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     tracker = write_run(tmp_path / "r", name="my/run", status=None, checkpoints=(), steps=(160, 320, 640))
-    tracker.health("diversity", "ok", images=320, reason="within its bounds")
-    tracker.health("sign_saturation", "warn", images=320, reason="0.9 of real images", remedy="more data")
-    tracker.evaluation({"kid": {"value": 0.5, "protocol": FID}}, images=320)
-    tracker.resumed(images=320)
+    tracker.health("diversity", "ok", images_seen=320, reason="within its bounds")
+    tracker.health("sign_saturation", "warn", images_seen=320, reason="0.9 of real images", remedy="more data")
+    tracker.evaluation({"kid": {"value": 0.5, "protocol": FID}}, images_seen=320)
+    tracker.resumed(images_seen=320)
     tracker.finish("FINISHED")
     write_checkpoints(tmp_path / "r", (160, 320))
     return tmp_path / "r"
@@ -62,8 +62,8 @@ def models(database: Database, cursor: Cursor) -> dict[str, dict[str, str]]:
     return {name: dict(database.query(query, model_id)) for model_id, name in rows}
 
 
-def scores(database: Database, cursor: Cursor, images: int) -> dict[str, float]:
-    (entry,) = [entry for entry in cursor.models.values() if entry["images"] == images]
+def scores(database: Database, cursor: Cursor, images_seen: int) -> dict[str, float]:
+    (entry,) = [entry for entry in cursor.models.values() if entry["images"] == images_seen]
     query = "SELECT metric_name, metric_value FROM logged_model_metrics WHERE model_id = ?"
     return dict(database.query(query, entry["model_id"]))
 

@@ -34,8 +34,8 @@ def begin(run: Path) -> Tracker:
 def write(run: Path, *, steps: range) -> None:
     tracker = begin(run)
     for images in steps:
-        tracker.metrics({"loss/D": images / 7}, images=images)
-    tracker.image("samples/ema", np.full((8, 8, 3), steps[-1], np.uint8), images=steps[-1])
+        tracker.metrics({"loss/D": images / 7}, images_seen=images)
+    tracker.image("samples/ema", np.full((8, 8, 3), steps[-1], np.uint8), images_seen=steps[-1])
     write_checkpoints(run, [steps[-1]])
     tracker.tags({"framework.checkpoint": f"checkpoints/{steps[-1]}"})
     tracker.finish("KILLED")

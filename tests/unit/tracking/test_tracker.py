@@ -33,10 +33,10 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     tracker.params({"batch_size": 64, "generator": {"lr": 1e-4, "betas": (0.0, 0.9)}})
     tracker.tags({"framework.recipe": "sagan"})
     tracker.note("**SAGAN**")
-    tracker.metrics({"loss/D": np.float32(1.5), "loss/G": 2}, images=64)
+    tracker.metrics({"loss/D": np.float32(1.5), "loss/G": 2}, images_seen=64)
     assert tracker.finish("FINISHED") is None
     assert tracker.finish("FAILED") is None, "the first word counts"
-    tracker.metrics({"loss/D": 1.0}, images=128)
+    tracker.metrics({"loss/D": 1.0}, images_seen=128)
     kinds = [record["kind"] for _, record in read_journal(tmp_path / "run" / "journal.jsonl")]
     assert kinds == ["start", "params", "tags", "tags", "metrics", "end"]
     assert records(tmp_path / "run", "params")[0]["values"] == {
@@ -50,11 +50,11 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
 
 def test_nonfinite_values_are_counted_and_not_sent(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path)
-    tracker.metrics({"loss/D": math.nan, "loss/G": 1.0}, images=64)
-    tracker.metrics({"loss/D": math.inf, "loss/G": -math.inf}, images=128)
+    tracker.metrics({"loss/D": math.nan, "loss/G": 1.0}, images_seen=64)
+    tracker.metrics({"loss/D": math.inf, "loss/G": -math.inf}, images_seen=128)
     tracker.finish("KILLED")
     tracker = open_tracker(tmp_path)
-    tracker.metrics({"loss/D": math.nan}, images=192)
+    tracker.metrics({"loss/D": math.nan}, images_seen=192)
     tracker.finish("FINISHED")
     assert points(tmp_path, "loss/G") == [(64, 1.0)]
     assert points(tmp_path, "health/nonfinite") == [(64, 1.0), (128, 3.0), (192, 4.0)]
@@ -65,14 +65,14 @@ def test_steps_repeated_after_a_resume_are_not_written_again(tmp_path: Path) -> 
     tracker = open_tracker(tmp_path)
     uid = tracker.uid
     for images in range(64, 640, 64):
-        tracker.metrics({"loss/D": images}, images=images)
-    tracker.metrics({"fid": 9.0}, images=320)
+        tracker.metrics({"loss/D": images}, images_seen=images)
+    tracker.metrics({"fid": 9.0}, images_seen=320)
     tracker.finish("KILLED")
     tracker = open_tracker(tmp_path)
     assert tracker.uid == uid
-    tracker.resumed(images=256)
+    tracker.resumed(images_seen=256)
     for images in range(320, 960, 64):
-        tracker.metrics({"loss/D": images, "fid": 1.0}, images=images)
+        tracker.metrics({"loss/D": images, "fid": 1.0}, images_seen=images)
     tracker.finish("FINISHED")
     assert points(tmp_path, "loss/D") == [(images, float(images)) for images in range(64, 960, 64)]
     # What the killed attempt had not got round to at a step it had reached is added.
@@ -99,16 +99,16 @@ def test_images_have_readable_names_and_come_once(tmp_path: Path) -> None:
     pixels = np.arange(12 * 10 * 3, dtype=np.uint8).reshape(12, 10, 3)
     tracker = open_tracker(tmp_path)
     given = pixels.copy()
-    tracker.image("samples/ema", given, images=12800)
+    tracker.image("samples/ema", given, images_seen=12800)
     given[:] = 0
-    tracker.image("samples/ema", given, images=12800)
-    tracker.image("samples/grey", pixels[:, :, 0], images=0)
+    tracker.image("samples/ema", given, images_seen=12800)
+    tracker.image("samples/grey", pixels[:, :, 0], images_seen=0)
     tracker.flush()
     assert [record["images"] for record in records(tmp_path, "image")] == [12800, 0]
     tracker.finish("KILLED")
     tracker = open_tracker(tmp_path)
-    tracker.image("samples/ema", given, images=12800)
-    tracker.image("samples/ema", pixels, images=25600)
+    tracker.image("samples/ema", given, images_seen=12800)
+    tracker.image("samples/ema", pixels, images_seen=25600)
     tracker.finish("FINISHED")
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
         "ema-000012800.png",
@@ -128,8 +128,8 @@ def test_images_have_readable_names_and_come_once(tmp_path: Path) -> None:
 def test_image_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
     (tmp_path / "samples").write_text("in the way")
     tracker = open_tracker(tmp_path)
-    tracker.image("samples/ema", np.zeros((4, 4), np.uint8), images=1)
-    tracker.image("fine/ema", np.zeros((4, 4), np.uint8), images=1)
+    tracker.image("samples/ema", np.zeros((4, 4), np.uint8), images_seen=1)
+    tracker.image("fine/ema", np.zeros((4, 4), np.uint8), images_seen=1)
     tracker.flush()
     assert tracker.num_lost == 1
     tracker.finish("FINISHED")
@@ -154,9 +154,9 @@ def test_artifacts_live_in_the_run_folder(tmp_path: Path) -> None:
 def test_wrong_use_is_refused_by_name(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path)
     with pytest.raises(FrameworkError, match=r"D\(x\)"):
-        tracker.metrics({"D(x)": 1.0}, images=1)
+        tracker.metrics({"D(x)": 1.0}, images_seen=1)
     with pytest.raises(FrameworkError, match="uint8"):
-        tracker.image("samples/ema", np.zeros((4, 4), np.float32), images=1)  # type: ignore[arg-type]
+        tracker.image("samples/ema", np.zeros((4, 4), np.float32), images_seen=1)  # type: ignore[arg-type]
     with pytest.raises(FrameworkError, match="is no file"):
         tracker.artifact(tmp_path / "absent")
     with pytest.raises(FrameworkError, match="DONE"):
@@ -190,7 +190,7 @@ def test_the_null_tracker_takes_the_same_calls(tmp_path: Path) -> None:
     assert public == told | {"rolled_back", "flush", "finish"}
     assert public <= set(vars(Tracker))
     tracker = NullTracker()
-    tracker.metrics({"D(x)": math.nan}, images=1)
+    tracker.metrics({"D(x)": math.nan}, images_seen=1)
     assert tracker.finish("FINISHED") is None
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == "[]"
 
@@ -199,10 +199,10 @@ def test_after_a_rollback_evaluations_are_journalled_anew_and_curves_are_not(tmp
     tracker = Tracker.open(tmp_path, uri=None, experiment="e", run_name="r")
     record = {"fid": {"value": 9.0, "protocol": {"hash": "0123abcd"}}}
     for course in (1, 2):
-        tracker.metrics({"loss/G": course}, images=100)
-        tracker.evaluation({"fid": record["fid"] | {"value": 9.0 + course}}, images=100)
+        tracker.metrics({"loss/G": course}, images_seen=100)
+        tracker.evaluation({"fid": record["fid"] | {"value": 9.0 + course}}, images_seen=100)
         if course == 1:
-            tracker.rolled_back(images=50, from_images=120)
+            tracker.rolled_back(images_seen=50, from_images=120)
     tracker.finish("FINISHED")
     found = [one for _, one in read_journal(tmp_path / JOURNAL_NAME)]
     points = [point for one in found if one["kind"] == "metrics" for point in one["values"].items()]

@@ -28,7 +28,7 @@ def test_periodic_work_is_due_when_a_multiple_is_crossed() -> None:
 
 
 def test_plain_status_lines_elsewhere_than_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with Status(name="x", images=0, total=1000) as status:
+    with Status(name="x", images_seen=0, total=1000) as status:
         status.advance(100, phase="train")
         status.report(500, {"loss/D": 1.25, "loss/G": 0.5}, phase="train")
     out = capsys.readouterr().out

@@ -107,13 +107,13 @@ def test_nothing_that_training_looks_at_is_touched(
         grads = torch.tensor([p.requires_grad for p in network.parameters()])
         return [value.clone() for value in (*found, *states, modes, grads)]
 
-    def watched(evaluator: Evaluator, images: int, **arguments: Any) -> None:
+    def watched(evaluator: Evaluator, images_seen: int, **arguments: Any) -> None:
         before = everything(evaluator)
-        original(evaluator, images, **arguments)
+        original(evaluator, images_seen, **arguments)
         after = everything(evaluator)
         assert len(before) == len(after)
         assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-        seen.append(images)
+        seen.append(images_seen)
 
     monkeypatch.setattr(Evaluator, "evaluate", watched)
     train(tmp_path / "run", data=tiny_data, images=160, **LIGHT)

@@ -45,7 +45,7 @@ def test_a_checkpoint_that_is_seen_late_is_waited_for(hidden: Path, tmp_path: Pa
     print(f"opened after {time.monotonic() - begun:.1f} s")
     assert found is not None
     with found:
-        assert found.images == 320
+        assert found.images_seen == 320
     timer.join()
 
 

@@ -52,7 +52,7 @@ def test_only_a_run_that_was_told_to_ends(played: Played) -> None:
     watch(told, images=[300])
     with pytest.raises(Collapse, match="Usual remedy: augment") as collapse:
         told.raise_if_collapsed(300)
-    assert (collapse.value.images, collapse.value.onset_images) == (300, 0)
+    assert (collapse.value.images_seen, collapse.value.onset_images) == (300, 0)
     watch(told, images=[400])
     with pytest.raises(Collapse):  # also later, and after a resume with another flag
         told.raise_if_collapsed(400)
@@ -83,7 +83,7 @@ def test_a_restored_sentry_goes_on_where_it_was(played: Played) -> None:
 def resting(loss: AdversarialLoss) -> tuple[HealthMonitor, dict[str, float]]:
     """A sentry, and the scores of a step in which the discriminator answers 1 to everything, real or not."""
     played = constant(loss, logit=1.0)
-    scores, finite = played.game.step(synthetic(played.recipe, played.partition), images=0)
+    scores, finite = played.game.step(synthetic(played.recipe, played.partition), images_seen=0)
     assert finite
     means = scores.means(device=torch.device("cpu"))
     assert means["logits/real"] == means["logits/fake"] == 1.0

@@ -27,8 +27,8 @@ def run_folder(path: Path, *clocks: int) -> RunFolder:
     return folder
 
 
-def collapse(images: int, onset_images: int) -> Collapse:
-    return Collapse("it is broken.", images=images, onset_images=onset_images)
+def collapse(images_seen: int, onset_images: int) -> Collapse:
+    return Collapse("it is broken.", images_seen=images_seen, onset_images=onset_images)
 
 
 def test_a_course_slows_learning_and_goes_on_with_the_data() -> None:
@@ -46,7 +46,7 @@ def test_the_newest_checkpoint_from_before_the_trouble_is_taken(tmp_path: Path) 
     folder = run_folder(tmp_path, 0, 100, 200, 300)
     common = {"folder": folder, "session": ALONE}
     found, recovery = answer(collapse(350, 200), Recovery(), on_collapse="rollback", most=1, **common)
-    assert found.images == 200, "a checkpoint at the onset is sound"
+    assert found.images_seen == 200, "a checkpoint at the onset is sound"
     assert recovery.rollbacks == (Rollback(from_images=350, to_images=200, reason="it is broken."),)
     with pytest.raises(Collapse, match=r"broken\. Training ends at 350 images: 1 rollbacks .* did not help") as ended:
         answer(collapse(350, 150), recovery, on_collapse="rollback", most=1, **common)
@@ -71,10 +71,10 @@ def test_a_damaged_old_checkpoint_does_not_hide_the_collapse(tmp_path: Path) -> 
 
 def test_a_row_of_skipped_steps_began_after_the_last_finite_one() -> None:
     guard = FiniteGuard(most_in_a_row=2)
-    guard.begin(images=100, skipped_steps=5)
-    guard.observe(finite=False, images=116)
-    guard.observe(finite=True, images=132)
-    guard.observe(finite=False, images=148)
+    guard.begin(images_seen=100, skipped_steps=5)
+    guard.observe(finite=False, images_seen=116)
+    guard.observe(finite=True, images_seen=132)
+    guard.observe(finite=False, images_seen=148)
     with pytest.raises(TrainingDiverged) as diverged:
-        guard.observe(finite=False, images=164)
-    assert (diverged.value.images, diverged.value.onset_images, guard.skipped_steps) == (164, 132, 8)
+        guard.observe(finite=False, images_seen=164)
+    assert (diverged.value.images_seen, diverged.value.onset_images, guard.skipped_steps) == (164, 132, 8)

@@ -62,7 +62,7 @@ def recorded(played: Played) -> RunRecord:
 
 def saver_of(record: RunRecord, folder: Path, disk: Disk) -> Saver:
     writer = Writer(folder, rank=0, world=1, token="launch", retention=Retention(last=9), at=disk.at)
-    status = Status(name="run", images=0, total=100, quiet=True)
+    status = Status(name="run", images_seen=0, total=100, quiet=True)
     return Saver(record=record, writer=writer, folder=folder, tracker=NullTracker(), status=status)
 
 
@@ -71,7 +71,7 @@ def test_a_run_takes_up_all_that_its_checkpoint_records(played: Played, tmp_path
     scores = Metrics()
     scores.add("loss/D", 0.3)
     record.window.add(scores, wait_seconds=0.1, skipped_samples=2)
-    record.guard.begin(images=24, skipped_steps=3)
+    record.guard.begin(images_seen=24, skipped_steps=3)
     record.health_monitor.take({"loss/D": 0.7}, steps=LEAST_STEPS - 1)
     record.skipped_samples, record.micro_batching = 5.0, MicroBatching(world=4, micro_batches=2)
     record.recovery = Recovery(rollbacks=(Rollback(from_images=48, to_images=24, reason="it collapsed"),))

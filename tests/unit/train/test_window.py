@@ -36,7 +36,7 @@ def test_a_window_that_went_through_a_checkpoint_ends_with_the_same_bits(cut: in
     values = [0.1, 0.7, 1e-9, 1e9, 0.3]
     resumed = window()
     resumed.restore(json.loads(json.dumps(window(*values[:cut]).state(SESSION), allow_nan=False)), rank=0, world=1)
-    resumed.begin(images=64)
+    resumed.begin(images_seen=64)
     for value in values[cut:]:
         resumed.add(step(value), wait_seconds=0.1, skipped_samples=0)
     assert resumed.metrics.means(device=CPU) == window(*values).metrics.means(device=CPU)
