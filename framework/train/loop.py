@@ -178,9 +178,8 @@ def train(
         guard.observe(finite=finite, images_seen=images_seen)
         # Periodic work.
         for task in tasks:
-            if crossed(task.every_images, before=before, after=images_seen) or (
-                task.at_end and images_seen >= total_images
-            ):
+            last = task.at_end and images_seen >= total_images
+            if last or crossed(task.every_images, before=before, after=images_seen):
                 progress.beat(f"the task `{task.name}`", long=True)
                 task.run(images_seen)
         progress.beat(STEP)

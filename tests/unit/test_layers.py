@@ -123,4 +123,15 @@ def test_foreign_pickles_are_read_by_restricted_readers_only() -> None:
 
 def test_files_can_be_read_in_one_sitting() -> None:
     longest = {str(p.relative_to(PACKAGE)): len(p.read_text().splitlines()) for p in modules()}
-    assert not {name: lines for name, lines in longest.items() if lines > 500}
+    assert {name: lines for name, lines in longest.items() if lines > 500} == {}
+
+
+def test_functions_fit_on_a_screen() -> None:
+    too_long = {
+        f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name}": lines
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > 60
+    }
+    assert too_long == {}

@@ -208,7 +208,7 @@ class Broken(PerImage):
         raise KeyError("margin")
 
 
-class MicroBatching(PerImage):
+class Cut(PerImage):
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return real_logits.detach().mean()
 
@@ -221,7 +221,7 @@ class MicroBatching(PerImage):
             Broken,
             r"game\.loss: Broken\.discriminator fails on 16 logits: KeyError: 'margin' \(test_network_check\.py:\d+\)",
         ),
-        (MicroBatching, r"game\.loss: Cut\.discriminator returns a tensor of shape \(\) without a gradient"),
+        (Cut, r"game\.loss: Cut\.discriminator returns a tensor of shape \(\) without a gradient"),
     ],
 )
 def test_a_loss_is_tried_on_logits(loss: type[AdversarialLoss], message: str) -> None:

@@ -1,0 +1,52 @@
+"""docs/extending.md is a recipe file: its pieces, put together, train, continue and sample."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from framework.checkpoint import Checkpoint
+from tests.helpers.journals import points
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: object, cwd: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(600)
+def test_the_page_is_a_recipe(tmp_path: Path) -> None:
+    page = (ROOT / "docs/extending.md").read_text()
+    program = tmp_path / "my_recipe.py"
+    program.write_text("\n\n".join(re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)))
+    where = ("--data", ROOT / "recipes/data/fashion_mnist", "--out", "runs/mine", "--tracking", "none")
+    flags = ("--log-every-images", 64, "--set", "game.loss.margin=0.5")
+    run(program, *where, *flags, "--images", 128, cwd=tmp_path)
+    run(program, *where, *flags, "--images", 256, cwd=tmp_path)  # the same run goes on
+
+    # The loss, its field, the penalty and the schedule are in what was recorded.
+    checkpoint = Checkpoint.open(tmp_path / "runs/mine/checkpoints/256")
+    recipe = checkpoint.document("recipe.json")
+    assert recipe["game"]["loss"] == {"type": "Margin", "margin": 0.5}
+    assert recipe["generator"]["schedule"] == {"type": "Halving", "every_images": 20_000}
+    found = dict(points(tmp_path / "runs/mine", "penalty/SmallLogits"))
+    assert set(found) == {64, 128, 192, 256}
+    assert all(value > 0 for value in found.values())
+
+    network = f"{program}:Generator"
+    sample = ("-m", "framework", "sample", "runs/mine", "--network", network, "--grid", "2x2")
+    run(*sample, "--out", "grid.png", cwd=tmp_path)
+    assert np.asarray(Image.open(tmp_path / "grid.png")).std() > 0
