@@ -9,7 +9,7 @@ in `networks.progan`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,12 @@ from framework.networks.blocks.adain import AdaIN
 from framework.networks.blocks.equalized import EqualizedConv2d
 from framework.networks.blocks.growing import COARSEST, Growing, doubled, feature_widths, halved
 from framework.networks.blocks.mapping import Mapping, Mix
-from framework.networks.blocks.noise import random_seeds, seeded_normal
+from framework.networks.blocks.noise import Noise, random_seeds, seeded_normal
 from framework.networks.blocks.resample import filter2d, setup_filter
 from framework.networks.draw import Draw
 from framework.networks.progan import HE, rectified
 from framework.networks.sizes import check_sizes
 from framework.utils.errors import FrameworkError
-
-Noise = Literal["none", "const", "random"] | Tensor
-"""The source of per-pixel noise: none; each layer's stored noise image; new noise from torch's generator (for sampling
-only); or seeds (N,) int64, one per image, of which the noise is a function."""
 
 
 class Blur(nn.Module):

@@ -12,9 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from framework.networks.blocks.mapping import Mapping, Mix, drawn_mix
+from framework.networks.blocks.noise import Noise
 from framework.networks.draw import Draw
 from framework.networks.stylegan2_discriminator import Discriminator
-from framework.networks.stylegan2_synthesis import Architecture, Noise, Synthesis, check_architecture, feature_widths
+from framework.networks.stylegan2_synthesis import Architecture, Synthesis, check_architecture, feature_widths
 from framework.utils.errors import FrameworkError
 
 __all__ = ["Discriminator", "Generator"]

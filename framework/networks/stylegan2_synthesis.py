@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from framework.networks.blocks.activation import bias_act
 from framework.networks.blocks.equalized import EqualizedLinear
 from framework.networks.blocks.modulated import modulated_conv2d
-from framework.networks.blocks.noise import random_seeds, seeded_normal
+from framework.networks.blocks.noise import Noise, random_seeds, seeded_normal
 from framework.networks.blocks.precision import follows_autocast, full_precision
 from framework.networks.blocks.resample import setup_filter, upsample2d
 from framework.networks.blocks.resampled import ResampledConv2d
@@ -24,10 +24,6 @@ from framework.utils.errors import FrameworkError
 Architecture = Literal["skip", "resnet", "orig"]
 """How images leave the generator and enter the discriminator (figure 7): `skip`: at every resolution, summed or
 downsampled; `resnet` and `orig`: at the finest only, with residual blocks or plain ones."""
-
-Noise = Literal["none", "const", "random"] | Tensor
-"""The source of per-pixel noise: none; each layer's stored noise image; new noise from torch's generator (for sampling
-only); or seeds (N,) int64, one per image, of which the noise is a function."""
 
 
 def check_architecture(architecture: str) -> None:

@@ -11,10 +11,10 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
+from framework.networks.blocks.precision import at_least_fp32
 from framework.objectives.equilibrium import Equilibrium
 from framework.utils.errors import FrameworkError
 
@@ -55,13 +55,13 @@ class Hinge:
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         return (
-            functional.relu(1 - _at_least_fp32(real_logits)).mean()
-            + functional.relu(1 + _at_least_fp32(fake_logits)).mean()
+            functional.relu(1 - at_least_fp32(real_logits)).mean()
+            + functional.relu(1 + at_least_fp32(fake_logits)).mean()
         )
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
-        return -_at_least_fp32(fake_logits).mean()
+        return -at_least_fp32(fake_logits).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +81,13 @@ class NonSaturating:
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         return (
-            functional.softplus(-_at_least_fp32(real_logits)).mean()
-            + functional.softplus(_at_least_fp32(fake_logits)).mean()
+            functional.softplus(-at_least_fp32(real_logits)).mean()
+            + functional.softplus(at_least_fp32(fake_logits)).mean()
         )
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
-        return functional.softplus(-_at_least_fp32(fake_logits)).mean()
+        return functional.softplus(-at_least_fp32(fake_logits)).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +107,13 @@ class Minimax:
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
         return (
-            functional.softplus(-_at_least_fp32(real_logits)).mean()
-            + functional.softplus(_at_least_fp32(fake_logits)).mean()
+            functional.softplus(-at_least_fp32(real_logits)).mean()
+            + functional.softplus(at_least_fp32(fake_logits)).mean()
         )
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
-        return -functional.softplus(_at_least_fp32(fake_logits)).mean()
+        return -functional.softplus(at_least_fp32(fake_logits)).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +132,11 @@ class Wasserstein:
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
-        return _at_least_fp32(fake_logits).mean() - _at_least_fp32(real_logits).mean()
+        return at_least_fp32(fake_logits).mean() - at_least_fp32(real_logits).mean()
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
-        return -_at_least_fp32(fake_logits).mean()
+        return -at_least_fp32(fake_logits).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,14 +177,9 @@ class LeastSquares:
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
-        real, fake = _at_least_fp32(real_logits), _at_least_fp32(fake_logits)
+        real, fake = at_least_fp32(real_logits), at_least_fp32(fake_logits)
         return 0.5 * ((real - self.real_target).square().mean() + (fake - self.fake_target).square().mean())
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
-        return 0.5 * (_at_least_fp32(fake_logits) - self.generator_target).square().mean()
-
-
-def _at_least_fp32(logits: Tensor) -> Tensor:
-    """Return logits in fp32, or in their own precision if it is higher."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return 0.5 * (at_least_fp32(fake_logits) - self.generator_target).square().mean()

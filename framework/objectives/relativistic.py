@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from framework.networks.blocks.precision import at_least_fp32
 from framework.objectives.equilibrium import Equilibrium
 from framework.runtime.collectives import sum_over_processes
 from framework.utils.errors import FrameworkError
@@ -36,11 +37,11 @@ class RelativisticPairing:
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
-        return functional.softplus(_widened(fake_logits) - _widened(real_logits)).mean()
+        return functional.softplus(at_least_fp32(fake_logits) - at_least_fp32(real_logits)).mean()
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return the generator's loss, a scalar, for logits (N,) of generated and real samples, both needed."""
-        return functional.softplus(_given(real_logits) - _widened(fake_logits)).mean()
+        return functional.softplus(_given(real_logits) - at_least_fp32(fake_logits)).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +72,11 @@ class RelativisticAverage:
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
-        return self._loss(_widened(real_logits), _widened(fake_logits))
+        return self._loss(at_least_fp32(real_logits), at_least_fp32(fake_logits))
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return the generator's loss, a scalar, for logits (N,) of generated and real samples, both needed."""
-        return self._loss(_widened(fake_logits), _given(real_logits))
+        return self._loss(at_least_fp32(fake_logits), _given(real_logits))
 
     def _loss(self, raised: Tensor, lowered: Tensor) -> Tensor:
         """Return a scalar, small if `raised` (N,) is above the mean of `lowered` (N,), and `lowered` below its mean."""
@@ -101,9 +102,4 @@ def _global_mean(logits: Tensor) -> Tensor:
 def _given(real_logits: Tensor | None) -> Tensor:
     """Return the widened logits of real images, which the game must have passed."""
     assert real_logits is not None, "the game did not pass the logits of real images"
-    return _widened(real_logits)
-
-
-def _widened(logits: Tensor) -> Tensor:
-    """Return logits in fp32, or in their own precision if it is higher."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return at_least_fp32(real_logits)

@@ -9,9 +9,14 @@ Int64 arithmetic wraps around on every device.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Noise = Literal["none", "const", "random"] | Tensor
+"""The source of per-pixel noise: none; each layer's stored noise image; new noise from torch's generator (for sampling
+only); or seeds (N,) int64, one per image, of which the noise is a function."""
 
 
 def _signed(value: int) -> int:

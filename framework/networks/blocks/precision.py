@@ -1,4 +1,4 @@
-"""Contexts that switch autocast off for operations that need full precision."""
+"""Full precision where it is needed: contexts without autocast, and wider copies of half-precision tensors."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def follows_autocast(like: Tensor, allowed: bool) -> AbstractContextManager[obje
         allowed: whether autocast may be active.
     """
     return nullcontext() if allowed else full_precision(like)
+
+
+def at_least_fp32(tensor: Tensor) -> Tensor:
+    """Return a tensor of any shape in fp32, or as it is if its own precision is higher."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

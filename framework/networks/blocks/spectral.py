@@ -10,7 +10,6 @@ before `v`, so neither Algorithm 1 nor any published network can be reproduced w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
+from framework.networks.blocks.precision import full_precision
 from framework.utils.errors import FrameworkError
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -64,7 +64,7 @@ class SpectralNorm(nn.Module):
         if weight.is_meta:  # only shapes are wanted, as when parameters are counted; iterating would be slow
             return
         matrix = self._matrix(weight)
-        with _full_precision(weight):
+        with full_precision(weight):  # rounding sigma to bf16 would scale the whole layer
             self.v.copy_(functional.normalize(matrix.mT @ self.u, dim=0, eps=self.eps))
             self.u.copy_(functional.normalize(matrix @ self.v, dim=0, eps=self.eps))
 
@@ -72,7 +72,7 @@ class SpectralNorm(nn.Module):
         """Return the estimate `u^T W v` of the largest singular value, a scalar; differentiable in `weight`."""
         # They are copied, so that a power iteration between a forward and its backward does not invalidate the graph.
         u, v = self.u.clone(), self.v.clone()
-        with _full_precision(weight):
+        with full_precision(weight):
             return torch.dot(u, self._matrix(weight) @ v)
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -123,11 +123,6 @@ def spectral_norms(network: nn.Module) -> dict[str, Tensor]:
     """Return the current estimate of each layer's largest singular value by parameter name, as detached scalars."""
     with torch.no_grad():
         return {name: norm.sigma(weight) for name, norm, weight in _layers(network)}
-
-
-def _full_precision(weight: Tensor) -> AbstractContextManager[object]:
-    """Return a context without autocast: rounding `sigma` to bf16 would scale the whole layer."""
-    return nullcontext() if weight.is_meta else torch.autocast(weight.device.type, enabled=False)
 
 
 def _layers(network: nn.Module) -> Iterator[tuple[str, SpectralNorm, Tensor]]:
