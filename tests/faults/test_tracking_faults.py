@@ -159,7 +159,7 @@ from tests.faults.test_tracking_faults import open_tracker, train
 from pathlib import Path
 tracker = open_tracker(Path(sys.argv[1]), uri=sys.argv[2])
 if sys.argv[3] != "1":
-    tracker.resumed(images=0)
+    tracker.resumed(images_seen=0)
 print(tracker.uid, flush=True)
 train(tracker, steps=range(1, int(sys.argv[4]) + 1), seconds=float(sys.argv[5]))
 print("trained", flush=True)

@@ -13,7 +13,7 @@ from accelerate.utils.launch import (
     prepare_simple_launcher_cmd_env,
 )
 
-from framework.runtime import accelerated, launchers
+from framework.runtime import launchers
 from framework.train import launcher
 
 OURS = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_", "MASTER_")
@@ -40,6 +40,6 @@ def launched(monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
     for name, value in told.items():
         if name.startswith(OURS):
             monkeypatch.setenv(name, value)
-    asked = accelerated.parse(arguments)
+    asked = launchers.parse(arguments)
     monkeypatch.setattr(launchers, "asked_of_accelerate", lambda: asked)
     monkeypatch.setattr(launcher, "asked_of_accelerate", lambda: asked)

@@ -60,7 +60,7 @@ def test_lazy_penalties_are_due_by_the_clock_and_weighted_by_their_interval() ->
         seen.append("penalty/R1" in metrics.means(device=torch.device("cpu")))
     assert seen == [True, False, False, True, False, False, True]
     resumed = start(recipe)
-    metrics, _ = resumed.game.step(synthetic(recipe, resumed.share, 36), images_seen=36)
+    metrics, _ = resumed.game.step(synthetic(recipe, resumed.partition, 36), images_seen=36)
     assert "penalty/R1" in metrics.means(device=torch.device("cpu"))
 
 
@@ -135,18 +135,18 @@ def test_a_turn_that_is_not_finite_leaves_no_trace(side: str, monkeypatch: pytes
         if not name.endswith((".u", ".v"))
     }
     averaged = {key: value.clone() for key, value in average.weights.items()}
-    micro_batches = game._splitter.micro_batches
+    split = game._splitter.split
     poisoned = {"generator": "generator", "discriminator": "discriminator/0"}[side]
 
     def with_nan(real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[MicroBatch]:
-        for micro_batch in micro_batches(real, labels, draws, purpose):
+        for micro_batch in split(real, labels, draws, purpose):
             yield (
                 replace(micro_batch, z=torch.full_like(micro_batch.z, torch.nan))
                 if purpose == poisoned
                 else micro_batch
             )
 
-    monkeypatch.setattr(game, "_dealer", SimpleNamespace(micro_batches=with_nan))
+    monkeypatch.setattr(game, "_splitter", SimpleNamespace(split=with_nan))
     _, finite = game.step(synthetic(played.recipe, played.partition, 24), images_seen=24)
     assert not finite
     assert all(torch.equal(average.weights[key], value) for key, value in averaged.items())

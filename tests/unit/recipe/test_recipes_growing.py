@@ -106,7 +106,7 @@ def test_progan_fashion_is_small_and_grows_to_the_data() -> None:
     ours = recipe("progan_fashion")
     assert [phase.resolution for phase in ours.growth.phases] == [4, 8, 16, 32]
     assert ours.data.resolution == 32
-    assert ours.images == ours.growth.images_seen <= 200_000
+    assert ours.images == ours.growth.images <= 200_000
     sizes = [sum(p.numel() for p in ours.build_network(side).parameters()) for side in ("generator", "discriminator")]
     assert max(sizes) < 400_000
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from framework.runtime import accelerated, launchers, torchrun
+from framework.runtime import launchers, torchrun
 from framework.runtime.launchers import (
     ALONE,
     Asked,
@@ -153,8 +153,8 @@ def under_accelerate(monkeypatch: pytest.MonkeyPatch, *commands: list[str]) -> l
     """As one process that the last of `commands` has started; returns what it becomes."""
     became: list[list[str]] = []
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-    monkeypatch.setattr(accelerated, "_commands_above", lambda: list(commands))
-    monkeypatch.setattr(launchers, "asked_of_accelerate", accelerated.asked_of_accelerate.__wrapped__)
+    monkeypatch.setattr(launchers, "_commands_above", lambda: list(commands))
+    monkeypatch.setattr(launchers, "asked_of_accelerate", launchers.asked_of_accelerate.__wrapped__)
     monkeypatch.setattr(launchers, "_end_with_the_parent", lambda: None)
     monkeypatch.setattr(os, "execv", lambda path, command: became.append(command))
     monkeypatch.setattr(sys, "orig_argv", ["python", "x.py", "--out", "runs/a"])

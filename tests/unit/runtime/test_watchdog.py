@@ -28,7 +28,7 @@ print(child.pid, flush=True)
 def a_function_that_hangs():
     {hang}
 with Watchdog(progress, world=2, stall_seconds={seconds}, folder=Path(sys.argv[1])):
-    progress.stepped(images=96)
+    progress.stepped(images_seen=96)
     progress.beat("a training step")
     print(time.time(), flush=True)
     a_function_that_hangs()

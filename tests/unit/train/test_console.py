@@ -40,7 +40,7 @@ def test_plain_status_lines_elsewhere_than_on_a_terminal(capsys: pytest.CaptureF
 def test_a_live_bar_on_a_terminal() -> None:
     code = (
         "from framework.train.console import Status\nimport time\n"
-        "with Status(name='x', images=0, total=1000) as s:\n"
+        "with Status(name='x', images_seen=0, total=1000) as s:\n"
         "    s.report(500, {'loss/D': 1.25}, phase='train'); time.sleep(0.3); s.say('a line that stays')\n"
     )
     main, terminal = pty.openpty()
