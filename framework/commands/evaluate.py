@@ -115,7 +115,7 @@ class _Measurement:
         """Return the arguments that `evaluate` and `evaluate_checkpoint` share."""
         return {
             "metrics": self.metrics,
-            "tools": self.models,
+            "models": self.models,
             "session": self.session,
             "settings": self.options.settings(),
             "reference_count": self.options.reference_count,

@@ -66,7 +66,7 @@ class EvaluationPlan:
         """Return the reason why a metric cannot be computed; None when no reason is known."""
         model = "lpips" if metric.kind in PERCEPTUAL else "extractor"
         if getattr(self.models, model) is None:
-            return self.models.missing.get(model, f"the tools were opened without {model}, for other metrics")
+            return self.models.missing.get(model, f"the models were opened without {model}, for other metrics")
         if metric.definition.real and self.reference is None:
             return "it compares with real images, and none were given"
         if not self.images.endless and self.count(metric) > self.images.count:

@@ -126,7 +126,7 @@ class Evaluator:
         status: Status,
         progress: Progress,
     ) -> None:
-        self._metrics, self._tools, self._average = tuple(metrics), models, average
+        self._metrics, self._models, self._average = tuple(metrics), models, average
         self._real, self._classes, self._session = real, classes, session
         self._tracker, self._status, self._progress = tracker, status, progress
         self._history, self._distance, self._scores = MetricHistory(), "", list[str]()
@@ -153,7 +153,7 @@ class Evaluator:
             images=self._generated(network, resolution=resolution, real=real),
             reference=real,
             metrics=self._metrics,
-            models=self._tools,
+            models=self._models,
             settings=Settings(),
         )
         keys = {
@@ -220,7 +220,7 @@ class Evaluator:
                 self._generated(network, resolution=side, real=real),
                 real,
                 metrics=self._metrics,
-                models=self._tools,
+                models=self._models,
                 session=self._session,
                 subject=subject,
             )
@@ -241,7 +241,7 @@ class Evaluator:
         return any(record.name == self._distance and record.value is not None for record in records)
 
     def _names(self) -> list[str]:
-        extractor = self._tools.extractor
+        extractor = self._models.extractor
         other = extractor.identity.name.rpartition("/")[2] if extractor and not extractor.is_inception else None
         return [name for metric in self._metrics for name in metric.names(other).values()]
 

@@ -36,7 +36,7 @@ def worker(shards: str, cache: str) -> dict[str, Tensor]:
     images = GeneratedImages(network=SmallGenerator().eval(), classes=CLASSES, seed=3)
     common = {
         "metrics": parse_metrics(METRICS),
-        "tools": small_models(),
+        "models": small_models(),
         "session": session,
         "settings": Settings(kid_subsets=10, kid_subset_size=60, balls=3),
         # A cache for each number of ranks; each rank but the first has none: files need not be visible to all.

@@ -34,7 +34,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FolderImages]
 
 
 def measured(images: Any, reference: Any, text: str, cache: Path, **options: Any) -> dict[str, Record]:
-    models = options.pop("tools", small_models())
+    models = options.pop("models", small_models())
     records = evaluate(
         images, reference, metrics=parse_metrics(text), models=models, session=ALONE, cache_folder=cache, **options
     )

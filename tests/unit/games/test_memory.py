@@ -39,8 +39,8 @@ def believing(played: Played) -> Played:
 
 def saved(played: Played, folder: Path, images_seen: int) -> Checkpoint:
     with Writer(folder, rank=0, world=1, token="t", retention=Retention(last=9)) as writer:
-        pieces = played.state.pieces(own=True, buffers=True)
-        writer.save(images_seen, pieces, documents={}, record={"players": played.state.record()})
+        slices = played.state.slices(own=True, buffers=True)
+        writer.save(images_seen, slices, documents={}, record={"players": played.state.record()})
         writer.wait()
     return Checkpoint.open(folder / str(images_seen))
 
@@ -94,9 +94,9 @@ def test_memory_goes_through_a_checkpoint(tmp_path: Path) -> None:
     assert float(again.game.memory["discriminator"]["uses"]) == 5
     assert float(again.game.memory["generator"]["uses"]) == 3
     assert 0 < float(again.game.memory["discriminator"]["augment/p"]) < 1
-    expected = {piece.key: piece.values for piece in straight.state.pieces(own=True, buffers=True)}
-    for piece in again.state.pieces(own=True, buffers=True):
-        assert torch.equal(piece.values, expected.pop(piece.key)), piece.key
+    expected = {one.key: one.values for one in straight.state.slices(own=True, buffers=True)}
+    for one in again.state.slices(own=True, buffers=True):
+        assert torch.equal(one.values, expected.pop(one.key)), one.key
     assert not expected
 
 

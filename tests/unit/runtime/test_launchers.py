@@ -16,6 +16,7 @@ from framework.runtime.launchers import (
     LaunchError,
     _tasks_here,
     adopt_environment,
+    asked_of_accelerate,
     launch_arguments,
     launcher_to_watch,
     parse,
@@ -154,7 +155,7 @@ def under_accelerate(monkeypatch: pytest.MonkeyPatch, *commands: list[str]) -> l
     became: list[list[str]] = []
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setattr(launchers, "_commands_above", lambda: list(commands))
-    monkeypatch.setattr(launchers, "asked_of_accelerate", launchers.asked_of_accelerate.__wrapped__)
+    monkeypatch.setattr(launchers, "asked_of_accelerate", asked_of_accelerate.__wrapped__)
     monkeypatch.setattr(launchers, "_end_with_the_parent", lambda: None)
     monkeypatch.setattr(os, "execv", lambda path, command: became.append(command))
     monkeypatch.setattr(sys, "orig_argv", ["python", "x.py", "--out", "runs/a"])

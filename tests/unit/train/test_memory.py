@@ -124,6 +124,6 @@ def test_everything_that_sums_over_processes_is_known() -> None:
     """A new layer or loss that looks across images must be listed, or a lost machine would silently change it."""
     package, known = Path(framework.__file__).parent, {Path(inspect.getfile(one)) for one in OVER_A_MICRO_BATCH}
     rooms = [*(package / "networks").rglob("*.py"), *(package / "objectives").rglob("*.py")]
-    sums = {path for path in rooms if "blocks.collective import" in path.read_text()}
+    sums = {path for path in rooms if "runtime.collectives import" in path.read_text()}
     # Its means are moved once per turn, by the sum over all micro-batches.
     assert sums - known == {package / "networks/blocks/moving.py"}
