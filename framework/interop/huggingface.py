@@ -43,7 +43,7 @@ def write_folder(checkpoint: Checkpoint, out: Path, *, side: Side, averaged: boo
     Raises:
         FrameworkError: the checkpoint has no such player or average, or `out` exists and is not empty.
     """
-    # What the checkpoint holds, and where it shall go.
+    # Look for the player in the checkpoint, and at the folder.
     recipe = checkpoint.document("recipe.json")
     keys = _keys(checkpoint, side, averaged=averaged)
     if side not in recipe or not keys:

@@ -280,7 +280,7 @@ def _state(run: Run) -> str:
         if writer_is_alive(run.folder / WRITER_LOCK_NAME):
             return "running"
     except OSError:  # a folder we may only read: its lock cannot be asked
-        run.notes.append("Whether the run is still going on cannot be told: its lock file may not be opened.")
+        run.notes.append("It is unknown whether the run is still going on: its lock file may not be opened.")
     if not run.launches:
         return "unknown"
     # A trainer that ended without an `end` record was killed: out of memory, a lost node, SIGKILL.

@@ -73,7 +73,7 @@ def destination(
     uri = last_start(run_folder / JOURNAL_NAME)["uri"]
     if uri is None:
         raise FrameworkError(
-            f"{run_folder} was trained without MLflow: say where it shall go, for example "
+            f"{run_folder} was trained without MLflow: give the address of a store, for example "
             f"{shlex.join(['--uri', embedded_uri(run_folder.parent)])}"
         )
     uri = check_uri(reachable(str(uri)))
@@ -83,6 +83,6 @@ def destination(
     if ask(f"{run_folder} says that it belongs to {where}. Upload it there?"):
         return uri
     raise FrameworkError(
-        f"where shall {run_folder} go? Its journal names {where}, which anybody may have written: give "
+        f"the journal of {run_folder} names {where}, which anybody may have written: give "
         f"{shlex.join(['--uri', redact(uri)])} or --recorded, or set {URI}"
     )

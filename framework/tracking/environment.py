@@ -1,8 +1,8 @@
 """The store and the names under which a run is tracked: from flags, else MLflow's variables, else the run's own.
 
 A run keeps the experiment and the name of its first launch, because MLflow finds it there by its identity. Its store
-may change (everything is sent to the new one), but only by a flag or the variable: without them a resume goes on with
-the store of the launch before.
+may change (everything is sent to the new one), but only by a flag or the variable: without them, a resume goes on with
+the store of the previous launch.
 """
 
 import os

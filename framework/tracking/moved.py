@@ -31,11 +31,11 @@ def artifacts_of(database: Path) -> str:
 def follow(database: Path) -> int:
     """Point a database at the artifacts beside it if it was made elsewhere; return how many addresses changed.
 
-    Only addresses of a folder `mlflow-artifacts` of this machine's files are changed, and only when that folder stands
-    beside the database: artifacts that somebody keeps elsewhere stay there.
+    Only addresses of a folder `mlflow-artifacts` of this machine's files are changed, and only if that folder lies
+    beside the database: artifacts that are kept elsewhere stay there.
 
     Args:
-        database: an existing file; nobody else may write to it meanwhile.
+        database: an existing file; no other process may write to it at the same time.
 
     Raises:
         FrameworkError: the addresses must change, and this account may not write to the database.

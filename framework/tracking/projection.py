@@ -260,7 +260,7 @@ def _create_database(database: Path) -> None:
     for leftover in database.parent.glob(f".{database.name}.*.new*"):
         leftover.unlink()
     temporary = database.with_name(f".{database.name}.{os.getpid()}.new")
-    make_file(temporary)  # SQLite's own would be for this account alone, whatever its umask
+    make_file(temporary)  # a file that SQLite makes is for this account alone, whatever the umask
     MlflowClient(tracking_uri=f"{SQLITE}{temporary}").search_experiments(max_results=1)
     os.replace(temporary, database)
 

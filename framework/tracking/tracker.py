@@ -85,7 +85,7 @@ class Tracker:
         journal = Journal(run_folder)
         fields = start_fields(journal.state, experiment=experiment, run_name=run_name, uri=uri, run_folder=run_folder)
         if "copy_of" in fields:
-            _log.warning("%s is a copy of a run that still is where it was: it goes on as another run", run_folder)
+            _log.warning("%s is a copy of a run that is still in its place: it continues as another run", run_folder)
             Cursor.forget(run_folder)
         journal.write("start", fields)
         upload = UploadProcess(run_folder, uri=uri) if uri and start_upload else None
