@@ -1,1 +1,1 @@
-"""`framework doctor`: is this machine, or this cluster, ready to train? Each answer with advice in words."""
+"""The command `framework doctor`, which examines whether this machine or cluster can train, and gives advice."""

@@ -1,4 +1,4 @@
-"""`python -m framework.doctor`, also under a launcher: the command `framework doctor`."""
+"""The command `framework doctor` as `python -m framework.doctor`, which launchers can start."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""All-reduce for real: does it give the right sum, how long does a small one take, how much does a large one move?"""
+"""A measurement of all-reduces: whether sums are right, the latency of small ones, the throughput of large ones."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ SLOW_BYTES_PER_SECOND = 100e6
 
 @dataclass(frozen=True, kw_only=True)
 class AllReduce:
-    """What was measured, the same on every process.
+    """The result of the measurement, the same on every process.
 
     Attributes:
-        wrong: elements of the sum that were not what they must be.
-        latency_seconds: median of 8-byte all-reduces.
-        bytes_per_second: size of a large tensor by the time until every process has its sum.
+        backend: gloo or nccl.
+        world: the number of processes.
+        wrong: the number of wrong elements in the sum, on the process that has the most.
+        latency_seconds: the median time of 8-byte all-reduces, on the slowest process.
+        bytes_per_second: the size of a large tensor by the time until every process has its sum.
     """
 
     backend: str
@@ -36,14 +38,17 @@ class AllReduce:
 
 def measure(device: torch.device) -> AllReduce:
     """Time all-reduces in the default process group; every process must call it."""
+    # A sum whose every element is known.
     rank, world = dist.get_rank(), dist.get_world_size()
     large = torch.full((LARGE_BYTES[device.type] // 4,), float(rank + 1), device=device)
     dist.all_reduce(large)  # also makes the connections
     wrong = int((large != world * (world + 1) / 2).sum())
+    # Times here.
     small = torch.zeros(2, device=device)
     latency = statistics.median(_seconds(small) for _ in range(NUM_SMALL))
     large.zero_()
     seconds = statistics.median(_seconds(large) for _ in range(NUM_LARGE))
+    # The worst of all processes.
     slowest = torch.tensor([latency, seconds, float(wrong)], dtype=torch.float64, device=device)
     dist.all_reduce(slowest, dist.ReduceOp.MAX)
     latency, seconds, wrong_anywhere = slowest.tolist()
@@ -69,8 +74,8 @@ def _settle(tensor: torch.Tensor) -> None:
         torch.cuda.synchronize(tensor.device)
 
 
-def judged(measured: AllReduce) -> Finding:
-    """What the numbers mean."""
+def judge_all_reduce(measured: AllReduce) -> Finding:
+    """Return the finding for what was measured."""
     area, rate = f"all-reduce, {measured.backend}", measured.bytes_per_second
     value = (
         f"{measured.world} processes: {1e3 * measured.latency_seconds:.2f} ms latency, {rate / 1e9:.2f} GB/s; "

@@ -1,4 +1,4 @@
-"""What an examination found: one line per question, ok, warn or fail, and what to do about it."""
+"""The findings of an examination, one per question: ok, warn or fail, and advice."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Finding:
     """The answer to one question.
 
     Attributes:
-        area: what it belongs to, such as "memory".
-        level: `warn`: training works, but slower, or less safely, or not everywhere; `fail`: it will not work.
-        value: what was found.
-        advice: what to do; empty when all is well.
+        area: the subject, such as "memory".
+        level: `warn` if training works, but slower, or less safely, or not everywhere; `fail` if it will not work.
+        value: the facts that were found.
+        advice: the way to mend it; empty if nothing is wrong.
     """
 
     area: str
@@ -38,32 +38,32 @@ class Finding:
 
 
 def ok(area: str, value: str) -> Finding:
-    """All is well."""
+    """Return a finding that nothing is wrong."""
     return Finding(area=area, level="ok", value=value)
 
 
 def warn(area: str, value: str, advice: str) -> Finding:
-    """Training works, but not as well as it could."""
+    """Return a finding that training works, but not as well as it could."""
     return Finding(area=area, level="warn", value=value, advice=advice)
 
 
 def fail(area: str, value: str, advice: str) -> Finding:
-    """Training will not work."""
+    """Return a finding that training will not work."""
     return Finding(area=area, level="fail", value=value, advice=advice)
 
 
 def worst(findings: Iterable[Finding]) -> Level:
-    """The most serious level."""
+    """Return the most serious level; ok if there are no findings."""
     return max((finding.level for finding in findings), key=LEVELS.index, default="ok")
 
 
 def as_json(findings: list[Finding]) -> str:
-    """`{"status": ..., "findings": [...]}`."""
+    """Return the findings as JSON, `{"status": ..., "findings": [...]}`."""
     return json.dumps({"status": worst(findings), "findings": [asdict(finding) for finding in findings]}, indent=1)
 
 
 def show(findings: list[Finding], *, title: str) -> None:
-    """Print a table on the terminal; advice stands below what it is about."""
+    """Print the findings as a table, each with its advice below."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
     for finding in findings:
         text = Text(finding.value)

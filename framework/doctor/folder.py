@@ -1,6 +1,6 @@
-"""The run folder: may we write there, how fast, and do locks and renames work as checkpoints and journals need them?
+"""The examination of the run folder: write access, speed, and the locks and renames that a run needs.
 
-Everything is tried in a hidden folder that is removed again.
+Everything is tried in a hidden folder, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def run_folder(out: Path) -> Iterator[Finding]:
     """Examine the folder where runs will be written; it need not exist yet.
 
     Args:
-        out: what `--out` will be.
+        out: the value that `--out` will have.
     """
     standing = existing(out)
     try:
@@ -53,20 +53,20 @@ def run_folder(out: Path) -> Iterator[Finding]:
         for area, check in (("atomic rename", renames), ("file locks", locks)):
             try:
                 yield check(probe)
-            except OSError as error:  # a full disk, which has been told above
+            except OSError as error:  # a full disk, which is reported above
                 yield fail(area, f"could not be tried: {error.strerror}", "mend what fails above first")
     finally:
         shutil.rmtree(probe, ignore_errors=True)
 
 
 def existing(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that exists."""
+    """Return the path itself if it is a folder, else the nearest folder above it that exists."""
     path = path.resolve()
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def kind(folder: Path) -> Finding:
-    """What file system it is, and whether it lasts."""
+    """Return the finding on the file system, which may be one that does not last."""
     system = file_system(folder)
     value = f"{folder} ({system})"
     if system in _SHORT_LIVED:
@@ -75,13 +75,13 @@ def kind(folder: Path) -> Finding:
 
 
 def file_system(folder: Path) -> str:
-    """Type of the file system that holds the folder, such as ext4, nfs4 or lustre."""
+    """Return the type of the file system that holds the folder, such as ext4, nfs4 or lustre."""
     mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
     return next((mounts[str(place)] for place in (folder, *folder.parents) if str(place) in mounts), "unknown")
 
 
 def space(folder: Path) -> Finding:
-    """Free disk space."""
+    """Return the finding on free disk space."""
     usage = shutil.disk_usage(folder)
     value = f"{format_bytes(usage.free)} free of {format_bytes(usage.total)}"
     advice = (
@@ -95,7 +95,7 @@ def space(folder: Path) -> Finding:
 
 
 def speed(folder: Path, *, num_bytes: int = PROBE_BYTES) -> Finding:
-    """How fast a file is written and on disk (fsync), in MB/s."""
+    """Return the finding on the speed in MB/s at which a file of `num_bytes` is written and synchronised (fsync)."""
     block, path = os.urandom(1 << 20), folder / "speed"
     begun = time.perf_counter()
     try:
@@ -116,7 +116,7 @@ def speed(folder: Path, *, num_bytes: int = PROBE_BYTES) -> Finding:
 
 
 def renames(folder: Path, *, times: int = NUM_RENAMES) -> Finding:
-    """Replace a file again and again while another thread reads it: it must see the old or the new one, whole."""
+    """Replace a file again and again while a thread reads it, which must see the whole old or the whole new file."""
     target, size = folder / "renamed", 8192
     target.write_bytes(b"\0" * size)
     torn: list[str] = []
@@ -150,7 +150,7 @@ def renames(folder: Path, *, times: int = NUM_RENAMES) -> Finding:
 
 
 def locks(folder: Path) -> Finding:
-    """Whether another process sees this one's lock: it is what keeps two launches out of one run folder."""
+    """Return the finding on whether another process sees this one's lock, which keeps two launches out of a folder."""
     path = folder / "lock"
     lock = WriterLock(path, run_folder=folder)
     try:

@@ -1,4 +1,4 @@
-"""This machine: software, processors, memory, GPUs, shared memory."""
+"""The examination of this machine: software, processors, memory, GPUs, shared memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GIB = 1 << 30
 
 
 def software() -> Iterator[Finding]:
-    """Python, this framework's requirements, and whether torch can be loaded at all."""
+    """Yield the findings on Python, this framework's requirements, and whether torch can be loaded."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < _OLDEST_PYTHON:
         yield fail("python", version, "Python 3.11 or newer is needed: make PYTHON=python3.12 env")
@@ -33,7 +33,7 @@ def software() -> Iterator[Finding]:
 
 
 def requirements() -> list[Requirement]:
-    """What this framework asks for on this system; only names where it is not installed as a package."""
+    """Return this framework's requirements on this system; only names if it is not installed as a package."""
     try:
         written = importlib.metadata.requires("framework") or []
     except importlib.metadata.PackageNotFoundError:
@@ -43,7 +43,7 @@ def requirements() -> list[Requirement]:
 
 
 def packages(wanted: list[Requirement]) -> Iterator[Finding]:
-    """One line with the versions of the main packages, and one for each requirement that is not met."""
+    """Yield a finding with the versions of the main packages, and one for each requirement that is not met."""
     found: dict[str, str] = {}
     for requirement in wanted:
         try:
@@ -61,7 +61,7 @@ def packages(wanted: list[Requirement]) -> Iterator[Finding]:
 
 
 def missing(requirement: Requirement) -> Finding:
-    """A requirement that is not installed; DeepSpeed can be done without."""
+    """Return the finding on a requirement that is not installed; training works without DeepSpeed."""
     advice = f"pip install -c constraints.txt '{requirement.name}{requirement.specifier}'"
     if requirement.name == "deepspeed":
         advice = f"only --engine zero1, zero2 and zero3 need it; {advice}"
@@ -70,7 +70,7 @@ def missing(requirement: Requirement) -> Finding:
 
 
 def torch_loads() -> Finding:
-    """Importing torch fails where its build and the system do not fit."""
+    """Return the finding on importing torch, which fails if its build and the system do not fit."""
     try:
         torch = importlib.import_module("torch")
     except Exception as error:
@@ -80,7 +80,7 @@ def torch_loads() -> Finding:
 
 
 def processors() -> Finding:
-    """Processor cores that this process may use."""
+    """Return the finding on the processor cores that this process may use."""
     usable = usable_cores()
     value = f"{usable:g} of {os.cpu_count()} cores"
     if usable < 2:
@@ -89,7 +89,7 @@ def processors() -> Finding:
 
 
 def usable_cores(*, group: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
-    """Cores by affinity (`taskset`, Slurm) and by quota (containers).
+    """Return the number of cores by affinity (`taskset`, Slurm) and by quota (containers).
 
     Args:
         group: the control group's file.
@@ -103,7 +103,7 @@ def usable_cores(*, group: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
 
 
 def memory(*, group: Path = Path("/sys/fs/cgroup")) -> Finding:
-    """Memory that is free, within the container's limit if there is one."""
+    """Return the finding on free memory, within the container's limit if there is one."""
     total, free = usable_memory(group=group)
     value = f"{format_bytes(free)} free of {format_bytes(total)}"
     if free < 2 * GIB:
@@ -112,7 +112,7 @@ def memory(*, group: Path = Path("/sys/fs/cgroup")) -> Finding:
 
 
 def usable_memory(*, group: Path) -> tuple[int, int]:
-    """Total and free bytes."""
+    """Return the total and the free bytes of memory, within the limit of the control group."""
     system = psutil.virtual_memory()
     total, free = int(system.total), int(system.available)
     try:
@@ -125,10 +125,10 @@ def usable_memory(*, group: Path) -> tuple[int, int]:
 
 
 def shared_memory(*, folder: Path = Path("/dev/shm")) -> Finding:
-    """Room for batches on their way from loading workers, and for NCCL's buffers.
+    """Return the finding on shared memory, which batches from loading workers and NCCL's buffers need.
 
     Args:
-        folder: where the system keeps it.
+        folder: the place where the system keeps it.
     """
     advice = "docker run --shm-size 8g; Kubernetes: a volume emptyDir with medium Memory at /dev/shm"
     if not folder.is_dir():
@@ -145,7 +145,7 @@ def shared_memory(*, folder: Path = Path("/dev/shm")) -> Finding:
 
 
 def gpus() -> Iterator[Finding]:
-    """GPUs, their memory, and the precisions they have."""
+    """Yield the findings on GPUs, their memory, and their precisions."""
     import torch
 
     if not torch.cuda.is_available():
@@ -167,11 +167,11 @@ def gpus() -> Iterator[Finding]:
 
 
 def no_gpu(*, driver: bool, build: str | None) -> Finding:
-    """Whether there should have been one.
+    """Return the finding on a machine where torch sees no GPU, though there may be one.
 
     Args:
-        driver: the NVIDIA driver is there.
-        build: the CUDA version torch was built for, or None.
+        driver: True if the NVIDIA driver is loaded.
+        build: the CUDA version that torch was built for, or None.
     """
     if driver and build is None:
         return fail("GPU", "there is one, but this torch is a CPU build", "install the CUDA build of torch")
@@ -183,7 +183,7 @@ def no_gpu(*, driver: bool, build: str | None) -> Finding:
 
 
 def backends() -> Finding:
-    """What processes can talk through: gloo everywhere, NCCL between GPUs."""
+    """Return the finding on the backends by which processes exchange tensors: gloo, and NCCL between GPUs."""
     import torch
     from torch import distributed
 
@@ -193,7 +193,7 @@ def backends() -> Finding:
 
 
 def nccl_version() -> str:
-    """Such as 2.27.3; empty where this torch has none."""
+    """Return the version of NCCL, such as 2.27.3; empty if this torch has none."""
     import torch
     from torch import distributed
 
@@ -203,12 +203,12 @@ def nccl_version() -> str:
 
 
 def judge_backends(*, gloo: bool, nccl: str, on_gpu: bool) -> Finding:
-    """What that means for training.
+    """Return the finding on these backends.
 
     Args:
-        gloo: this torch has it.
-        nccl: its version; empty: this torch has none.
-        on_gpu: training will run on GPUs.
+        gloo: True if this torch has gloo.
+        nccl: the version of NCCL; empty if this torch has none.
+        on_gpu: True if training will run on GPUs.
     """
     value = f"{'gloo' if gloo else 'no gloo'}, {f'NCCL {nccl}' if nccl else 'no NCCL'}"
     advice = "install torch from pytorch.org: its builds for Linux have both"
@@ -220,5 +220,5 @@ def judge_backends(*, gloo: bool, nccl: str, on_gpu: bool) -> Finding:
 
 
 def has_driver() -> bool:
-    """Whether the NVIDIA driver is loaded."""
+    """Return whether the NVIDIA driver is loaded."""
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()

@@ -1,7 +1,7 @@
-"""The processes of a launch before they are a group: each says who it is, and who is missing is named.
+"""An exchange of messages between the processes of a launch before they form a group, so that missing ones are named.
 
-Torch's own group either stands or fails as a whole, after its time-out and without names. So the processes first meet
-in the launcher's key-value store, where each leaves a card.
+Torch's own group works or fails as a whole, after its time-out and without names. So the processes first exchange
+messages through the launcher's key-value store, where each one describes itself.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ _PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
-    """Who a process is.
+class ProcessInfo:
+    """The description of a process.
 
     Attributes:
-        local_rank: 0 speaks for its machine.
-        address: where the others would reach this machine, on the way to the first one.
-        interface: of that address.
+        rank: the rank among all processes.
+        local_rank: the rank on its machine; 0 is the machine's leader.
+        host: the name of the machine.
+        address: the address of the machine in the network that leads to the first machine.
+        interface: the network interface of that address.
     """
 
     rank: int
@@ -39,53 +41,57 @@ class Card:
 
     @property
     def machine(self) -> str:
-        """Name and address, as people know it."""
+        """The machine's name and address, for messages."""
         return f"{self.host} ({self.address})"
 
 
-class Meeting:
-    """The launcher's store, with messages in JSON.
+class Exchange:
+    """The exchange of JSON messages through the launcher's store.
 
     Args:
-        store: torch's store, seen by all processes.
-        timeout_seconds: how long others are waited for.
+        store: torch's key-value store, seen by all processes.
+        rank: this process's rank.
+        world: the number of processes.
+        timeout_seconds: the time to wait for messages.
     """
 
     def __init__(self, store: Any, *, rank: int, world: int, timeout_seconds: float) -> None:
         self.store, self.rank, self.world, self.timeout_seconds = store, rank, world, timeout_seconds
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
 
-    def say(self, topic: str, message: Any) -> None:
-        """Leave a message for whoever collects `topic`."""
+    def publish(self, topic: str, message: Any) -> None:
+        """Publish a message on `topic` for the processes that collect it."""
         self.store.set(f"doctor/{topic}/{self.rank}", json.dumps(message))
 
-    def hear(self, topic: str, *, ranks: list[int] | None = None, patience: float = 1.0) -> dict[int, Any]:
-        """Messages of `ranks` (default: all) about `topic`, as far as they come in time.
+    def collect(self, topic: str, *, ranks: list[int] | None = None, timeout_factor: float = 1.0) -> dict[int, Any]:
+        """Return rank -> message on `topic` for those of `ranks` (default: all) whose message comes in time.
 
         Args:
-            patience: factor on the time-out.
+            topic: the topic.
+            ranks: the ranks to wait for.
+            timeout_factor: the factor by which the time-out is multiplied.
         """
-        heard: dict[int, Any] = {}
+        received: dict[int, Any] = {}
         wanted = list(range(self.world)) if ranks is None else ranks
-        deadline = time.monotonic() + patience * self.timeout_seconds
-        while missing := [rank for rank in wanted if rank not in heard]:
+        deadline = time.monotonic() + timeout_factor * self.timeout_seconds
+        while missing := [rank for rank in wanted if rank not in received]:
             for rank in missing:
                 key = f"doctor/{topic}/{rank}"
                 if self.store.check([key]):
-                    heard[rank] = json.loads(self.store.get(key))
+                    received[rank] = json.loads(self.store.get(key))
             if time.monotonic() > deadline:
                 break
             time.sleep(_PAUSE_SECONDS)
-        return heard
+        return received
 
     def leave(self) -> None:
-        """Let the first process, in which the store may live, be the last to go."""
-        self.say("done", True)
+        """End the exchange; the first process, which may hold the store, waits for all others."""
+        self.publish("done", True)
         if self.rank == 0:
-            self.hear("done")
+            self.collect("done")
 
 
-def meet(*, timeout_seconds: float) -> Meeting:
+def join_exchange(*, timeout_seconds: float) -> Exchange:
     """Join the store that the launcher's variables name.
 
     Raises:
@@ -94,43 +100,45 @@ def meet(*, timeout_seconds: float) -> Meeting:
     from torch.distributed import rendezvous
 
     store, rank, world = next(rendezvous("env://", timeout=timedelta(seconds=timeout_seconds)))
-    return Meeting(store, rank=rank, world=world, timeout_seconds=timeout_seconds)
+    return Exchange(store, rank=rank, world=world, timeout_seconds=timeout_seconds)
 
 
-def introduce(meeting: Meeting) -> dict[int, Card]:
-    """Everybody's card; those of missing processes are missing."""
+def collect_processes(exchange: Exchange) -> dict[int, ProcessInfo]:
+    """Return rank -> description of every process that came in time."""
     towards = os.environ.get("MASTER_ADDR", "")
-    card = Card(
-        rank=meeting.rank,
-        local_rank=meeting.local_rank,
+    process = ProcessInfo(
+        rank=exchange.rank,
+        local_rank=exchange.local_rank,
         host=platform.node(),
         address=source_towards(towards) or "no way to the first machine",
         interface=os.environ.get("GLOO_SOCKET_IFNAME") or interface_towards(towards) or "lo",
     )
-    meeting.say("card", asdict(card))
-    return {rank: Card(**message) for rank, message in sorted(meeting.hear("card").items())}
+    exchange.publish("process", asdict(process))
+    return {rank: ProcessInfo(**message) for rank, message in sorted(exchange.collect("process").items())}
 
 
-def leaders(cards: Mapping[int, Card]) -> list[int]:
-    """One rank of each machine."""
-    return [rank for rank, card in cards.items() if card.local_rank == 0]
+def leaders(processes: Mapping[int, ProcessInfo]) -> list[int]:
+    """Return the ranks of the machines' leaders, one for each machine."""
+    return [rank for rank, process in processes.items() if process.local_rank == 0]
 
 
-def unreachable(meeting: Meeting, cards: Mapping[int, Card], *, timeout_seconds: float = 5.0) -> dict[int, list[int]]:
-    """Which leaders each leader cannot connect to, the same answer on every leader.
+def unreachable(
+    exchange: Exchange, processes: Mapping[int, ProcessInfo], *, timeout_seconds: float = 5.0
+) -> dict[int, list[int]]:
+    """Return leader -> the leaders that it cannot connect to, the same on every leader; all leaders must call it.
 
     The launcher's port may be open in a firewall while the ports that gloo and NCCL take at random are closed.
     """
-    chosen = leaders(cards)
+    chosen = leaders(processes)
     with socket.create_server(("", 0)) as listener:
-        meeting.say("listening", listener.getsockname()[1])
-        ports = meeting.hear("listening", ranks=chosen)
+        exchange.publish("listening", listener.getsockname()[1])
+        ports = exchange.collect("listening", ranks=chosen)
         failed = []
         for rank, port in ports.items():
             try:
-                socket.create_connection((cards[rank].address, port), timeout=timeout_seconds).close()
+                socket.create_connection((processes[rank].address, port), timeout=timeout_seconds).close()
             except OSError:
                 failed.append(rank)
-        meeting.say("connected", failed)
-        answers = meeting.hear("connected", ranks=chosen, patience=1 + timeout_seconds * len(chosen) / 60)
+        exchange.publish("connected", failed)
+        answers = exchange.collect("connected", ranks=chosen, timeout_factor=1 + timeout_seconds * len(chosen) / 60)
     return {rank: sorted({*answers[rank], *(r for r in chosen if r not in ports)}) for rank in answers}

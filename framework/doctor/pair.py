@@ -1,6 +1,6 @@
-"""Two processes on this machine that all-reduce, as any launch of two processes would.
+"""A measurement by two processes on this machine that all-reduce, as those of any launch do.
 
-`python -m framework.doctor.pair RANK WORLD FILE BACKEND` is one of them; it prints what it measured as JSON.
+`python -m framework.doctor.pair RANK WORLD FILE BACKEND` is one of them; it prints its measurement as JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
-from framework.doctor.all_reduce import AllReduce, judged, measure
+from framework.doctor.all_reduce import AllReduce, judge_all_reduce, measure
 from framework.doctor.finding import Finding, fail, warn
 
 TIMEOUT_SECONDS = 120.0
@@ -24,31 +24,31 @@ LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "M
 
 
 class PairError(Exception):
-    """The processes did not get through."""
+    """The processes did not finish their all-reduces; the message gives the reason."""
 
 
 def all_reduce_here() -> Iterator[Finding]:
-    """Gloo between two processes, and NCCL between the first two GPUs if there are GPUs."""
+    """Yield the findings on gloo between two processes, and on NCCL between the first two GPUs if there are GPUs."""
     import torch
 
     yield over_gloo()
     if torch.cuda.is_available() and torch.distributed.is_nccl_available():
         world = min(2, torch.cuda.device_count())
         try:
-            yield judged(run(backend="nccl", world=world))
+            yield judge_all_reduce(run(backend="nccl", world=world))
         except PairError as error:
             yield fail("all-reduce, nccl", str(error), "NCCL_DEBUG=INFO says where it stops; try NCCL_P2P_DISABLE=1")
 
 
 def over_gloo(*, environment: dict[str, str] | None = None) -> Finding:
-    """Gloo, which training uses on CPUs and, next to NCCL, for stop votes.
+    """Return the finding on gloo, which training uses on CPUs and, next to NCCL, for stop votes.
 
     Args:
-        environment: of the two processes; default: this one's.
+        environment: the variables of the two processes; default: this one's.
     """
     environment = dict(os.environ) if environment is None else environment
     try:
-        return judged(run(backend="gloo", world=2, environment=environment))
+        return judge_all_reduce(run(backend="gloo", world=2, environment=environment))
     except PairError as error:
         why = str(error)
     with contextlib.suppress(PairError):
@@ -64,15 +64,22 @@ def over_gloo(*, environment: dict[str, str] | None = None) -> Finding:
 def run(
     *, backend: str, world: int, environment: dict[str, str] | None = None, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> AllReduce:
-    """Start the processes and take rank 0's answer.
+    """Start the processes and return rank 0's measurement.
+
+    Args:
+        backend: gloo or nccl.
+        world: the number of processes.
+        environment: their variables; default: this process's. Those of launchers are removed.
+        timeout_seconds: the time that they may take.
 
     Raises:
-        PairError: one failed, or they were not done in time.
+        PairError: a process failed, or they did not end in time.
     """
     base = dict(os.environ) if environment is None else environment
     clean = {name: value for name, value in base.items() if name not in LAUNCHER_VARIABLES}
     clean["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
+        # Start them.
         logs = [Path(folder, f"{rank}.log") for rank in range(world)]
         processes = []
         for rank, log in enumerate(logs):
@@ -87,6 +94,7 @@ def run(
                         env=clean,
                     )
                 )
+        # Wait for them; none may stay behind.
         try:
             answers = [process.communicate(timeout=timeout_seconds)[0] for process in processes]
         except subprocess.TimeoutExpired:
@@ -101,7 +109,7 @@ def run(
 
 
 def last_error(logs: list[str]) -> str:
-    """The exception that ended the first process that has one."""
+    """Return the last exception in the first log that has one."""
     for log in logs:
         for line in reversed(log.strip().splitlines()):
             if "Error" in line.split(":")[0]:
@@ -110,7 +118,7 @@ def last_error(logs: list[str]) -> str:
 
 
 def main(rank: int, world: int, store: str, backend: str) -> None:
-    """One of the processes."""
+    """Measure as one of the processes, and print the result."""
     import torch
     import torch.distributed as dist
 

@@ -1,4 +1,4 @@
-"""Do all machines of a cluster hold the same code, software and data, and do they share the run folder?"""
+"""The comparison of a cluster's machines: their code, software and data, and whether they share the run folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from framework.data.inspection import open_any, parts_of
 from framework.doctor.finding import Finding, fail, ok, warn
 from framework.doctor.folder import existing
 from framework.doctor.machine import SHOWN, nccl_version
-from framework.doctor.meeting import Card, Meeting
+from framework.doctor.meeting import Exchange, ProcessInfo
 from framework.tracking.lock import WriterLock, writer_is_alive
 from framework.tracking.system import git_revision
 
@@ -26,10 +26,10 @@ _UNUSABLE = "cannot be used"
 
 
 def traits(*, data: str | None) -> dict[str, str]:
-    """What must be the same on all machines.
+    """Return this machine's traits that must be the same on all machines.
 
     Args:
-        data: what `--data` will be.
+        data: the value that `--data` will have.
     """
     found = {
         "software": f"Python {platform.python_version()}, " + ", ".join(_versions()),
@@ -49,7 +49,7 @@ def _versions() -> Iterator[str]:
 
 
 def code_hash() -> str:
-    """SHA-256 over this package's sources; containers have no git."""
+    """Return a SHA-256 over this package's sources, because containers have no git."""
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(f"{path.relative_to(PACKAGE)}\0".encode() + path.read_bytes())
@@ -62,7 +62,7 @@ def _revision() -> str:
 
 
 def fingerprint(location: str) -> str:
-    """The identity of a data set by its manifest, or why it cannot be opened here."""
+    """Return the identity of a data set by its manifest, or why it cannot be opened here."""
     try:
         sources = [open_any(part)[0] for part in parts_of(location)]
     except (DataError, OSError) as error:
@@ -82,16 +82,17 @@ ADVICE = {
 }
 
 
-def compare(told: Mapping[int, Mapping[str, str]], cards: Mapping[int, Card]) -> Iterator[Finding]:
-    """One finding for each trait.
+def compare(reports: Mapping[int, Mapping[str, str]], processes: Mapping[int, ProcessInfo]) -> Iterator[Finding]:
+    """Yield one finding for each trait.
 
     Args:
-        told: `traits` of each leader.
+        reports: leader -> what its `traits` returned.
+        processes: the processes by rank.
     """
-    for name in next(iter(told.values())):
+    for name in next(iter(reports.values())):
         groups: dict[str, list[str]] = {}
-        for rank, found in told.items():
-            groups.setdefault(found[name], []).append(cards[rank].machine)
+        for rank, found in reports.items():
+            groups.setdefault(found[name], []).append(processes[rank].machine)
         if len(groups) > 1:
             listed = "\n".join(f"{value} on {_some(machines)}" for value, machines in groups.items())
             yield fail(f"same {name}", listed, ADVICE[name])
@@ -102,7 +103,7 @@ def compare(told: Mapping[int, Mapping[str, str]], cards: Mapping[int, Card]) ->
 
 
 def data_here(location: str) -> Finding:
-    """Whether a data set can be opened on this machine."""
+    """Return the finding on whether a data set can be opened on this machine."""
     return _judge_data("data", fingerprint(location))
 
 
@@ -116,30 +117,38 @@ def _some(machines: list[str]) -> str:
     return ", ".join(machines[:4]) + (f" and {len(machines) - 4} more" if len(machines) > 4 else "")
 
 
-def shared_folder(meeting: Meeting, out: Path, *, ranks: list[int]) -> dict[str, Any]:
+def shared_folder(exchange: Exchange, out: Path, *, ranks: list[int]) -> dict[str, Any]:
     """Write in the run folder from every machine and look for the others' files there; called by leaders only.
 
+    Args:
+        exchange: the messages between the processes.
+        out: the value that `--out` will have.
+        ranks: the leaders.
+
     Returns:
-        `error` if nothing can be written; else `unseen` (ranks whose file did not appear), `seconds` until all had,
-        and `locked`: whether the lock of the first rank is seen here.
+        `error`: why nothing can be written here, or empty; `unseen`: the ranks whose file did not appear; `seconds`
+        until all the others had; and `locked`: True if the lock of the first rank is seen here.
     """
+    # Everybody writes a file, the first one a lock, too.
     first = ranks[0]
-    folder = existing(out) / f".doctor-{meeting.hear('token', ranks=[first])[first]}"
+    folder = existing(out) / f".doctor-{exchange.collect('token', ranks=[first])[first]}"
     lock = None
     try:
         folder.mkdir(exist_ok=True)
-        (folder / str(meeting.rank)).touch()
-        if meeting.rank == first:
+        (folder / str(exchange.rank)).touch()
+        if exchange.rank == first:
             lock = WriterLock(folder / "lock", run_folder=folder)
         error = ""
     except OSError as problem:
         error = problem.strerror or str(problem)
-    meeting.say("written", error)
-    writers = [rank for rank, text in meeting.hear("written", ranks=ranks).items() if not text]
-    seconds, unseen = _wait_for([folder / str(rank) for rank in writers], timeout_seconds=meeting.timeout_seconds / 2)
-    locked = (folder / "lock").exists() and (meeting.rank == first or writer_is_alive(folder / "lock"))
-    meeting.say("looked", True)
-    meeting.hear("looked", ranks=ranks)
+    exchange.publish("written", error)
+    # Everybody looks for the files of those that could write.
+    writers = [rank for rank, text in exchange.collect("written", ranks=ranks).items() if not text]
+    seconds, unseen = _wait_for([folder / str(rank) for rank in writers], timeout_seconds=exchange.timeout_seconds / 2)
+    locked = (folder / "lock").exists() and (exchange.rank == first or writer_is_alive(folder / "lock"))
+    exchange.publish("looked", True)
+    exchange.collect("looked", ranks=ranks)
+    # Nobody looks any more: clean up.
     if lock is not None:
         lock.release()
     with contextlib.suppress(OSError):
@@ -160,20 +169,20 @@ def _wait_for(paths: list[Path], *, timeout_seconds: float) -> tuple[float, list
     return time.monotonic() - begun, unseen
 
 
-def judge_folder(told: Mapping[int, Mapping[str, Any]], cards: Mapping[int, Card], out: Path) -> Finding:
-    """What the leaders' views of the run folder mean together."""
-    name = {rank: cards[rank].machine for rank in told}
-    refused = [f"{name[rank]}: {found['error']}" for rank, found in told.items() if found["error"]]
+def judge_folder(reports: Mapping[int, Mapping[str, Any]], processes: Mapping[int, ProcessInfo], out: Path) -> Finding:
+    """Return the finding on the run folder from the reports of all leaders, each as `shared_folder` returned it."""
+    name = {rank: processes[rank].machine for rank in reports}
+    refused = [f"{name[rank]}: {found['error']}" for rank, found in reports.items() if found["error"]]
     if refused:
         return fail("shared run folder", f"{out}: {_some(refused)}", "give write access there, or choose another --out")
-    for rank, found in told.items():
+    for rank, found in reports.items():
         if found["unseen"]:
             hidden = _some([name[other] for other in found["unseen"]])
             advice = "put --out on a file system that all machines mount; checkpoints are written by all of them"
             return fail("shared run folder", f"{name[rank]} does not see in {out} what {hidden} wrote", advice)
-    slowest = max(found["seconds"] for found in told.values())
+    slowest = max(found["seconds"] for found in reports.values())
     value = f"{out}: all machines write, and see the others' files after at most {slowest:.1f} s"
-    if not all(found["locked"] for found in told.values()):
+    if not all(found["locked"] for found in reports.values()):
         advice = "locks do not travel: never start two launches with the same --out, nothing would stop the second one"
         return warn("shared run folder", value, advice)
     return ok("shared run folder", value)

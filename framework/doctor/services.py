@@ -1,4 +1,4 @@
-"""What training talks to besides its own processes: a port to meet at, and MLflow."""
+"""The examination of the services that training uses: the port of the rendezvous, and MLflow."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _LATER = "training goes on without it, and `framework sync RUN` uploads later"
 
 
-def meeting_port(port: int) -> Finding:
-    """Whether processes can meet at the launchers' usual port.
+def rendezvous_port(port: int) -> Finding:
+    """Return the finding on the port at which the processes of a launch meet.
 
     Args:
-        port: 29500 unless a launcher is told otherwise.
+        port: the port; 29500 unless a launcher is told otherwise.
     """
     with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as probe:
         try:
@@ -46,18 +46,20 @@ def meeting_port(port: int) -> Finding:
 
 
 def mlflow(tracking: str | None, *, out: Path) -> Finding:
-    """Whether metrics will arrive.
+    """Return the finding on whether metrics will reach MLflow.
 
     Args:
-        tracking: what `--tracking` will be: a URI, `default`, `none`, or None where it will not be given.
-        out: what `--out` will be.
+        tracking: the value that `--tracking` will have: a URI, `default`, `none`, or None if it will not be given.
+        out: the value that `--out` will have.
     """
+    # The store that training would use.
     try:
         uri = store_uri(wishes(tracking=tracking).tracking, run_folder=out.resolve())
     except FrameworkError as error:
         return fail("MLflow", "not used", str(error))
     if uri is None:
         return ok("MLflow", "not used; the journal stays in the run folder")
+    # Ask it, each kind in its own way.
     database = sqlite_path(uri)
     if database is not None:
         return _sqlite(database)
@@ -97,7 +99,7 @@ def _database(uri: str, *, default_port: int) -> Finding:
 
 
 def _sqlite(database: Path) -> Finding:
-    """A database file must be writable, with locks: some network file systems have none."""
+    """Return the finding on a database file, which needs write access, and locks that some network disks lack."""
     folder = existing(database.parent)
     try:
         if database.exists():

@@ -1,4 +1,4 @@
-"""Weights of public implementations: read without running their code, and loaded into our networks.
+"""Weights of public implementations, read without running their code and loaded into our networks.
 
 network = framework.interop.load("nvlabs-stylegan2", "generator", state)
 """

@@ -1,4 +1,4 @@
-"""What is read off a foreign state dict before any value is touched: which of our networks it is, and the name map."""
+"""The plan for loading a foreign state dict, made from names and shapes alone: our network, and the name map."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from framework.utils.errors import FrameworkError
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
-    """Our network that a state dict fits, and which of its tensors goes where."""
+    """The network of ours that a state dict fits, and the map of its tensors."""
 
     cls: type[nn.Module]
     options: dict[str, Any]
-    """Of the constructor, as far as names and shapes tell."""
+    """Options of the constructor, as far as names and shapes tell them."""
     pairs: list[Pair]
     averages_styles: bool = False
-    """StyleGAN without a stored mean style: it is estimated when the state is read."""
+    """True for a StyleGAN state without a mean style, which is then estimated."""
 
 
 class State(Mapping[str, Tensor]):
-    """A state dict that answers questions about its names and shapes.
+    """A state dict with methods for its names and shapes.
 
     Args:
-        tensors: the state dict.
-        given: options the caller gave for what it cannot answer.
+        tensors: the state dict; tensors of any shape.
+        given: the caller's options for what names and shapes do not tell.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], given: Mapping[str, Any] | None = None) -> None:
@@ -53,11 +53,11 @@ class State(Mapping[str, Tensor]):
         return name in self._tensors
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The tensor, or the default."""
+        """Return the tensor, or the default if there is none."""
         return self._tensors.get(name, default)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor.
+        """Return the shape of a tensor.
 
         Raises:
             FrameworkError: there is no such tensor.
@@ -65,15 +65,15 @@ class State(Mapping[str, Tensor]):
         return tuple(self[name].shape)
 
     def numbers(self, pattern: str) -> list[int]:
-        """The distinct numbers in the first group of `pattern`, which is matched at the beginning of the names."""
+        """Return the distinct numbers in the first group of `pattern`, matched at the beginning of names, ascending."""
         found = (re.match(pattern, name) for name in self)
         return sorted({int(match[1]) for match in found if match})
 
     def count(self, pattern: str) -> int:
-        """How many there are.
+        """Return how many numbers `numbers` finds.
 
         Raises:
-            FrameworkError: they are not 0, 1, 2, ...
+            FrameworkError: there are none, or they are not 0, 1, 2, ...
         """
         numbers = self.numbers(pattern)
         if not numbers or numbers != list(range(len(numbers))):
@@ -83,23 +83,23 @@ class State(Mapping[str, Tensor]):
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where the states of one network may stand in a file of some project, by their path; first found, first taken."""
+    """The paths at which a project's files may hold the state of each network; the first one found is taken."""
 
     generator: tuple[str, ...]
     average: tuple[str, ...] = ()
-    """The generator's moving average."""
+    """Paths of the generator's moving average."""
     discriminator: tuple[str, ...]
 
 
 class Kind(Protocol):
-    """A project whose networks can be read: one module of `framework.interop.formats`."""
+    """A project whose networks can be read, which is one module of `framework.interop.formats`."""
 
     PLACES: Places
 
     def generator(self, state: State) -> Blueprint:
-        """What a generator's state is."""
+        """Return the blueprint of a generator's state."""
         ...
 
     def discriminator(self, state: State) -> Blueprint:
-        """What a discriminator's state is."""
+        """Return the blueprint of a discriminator's state."""
         ...

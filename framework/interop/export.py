@@ -1,4 +1,4 @@
-"""The way back: a StyleGAN2 of ours as the state dict of NVlabs' programs, bit for bit what was read from one."""
+"""Export of a StyleGAN2 of ours as the state dict of NVlabs' programs, bit for bit the one that was read."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from framework.networks import stylegan2
 from framework.utils.errors import FrameworkError
 
 EXPORTS = ("nvlabs-stylegan2",)
-"""Kinds that networks can be written as."""
+"""Projects in whose format networks can be written."""
 
 
 @torch.no_grad()
 def export(kind: str, network: nn.Module) -> dict[str, Tensor]:
-    """The state dict of `network` as the project `kind` would have it, constants included.
+    """Return the state dict of `network` in the format of the project `kind`, constants included.
+
+    Args:
+        kind: the project; one of `EXPORTS`.
+        network: a StyleGAN2 generator or discriminator of ours.
+
+    Returns:
+        Names to tensors on the CPU, in the shapes of that project.
 
     Raises:
-        FrameworkError: a kind that cannot be written, or a network that it has no place for.
+        FrameworkError: the kind cannot be written, or has no place for the network or one of its tensors.
     """
     if kind not in EXPORTS:
         raise FrameworkError(f"kind={kind!r} cannot be written; possible: {', '.join(EXPORTS)}")

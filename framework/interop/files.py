@@ -1,4 +1,4 @@
-"""Reading a file of foreign weights: whatever its format, it becomes named state dicts, tensors on the CPU.
+"""A reader for files of foreign weights; whatever its format, a file becomes named state dicts, tensors on the CPU.
 
 `.pth`/`.pt` (both of torch's formats), NVlabs `.pkl`, `.npz` and `.safetensors`; the content decides, not the suffix.
 """
@@ -23,28 +23,28 @@ from framework.utils.bounded import decoding, open_regular
 from framework.utils.errors import FrameworkError
 
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How a file of `torch.save` begins that is no zip archive."""
+"""The first bytes of a file of `torch.save` that is no zip archive."""
 
 _DEEPEST = 4
-"""Dictionaries within dictionaries in which state dicts are looked for."""
+"""The deepest nesting of dictionaries in which state dicts are looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignFile:
-    """The state dicts of a file."""
+    """The state dicts of a file, tensors of any shape on the CPU."""
 
     path: Path
     states: Mapping[str, Mapping[str, Tensor]]
-    """By where they stand: `G_ema`, `model_state_dict`, `""` for a file that is itself one."""
+    """The state dicts by their place in the file: `G_ema`, `model_state_dict`, `""` for a file that is itself one."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What the file tells about how a network was built, by the same names."""
+    """The arguments that networks were built with, by the same names, if the file holds them."""
 
 
 def read_file(path: Path) -> ForeignFile:
-    """The state dicts in a file.
+    """Return the state dicts in a file.
 
     Raises:
-        FrameworkError: no such file, an unknown format, or content that is more than weights.
+        FrameworkError: there is no such file, its format is unknown, or it holds more than weights.
     """
     path = Path(path)
     try:
@@ -62,7 +62,7 @@ def read_file(path: Path) -> ForeignFile:
 
 
 def _read(file: BinaryIO, path: Path) -> Any:
-    """The content of a file, or the networks of a network pickle."""
+    """Return the content of a file, or the networks of a network pickle."""
     head = file.read(16)
     if head.startswith(b"PK"):
         return _read_archive(file, path)
@@ -104,7 +104,7 @@ def _read_safetensors(file: BinaryIO, path: Path) -> dict[str, Tensor]:
 
 
 def _states(content: Any, steps: Steps, name: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every dictionary of named tensors in nested dictionaries, by its path; other values beside the tensors too."""
+    """Yield every dictionary with named tensors in nested dictionaries, with its path; other values are left out."""
     steps.take()
     if not isinstance(content, Mapping) or depth > _DEEPEST:
         return

@@ -1,4 +1,4 @@
-"""An imported network as a checkpoint of ours: what `framework sample`, fine-tuning and evaluation read."""
+"""An imported network as a checkpoint of ours, for `framework sample`, fine-tuning and evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from framework.recipe.description import describe_network
 from framework.utils.errors import FrameworkError
 
 FOLDER = "checkpoints"
-"""As in a run's folder."""
+"""The name of the folder, the same as in a run's folder."""
 
 
 def write_folder(
@@ -25,17 +25,17 @@ def write_folder(
     discriminator: Loaded | None = None,
     source: Mapping[str, Any],
 ) -> Path:
-    """Write the checkpoint of 0 images into `<out>/checkpoints`; returns its folder.
+    """Write the checkpoint of 0 images into `<out>/checkpoints` and return its folder.
 
     Args:
         out: a new folder, or an empty one.
-        generator: whose weights become `generator/weight/...`.
+        generator: the network whose weights become `generator/weight/...`.
         average: the generator's moving average, `generator/ema/...`; None: the generator itself.
-        discriminator: whose weights become `discriminator/weight/...`, if there is one.
-        source: where the weights come from, for the document.
+        discriminator: the network whose weights become `discriminator/weight/...`, if there is one.
+        source: the origin of the weights, for the document `recipe.json`.
 
     Raises:
-        FrameworkError: the folder is in use, or generator and average are not the same network.
+        FrameworkError: the folder is not empty, or generator and average are not the same network.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FrameworkError(f"{out} exists: choose a new folder")
@@ -65,7 +65,7 @@ def write_folder(
 
 
 _DATA = {"resolution": 0, "channels": 3, "classes": 0}
-"""What networks of recipes take from their data."""
+"""Options that a recipe's networks take from its data, and their defaults."""
 
 
 def _pieces(side: Side, network: nn.Module, weights: str, buffers: str) -> Iterator[TensorSlice]:

@@ -1,4 +1,4 @@
-"""A network of ours as Hugging Face's tools expect one: plain names, files of bounded size, an index, a config.
+"""A network of ours in the layout of Hugging Face's tools, with plain names, files of bounded size, index and config.
 
     config.json                         our network's class and options, from which `read_folder` rebuilds it
     model.safetensors                   everything, if one file holds it; otherwise
@@ -31,15 +31,19 @@ CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.sa
 
 
 def write_folder(checkpoint: Checkpoint, out: Path, *, side: Side, averaged: bool, max_file_bytes: int) -> list[Path]:
-    """Write one player of `checkpoint` into the new folder `out`; returns its tensor files.
+    """Write one player of `checkpoint` into the new folder `out` and return its tensor files.
 
     Args:
-        averaged: the moving average instead of the weights as they were last trained.
-        max_file_bytes: a file is closed before it would exceed this; a larger tensor gets a file of its own.
+        checkpoint: the checkpoint to read.
+        out: a new folder, or an empty one.
+        side: the player.
+        averaged: write the moving average instead of the weights as they were last trained.
+        max_file_bytes: the largest size of a file; a larger tensor gets a file of its own.
 
     Raises:
-        FrameworkError: no such player or average in the checkpoint, or `out` exists and is not empty.
+        FrameworkError: the checkpoint has no such player or average, or `out` exists and is not empty.
     """
+    # Look for the player in the checkpoint, and at the folder.
     recipe = checkpoint.document("recipe.json")
     keys = _keys(checkpoint, side, averaged=averaged)
     if side not in recipe or not keys:
@@ -49,6 +53,7 @@ def write_folder(checkpoint: Checkpoint, out: Path, *, side: Side, averaged: boo
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FrameworkError(f"--out {out}: choose a new folder")
     out.mkdir(parents=True, exist_ok=True)
+    # Tensor files, one in memory at a time.
     groups = list(_grouped(checkpoint, keys, max_file_bytes))
     names = [f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors" for i in range(len(groups))]
     if len(groups) == 1:
@@ -56,6 +61,7 @@ def write_folder(checkpoint: Checkpoint, out: Path, *, side: Side, averaged: boo
     for name, group in zip(names, groups, strict=True):
         tensors = {short: checkpoint.full(keys[short]) for short in group}
         save_tensors(out / name, tensors, metadata={"format": "pt"})
+    # The documents beside them.
     config = {"player": side, "images": checkpoint.images_seen, "averaged": averaged, "network": described}
     (out / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     if len(groups) > 1:
@@ -68,9 +74,10 @@ def write_folder(checkpoint: Checkpoint, out: Path, *, side: Side, averaged: boo
 
 @torch.no_grad()
 def read_folder(folder: Path, *, classes: Mapping[str, type[nn.Module]] | None = None) -> nn.Module:
-    """The network in such a folder, in evaluation mode; tensors are read one by one, and nothing is unpickled.
+    """Return the network in such a folder, in evaluation mode; tensors are read one by one, and nothing is unpickled.
 
     Args:
+        folder: a folder that `write_folder` has written.
         classes: network classes from outside the framework that may be built; see `network_from`.
 
     Raises:
@@ -79,10 +86,12 @@ def read_folder(folder: Path, *, classes: Mapping[str, type[nn.Module]] | None =
     folder = Path(folder)
     if not (folder / CONFIG).exists():
         raise FrameworkError(f"{folder} has no {CONFIG}: it was not written by `framework export --to huggingface`")
+    # Build the network that the config describes, no larger than the tensors in the files.
     files = _files(folder)
     headers = {name: _header(folder / name) for name in files}
     budget = Budget.of(entry.shape for entries in headers.values() for entry in entries.values())
     network = network_from(bounded.read_object(folder / CONFIG).get("network"), budget=budget, classes=classes)
+    # Fill it, one tensor at a time.
     state = network.state_dict()
     missing = set(state)
     for name, entries in headers.items():
@@ -101,7 +110,7 @@ def read_folder(folder: Path, *, classes: Mapping[str, type[nn.Module]] | None =
 
 
 def _files(folder: Path) -> list[str]:
-    """The tensor files that the index names; a name must not lead out of the folder."""
+    """Return the tensor files that the index names; a name must not lead out of the folder."""
     if not (folder / INDEX).exists():
         return [SINGLE]
     places = bounded.read_object(folder / INDEX).get("weight_map")
@@ -119,7 +128,7 @@ def _header(path: Path) -> dict[str, Entry]:
 
 
 def _keys(checkpoint: Checkpoint, side: Side, *, averaged: bool) -> dict[str, str]:
-    """Name in the network -> key in the checkpoint, in the checkpoint's order."""
+    """Return name in the network -> key in the checkpoint, in the checkpoint's order."""
     kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
     prefixes = [f"{side}/{kind}/" for kind in kinds]
     return {key.removeprefix(prefix): key for prefix in prefixes for key in checkpoint.keys(prefix)}

@@ -1,8 +1,8 @@
-"""What a foreign pickle says, as records that can do nothing, and the bounds within which it may say it.
+"""Inert records of what a foreign pickle holds, and the bounds on it.
 
-torch makes a tensor of whatever shape a file names, and takes memory for it, or reads beyond its values, before it
-looks at them. So a file of torch's is read twice: first as records, here, where storages are compared with the bytes
-that the file has and tensors with their storages; then by torch.
+torch makes a tensor of any shape that a file names: it takes memory for it, or reads beyond its values, before it
+checks them. So a file of torch's is read twice: first as records, here, where storages are compared with the bytes of
+the file and tensors with their storages; then by torch.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from framework.utils.bounded import MOST_AXES, element_count
 from framework.utils.errors import FrameworkError
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
-"""Rebuilds an object of a class whose source is in the pickle; its one argument holds `class_name` and `state`."""
+"""The function that rebuilds an object of a class whose source is in the pickle, from `class_name` and `state`."""
 MOST_TIMES = 4
-"""How often the bytes of a file may appear in its tensors: tied weights share a storage."""
+"""The most times that the bytes of a file may appear in its tensors, because tied weights share a storage."""
 
 _TENSOR = "torch._utils._rebuild_tensor_v2"
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter")
 _TEXT, _SIZE, _DEVICE = "_codecs.encode", "torch.Size", "torch.device"
 _MOST_STEPS = 1 << 20
 _MOST_COPIED = 1 << 18
-"""Entries of lists from which a pickle makes dictionaries and sets, all of them together."""
+"""The most entries of lists, counted together, from which a pickle may make dictionaries and sets."""
 
 _ITEM_BYTES = {
     "torch.DoubleStorage": 8,
@@ -49,11 +49,11 @@ TORCH_NAMES = {
     *_ITEM_BYTES,
     *_DTYPES,
 }
-"""What files of weights hold besides plain containers; torch's own reader knows more, which no weights need."""
+"""The names that files of weights hold besides plain containers; torch knows more, which no weights need."""
 
 
 class Record:
-    """What a pickle says about an object that is not built: `origin` names its class or function."""
+    """The record of an object that a pickle describes and that is not built; `origin` names its class or function."""
 
     origin = ""
     arguments: tuple[Any, ...]
@@ -72,7 +72,7 @@ class Record:
 
 
 def counted() -> tuple[type[dict[Any, Any]], type[set[Any]]]:
-    """The classes of dictionaries and sets that one pickle makes, which count what they copy.
+    """Return classes of dictionaries and sets for one pickle, which count what they copy.
 
     A pickle may make a set of the same long list a thousand times, in three bytes each.
     """
@@ -96,7 +96,7 @@ def counted() -> tuple[type[dict[Any, Any]], type[set[Any]]]:
             super().__init__(pairs)
 
         def __setstate__(self, state: Any) -> None:
-            """Versions of modules stand beside a state dict; anything else would change what the dictionary does."""
+            """Accept the versions of modules beside a state dict; any other attribute could change the dictionary."""
             if not isinstance(state, Mapping) or state.keys() - {"_metadata"}:
                 raise FrameworkError("it gives a dictionary attributes, which no weights have")
 
@@ -111,17 +111,21 @@ def counted() -> tuple[type[dict[Any, Any]], type[set[Any]]]:
 
 
 class Steps:
-    """A walk through what a pickle holds, with an end: its containers may hold themselves, or one another twice."""
+    """A limit on the steps of a walk through a pickle, whose containers may hold themselves, or one another twice.
+
+    Args:
+        source: the name of the pickle, for the message.
+    """
 
     def __init__(self, source: object) -> None:
         self._source = source
         self._left = _MOST_STEPS
 
     def take(self) -> None:
-        """Go one step.
+        """Count one step.
 
         Raises:
-            FrameworkError: that was one too many.
+            FrameworkError: there have been too many.
         """
         self._left -= 1
         if self._left < 0:
@@ -132,8 +136,8 @@ class TorchPickle:
     """The storages and tensors that a pickle of torch's names.
 
     Args:
-        num_bytes: of the file.
-        stored: bytes of each storage by key, where the file tells (a zip archive).
+        num_bytes: the bytes of the file.
+        stored: the bytes of each storage by its key, if the file tells them (a zip archive).
     """
 
     def __init__(self, *, num_bytes: int, stored: Mapping[str, int] | None = None) -> None:
@@ -143,10 +147,10 @@ class TorchPickle:
         self._stored_bytes = self._used_bytes = 0
 
     def storage(self, pid: Any) -> Record:
-        """A record for a persistent id: ("storage", class, key, device, number of elements, and a view in old files).
+        """Return a record for a persistent id ("storage", class, key, device, number of elements, a view in old files).
 
         Raises:
-            FrameworkError: it is none, or larger than what the file has of it.
+            FrameworkError: it describes no storage, or one that is larger than its bytes in the file.
         """
         if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage"):
             raise FrameworkError("it refers to something outside it that is no storage: refused")
@@ -171,10 +175,10 @@ class TorchPickle:
         return record
 
     def tensor(self, arguments: tuple[Any, ...]) -> None:
-        """Compare what a call of `_rebuild_tensor_v2` asks for with its storage.
+        """Check that the tensor a call of `_rebuild_tensor_v2` asks for lies in its storage.
 
         Raises:
-            FrameworkError: it is no tensor, or larger than its values.
+            FrameworkError: it is no tensor, or reaches beyond its values.
         """
         storage, offset, size, stride = (*arguments, None, None, None, None)[:4]
         if not (isinstance(storage, Record) and storage.origin == "storage"):
@@ -183,10 +187,10 @@ class TorchPickle:
         self._use(check_view(numel, offset, size, stride) * item_bytes)
 
     def call(self, origin: str, arguments: tuple[Any, ...]) -> None:
-        """Compare a call of one of `TORCH_NAMES` with what it may be: torch's reader makes it with any arguments.
+        """Check a call of one of `TORCH_NAMES`, because torch's reader makes it with any arguments.
 
         Raises:
-            FrameworkError: no weights make such a call.
+            FrameworkError: no file of weights makes such a call.
         """
         first = arguments[0] if arguments else None
         if origin == _TENSOR:
@@ -211,7 +215,7 @@ class TorchPickle:
             raise FrameworkError(f"it calls {origin}, which no weights do")
 
     def holder(self, origin: str) -> type[Record]:
-        """The class of records for one of `TORCH_NAMES`, whose calls are compared, or for an option holder."""
+        """Return the class of records for one of `TORCH_NAMES`, whose calls are checked, or for an option holder."""
         if origin not in TORCH_NAMES:
             return type("Record", (Record,), {"origin": origin})
         check = self.call
@@ -233,7 +237,7 @@ class TorchPickle:
 
 
 def check_view(numel: int, offset: object, size: object, stride: object) -> int:
-    """The number of elements of a tensor in a storage of `numel`.
+    """Return the number of elements of a tensor in a storage of `numel` elements.
 
     Raises:
         FrameworkError: offset, size and stride are no counts, reach beyond the storage, or repeat its elements.
@@ -249,7 +253,7 @@ def check_view(numel: int, offset: object, size: object, stride: object) -> int:
 
 
 def is_count(value: object) -> bool:
-    """Is it an integer that memory could be counted in?"""
+    """Return whether a value is an integer that can count elements of memory."""
     return type(value) is int and 0 <= value < 1 << 48
 
 

@@ -1,4 +1,4 @@
-"""`load`: a network of ours with the weights of a public implementation."""
+"""Loading the weights of a public implementation into a network of ours."""
 
 from __future__ import annotations
 
@@ -34,51 +34,53 @@ KINDS = {
     "gan-zoo-progan": "ganzoo",
     "dcgan-pytorch-examples": "dcgan",
 }
-"""Kind to its module in `framework.interop.formats`."""
+"""The projects -> their modules in `framework.interop.formats`."""
 
 _MEAN_STYLE = "mapping.w_avg.value"
 _NUM_STYLES = 4096
-"""How many are averaged where a project keeps no mean."""
+"""The number of styles that are averaged if a project keeps no mean style."""
 
 _WRAPPERS = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+"""The prefixes that DataParallel and torch.compile put before every name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A network with foreign weights and how it was understood."""
+    """A network with foreign weights, and the description that was inferred for it."""
 
     network: nn.Module
     description: Network
-    """Its class and every option that was inferred or given."""
+    """The network's class, and every option that was inferred or given."""
     num_tensors: int
-    """Tensors of the state, each of which was used once."""
+    """The number of tensors in the state, each of which was used once."""
 
 
 def load(kind: str, side: Side, state: Mapping[str, Tensor | np.ndarray[Any, Any]], **overrides: Any) -> nn.Module:
-    """A network in evaluation mode with the weights of another project's `state_dict()`.
+    """Return a network in evaluation mode with the weights of another project's `state_dict()`.
 
     Args:
         kind: the project; one of `KINDS`.
         side: `generator`, called `(z, labels=None, ...)`, or `discriminator`, called `(images, labels=None, ...)` with
             labels (N,) int64 or (N, classes).
-        state: names to tensors or arrays, as that project saves them.
-        overrides: options of our network's constructor that shapes cannot tell, or that shall differ.
+        state: names to tensors or arrays, in the shapes in which that project saves them.
+        overrides: options of our network's constructor that shapes do not tell, or that shall differ.
 
     Raises:
-        FrameworkError: unknown kind, side or override, or names and shapes that are not such a network's.
+        FrameworkError: an unknown kind, side or override, or names and shapes that are not such a network's.
     """
     return understand(kind, side, state, **overrides).network
 
 
 def understand(kind: str, side: Side, state: Mapping[str, Tensor | np.ndarray[Any, Any]], **overrides: Any) -> Loaded:
-    """`load`, with what was inferred on the way."""
+    """Return what `load` returns, together with what was inferred; arguments and errors are those of `load`."""
+    # Infer class, options and name map from names and shapes.
     given = translated_options(kind, side, overrides)
     tensors = State(_tensors(state), given)
     blueprint = _blueprint(kind, side, tensors)
     # Every weight is replaced: draw them in the cheapest way.
     drawn = {"init": "normal"} if "init" in Network.parameters_of(blueprint.cls) else {}
     description = Network(blueprint.cls, **drawn | blueprint.options | given)
+    # Build the network, if it is no larger than the state.
     budget = Budget.of(tuple(tensor.shape) for tensor in tensors.values())
     budget.check(description.build, description.options, source=f"the state of the {kind} {side}")
     on_meta = any(tensor.is_meta for tensor in tensors.values())
@@ -86,6 +88,7 @@ def understand(kind: str, side: Side, state: Mapping[str, Tensor | np.ndarray[An
         network = description.build()
     if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
         network.double()
+    # Fill it.
     with decoding(f"the state of the {kind} {side}"):  # layouts are changed before shapes are compared
         ours = translated(tensors, blueprint.pairs, kind=kind)
     fill(network, ours, kind=kind, absent=[_MEAN_STYLE] if blueprint.averages_styles else [])
@@ -98,7 +101,7 @@ def understand(kind: str, side: Side, state: Mapping[str, Tensor | np.ndarray[An
 def _accept_label(
     network: nn.Module, positional: tuple[Any, ...], keywords: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Labels may be passed as `label=` too, as most of these projects call them."""
+    """Accept labels as `label=`, too, as most of these projects call them."""
     if "label" in keywords:
         keywords["labels"] = keywords.pop("label")
     return positional, keywords
@@ -107,12 +110,12 @@ def _accept_label(
 def translated_options(
     kind: str, side: Side, options: Mapping[str, Any], *, known_only: bool = False
 ) -> dict[str, Any]:
-    """Options under our names; those of the project's own constructors may be nested in `..._kwargs`.
+    """Return options under our names; those of the project's own constructors may be nested in `..._kwargs`.
 
     Args:
         kind: the project.
-        side: of the network.
-        options: by our names or theirs.
+        side: the player.
+        options: the options, by our names or theirs.
         known_only: leave out names that are not theirs.
     """
     table = getattr(kind_of(kind), "OPTIONS", {}).get(side, {})
@@ -126,10 +129,10 @@ def translated_options(
 
 
 def kind_of(name: str) -> Kind:
-    """The module of a kind.
+    """Return the module that reads a project's networks.
 
     Raises:
-        FrameworkError: there is none.
+        FrameworkError: there is no such kind.
     """
     if name not in KINDS:
         raise FrameworkError(f"kind={name!r} is not known{nearest(name, KINDS)}; known: {', '.join(sorted(KINDS))}")

@@ -1,4 +1,4 @@
-"""The networks of NVlabs' and R3GAN's pickles: records that stand for modules become options and named tensors."""
+"""A reader for NVlabs' and R3GAN's pickles, which turns the records of modules into options and named tensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from framework.utils.errors import FrameworkError
 _MOST_PICKLE_BYTES = 16 << 30
 _LARGEST_OPTION = 1 << 62
 _DEEPEST = 64
-"""Nesting of modules; deeper is a module that contains itself."""
+"""The deepest nesting of modules; one that goes deeper contains itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +27,13 @@ class ForeignModule:
     """A module of a network pickle."""
 
     options: dict[str, Any]
-    """Keyword arguments it was built with, those that are numbers, strings, or containers of them."""
+    """The keyword arguments it was built with, as far as they are numbers, strings, or containers of them."""
     state: dict[str, Tensor]
-    """As its `state_dict()` would give it."""
+    """The tensors that its `state_dict()` would hold."""
 
 
 def read_network_pickle(path: Path) -> dict[str, ForeignModule]:
-    """The modules of a network pickle by their key (`G`, `D`, `G_ema`).
+    """Return the modules of a network pickle by their key (`G`, `D`, `G_ema`).
 
     Raises:
         FrameworkError: the file holds anything but modules, tensors, plain containers, numbers and strings.
@@ -49,7 +49,7 @@ def read_network_pickle(path: Path) -> dict[str, ForeignModule]:
 
 
 def _fields(value: Any) -> Mapping[str, Any] | None:
-    """Attributes of the object a record stands for, or None where it stands for no module."""
+    """Return the attributes of the module that a record describes; None if it describes no module."""
     fields = None
     if isinstance(value, Record) and value.origin == PERSISTENT and value.arguments:
         meta = value.arguments[0]
@@ -66,7 +66,7 @@ def _options(module: Any, steps: Steps) -> dict[str, Any]:
 
 
 def _plain(value: Any, steps: Steps, depth: int = 0) -> Any:
-    """Numbers, strings, and lists and dictionaries of them as they are; `...` for anything else."""
+    """Return numbers, strings, and lists and dictionaries of them as they are; `...` for anything else."""
     steps.take()
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST_OPTION:
         return ...
@@ -83,7 +83,7 @@ def _plain(value: Any, steps: Steps, depth: int = 0) -> Any:
 
 
 class _Walk:
-    """The way through the modules of one file, whose tensors together stay within its bytes."""
+    """A walk through the modules of one file, which bounds the bytes of their tensors by those of the file."""
 
     def __init__(self, path: Path) -> None:
         self.steps = Steps(path)
@@ -91,7 +91,7 @@ class _Walk:
         self._left_bytes = MOST_TIMES * path.stat().st_size
 
     def tensors(self, module: Any, *, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-        """Parameters and buffers in the order of `state_dict()`."""
+        """Yield the names and tensors of parameters and buffers in the order of `state_dict()`."""
         self.steps.take()
         fields = _fields(module)
         if fields is None:
@@ -136,7 +136,7 @@ class _Walk:
 
 
 def _rebuilding(value: Any) -> tuple[bytes | None, Any, Any, Any]:
-    """Values, offset, size and stride of a tensor; no values where the record describes none."""
+    """Return values, offset, size and stride of a tensor; the values are None if the record describes no tensor."""
     if not (isinstance(value, Record) and value.origin == "torch._utils._rebuild_tensor_v2"):
         return None, 0, (), ()
     storage, offset, size, stride = (*value.arguments, None, None, None, None)[:4]
@@ -149,7 +149,7 @@ def _rebuilding(value: Any) -> tuple[bytes | None, Any, Any, Any]:
 
 
 def _bytes(value: Any) -> bytes | None:
-    """Bytes, which pickles of protocol 2 write as text to be encoded."""
+    """Return bytes, which pickles of protocol 2 write as a text to be encoded; None for anything else."""
     if isinstance(value, Record) and value.origin == "_codecs.encode" and value.arguments[1:] == ("latin1",):
         value = value.arguments[0]
         return value.encode("latin1", errors="replace") if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""Name maps: which tensor of a peer is which of ours, as plain tables that are checked to use every tensor once."""
+"""Name maps from a project's tensors to ours, as plain tables that are checked to use every tensor once."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ from framework.networks.blocks.spectral import SpectralNorm
 from framework.utils.errors import FrameworkError
 
 _MOST_NAMED = 8
-"""Tensors named in one error."""
+"""The most tensors that one error names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """How a peer's tensor becomes ours, and back."""
+    """A change of layout between a project's tensor and ours."""
 
     read: Callable[[Tensor], tuple[Tensor, ...]]
-    """One of theirs to one or several of ours."""
+    """The function from one of their tensors to one or several of ours; shapes differ from table to table."""
     write: Callable[..., Tensor] | None = None
-    """Ours to theirs; None: cannot go back."""
+    """The function from our tensors to theirs; None if there is no way back."""
 
 
 SAME = Change(read=lambda tensor: (tensor,), write=lambda tensor: tensor)
 FLAT = Change(read=lambda tensor: (tensor.flatten(),), write=lambda tensor: tensor)
-"""To one dimension: their scalars, and row vectors of power iteration."""
+"""Flattening, of their scalars and of row vectors of power iteration."""
 TRANSPOSED = Change(read=lambda tensor: (tensor.t(),), write=lambda tensor: tensor.t())
-"""Embeddings (classes, features) to linear maps of one-hot labels (features, classes)."""
+"""Transposition, from embeddings (classes, features) to linear maps of one-hot labels (features, classes)."""
 DROPPED = Change(read=lambda tensor: ())
-"""Known, and without use: counters and values kept for a log."""
+"""Omission of tensors that are known and not used, such as counters and values kept for a log."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A tensor of a peer and what it is called here."""
+    """A tensor of a project, and its names in our network."""
 
     theirs: str
     ours: tuple[str, ...]
-    """Usually one; several where they keep in one tensor what is separate here; none where it is dropped."""
+    """Our names: usually one; several if one of their tensors is separate tensors here; none if it is dropped."""
     change: Change = SAME
     optional: bool = False
-    """May be absent: counters that older versions did not save, and constants."""
+    """True if the tensor may be absent, such as constants and counters that older versions did not save."""
 
 
 def pair(theirs: str, ours: str, change: Change = SAME) -> Pair:
-    """The usual case: one tensor for one tensor."""
+    """Return the pair of one of their tensors and one of ours."""
     return Pair(theirs, (ours,), change)
 
 
 def dropped(theirs: str) -> Pair:
-    """A tensor that is known and not needed."""
+    """Return the pair of a tensor that is known and not needed."""
     return Pair(theirs, (), DROPPED, optional=True)
 
 
 def under(theirs: str, ours: str, pairs: Iterable[Pair]) -> list[Pair]:
-    """A table of a module's tensors, for a module inside another: both sides get a prefix."""
+    """Return a module's table for its place in another module, with a prefix on both sides."""
     return [
         Pair(f"{theirs}.{each.theirs}", tuple(f"{ours}.{name}" for name in each.ours), each.change, each.optional)
         for each in pairs
@@ -66,10 +66,10 @@ def under(theirs: str, ours: str, pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def translated(state: Mapping[str, Tensor], pairs: Iterable[Pair], *, kind: str) -> dict[str, Tensor]:
-    """Their tensors under our names and in our layouts.
+    """Return their tensors under our names and in our layouts (shapes as the table's changes make them).
 
     Raises:
-        FrameworkError: a tensor is missing, or there are others than the table has; names them.
+        FrameworkError: a tensor is missing, or is not in the table; the message names it.
     """
     table = {each.theirs: each for each in pairs}
     unknown = [name for name in state if name not in table]
@@ -87,7 +87,7 @@ def translated(state: Mapping[str, Tensor], pairs: Iterable[Pair], *, kind: str)
 
 
 def written(state: Mapping[str, Tensor], pairs: Iterable[Pair]) -> dict[str, Tensor]:
-    """The way back: our tensors under their names and in their layouts.
+    """Return our tensors under their names and in their layouts, the inverse of `translated`.
 
     Raises:
         FrameworkError: one of our tensors is not in the table.
@@ -107,12 +107,19 @@ def written(state: Mapping[str, Tensor], pairs: Iterable[Pair]) -> dict[str, Ten
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], *, kind: str, absent: Iterable[str] = ()) -> None:
     """Copy the tensors into the network, each of whose parameters and buffers must be given.
 
-    Only the names in `absent` need not be there, and power-iteration vectors `v`: peers that keep `u` alone iterate
+    Only the names in `absent` may be missing, and power-iteration vectors `v`: projects that keep `u` alone iterate
     once before each use, and so does this function.
 
+    Args:
+        network: our network; it is changed.
+        tensors: our names -> tensors in the shapes of the network's.
+        kind: the project, for the messages.
+        absent: names that need not be given.
+
     Raises:
-        FrameworkError: names or shapes differ: the peer's network is not the one that was inferred.
+        FrameworkError: names or shapes differ, so that the network is not the one that was inferred.
     """
+    # Vectors that one power iteration gives.
     own = network.state_dict()
     derived = {
         f"{path}.parametrizations.{name}.{index}.v": (chain[index], chain.original)
@@ -122,6 +129,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], *, kind: str, absent
         for index, step in enumerate(chain)
         if isinstance(step, SpectralNorm)
     }
+    # Every name once, and the same shapes.
     lacking = [name for name in own if name not in tensors and name not in derived and name not in absent]
     extra = [name for name in tensors if name not in own]
     if lacking or extra:
@@ -136,6 +144,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], *, kind: str, absent
     ]
     if differing:
         raise FrameworkError(f"{kind}: shapes do not fit the inferred {type(network).__name__}: {_named(differing)}")
+    # Copy, then iterate where only u was given.
     for name, tensor in tensors.items():
         own[name].copy_(tensor)
     for name, (norm, weight) in derived.items():

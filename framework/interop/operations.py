@@ -1,4 +1,4 @@
-"""The operations of a foreign pickle, looked at before any of them is carried out: how much would they make?
+"""A check of a foreign pickle's operations, before any of them is carried out, for how much they would make.
 
 Python hashes a tuple anew each time it becomes a key, with everything in it. Sixty operations make a tuple that holds
 2^60 others, or one so deep that hashing it ends the interpreter. No weights have such keys, so they are refused.
@@ -12,9 +12,9 @@ from typing import BinaryIO, NamedTuple
 from framework.utils.errors import FrameworkError
 
 MOST_OPERATIONS = 1 << 19
-"""In one pickle: an object takes up to 220 bytes, so this bounds what a small file becomes."""
+"""The most operations in one pickle; an object takes up to 220 bytes, so this bounds the memory of a small file."""
 MOST_IN_A_KEY = 64
-"""Values in a tuple that is a key, those in its tuples included."""
+"""The most values in a tuple that is a key, those in its tuples included."""
 
 _TUPLES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
@@ -22,19 +22,19 @@ _GETS = {"GET", "BINGET", "LONG_BINGET", "DUP"}
 _KEYS = {"SETITEM": slice(1, None, 2), "SETITEMS": slice(0, None, 2), "DICT": slice(0, None, 2)} | dict.fromkeys(
     ("ADDITEMS", "FROZENSET"), slice(None)
 )
-"""Which of the values that an operation takes become keys; the dictionary itself is the first that SETITEM takes."""
+"""The values taken by an operation that become keys; the first that SETITEM takes is the dictionary itself."""
 _MARK = 0
 
 
 class _Kind(NamedTuple):
-    """What an operation does to the stack."""
+    """The effect of an operation on the stack."""
 
     name: str
     takes: int
-    """Values, those below the mark where it takes all down to the mark."""
+    """The number of values it takes; if it takes all down to the mark, the number below the mark."""
     to_mark: bool
     leaves: list[int]
-    """Their sizes, unless it makes a tuple."""
+    """The sizes of the values it leaves, unless it makes a tuple."""
     keys: slice | None
 
 
@@ -49,13 +49,14 @@ _KINDS = {operation.code: _kind(operation) for operation in pickletools.opcodes}
 
 
 def check_operations(file: BinaryIO) -> None:
-    """Refuse a pickle that makes more than its bytes would: too many objects, endless keys, a memo with gaps.
+    """Check that a pickle makes no more than its bytes could hold: few enough objects, short keys, no gaps in its memo.
 
     Args:
-        file: at the beginning of the pickle; it is read to the pickle's end.
+        file: a file at the beginning of the pickle; it is read to the pickle's end.
 
     Raises:
-        FrameworkError: it does. ValueError: it is no pickle.
+        FrameworkError: the pickle makes too much.
+        ValueError: it is no pickle.
     """
     sizes: list[int] = []  # of everything on the stack: the number of values in it, 1 unless it is a tuple
     kept: dict[int, int] = {}
@@ -77,7 +78,7 @@ def check_operations(file: BinaryIO) -> None:
 
 
 def _take(sizes: list[int], kind: _Kind) -> None:
-    """Replace what an operation takes by what it leaves."""
+    """Replace the values that an operation takes by those it leaves."""
     if kind.to_mark:
         at = len(sizes) - 1
         while at >= 0 and sizes[at] != _MARK:

@@ -1,4 +1,4 @@
-"""Tables that several projects share: torch's layers, and the ways in which they are normalised."""
+"""Tables that several projects share, for torch's layers and the ways in which they are normalised."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from framework.utils.errors import FrameworkError
 ORIGINAL, U, V = (f"parametrizations.weight.{name}" for name in ("original", "0.u", "0.v"))
 
 _LEGACY = {"weight_orig": ORIGINAL, "weight_u": U, "weight_v": V}
-"""`torch.nn.utils.spectral_norm`."""
+"""The names of `torch.nn.utils.spectral_norm` -> ours."""
 
 _U_ONLY = {"u0": "sv0", "sn_u": "sn_sigma"}
-"""BigGAN-PyTorch and mimicry keep u alone, and the singular value for their logs."""
+"""The names of u -> the singular value in BigGAN-PyTorch and mimicry, which keep no v."""
 
 
 def _split(embedding: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,11 +25,14 @@ def _split(embedding: Tensor) -> tuple[Tensor, Tensor]:
 
 
 GAMMA_BETA = Change(read=_split)
-"""mimicry's rows [gamma | beta] per class, to our gain, which is added to 1, and bias, both (features, classes)."""
+"""The change from mimicry's rows [gamma | beta], (classes, 2 features), to our gain (added to 1) and bias.
+
+Gain and bias are (features, classes) each.
+"""
 
 
 def layer(state: State, theirs: str, ours: str, *, bias: bool = True, change: Change = SAME) -> list[Pair]:
-    """A linear, convolution or embedding layer, spectrally normalised in whichever way the state shows.
+    """Return the pairs of a linear, convolution or embedding layer, with the spectral norm that the state shows.
 
     `change` applies to the weight of layers without spectral norm.
     """
@@ -44,34 +47,37 @@ def layer(state: State, theirs: str, ours: str, *, bias: bool = True, change: Ch
 
 
 def is_spectral(state: State, theirs: str) -> bool:
-    """Whether the layer is spectrally normalised."""
+    """Return whether the layer is spectrally normalised."""
     return any(f"{theirs}.{name}" in state for name in ("weight_orig", *_U_ONLY))
 
 
 def weight_shape(state: State, theirs: str) -> tuple[int, ...]:
-    """Shape of the layer's weight."""
+    """Return the shape of the layer's weight."""
     return state.shape(f"{theirs}.weight_orig" if f"{theirs}.weight_orig" in state else f"{theirs}.weight")
 
 
 def batch_norm(theirs: str, ours: str) -> list[Pair]:
-    """`torch.nn.BatchNorm2d` under its own names; its counter of batches is dropped."""
+    """Return the pairs of a `torch.nn.BatchNorm2d` under its own names; its counter of batches is dropped."""
     names = ("weight", "bias", "running_mean", "running_var")
     return [*(pair(f"{theirs}.{name}", f"{ours}.{name}") for name in names), dropped(f"{theirs}.num_batches_tracked")]
 
 
 _STATISTICS = ("running_mean", "running_var")
 _STORED = {"stored_mean": "running_mean", "stored_var": "running_var"}
-"""BigGAN-PyTorch's own batch norm."""
+"""The names of BigGAN-PyTorch's own batch norm -> torch's."""
 
 
 def norm(state: State, theirs: str, ours: str, *, embeds: bool = False) -> list[Pair]:
-    """A batch norm, plain or conditional, of BigGAN-PyTorch, StudioGAN or mimicry.
+    """Return the pairs of a batch norm, plain or conditional, of BigGAN-PyTorch, StudioGAN or mimicry.
 
     Args:
-        state: tells which of them.
-        theirs: name of their module.
-        ours: name of ours.
+        state: the state, which tells the project.
+        theirs: the name of their module.
+        ours: the name of ours.
         embeds: gains and biases without spectral norm are embeddings (classes, features), not linear maps.
+
+    Raises:
+        FrameworkError: the state has no running statistics.
     """
     if not is_conditional(state, theirs):
         gain = "gain" if f"{theirs}.gain" in state else "weight"
@@ -90,7 +96,7 @@ def norm(state: State, theirs: str, ours: str, *, embeds: bool = False) -> list[
 
 
 def is_conditional(state: State, theirs: str) -> bool:
-    """Whether the batch norm depends on labels."""
+    """Return whether the batch norm depends on labels."""
     names = ("embed.weight", "gain.weight", "gain.weight_orig")
     return any(f"{theirs}.{name}" in state for name in names)
 
@@ -106,7 +112,7 @@ def _statistics(state: State, theirs: str, ours: str) -> list[Pair]:
 
 
 def attention(state: State, theirs: str, names: Mapping[str, str], *, ours: str = "attention") -> list[Pair]:
-    """Self-attention; `names` are theirs for theta, phi, g, o and gamma."""
+    """Return the pairs of a self-attention; `names` are their names for theta, phi, g, o and gamma."""
     pairs = [pair(f"{theirs}.{names['gamma']}", f"{ours}.gamma", FLAT)]
     for name in ("theta", "phi", "g", "o"):
         pairs += layer(state, f"{theirs}.{names[name]}", f"{ours}.{name}", bias=False)

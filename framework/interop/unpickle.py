@@ -1,4 +1,4 @@
-"""Foreign pickles read as data: no code of theirs, and no code they name, ever runs.
+"""A reader for foreign pickles as data; no code in them, and no code they name, ever runs.
 
 Two kinds of files are pickles. `.pth` files go through `torch.load(weights_only=True)`. The network pickles of NVlabs
 (StyleGAN2-ADA, StyleGAN3) and R3GAN hold whole modules, with the source text of their classes; they are read by the
@@ -47,14 +47,14 @@ _RECORDS = {
     *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
 }
 _MODULE_CLASSES = ("torch.nn.modules.", "R3GAN.")
-"""Modules of which every name may stand for a class of layers; they too become inert records."""
+"""Modules whose names may all be classes of layers; they become inert records, too."""
 
 _TENSORFLOW = "dnnlib.tflib."
 _CONFIGURATIONS = ("argparse.Namespace", "models.utils.config.BaseConfig", "training.config.EasyDict")
-"""Option holders that stand beside the weights in public `.pth` files (rosinality, pytorch_GAN_zoo)."""
+"""Classes of options that lie beside the weights in public `.pth` files (rosinality, pytorch_GAN_zoo)."""
 
 _LEGACY_PICKLES = 4
-"""How a file of `torch.save` that is no zip archive begins: magic number, version, machine, and the content.
+"""The first pickles of a file of `torch.save` that is no zip archive: magic number, version, machine, and content.
 
 A fifth one follows, the keys of the storages.
 """
@@ -65,7 +65,7 @@ class _Unpickler(pickle.Unpickler):
 
     Args:
         file: the pickle.
-        torch_pickle: where it comes from `torch.save`, what compares its storages and tensors with the file.
+        torch_pickle: the check of storages and tensors, for a pickle of `torch.save`.
     """
 
     def __init__(self, file: BinaryIO, torch_pickle: TorchPickle | None = None) -> None:
@@ -74,10 +74,10 @@ class _Unpickler(pickle.Unpickler):
         self._dict, self._set = counted()
 
     def find_class(self, module: str, name: str) -> Any:
-        """The record class for a known name; nothing is imported.
+        """Return the record class for a known name; nothing is imported.
 
         Raises:
-            FrameworkError: any other name.
+            FrameworkError: the name is not known.
         """
         origin = f"{module}.{name}"
         if origin in _DICTS:
@@ -97,17 +97,25 @@ class _Unpickler(pickle.Unpickler):
         raise FrameworkError(_refusal(origin))
 
     def persistent_load(self, pid: Any) -> Any:
-        """Storages of torch's files; other objects outside the file do not exist."""
+        """Return the record of a storage of torch's files.
+
+        Raises:
+            FrameworkError: the id is no storage's, or the pickle is not torch's.
+        """
         if self._torch_pickle is not None:
             return self._torch_pickle.storage(pid)
         raise FrameworkError("the file refers to objects outside it (persistent ids): refused")
 
 
 def read_torch(file: BinaryIO, *, source: object) -> Any:
-    """What `torch.save` wrote: tensors, plain containers, numbers and strings; option holders become records.
+    """Return what `torch.save` wrote: tensors, plain containers, numbers and strings; option holders become records.
+
+    Args:
+        file: the file, which is read from its beginning.
+        source: its name, for the messages.
 
     Raises:
-        FrameworkError: anything else; names the file and what it asked for.
+        FrameworkError: the file holds anything else; the message names the file and what it asked for.
     """
     with decoding(source):
         _check_torch(file, source=source)
@@ -118,7 +126,7 @@ def read_torch(file: BinaryIO, *, source: object) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except KeyboardInterrupt:
         raise
-    except Exception as error:  # torch passes on whatever a damaged file provokes
+    except Exception as error:  # torch raises any type of error for a damaged file
         named = re.search(r"GLOBAL (\S+)", str(error))
         if named is not None:
             raise FrameworkError(f"{source}: {_refusal(named[1])}") from None
@@ -156,14 +164,15 @@ def _refusal(name: str) -> str:
 
 
 def read_pickle(file: BinaryIO, *, source: object, torch_pickle: TorchPickle | None = None) -> Any:
-    """The next pickle in a file as records, plain containers, numbers and strings.
+    """Return the next pickle in a file as records, plain containers, numbers and strings.
 
     Args:
-        source: what messages name.
-        torch_pickle: where it comes from `torch.save`, what compares its storages and tensors with the file.
+        file: a file at the beginning of the pickle.
+        source: its name, for the messages.
+        torch_pickle: the check of storages and tensors, for a pickle of `torch.save`.
 
     Raises:
-        FrameworkError: it is damaged, or names anything else.
+        FrameworkError: the pickle is damaged, or names anything else.
     """
     begin = file.tell()
     try:
@@ -174,5 +183,5 @@ def read_pickle(file: BinaryIO, *, source: object, torch_pickle: TorchPickle | N
         raise FrameworkError(f"{source}: {error}") from None
     except KeyboardInterrupt:
         raise
-    except Exception as error:  # a damaged or hostile pickle provokes almost any type of error
+    except Exception as error:  # a damaged or hostile pickle causes almost any type of error
         raise FrameworkError(f"{source}: not a network pickle ({type(error).__name__}: {error})") from None

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about one run, or about several side by side, made from their folders alone."""
+"""The training report, a self-contained HTML page about one run or several side by side, made from their folders."""
 
 from framework.review.page import write_report
 from framework.review.run import Run, read_run

@@ -1,4 +1,4 @@
-"""The head of the page: what each run is, side by side, and the launches it came about in."""
+"""The head of the page, with the facts about each run, side by side, and its launches."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from framework.utils.quantities import format_duration
 
 _SHORT = 12
 _UNKNOWN = "–"
-# Two runs differ in their clocks and names anyway.
+# Clocks and names always differ, so they are not marked.
 _WORTH_A_MARK = ("Engine", "Processes", "Precision", "Git revision", "Data")
 
 
 def header(runs: list[Run]) -> Html:
-    """Title, paper, and the facts as a list (one run) or a table (several)."""
+    """Return the title, the paper, and the facts as a list (one run) or a table (several)."""
     papers = dict.fromkeys(str(run.recipe["paper"]) for run in runs if run.recipe.get("paper"))
     return tag(
         "header",
@@ -26,7 +26,7 @@ def header(runs: list[Run]) -> Html:
 
 
 def title(runs: list[Run]) -> str:
-    """`recipe` or `recipe: run, run`."""
+    """Return the page's title, `recipe` or `recipe: run, run`."""
     recipes = list(dict.fromkeys(str(run.recipe.get("name") or run.experiment) for run in runs))
     names = ", ".join(run.name for run in runs)
     head = recipes[0] if len(recipes) == 1 and recipes[0] else ""
@@ -34,23 +34,23 @@ def title(runs: list[Run]) -> str:
 
 
 def state(run: Run) -> Html:
-    """A coloured word for the run's state."""
+    """Return a coloured word for the run's state."""
     text = "state unknown" if run.state == "unknown" else run.state
     return tag("span", text, class_=f"state {run.state}")
 
 
 def swatch(number: int) -> Html:
-    """The colour in which a run's lines are drawn."""
+    """Return a patch of the colour in which a run's lines are drawn."""
     return tag("span", class_=f"swatch c{number}")
 
 
 def utc(time_ms: int) -> str:
-    """`2026-11-23 01:20`."""
+    """Return a time, given in milliseconds since 1970, as `2026-11-23 01:20` in UTC."""
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(time_ms / 1000))
 
 
 def facts(run: Run) -> list[tuple[str, str | Html]]:
-    """What is known about a run, label by label; the same labels for every run."""
+    """Return the facts about a run as (label, value); every run has the same labels."""
     total = f" of {run.total_images:,}" if run.total_images else ""
     data = next((checkpoint.data for checkpoint in reversed(run.checkpoints) if checkpoint.data), {})
     count = f"{data['count']:,} images, " if isinstance(data.get("count"), int) else ""
@@ -70,18 +70,18 @@ def facts(run: Run) -> list[tuple[str, str | Html]]:
 
 
 def latest(run: Run, parameter: str) -> str:
-    """A launch parameter; a resume may have changed it."""
+    """Return the latest value of a launch parameter, which a resume may have changed."""
     return run.tags.get(f"framework.changed.{parameter}") or run.params.get(parameter, _UNKNOWN)
 
 
 def world(run: Run) -> str:
-    """Number of processes, as told by the run or by its newest checkpoint."""
-    told = run.tags.get("framework.world_size")
-    return told or (str(run.checkpoints[-1].world) if run.checkpoints else _UNKNOWN)
+    """Return the number of processes according to the run, or else to its newest checkpoint."""
+    recorded = run.tags.get("framework.world_size")
+    return recorded or (str(run.checkpoints[-1].world) if run.checkpoints else _UNKNOWN)
 
 
 def lineage(run: Run) -> Html:
-    """Every launch: where it took up the run, and how it ended."""
+    """Return a list of the launches: where each one continued the run, and how it ended."""
     if len(run.launches) < 2:
         return join(str(len(run.launches) or _UNKNOWN))
     words = {"finished": "to the end", "stopped": "stopped", "failed": "failed", "": "killed", "unknown": "ended"}

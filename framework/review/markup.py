@@ -1,4 +1,4 @@
-"""HTML without a way to forget escaping: text becomes markup only by passing through `tag`, which escapes it."""
+"""HTML in which text is always escaped, because it becomes markup only through `tag` and `join`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Html(str):
 
 
 def tag(name: str, /, *children: str | Html | None, **attributes: object) -> Html:
-    """An element. Children that are not `Html` are escaped; None is left out.
+    """Return an element. Children that are not `Html` are escaped; None is left out.
 
-    Attributes: `class_` and `for_` lose their underscore, other underscores become dashes; True stands alone; None and
-    False are left out.
+    Attributes are given by keyword: `class_` and `for_` lose their underscore, other underscores become dashes; True is
+    written without a value; None and False are left out.
     """
     # 0 is a value, and equal to False.
     given = {key: value for key, value in attributes.items() if value is not None and value is not False}
@@ -26,7 +26,7 @@ def tag(name: str, /, *children: str | Html | None, **attributes: object) -> Htm
 
 
 def join(*children: str | Html | None) -> Html:
-    """Children one after the other."""
+    """Return the children one after the other; those that are not `Html` are escaped, and None is left out."""
     return Html("".join(c if isinstance(c, Html) else escape(str(c)) for c in children if c is not None))
 
 

@@ -1,4 +1,4 @@
-"""The page: one file that loads nothing, not even when it could (its own security policy forbids it)."""
+"""The page, one file that loads nothing else; its own security policy forbids it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_report(path: Path, runs: Sequence[Run]) -> Path:
     """Write the page about `runs`, whole or not at all; an existing file is replaced.
 
     Raises:
-        FrameworkError: more runs than can be told apart, or the file cannot be written.
+        FrameworkError: there is no run, there are more than `MAX_RUNS`, or the file cannot be written.
     """
     text = render(list(runs))
     try:
@@ -38,18 +38,20 @@ def write_report(path: Path, runs: Sequence[Run]) -> Path:
 
 
 def render(runs: list[Run]) -> str:
-    """The page as text.
+    """Return the page as text.
 
     Raises:
-        FrameworkError: no run, or more than `MAX_RUNS`.
+        FrameworkError: there is no run, or there are more than `MAX_RUNS`.
     """
     if not 1 <= len(runs) <= MAX_RUNS:
         raise FrameworkError(f"a report shows 1 to {MAX_RUNS} runs, these are {len(runs)}: give fewer of them")
-    _tell_apart(runs)
+    # Pictures and charts first: what cannot be shown becomes a note.
+    _make_names_unique(runs)
     figures, strips = _strips(runs)
     drawn = charts(runs)
     reals = _reals(runs)
     num_bytes = sum(len(source) for one in strips for source in one.sources) + sum(len(source) for _, source in reals)
+    # The body, section by section.
     shown = [
         sections.samples(figures, strips, reals, num_bytes=num_bytes * 3 // 4),
         sections.evaluation(runs),
@@ -72,6 +74,7 @@ def render(runs: list[Run]) -> str:
         _script_data(_data(runs, drawn, strips)),
         tag("script", Html(_asset("report.js"))),
     )
+    # The head, which allows nothing from outside.
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -84,8 +87,8 @@ def render(runs: list[Run]) -> str:
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _tell_apart(runs: list[Run]) -> None:
-    """Runs of one name take the name of their folder's folder as well."""
+def _make_names_unique(runs: list[Run]) -> None:
+    """Put the name of the parent folder before names that several runs have."""
     names = [run.name for run in runs]
     for run in runs:
         if names.count(run.name) > 1:
@@ -103,7 +106,7 @@ def _strips(runs: list[Run]) -> tuple[list[dict[str, Any]], list[Strip]]:
 
 
 def _reals(runs: list[Run]) -> list[tuple[str, str]]:
-    """One grid of real images per data set."""
+    """Return (caption, data URI) of one grid of real images per data set."""
     found: dict[str, tuple[str, str]] = {}
     for run in runs:
         key = run.tags.get("framework.data_fingerprint", run.name)

@@ -1,4 +1,4 @@
-"""Which metrics share a chart, in which order the charts stand, and how each is read."""
+"""The charts of the page: the metrics that share one, the order of charts, and how to read each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from framework.review.run import Run, Series
 from framework.tracking.checkpoints import Score
 
 MAX_POINTS = 1500
-"""Points drawn per line; of longer series, the smallest and the largest of each stretch (spikes stay)."""
+"""The most points drawn per line; of longer series, each stretch keeps its smallest and its largest (spikes stay)."""
 
 # These only repeat the x axis or another chart.
 NOT_DRAWN = ("progress/*", "perf/seconds_per_kimg")
@@ -18,14 +18,14 @@ NOT_DRAWN = ("progress/*", "perf/seconds_per_kimg")
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A chart: its lines are the metrics whose name matches one of `names`, in that order."""
+    """A chart, whose lines are the metrics with a name that matches one of `names`, in that order."""
 
     group: str
     title: str
     names: tuple[str, ...]
     how: str
     log: bool = False
-    """Start with a logarithmic scale (a switch is offered wherever all values are positive)."""
+    """True for a logarithmic scale at first (all charts of positive values have a switch)."""
 
 
 BALANCE, QUALITY, STEPS = "Balance of the game", "Evaluation", "Optimisation"
@@ -124,7 +124,8 @@ _WITHOUT_PROTOCOL = "Logged without a protocol: compare within this run only."
 
 
 def charts(runs: list[Run]) -> list[dict[str, Any]]:
-    """The charts of the page as its script reads them, evaluation first; metrics no run has give none."""
+    """Return the charts of the page as its script reads them; metrics that no run has give none."""
+    # Every metric is drawn once: a chart takes its metrics out of `left`.
     left = {name for run in runs for name in run.series if not _matches(name, NOT_DRAWN)}
     found = _evaluation(runs, left)
     for panel in PANELS:
@@ -133,15 +134,17 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
         left -= set(names)
         found.append(_chart(runs, panel, names))
     found += _health(runs, left)
+    # Metrics that no panel names, one chart per prefix.
     for prefix in sorted({name.partition("/")[0] for name in left}):
         names = sorted(name for name in left if name.partition("/")[0] == prefix)
         found.append(_chart(runs, Panel(group=OTHER, title=prefix, names=tuple(names), how=""), names))
+    # Evaluation first.
     order = [QUALITY, BALANCE, STEPS, SIGNALS, MACHINE, OTHER]
     return sorted((chart for chart in found if chart["lines"]), key=lambda chart: order.index(chart["group"]))
 
 
 def _evaluation(runs: list[Run], left: set[str]) -> list[dict[str, Any]]:
-    """One chart per metric and protocol: values of two protocols never share a line, nor an axis."""
+    """Return one chart per metric and protocol, so that values of two protocols never share a line or an axis."""
     found = []
     for chart, score in sorted(all_scores(runs).items()):
         lines = []
@@ -160,7 +163,7 @@ def _evaluation(runs: list[Run], left: set[str]) -> list[dict[str, Any]]:
 
 
 def _health(runs: list[Run], left: set[str]) -> list[dict[str, Any]]:
-    """What sentinels look at: each signal has a scale of its own, so each has a chart."""
+    """Return a chart for each signal that sentinels look at, because each has a scale of its own."""
     names = sorted(name for name in left if name.startswith("health/"))
     left -= set(names)
     how = {"health/state": "The worst sentinel: 0 ok, 1 warn, 2 failing."}
@@ -175,13 +178,13 @@ def _health(runs: list[Run], left: set[str]) -> list[dict[str, Any]]:
 
 
 def all_scores(runs: list[Run]) -> dict[str, Score]:
-    """Chart name -> the score of it that tells most about its protocol, over all runs."""
+    """Return chart name -> the score, of all runs', that tells most about its protocol."""
     found = [score for run in runs for scores in run.scores.values() for score in scores]
     return {score.chart: score for score in sorted(found, key=lambda score: len(score.protocol or ()))}
 
 
 def thinned(points: dict[int, float], *, most: int = MAX_POINTS) -> list[tuple[int, float]]:
-    """Points by rising clock, at most about `most`: of each stretch its smallest and largest value, and both ends."""
+    """Return about `most` points at most, by rising clock: both ends, and the extremes of each stretch between them."""
     ordered = sorted(points.items())
     if len(ordered) <= most:
         return ordered

@@ -1,4 +1,4 @@
-"""Sample grids as data URIs within a budget: a page of one long run must still open on a phone.
+"""Sample grids as data URIs within a budget of bytes, so that the page of a long run still opens on a phone.
 
 A grid within `MAX_SIDE` pixels and `AS_IT_IS_BYTES` is embedded as it is; others are made smaller or written as WebP.
 When a run's grids exceed its share of `BUDGET_BYTES`, every second one goes until they fit; first and last stay.
@@ -18,7 +18,7 @@ from framework.utils.errors import FrameworkError
 from framework.utils.pictures import opened
 
 BUDGET_BYTES = 12_000_000
-"""Image bytes of a page before base64 (which adds a third)."""
+"""The most image bytes of a page before base64 (which adds a third)."""
 MAX_STEPS = 60
 MAX_SIDE = 1400
 AS_IT_IS_BYTES = 150_000
@@ -27,7 +27,7 @@ _WEBP_QUALITY = 82
 
 @dataclass(kw_only=True)
 class Strip:
-    """One key's grids over time as data URIs, by rising clock."""
+    """The grids of one key over time as data URIs, by rising clock."""
 
     images: list[int] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Strip:
 
 
 def strip(grids: dict[int, Path], *, budget_bytes: int) -> Strip:
-    """Encode a key's grids; files that are gone or damaged are named in the notes."""
+    """Encode the grids of a key (images seen -> file); the notes name files that are gone or damaged."""
     result = Strip(num_recorded=len(grids))
     chosen = spread(sorted(grids), most=MAX_STEPS)
     encoded: dict[int, tuple[str, bytes]] = {}
@@ -55,17 +55,18 @@ def strip(grids: dict[int, Path], *, budget_bytes: int) -> Strip:
 
 
 def spread(clocks: list[int], *, most: int) -> list[int]:
-    """At most `most` of the clocks, evenly, the first and the last among them."""
+    """Return at most `most` of the clocks, evenly spread, the first and the last among them."""
     if len(clocks) <= most:
         return clocks
     return [clocks[round(i * (len(clocks) - 1) / (most - 1))] for i in range(most)]
 
 
 def encode(path: Path) -> tuple[str, bytes]:
-    """(media type, bytes) of an image file, small enough for a page.
+    """Return (media type, bytes) of an image file, small enough for a page.
 
     Raises:
-        OSError: it is gone. FrameworkError: it is no image that can be read.
+        OSError: the file is gone.
+        FrameworkError: it is no image that can be read.
     """
     with open_regular(path) as file, opened(file, source=path) as image:
         file.seek(0)
@@ -88,5 +89,5 @@ def _in_colours(image: Image.Image) -> Image.Image:
 
 
 def data_uri(kind: str, data: bytes) -> str:
-    """`data:image/png;base64,...`."""
+    """Return the bytes as a URI, `data:image/png;base64,...`."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,6 +1,6 @@
-"""A run folder as the report needs it: what journal, checkpoints and recipe say, as far as they can be read.
+"""A run folder as the report needs it, from journal, checkpoints and recipe as far as they can be read.
 
-Nothing here may fail on a damaged file: what is unreadable is left out and becomes a note on the page.
+Nothing here may fail on a damaged file: what cannot be read is left out and becomes a note on the page.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Series:
 
 @dataclass(kw_only=True)
 class Launch:
-    """One start of the training command; `state` is empty while nothing was said about its end."""
+    """One start of the training command; `state` is empty until its end is recorded."""
 
     number: int
     started_ms: int
@@ -55,7 +55,7 @@ class Launch:
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """What a sentinel said at a clock; `state` is ok, warn or failing."""
+    """A sentinel's state at a clock; `state` is ok, warn or failing."""
 
     images: int
     sentinel: str
@@ -79,38 +79,38 @@ class Run:
     launches: list[Launch] = field(default_factory=list)
     series: dict[str, Series] = field(default_factory=lambda: defaultdict(Series))
     grids: dict[str, dict[int, Path]] = field(default_factory=lambda: defaultdict(dict))
-    """Image key (`samples/ema`) -> images seen -> file."""
+    """The grids of samples: image key (`samples/ema`) -> images seen -> file."""
     figures: dict[str, Path] = field(default_factory=dict)
-    """Truncation sweeps by file name."""
+    """The drawings of truncation sweeps by file name."""
     health: list[Health] = field(default_factory=list)
     checkpoints: list[KeptCheckpoint] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
-    """Images of announced checkpoints that are no longer there."""
+    """The clocks of announced checkpoints that are no longer there."""
     scores: dict[int, list[Score]] = field(default_factory=dict)
     missing: dict[tuple[int, str], str] = field(default_factory=dict)
-    """(images, metric) -> why it could not be measured."""
+    """The metrics that could not be measured: (images seen, metric) -> reason."""
     notes: list[str] = field(default_factory=list)
 
     @property
     def total_images(self) -> int:
-        """Images the recipe trains for; 0 when unknown."""
+        """The images that the recipe trains for; 0 when unknown."""
         images = self.recipe.get("images", 0)
         return images if is_count(images) else 0
 
     @property
     def active_seconds(self) -> float:
-        """Time spent in launches, pauses between them left out."""
+        """The time spent in launches, without the pauses between them."""
         return sum(launch.last_ms - launch.started_ms for launch in self.launches) / 1000
 
     @property
     def reals(self) -> Path | None:
-        """The grid of real images."""
+        """The latest grid of real images; None without one."""
         found = self.grids.get(_REAL, {})
         return found[max(found)] if found else None
 
     @property
     def sample_keys(self) -> list[str]:
-        """Keys of generated images, `samples/ema` first."""
+        """The keys of generated images, `samples/ema` first."""
         return sorted((key for key in self.grids if key != _REAL), key=lambda key: (key != "samples/ema", key))
 
 
@@ -118,7 +118,7 @@ def read_run(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        FrameworkError: it holds no journal.
+        FrameworkError: the folder holds no journal.
     """
     folder = folder.resolve()
     journal = folder / JOURNAL_NAME
@@ -133,6 +133,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _read_journal(run: Run, journal: Path) -> None:
+    # Every record that can be read.
     read_bytes = num_unreadable = 0
     for end, record in read_journal(journal):
         read_bytes = end
@@ -142,6 +143,7 @@ def _read_journal(run: Run, journal: Path) -> None:
             num_unreadable += 1
         if record["kind"] == "unreadable":
             num_unreadable += 1
+    # What could not be read becomes a note.
     if rest := journal.stat().st_size - read_bytes:
         run.notes.append(
             f"The journal's last line is cut ({rest} bytes): a write under way, or a crash. All before it is shown."
@@ -154,12 +156,14 @@ def _read_journal(run: Run, journal: Path) -> None:
 
 def _observe(run: Run, record: Record) -> None:
     kind, time_ms = record["kind"], int(record["time_ms"])
+    # A launch begins.
     if kind == "start":
         run.name, run.experiment = str(record["run_name"]), str(record["experiment"])
         number = len(run.launches) + 1
         run.launches.append(
             Launch(number=number, started_ms=time_ms, last_ms=time_ms, host=str(record.get("host", "")))
         )
+    # Numbers, pictures and texts.
     elif kind == "metrics":
         _observe_metrics(run, record)
     elif kind == "image":
@@ -171,6 +175,7 @@ def _observe(run: Run, record: Record) -> None:
         (run.params if kind == "params" else run.tags).update(values)
         if images := values.get("framework.checkpoint_images"):
             run.deleted.append(int(images))
+    # Resumes and rollbacks.
     elif kind == "resumed":
         run.launches[-1].from_images = int(record["images"])
     elif kind == "rollback":
@@ -179,11 +184,13 @@ def _observe(run: Run, record: Record) -> None:
             f"{int(record['images']):,} with a lower learning rate and other data. Curves up to there show what came "
             "first."
         )
+    # Quality and health.
     elif kind == "evaluation":
         _add_scores(run, int(record["images"]), scores_from(record["records"]))
         run.missing |= {(int(record["images"]), name): why for name, why in missing_from(record["records"]).items()}
     elif kind == "health":
         run.health.append(_health(record))
+    # Lost records, and the end of the launch.
     elif kind == "dropped":
         run.notes.append(f"{int(record['count'])} records were lost while the disk was full.")
     elif kind == "end":
@@ -208,7 +215,7 @@ def _observe_metrics(run: Run, record: Record) -> None:
 
 
 def _add_scores(run: Run, images_seen: int, scores: Iterable[Score]) -> None:
-    """Take scores of a clock; of the same chart, the one that tells its whole protocol stays."""
+    """Add the scores of a clock; of two on one chart, the one that tells more of its protocol stays."""
     held = {score.chart: score for score in run.scores.get(images_seen, [])}
     for score in scores:
         before = held.get(score.chart)
@@ -231,7 +238,7 @@ def _observe_figure(run: Run, record: Record) -> None:
 
 
 def _inside(run: Run, record: Record) -> Path | None:
-    """A record's file: a journal from elsewhere must not make the page show other files of this machine."""
+    """Return a record's file; None if it is outside the folder, because anybody may have written the journal."""
     path = (run.folder / str(record["file"])).resolve()
     if path.is_relative_to(run.folder):
         return path
@@ -273,8 +280,8 @@ def _state(run: Run) -> str:
         if writer_is_alive(run.folder / WRITER_LOCK_NAME):
             return "running"
     except OSError:  # a folder we may only read: its lock cannot be asked
-        run.notes.append("Whether the run is still going on cannot be told: its lock file may not be opened.")
+        run.notes.append("It is unknown whether the run is still going on: its lock file may not be opened.")
     if not run.launches:
         return "unknown"
-    # A trainer that went away without a word was killed: out of memory, a lost node, SIGKILL.
+    # A trainer that ended without an `end` record was killed: out of memory, a lost node, SIGKILL.
     return run.launches[-1].state or "failed"

@@ -22,23 +22,24 @@ _MOST_FIGURE_BYTES = 4 << 20
 
 
 def section(key: str, title: str, *children: Html | None) -> Html:
-    """A section with a heading that can be linked to."""
+    """Return a section with a heading that can be linked to."""
     return tag("section", tag("h2", title), *children, id=key)
 
 
 def samples(
     figures: list[dict[str, Any]], strips: list[Strip], reals: list[tuple[str, str]], *, num_bytes: int
 ) -> Html:
-    """Grids over time on one slider for all runs, real images beside them.
+    """Return the grids over time, with one slider for all runs, and real images beside them.
 
     Args:
-        figures: run number and caption of each strip.
+        figures: the run number and caption of each strip.
         strips: the grids, in the same order.
         reals: (caption, data URI) of each grid of real images.
-        num_bytes: size of all embedded images, told to the reader.
+        num_bytes: the size of all embedded images, which the page shows.
     """
     if not any(one.images for one in strips):
         return section("samples", "Samples", tag("p", "No sample grid is in this run's journal.", class_="none"))
+    # The grids, each at its last clock.
     clocks = sorted({images for one in strips for images in one.images})
     shown = []
     for place, (figure, one) in enumerate(zip(figures, strips, strict=True)):
@@ -49,6 +50,7 @@ def samples(
     for text, source in reals:
         image = tag("img", src=source, alt=text, class_="grid")
         shown.append(tag("figure", tag("figcaption", tag("span", class_="swatch real"), text), image))
+    # The slider.
     controls = tag(
         "div",
         tag("button", "◀", id="earlier", type="button", aria_label="earlier grid"),
@@ -59,6 +61,7 @@ def samples(
         tag("output", f"{clocks[-1]:,} images", id="clock-text", for_="clock"),
         class_="controls",
     )  # fmt: skip
+    # What the page leaves out.
     recorded, kept = sum(one.num_recorded for one in strips), sum(len(one.images) for one in strips)
     size = f"{kept} of {recorded} recorded grids are on this page" if kept < recorded else f"{kept} grids"
     hint = f"{size}, {format_bytes(num_bytes)} of images. Arrow keys move the slider; a click enlarges a grid."
@@ -73,7 +76,8 @@ def samples(
 
 
 def evaluation(runs: list[Run]) -> Html:
-    """A row per metric and protocol: best and last value of each run, never two protocols in a row."""
+    """Return a table with one row per metric and protocol: the best and the last value of each run."""
+    # Scores, and metrics that could not be measured.
     found = all_scores(runs)
     missing = [
         tag("p", f"{run.name}: {metric} at {images:,} images is missing: {why}", class_="note")
@@ -83,6 +87,7 @@ def evaluation(runs: list[Run]) -> Html:
     if not found and not missing:
         text = "No evaluation is recorded, neither beside the checkpoints nor in the journal."
         return section("evaluation", "Evaluation", tag("p", text, class_="none"))
+    # One row per metric and protocol.
     best = [best_of(run.scores) for run in runs]
     head = tag("tr", *[tag("th", text, scope="col") for text in ("Metric", "Protocol")], *_run_heads(runs))
     rows = []
@@ -94,6 +99,7 @@ def evaluation(runs: list[Run]) -> Html:
         arrow = "↓ lower is better" if score.lower_is_better else "↑ higher is better"
         name = tag("th", score.name, tag("span", arrow, class_="aside"), scope="row")
         rows.append(tag("tr", name, tag("td", _protocol(score)), *cells))
+    # A warning where rows look comparable and are not.
     by_name: dict[str, int] = {}
     for score in found.values():
         by_name[score.name] = by_name.get(score.name, 0) + 1
@@ -110,7 +116,7 @@ def evaluation(runs: list[Run]) -> Html:
 
 
 def _sweeps(runs: list[Run]) -> Html | None:
-    """The last drawing of each run's truncation sweeps."""
+    """Return the last drawing of each run's truncation sweeps; None without any."""
     shown = []
     for number, run in enumerate(runs):
         for axis in sorted({name.partition("-")[0] for name in run.figures}):
@@ -126,13 +132,13 @@ def _sweeps(runs: list[Run]) -> Html | None:
 
 
 def health(runs: list[Run]) -> Html:
-    """The last word of each sentinel, and every change of state on the way there."""
+    """Return the last state of each sentinel, and every change of state before it."""
     shown = [_health_of(i, run, several=len(runs) > 1) for i, run in enumerate(runs)]
     return section("health", "Health", *shown)
 
 
 def curves(charts: list[dict[str, Any]]) -> Html:
-    """Places for the charts; the page's script draws them."""
+    """Return the places of the charts, which the page's script draws."""
     if not charts:
         return section("curves", "Curves", tag("p", "No metric is in the journal yet.", class_="none"))
     options = [tag("option", text, value=value) for text, value in (("off", "0"), ("light", "0.6"), ("strong", "0.9"))]
@@ -152,7 +158,7 @@ def curves(charts: list[dict[str, Any]]) -> Html:
 
 
 def checkpoints(runs: list[Run]) -> Html:
-    """What can still be sampled or resumed from."""
+    """Return the checkpoints that can still be sampled or resumed from."""
     parts: list[Html] = []
     for number, run in enumerate(runs):
         if len(runs) > 1:
@@ -166,7 +172,7 @@ def checkpoints(runs: list[Run]) -> Html:
 
 
 def recipe(runs: list[Run]) -> Html:
-    """The commands and every leaf of the resolved recipes; differences between runs come first."""
+    """Return the commands and every setting of the resolved recipes; differences between runs come first."""
     commands = [
         tag("p", swatch(i) if len(runs) > 1 else None, tag("code", run.tags["framework.command"]))
         for i, run in enumerate(runs)
@@ -188,7 +194,7 @@ def recipe(runs: list[Run]) -> Html:
 
 
 def _texts(document: Any) -> list[tuple[str, str]]:
-    """(dotted path, text) of every value in a JSON document."""
+    """Return (dotted path, text) of every value in a JSON document."""
     found = leaves(document, empty=True)
     return [(path, value if isinstance(value, str) else json.dumps(value)) for path, value in found]
 
@@ -294,5 +300,5 @@ def _leaf_table(runs: list[Run], found: list[dict[str, str]], paths: list[str], 
 
 
 def number(value: float) -> str:
-    """Four significant digits."""
+    """Return a number with four significant digits."""
     return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.3e}"

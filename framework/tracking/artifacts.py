@@ -1,7 +1,7 @@
-"""From `runs:/<MLflow run id>` or `models:/<name>/<version>` to a checkpoint folder on this machine.
+"""Find the checkpoint folder that `runs:/<MLflow run id>` or `models:/<name>/<version>` means, or download it.
 
-Nothing is unpickled on the way: what is found is a checkpoint folder of safetensors and JSON, whose hashes the reader
-checks. MLflow's own model loaders, which may run code, are never called.
+Nothing is unpickled: the result is a checkpoint folder of safetensors and JSON, whose hashes the reader checks.
+MLflow's own model loaders, which may run code, are never called.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 
 
 def download_checkpoint(uri: str, *, into: Path, tracking_uri: str | None = None) -> Path:
-    """The checkpoint meant by a URI: its own folder when this machine sees it, else the files stored in MLflow.
+    """Return the checkpoint that a URI means: its own folder if this machine sees it, else the files stored in MLflow.
 
     Args:
         uri: `runs:/<id>` (the run's last one), `runs:/<id>/checkpoints/<images>`, `models:/<name>/<version>`,
             `models:/<name>@<alias>`, or `models:/<id of a logged model>`.
-        into: folder for files that must be fetched; the caller's to remove.
+        into: folder for files that must be fetched; the caller removes it.
         tracking_uri: MLflow store; default: the environment's, else `runs/mlflow.db` here.
 
     Raises:
@@ -67,8 +67,8 @@ def _of_run(client: MlflowClient, uri: str, into: Path) -> Path:
     chosen = wanted or max(stored, key=lambda path: int(path.rpartition("/")[2]), default="")
     if not chosen and LOCATION_TAG in tags:
         raise FrameworkError(
-            f"{uri}: its checkpoint {location} cannot be reached from this machine, and its files are not in MLflow "
-            "yet (they go there when the run ends): sample on a machine that sees that folder"
+            f"{uri}: its checkpoint {location} cannot be reached from this machine and is not in MLflow until "
+            "the run ends: sample on a machine that sees that folder"
         )
     if not chosen:
         raise FrameworkError(f"{uri}: the run has no checkpoint yet")
@@ -94,8 +94,8 @@ def _of_model(client: MlflowClient, uri: str, into: Path) -> Path:
     host = tags.get(HOST_TAG, "another machine")
     raise FrameworkError(
         f"{uri}: its checkpoint {location} of {host} cannot be reached from this machine ({why_not}), and its files "
-        "are not in MLflow: sample where that folder is, or register it there with framework review RUN --register "
-        "NAME, which stores them"
+        "are not in MLflow: sample where that folder is, or store them from there with framework review RUN "
+        "--register NAME"
     )
 
 
@@ -115,7 +115,7 @@ def _model_id(client: MlflowClient, uri: str) -> str:
 
 
 def _unlike(folder: Path, sha256: str) -> str:
-    """Why a folder does not hold the checkpoint of this hash; empty when it does."""
+    """Return why a folder does not hold the checkpoint of this hash; empty when it does."""
     try:
         found = read_checkpoint(folder)
     except (OSError, DamagedError) as error:

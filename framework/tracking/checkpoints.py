@@ -1,4 +1,4 @@
-"""A run's checkpoints as their JSON tells of them: for the upload process and the review, which do without torch.
+"""The checkpoints of a run as their JSON files describe them, for the upload and the review, which need no torch.
 
 The format is `framework.checkpoint.layout`'s. Only names, sizes, hashes and scores are read here, never a tensor.
 Scores are in `scores.json`, key -> number, and with their protocols in `evaluation.json`, `{"records": {key: {"value":
@@ -37,7 +37,7 @@ _HIGHER_IS_BETTER = re.compile(r"precision|recall|density|coverage|inception_sco
 
 
 class DamagedError(FrameworkError):
-    """A manifest or a score file that cannot be what it says; the message names the file."""
+    """A manifest or a score file is damaged; the message names the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +53,20 @@ class Score:
         """Eight hex digits, equal for comparable protocols and for no others; empty without a protocol."""
         if self.protocol is None:
             return ""
-        told = self.protocol.get("hash")
-        if isinstance(told, str) and _HASH.fullmatch(told):
-            return told
+        stated = self.protocol.get("hash")
+        if isinstance(stated, str) and _HASH.fullmatch(stated):
+            return stated
         canonical = json.dumps(self.protocol, sort_keys=True, separators=(",", ":"), default=str)
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether a smaller value is the better one."""
+        """True if a smaller value is the better one."""
         return not _HIGHER_IS_BETTER.search(self.name.lower())
 
     @property
     def chart(self) -> str:
-        """Its name as a chart: `metrics/fid50k-3fa2b1c0`, one line per protocol; `metrics/fid50k` without one."""
+        """The name of its chart: `metrics/fid50k-3fa2b1c0`, one chart per protocol; `metrics/fid50k` without one."""
         return f"metrics/{self.name}-{self.protocol_id}" if self.protocol_id else f"metrics/{self.name}"
 
 
@@ -88,7 +88,7 @@ class KeptCheckpoint:
 
 
 def checkpoint_paths(run_folder: Path) -> dict[int, Path]:
-    """Images -> folder of every complete checkpoint of a run, ascending."""
+    """Return images seen -> folder for every complete checkpoint of a run, in ascending order."""
     folder = run_folder / CHECKPOINTS_FOLDER
     try:
         found = [path for path in folder.iterdir() if _COMPLETE.fullmatch(path.name)]
@@ -130,7 +130,7 @@ def read_checkpoint(path: Path) -> KeptCheckpoint:
 
 
 def read_score_file(path: Path) -> dict[str, Any]:
-    """The records of the checkpoint folder `path`, for `scores_from`; empty without any.
+    """Return the records of the checkpoint folder `path`, as `scores_from` takes them; empty if there are none.
 
     Raises:
         DamagedError: one of the files is no JSON object of its kind.
@@ -142,7 +142,7 @@ def read_score_file(path: Path) -> dict[str, Any]:
 
 
 def scores_written_ns(path: Path) -> int:
-    """When the scores of a checkpoint folder were last written, by its file system; 0 without any."""
+    """Return when the scores of a checkpoint folder were last written, by its file system's clock; 0 without any."""
     found = [file.stat().st_mtime_ns for name in (SCORES_NAME, RECORDS_NAME) if (file := path / name).exists()]
     return max(found, default=0)
 
@@ -155,7 +155,7 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def score_from_chart(chart: str, value: float) -> Score | None:
-    """A score logged under its chart's name, its protocol known by hash only; None for other names."""
+    """Return the score that was logged under a chart's name, its protocol known by hash only; None for other names."""
     match = _KEY.fullmatch(chart.removeprefix("metrics/"))
     if match is None or not chart.startswith("metrics/"):
         return None
@@ -163,14 +163,14 @@ def score_from_chart(chart: str, value: float) -> Score | None:
 
 
 def chart_of(name: str, record: Any) -> str:
-    """The chart in which a record of `scores.json` belongs, also one whose value is missing."""
+    """Return the chart in which a record of `scores.json` belongs, also if its value is missing."""
     protocol = record.get("protocol") if isinstance(record, dict) else None
     name, protocol = _split(name, protocol if isinstance(protocol, dict) else None)
     return Score(name=name, value=0.0, protocol=protocol).chart
 
 
 def missing_from(records: Mapping[str, Any]) -> dict[str, str]:
-    """Metrics that could not be measured, and why."""
+    """Return the metrics that could not be measured: name -> reason."""
     return {
         str(name): str(record["missing"])
         for name, record in records.items()
@@ -179,10 +179,10 @@ def missing_from(records: Mapping[str, Any]) -> dict[str, str]:
 
 
 def scores_from(records: Mapping[str, Any]) -> Iterator[Score]:
-    """Scores of a mapping name -> number or `{"value", "protocol"}`; a metric that is marked missing gives none.
+    """Yield the scores of a mapping name -> number or `{"value", "protocol"}`; a metric marked as missing gives none.
 
     Raises:
-        ValueError: something else.
+        ValueError: a value is no finite number, or a protocol is no object.
     """
     for name, record in records.items():
         value, protocol = (record.get("value"), record.get("protocol")) if isinstance(record, dict) else (record, None)
@@ -197,7 +197,7 @@ def scores_from(records: Mapping[str, Any]) -> Iterator[Score]:
 
 
 def _split(key: str, protocol: dict[str, Any] | None) -> tuple[str, dict[str, Any] | None]:
-    """A metric's name and protocol from `fid50k-1a2b3c4d`, where the hash may be all that is known of the protocol."""
+    """Return a metric's name and protocol from `fid50k-1a2b3c4d`; the hash may be all that is known of the protocol."""
     match = _KEY.fullmatch(key)
     if match and protocol is None:
         return match["name"], {"hash": match["hash"]}
@@ -205,7 +205,7 @@ def _split(key: str, protocol: dict[str, Any] | None) -> tuple[str, dict[str, An
 
 
 def best_of(scores: Mapping[int, list[Score]]) -> dict[str, tuple[int, Score]]:
-    """Chart name -> (images, score) of the best value, each protocol for itself; the earliest of equals."""
+    """Return chart name -> (images seen, score) of the best value; of equal values, the earliest."""
     best: dict[str, tuple[int, Score]] = {}
     for images in sorted(scores):
         for score in scores[images]:
@@ -217,7 +217,7 @@ def best_of(scores: Mapping[int, list[Score]]) -> dict[str, tuple[int, Score]]:
 
 
 def _for_sampling(content: Mapping[str, Any]) -> set[str]:
-    """Files with averaged tensors, and the documents (not the index of the training state)."""
+    """Return the files with averaged tensors, and the documents (not the index of the training state)."""
     kinds = {key: key.split("/")[1:2] for key in content["tensors"] if not key.startswith("state/")}
     averaged = [key for key, kind in kinds.items() if kind in (["ema"], ["ema_buffer"])]
     documents = {name for name in content["files"] if name.endswith(".json") and not name.startswith("state")}

@@ -1,4 +1,4 @@
-"""How far the upload to one store has come: `<run>/tracking/upload-<hash of the URI>.json`.
+"""The progress of the upload to one store, kept in `<run>/tracking/upload-<hash of the URI>.json`.
 
 Written by atomic rename after the store has answered, never before: a crash in between repeats a batch, and a batch
 that repeats with its original timestamps stores nothing twice. An offset counts only as long as the bytes before it
@@ -42,7 +42,7 @@ class Position:
 
 @dataclass(kw_only=True)
 class Cursor:
-    """State of one run's upload to one store.
+    """The state of one run's upload to one store.
 
     Attributes:
         points: position of metrics, parameters, tags and status.
@@ -94,20 +94,20 @@ class Cursor:
 
     @staticmethod
     def forget(run_folder: Path) -> None:
-        """Remove what is known of uploads: they were those of another run."""
+        """Remove the cursors of a copied folder: they describe the uploads of another run."""
         for path in (run_folder / TRACKING_FOLDER).glob("upload-*.json"):
             path.unlink(missing_ok=True)
 
     def models_are_behind(self, run_folder: Path) -> bool:
-        """Whether checkpoints or scores on disk may be newer than what the store was told."""
+        """Return whether checkpoints or scores on disk may be newer than those that were sent to the store."""
         paths = checkpoint_paths(run_folder)
-        told = {entry["images"]: entry["scores_ns"] for entry in self.models.values() if entry["kept"]}
-        if told.keys() != paths.keys():
+        sent = {entry["images"]: entry["scores_ns"] for entry in self.models.values() if entry["kept"]}
+        if sent.keys() != paths.keys():
             return True
-        return any((written := scores_written_ns(path)) and written != told[i] for i, path in paths.items())
+        return any((written := scores_written_ns(path)) and written != sent[i] for i, path in paths.items())
 
     def has_score(self, name: str, *, images_seen: int) -> bool:
-        """Whether a score was sent with its checkpoint's model already."""
+        """Return whether a score has already been sent with the model of its checkpoint."""
         return any(entry["images"] == images_seen and name in entry["scores"] for entry in self.models.values())
 
     def save(self) -> None:
@@ -129,7 +129,7 @@ class Cursor:
 
 
 def _is_cursor(stored: dict[str, Any]) -> bool:
-    """Has a stored cursor every field, of the type it was written with?"""
+    """Return whether a stored cursor has every field, and each of the type it was written with."""
     texts, places = ("uri", "run_id", "experiment_id", "status", "problem"), ("points", "files")
     models = stored.get("models")
     return (

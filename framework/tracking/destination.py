@@ -1,7 +1,7 @@
-"""What may leave this machine, and where to: a run folder may come from anybody, and its journal is only text.
+"""The rules for what may leave this machine and where it may go; anybody may have written a run folder.
 
-Files are uploaded from inside the run folder only. The server is the user's choice: a flag, MLflow's own variable, or
-the database beside the run folder. The journal may propose another one, which is taken when the user agrees.
+Only files inside the run folder are uploaded. The user chooses the server by a flag or by MLflow's own variable, else
+it is the database beside the run folder. The journal may propose another one, which is used if the user agrees.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from framework.utils.errors import FrameworkError
 
 
 class OutsideError(ValueError):
-    """A run's record or checkpoint names a file that is none of the run's; the message names it."""
+    """A record or checkpoint names a file that does not belong to the run; the message names the file."""
 
 
 def inside(run_folder: Path, name: object) -> Path:
     """Return the resolved path of a file that a run names, relative to its folder.
 
     Raises:
-        OutsideError: after links are followed it lies outside the folder, it is no regular file, or no name at all.
-        FileNotFoundError: it is gone.
+        OutsideError: the name is no file's, or leads (also through links) out of the folder or to no regular file.
+        FileNotFoundError: the file is gone.
     """
     try:
         path = (run_folder / str(name)).resolve(strict=True)
@@ -55,17 +55,17 @@ def destination(
     ask: Callable[[str], bool] = lambda question: False,
     environment: Mapping[str, str] = os.environ,
 ) -> str:
-    """Return the MLflow URI that a run is to be uploaded to.
+    """Return the URI of the MLflow store that a run is uploaded to.
 
     Args:
-        run_folder: of the run.
+        run_folder: the run's folder.
         given: the user's URI, if any; else MLFLOW_TRACKING_URI counts.
-        recorded: the user takes the one that the run was last trained with, whatever it is.
-        ask: puts a question to the user; False is no.
-        environment: where the variable is looked up.
+        recorded: the user accepts the URI that the run was last trained with, whatever it is.
+        ask: asks the user a question with the answers yes (True) and no (False).
+        environment: the variables, MLFLOW_TRACKING_URI among them.
 
     Raises:
-        FrameworkError: nobody has chosen one, or its password is needed and not known.
+        FrameworkError: the user has chosen no URI, its password is not known, or MLflow has no such kind of store.
     """
     named = environment.get(URI)
     if given or (named and not recorded):
@@ -73,7 +73,7 @@ def destination(
     uri = last_start(run_folder / JOURNAL_NAME)["uri"]
     if uri is None:
         raise FrameworkError(
-            f"{run_folder} was trained without MLflow: say where it shall go, for example "
+            f"{run_folder} was trained without MLflow: give the address of a store, for example "
             f"{shlex.join(['--uri', embedded_uri(run_folder.parent)])}"
         )
     uri = check_uri(reachable(str(uri)))
@@ -83,6 +83,6 @@ def destination(
     if ask(f"{run_folder} says that it belongs to {where}. Upload it there?"):
         return uri
     raise FrameworkError(
-        f"where shall {run_folder} go? Its journal names {where}, which anybody may have written: give "
+        f"the journal of {run_folder} names {where}, which anybody may have written: give "
         f"{shlex.join(['--uri', redact(uri)])} or --recorded, or set {URI}"
     )

@@ -1,8 +1,8 @@
-"""Where a run is tracked, and under which names: flags, else MLflow's own variables, else what the run has had so far.
+"""The store and the names under which a run is tracked: from flags, else MLflow's variables, else the run's own.
 
 A run keeps the experiment and the name of its first launch, because MLflow finds it there by its identity. Its store
-may change (everything is sent to the new one), but only by a flag or the variable: without them a resume goes on with
-the store of the launch before.
+may change (everything is sent to the new one), but only by a flag or the variable: without them, a resume goes on with
+the store of the previous launch.
 """
 
 import os
@@ -21,14 +21,14 @@ UNUSED = {
     "MLFLOW_EXPERIMENT_ID": f"a run goes to an experiment by its name: --experiment or {EXPERIMENT}",
     "MLFLOW_RUN_ID": "the run folder (--out) says which run is continued",
 }
-"""Variables that MLflow's own client would follow and training does not -> what to use instead."""
+"""Variables that MLflow's own client follows and training does not -> what to use instead."""
 
 DEFAULT, NONE = "default", "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What flags and variables say; None where both are silent.
+    """The user's choices by flags and variables; None where neither is given.
 
     Attributes:
         tracking: a checked URI, `default` (the database beside the run folder) or `none`.
@@ -50,34 +50,36 @@ def wishes(
     run_name: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Wishes:
-    """What is wished for. An empty variable counts as not set.
+    """Return what flags and variables ask for; an empty variable counts as not set.
 
     Args:
-        tracking: what `--tracking` says; `experiment` and `run_name`: the flags of these names.
-        environment: of this process.
+        tracking: the value of `--tracking`.
+        experiment: the value of `--experiment`.
+        run_name: the value of `--run-name`.
+        environment: variables to read; default: those of this process.
 
     Raises:
-        FrameworkError: a value that MLflow could not take, naming its flag or variable.
+        FrameworkError: MLflow could not take a value; the message names its flag or variable.
     """
-    told = os.environ if environment is None else environment
-    unused = tuple(f"{name} is not used: {instead}" for name, instead in UNUSED.items() if told.get(name))
+    given = os.environ if environment is None else environment
+    unused = tuple(f"{name} is not used: {instead}" for name, instead in UNUSED.items() if given.get(name))
     return Wishes(
-        tracking=_store("--tracking", tracking) if tracking is not None else _store(URI, told.get(URI) or None),
-        experiment=_name(check_experiment, ("--experiment", experiment), (EXPERIMENT, told.get(EXPERIMENT) or None)),
-        run_name=_name(check_run_name, ("--run-name", run_name), (RUN_NAME, told.get(RUN_NAME) or None)),
+        tracking=_store("--tracking", tracking) if tracking is not None else _store(URI, given.get(URI) or None),
+        experiment=_name(check_experiment, ("--experiment", experiment), (EXPERIMENT, given.get(EXPERIMENT) or None)),
+        run_name=_name(check_run_name, ("--run-name", run_name), (RUN_NAME, given.get(RUN_NAME) or None)),
         unused=unused,
     )
 
 
 def store_uri(wished: str | None, *, run_folder: Path) -> str | None:
-    """The URI of a launch's store; None without one.
+    """Return the URI of the store of a launch; None without one.
 
     Args:
         wished: `Wishes.tracking`.
-        run_folder: of a new or resumed run.
+        run_folder: the folder of a new or resumed run.
 
     Raises:
-        FrameworkError: nothing is wished for, and of the store of the launch before the password is not known.
+        FrameworkError: nothing is wished for, and the password of the previous launch's store is not known.
     """
     if wished == NONE:
         return None
@@ -89,17 +91,17 @@ def store_uri(wished: str | None, *, run_folder: Path) -> str | None:
         return embedded_uri(run_folder.parent)
     if is_redacted(before):
         raise FrameworkError(
-            f"this run is tracked at {before}, whose password is not kept in the run: give the whole URI in {URI} (or "
-            "with --tracking), or go on with the journal alone (--tracking none)"
+            f"this run is tracked at {before}, whose password is not kept in the run: give the whole URI in {URI} or "
+            "with --tracking, or use the journal alone (--tracking none)"
         )
     return check_uri(before)
 
 
 def reachable(uri: str) -> str:
-    """The URI to connect to: the recorded one, or with its password from MLFLOW_TRACKING_URI.
+    """Return the URI to connect to: the recorded one, with its password from MLFLOW_TRACKING_URI if it needs one.
 
     Raises:
-        FrameworkError: the password is needed and nowhere to be found.
+        FrameworkError: the password is needed and not known.
     """
     if not is_redacted(uri):
         return uri
@@ -119,7 +121,7 @@ def _store(source: str, value: str | None) -> str | None:
 
 
 def _name(check: Callable[..., str], *sources: tuple[str, str | None]) -> str | None:
-    """The first name that was given, checked."""
+    """Return the first name that was given, checked; None without one."""
     for what, value in sources:
         if value is not None:
             return check(value, what=what)

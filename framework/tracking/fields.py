@@ -1,4 +1,4 @@
-"""What a journal line must hold so that its readers can rely on it: the fields of each kind, and their types.
+"""The fields that each kind of journal line must have, and their types, so that readers can rely on them.
 
 Fields that only some readers use and check for themselves are not listed, nor are kinds of later versions: such records
 pass. A record that lacks a field, or has one of another type, is as unreadable as a line that is no JSON.
@@ -14,7 +14,7 @@ from framework.utils.bounded import is_count
 
 _UID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _LATEST_MS = 253_402_300_799_999
-"""The end of the year 9999, behind which no calendar goes."""
+"""The end of the year 9999, the last that calendars know; in milliseconds since 1970."""
 
 
 def _is_text(value: object) -> bool:
@@ -22,7 +22,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_uid(value: object) -> bool:
-    """Stands in a query to the store."""
+    """Return whether a value can stand in a query to the store."""
     return isinstance(value, str) and _UID.fullmatch(value) is not None
 
 
@@ -64,7 +64,7 @@ _OPTIONAL = dict.fromkeys(("experiment", "run_name", "user", "command", "locatio
 
 
 def is_record(value: object) -> bool:
-    """Is a decoded line a record that readers can take as it is?"""
+    """Return whether a decoded line is a record that readers can take as it is."""
     if not isinstance(value, Mapping) or not isinstance(kind := value.get("kind"), str):
         return False
     fields: Mapping[str, Any] = _REQUIRED.get(kind, {})

@@ -1,4 +1,4 @@
-"""Sample grids: pure numpy and Pillow, made once per snapshot and looked at often.
+"""Sample grids, made by numpy and Pillow alone.
 
 The layout that shows most of a class-conditional generator is one class per column: `class_columns` gives the labels
 to draw, `image_grid` lays the images out and can write the class names above them.
@@ -23,7 +23,11 @@ _INK = 0
 
 
 def class_columns(num_classes: int, *, rows: int) -> NDArray[np.int64]:
-    """Return the labels `(rows * num_classes,)` of a row-major grid whose column j shows class j only."""
+    """Return the labels `(rows * num_classes,)` of a row-major grid whose column j shows class j only.
+
+    Raises:
+        FrameworkError: no classes or no rows.
+    """
     if num_classes < 1 or rows < 1:
         raise FrameworkError(f"a grid needs classes and rows, got num_classes={num_classes} and rows={rows}")
     return np.tile(np.arange(num_classes, dtype=np.int64), rows)
@@ -47,7 +51,7 @@ def image_grid(
         scale: repeats every pixel so many times in both directions, for small images under readable labels.
 
     Returns:
-        `(H', W', C)` uint8; C becomes 3 only if it was 3.
+        The grid, `(H', W', C)` uint8, with the channels of the images.
 
     Raises:
         FrameworkError: wrong shape, dtype or count.
@@ -89,7 +93,12 @@ def to_image(pixels: Pixels) -> Image.Image:
 
 
 def save_png(path: Path | str, pixels: Pixels) -> None:
-    """Write pixels (see `to_image`) as PNG, whole or not at all; parent folders are made."""
+    """Write pixels (see `to_image`) as PNG, whole or not at all; parent folders are made.
+
+    Raises:
+        FrameworkError: the pixels are no image.
+        OSError: the file cannot be written.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")

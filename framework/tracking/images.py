@@ -1,6 +1,6 @@
-"""Encoding samples off the training thread, into `<run>/<key>-<images seen>.png`.
+"""A thread that writes samples to `<run>/<key>-<images seen>.png`, so that training does not wait.
 
-The trainer only pays for a copy of the pixels. Previews and MLflow's own file names are the upload process's business.
+The trainer only waits for a copy of the pixels. The upload process makes previews and MLflow's own file names.
 """
 
 import logging
@@ -34,7 +34,7 @@ def image_file(key: str, *, images_seen: int) -> str:
 
 
 class ImageWriter:
-    """One thread that encodes images and journals each once its file is complete.
+    """A thread that encodes images and writes each into the journal once its file is complete.
 
     Attributes:
         num_dropped: images given up because the queue was full or the disk refused them.
@@ -49,7 +49,12 @@ class ImageWriter:
         self._thread.start()
 
     def put(self, key: str, pixels: Pixels, *, images_seen: int) -> None:
-        """Take a copy and return at once. With a full queue (a disk that hangs) the image is dropped and counted.
+        """Copy the pixels and return at once; if the queue is full (the disk hangs), the image is dropped and counted.
+
+        Args:
+            key: the name of the image, `samples/ema`.
+            pixels: uint8 `(H, W)`, `(H, W, 1)` or `(H, W, 3)`.
+            images_seen: the clock.
 
         Raises:
             FrameworkError: the pixels are no image (see `grids.to_image`).
@@ -62,11 +67,11 @@ class ImageWriter:
 
     @property
     def num_waiting(self) -> int:
-        """Images not on the disk yet."""
+        """The number of images that are not on the disk yet."""
         return self._jobs.unfinished_tasks if self._thread.is_alive() else 0
 
     def flush(self, *, wait_seconds: float) -> bool:
-        """Wait until every image put so far is on the disk and journalled; False when the time was too short."""
+        """Wait until every image so far is on the disk and in the journal; return False if the time was too short."""
         deadline = time.monotonic() + wait_seconds
         while self._jobs.unfinished_tasks:
             if time.monotonic() > deadline:
@@ -75,7 +80,7 @@ class ImageWriter:
         return True
 
     def close(self, *, wait_seconds: float) -> bool:
-        """Flush and end the thread; False when images were left behind."""
+        """Flush and end the thread; return False if images were left behind."""
         flushed = self.flush(wait_seconds=wait_seconds)
         if flushed:
             self._jobs.put(None)

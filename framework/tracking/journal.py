@@ -1,8 +1,8 @@
-"""The local journal, `<run>/journal.jsonl`: the truth about a run, of which MLflow is a projection.
+"""The local journal, `<run>/journal.jsonl`, which records all of a run; MLflow shows a copy of it.
 
-One process writes (rank 0), one line per record, straight into the page cache: a killed trainer loses nothing, and
+One process (rank 0) writes one line per record straight into the page cache, so a killed trainer loses nothing;
 `Journal.sync` (called by the tracker's housekeeping thread) brings it to the disk. No disk error reaches training:
-records wait in a bounded ring in memory until the disk takes them again, and what had to be given up is counted.
+records wait in a bounded ring in memory until the disk takes them again, and those that had to be given up are counted.
 """
 
 import errno
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 class Journal:
-    """The one writer of a run's journal; safe to call from several threads of this process.
+    """The only writer of a run's journal; several threads of this process may call it.
 
     Attributes:
-        state: what the records so far add up to, this process's own included.
+        state: the sum of the records so far, this process's own included.
         num_dropped: records given up because the disk stayed full for longer than the ring lasts.
         num_cut_bytes: length of the torn last line that was cut off at opening, 0 in the normal case.
     """
@@ -58,9 +58,9 @@ class Journal:
             raise FrameworkError(f"cannot write a journal into {run_folder}: {error}") from error
 
     def write(self, kind: str, fields: Record) -> None:
-        """Append one record. Never raises for a disk: see `num_pending` and `num_dropped`.
+        """Append one record. An error of the disk is not raised: see `num_pending` and `num_dropped`.
 
-        Fields must be plain JSON with finite numbers; the tracker sees to that.
+        Fields must be plain JSON with finite numbers; the tracker makes sure of it.
         """
         time_ms = time.time_ns() // 1_000_000
         line = encode(kind, time_ms=time_ms, fields=fields)
@@ -71,7 +71,7 @@ class Journal:
 
     @property
     def num_pending(self) -> int:
-        """Records that wait in memory for the disk."""
+        """The number of records that wait in memory for the disk."""
         return len(self._pending)
 
     def sync(self) -> None:

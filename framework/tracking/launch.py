@@ -1,4 +1,4 @@
-"""What a launch of a run says about itself in the journal, and how its parameters are written."""
+"""The `start` record of a launch, and its parameters as text."""
 
 import getpass
 import json
@@ -17,9 +17,9 @@ MAX_PARAM_LENGTH = 6000  # MLflow cuts longer ones silently
 
 
 def start_fields(state: JournalState, *, experiment: str, run_name: str, uri: str | None, run_folder: Path) -> Record:
-    """Return the fields of a `start` record; uid, experiment and name are the run's own from its first launch on.
+    """Return the fields of a `start` record; uid, experiment and name stay those of the first launch.
 
-    A copy of a run that still is where it was becomes another run, or both would write into one run of MLflow.
+    A copy of a run that is still in its place becomes another run, or both would write into one run of MLflow.
     """
     known = state.start
     copied = bool(known) and _original(known, run_folder) is not None
@@ -41,7 +41,7 @@ def start_fields(state: JournalState, *, experiment: str, run_name: str, uri: st
 
 
 def _original(start: Record, run_folder: Path) -> Path | None:
-    """The folder this run was copied from, where that still holds the run; None for a moved one."""
+    """Return the folder this run was copied from if that still holds the run; None for a moved run."""
     there = Path(start.get("folder") or run_folder)
     try:
         if there.samefile(run_folder):  # also by another path

@@ -1,4 +1,4 @@
-"""Who is writing this journal? The trainer holds a lock for as long as it lives."""
+"""The lock of a run's journal, which its trainer holds for as long as it lives."""
 
 from pathlib import Path
 
@@ -11,7 +11,15 @@ _held: set[Path] = set()
 
 
 class WriterLock:
-    """The right to write one run's journal; the system takes it back when the process dies, however it dies."""
+    """The right to write one run's journal; the system ends it when the process dies, however it dies.
+
+    Args:
+        path: the lock file.
+        run_folder: the run's folder, for the messages.
+
+    Raises:
+        FrameworkError: this process or another one holds the lock.
+    """
 
     def __init__(self, path: Path, *, run_folder: Path) -> None:
         self._path = path.resolve()
@@ -25,7 +33,7 @@ class WriterLock:
         _held.add(self._path)
 
     def release(self) -> None:
-        """Let go; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         _held.discard(self._path)
         self._lock.release()
 

@@ -1,8 +1,8 @@
-"""A run's checkpoints as MLflow logged models: external ones that say where the safetensors lie and what they hash to.
+"""The checkpoints of a run as MLflow logged models, external ones that name the safetensors and their hashes.
 
-Not the journal but the `checkpoints` folder is followed: a killed trainer's last checkpoint, scores that
-`framework evaluate` adds a week later, and what retention deletes are all there and nowhere else. A model carries the
-metrics of the last tick up to its clock and its own scores; when its checkpoint is deleted, it stays and is marked.
+They follow the `checkpoints` folder, not the journal: only the folder shows a killed trainer's last checkpoint, scores
+that `framework evaluate` adds a week later, and what retention deletes. A model carries the
+last metrics up to its clock and its own scores; when its checkpoint is deleted, it stays and is marked.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from framework.tracking.records import JOURNAL_NAME, MAX_NAME_LENGTH, check_name
 MODEL_TYPE = "gan-generator"
 FILES_TAG, KEPT_TAG = "framework.files_sha256", "framework.kept"
 SCAN_SECONDS = 10.0
-# How the machine did is no property of the weights.
+# The machine's figures are no property of the weights.
 _NOT_THE_MODELS = ("perf/", "system/", "progress/", "lr/")
 _TAIL_BYTES = 4 << 20
 _MAX_TAG_LENGTH = 5000
-# Answers of a store that knows no logged models (MLflow 2): then the run simply has none.
+# Answers of a store without logged models (MLflow 2); the run then has none.
 _UNSUPPORTED = ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", "FEATURE_DISABLED")
 
 
 class ModelLane:
-    """Brings the store's models into line with the checkpoints on disk, one change per call."""
+    """Makes the store's models match the checkpoints on disk, one change per call."""
 
     def __init__(self, run_folder: Path, *, projection: Projection, cursor: Cursor, bind: Callable[[], None]) -> None:
         self._run_folder = run_folder
@@ -64,10 +64,10 @@ class ModelLane:
         self._seen_scores = False
 
     def advance(self, *, hurry: bool) -> bool:
-        """Make one change in the store; False when there is none to make.
+        """Make one change in the store; return False if there is none to make.
 
         Args:
-            hurry: look now, also when the folder was looked through a moment ago.
+            hurry: look now, even if the folder was looked through a moment ago.
         """
         if self._unsupported or (not hurry and time.monotonic() < self._idle_until):
             return False
@@ -110,7 +110,7 @@ class ModelLane:
                 yield lambda one=entry: self._mark(one, kept=False)  # type: ignore[misc]
 
     def _read(self, path: Path) -> KeptCheckpoint | None:
-        """The checkpoint; None for a damaged one, or one that was deleted just now."""
+        """Return the checkpoint; None if it is damaged or has just been deleted."""
         try:
             key = (path.name, (path / MANIFEST_NAME).stat().st_mtime_ns)
             if key not in self._known:
@@ -123,7 +123,7 @@ class ModelLane:
         return self._known[key]
 
     def _new_scores(self, checkpoint: KeptCheckpoint, entry: dict[str, Any]) -> list[Score]:
-        """Scores of the checkpoint that its model does not have yet."""
+        """Return the scores of the checkpoint that its model does not have yet."""
         try:
             written_ns = scores_written_ns(checkpoint.path)
             if written_ns in (0, entry["scores_ns"]):
@@ -186,9 +186,9 @@ class ModelLane:
 
 
 def latest_metrics(journal: Path, *, images_seen: int) -> dict[str, tuple[float, int, int]]:
-    """Name -> (value, time in milliseconds, clock) of each metric's last value at or before a clock.
+    """Return name -> (value, time in milliseconds, clock) of each metric's last value at or before a clock.
 
-    Scores count at that very clock only. Of a long journal, the end is looked at first.
+    Scores count only at that very clock. The end of a long journal is read first.
     """
     for offset in (max(0, journal.stat().st_size - _TAIL_BYTES), 0):
         found: dict[str, tuple[float, int, int]] = {}
@@ -207,7 +207,7 @@ def latest_metrics(journal: Path, *, images_seen: int) -> dict[str, tuple[float,
 
 
 def logged_times(journal: Path, *, images_seen: int) -> dict[str, int]:
-    """Name -> time in milliseconds at which the journal holds it for a clock."""
+    """Return name -> time in milliseconds of each metric that the journal holds at a clock."""
     times: dict[str, int] = {}
     for _, record in read_journal(journal):
         if record["kind"] == "metrics" and record.get("images") == images_seen:
@@ -218,7 +218,7 @@ def logged_times(journal: Path, *, images_seen: int) -> dict[str, int]:
 def _find_or_create(
     client: MlflowClient, checkpoint: KeptCheckpoint, *, run_id: str, experiment_id: str, name: str
 ) -> str:
-    """The model's id. Looked for first: creating and linking are not idempotent, and an answer may have been lost."""
+    """Return the model's id; search before creating, because creating is not idempotent and an answer may get lost."""
     query = f"tags.`{SHA256_TAG}` = '{checkpoint.sha256}' AND source_run_id = '{run_id}'"
     found: list[LoggedModel] = list(client.search_logged_models([experiment_id], query, max_results=1))
     model = found[0] if found else client.create_logged_model(
@@ -236,7 +236,10 @@ def _find_or_create(
 
 
 def model_tags(checkpoint: KeptCheckpoint) -> dict[str, str]:
-    """Where a checkpoint is and what it hashes to; with very many files the manifest's hash, which fixes theirs."""
+    """Return the tags that say where a checkpoint is and how it hashes.
+
+    With very many files, only the manifest's hash is given, which fixes theirs.
+    """
     tags = {
         MLFLOW_MODEL_IS_EXTERNAL: "true",
         LOCATION_TAG: str(checkpoint.path),

@@ -1,7 +1,7 @@
-"""MLflow's SQLite database after a move: it keeps absolute addresses of the artifacts that stand beside it.
+"""A repair for MLflow's SQLite database after a move, because it keeps absolute addresses of the artifacts beside it.
 
-Without this, MLflow's pages of a moved or copied folder of runs show no images, or those of the original, and new files
-go to where the folder was, which is made again.
+Without it, MLflow's pages of a moved or copied folder of runs show no images, or those of the original, and new files
+go to the old place, which is created again.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from framework.utils.errors import FrameworkError
 
 ARTIFACTS_FOLDER = "mlflow-artifacts"
-"""Beside the database; every experiment that training makes has its artifacts there."""
+"""The folder beside the database where every experiment that training makes keeps its artifacts."""
 
 _ADDRESSES = {
     "experiments": "artifact_location",
@@ -20,22 +20,22 @@ _ADDRESSES = {
     "logged_models": "artifact_location",
     "model_versions": "storage_location",
 }
-"""Tables and columns of MLflow 3 with addresses in them; an older database lacks some."""
+"""Tables of MLflow 3 -> their column of addresses; an older database lacks some."""
 
 
 def artifacts_of(database: Path) -> str:
-    """The address that experiments in this database are given."""
+    """Return the address for the artifacts of experiments in this database."""
     return (database.parent / ARTIFACTS_FOLDER).as_uri()
 
 
 def follow(database: Path) -> int:
-    """Point a database at the artifacts beside it, if it was made somewhere else; returns how many addresses changed.
+    """Point a database at the artifacts beside it if it was made elsewhere; return how many addresses changed.
 
-    Only addresses of a folder `mlflow-artifacts` of this machine's files are changed, and only when that folder stands
-    beside the database: artifacts that somebody keeps elsewhere stay there.
+    Only addresses of a folder `mlflow-artifacts` of this machine's files are changed, and only if that folder lies
+    beside the database: artifacts that are kept elsewhere stay there.
 
     Args:
-        database: an existing file; nobody else may write to it meanwhile.
+        database: an existing file; no other process may write to it at the same time.
 
     Raises:
         FrameworkError: the addresses must change, and this account may not write to the database.
@@ -56,14 +56,14 @@ def follow(database: Path) -> int:
                 )
     except sqlite3.OperationalError as error:
         raise FrameworkError(
-            f"{database} was moved or copied here, and cannot be told so ({error}): its images would be looked for "
-            "where it was. Copy the folder to where you may write"
+            f"{database} was moved or copied here, and its addresses cannot be changed ({error}): copy the folder to "
+            "where you may write"
         ) from None
     return len(found)
 
 
 def _elsewhere(connection: sqlite3.Connection, here: str) -> list[tuple[str, str, str]]:
-    """(table, column, old address of the folder) of everything that is not here."""
+    """Return (table, column, old address of the folder) for every address that does not point here."""
     found = set()
     for table, column in _ADDRESSES.items():
         if column in [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]:
@@ -75,7 +75,7 @@ def _elsewhere(connection: sqlite3.Connection, here: str) -> list[tuple[str, str
 
 
 def _folder_in(address: str) -> str:
-    """The part of a local address up to and with `mlflow-artifacts`; empty without one."""
+    """Return the part of a local address up to and including `mlflow-artifacts`; empty without one."""
     parts = urlsplit(address)
     head, mark, rest = address.partition(f"/{ARTIFACTS_FOLDER}")
     local = parts.scheme == "file" and unquote(parts.path).startswith("/")

@@ -1,4 +1,4 @@
-"""Names that MLflow takes, refused before a run trains under one that can never be uploaded.
+"""Checks of names before a run trains under one that MLflow can never take.
 
 The limits are those of MLflow's tables, which PostgreSQL and others enforce; its own checks allow longer experiments.
 """
@@ -10,30 +10,34 @@ import unicodedata
 from framework.utils.errors import FrameworkError
 
 MOST_EXPERIMENT, MOST_RUN_NAME, MOST_MODEL = 256, 250, 256
-"""Characters (`SqlExperiment.name`, `SqlRun.name`, `SqlRegisteredModel.name`)."""
+"""Most characters of `SqlExperiment.name`, `SqlRun.name` and `SqlRegisteredModel.name`."""
 MOST_DATASET = 500
-"""Characters (`SqlDataset.name`); a data set made by others may be called what it likes, so its name is cut."""
+"""Most characters of `SqlDataset.name`; a longer name is cut, because the data set may be made by others."""
 
 
 def check_experiment(name: str, *, what: str) -> str:
-    """Return the name of an experiment.
+    """Return `name` if it can be an experiment's.
 
     Args:
-        what: where it comes from, for the message.
+        what: where the name comes from, for the message.
 
     Raises:
-        FrameworkError: empty, too long, or with characters that are no text.
+        FrameworkError: the name is empty, too long, or holds control characters.
     """
     return _checked(name, what=what, most=MOST_EXPERIMENT)
 
 
 def check_run_name(name: str, *, what: str) -> str:
-    """Return the name of a run; as `check_experiment`."""
+    """Return `name` if it can be a run's; raises as `check_experiment` does."""
     return _checked(name, what=what, most=MOST_RUN_NAME)
 
 
 def check_model_name(name: str, *, what: str) -> str:
-    """Return the name of a registered model; as `check_experiment`, and it may hold neither `/` nor `:`."""
+    """Return `name` if it can be a registered model's.
+
+    Raises:
+        FrameworkError: as `check_experiment`, and for a name that holds `/` or `:`, or is `.` or `..`.
+    """
     if {"/", ":"} & set(name) or name in (".", ".."):
         raise FrameworkError(f"{what} {name!r}: MLflow's names of models hold no / or :, and are not . or ..")
     return _checked(name, what=what, most=MOST_MODEL)

@@ -1,4 +1,4 @@
-"""The tracker of the ranks that do not write: the loop need not ask which rank it is."""
+"""The tracker of the ranks that do not write, so that the loop need not ask for its rank."""
 
 from collections.abc import Mapping
 from pathlib import Path

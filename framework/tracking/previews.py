@@ -1,8 +1,8 @@
-"""Images under MLflow's own file names, so that its run page shows them with a step slider.
+"""Copies of images under MLflow's own file names, so that its run page shows them with a step slider.
 
 MLflow writes `images/<key, / as ~>+step+<S>+timestamp+<T>+<uuid>.png` and a `...+compressed.webp` next to it, at most
 256 px wide, which is too small for a grid; ours is larger, and small pixels are repeated instead of blurred. The
-naming is not a documented interface: a test asks a real server's code whether it still holds.
+naming is not a documented interface, so a test compares it with the code of a real server.
 """
 
 import os
@@ -26,7 +26,7 @@ def mlflow_names(record: Record) -> tuple[str, str]:
     """Return the file names of the full image and of its preview for an `image` record.
 
     Raises:
-        ValueError: they would be no plain file names, or longer than a file system takes.
+        ValueError: the names would be no plain file names, or longer than a file system takes.
     """
     key = record["key"].replace("/", "~")
     stem = f"{key}+step+{record['images']}+timestamp+{record['time_ms']}+{record['token']}"

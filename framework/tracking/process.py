@@ -1,4 +1,4 @@
-"""The trainer's side of the upload process: start it, keep it alive, wake it at the end."""
+"""The trainer's side of the upload process, which starts it, keeps it alive and wakes it at the end."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from framework.tracking.records import JOURNAL_NAME
 URI_VARIABLE = "FRAMEWORK_TRACKING_URI"
 RESTART_SECONDS = 60.0
 
-# How long it goes on trying after the trainer has gone, so that a server that restarts just then still gets all.
+# How long the upload goes on after the trainer has ended: a server may be restarting at that moment.
 LINGER_SECONDS = 120.0
 
 # Exit codes of `framework.tracking.upload`.
@@ -49,9 +49,9 @@ def upload_environment(uri: str) -> dict[str, str]:
 
 
 def mlflow_environment() -> dict[str, str]:
-    """Return this process's environment with MLflow's telemetry off and short timeouts, where nothing else is set.
+    """Return this process's environment with MLflow's telemetry off and short timeouts, unless it sets something else.
 
-    MLflow's own retries (7, up to 4 minutes) would sit inside our endless ones, so there is one.
+    The upload repeats requests without end, so MLflow's own retries (7, up to 4 minutes) are cut to one.
     """
     defaults = {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -66,7 +66,7 @@ def mlflow_environment() -> dict[str, str]:
 
 
 class UploadProcess:
-    """The child that projects this run's journal into MLflow, at low priority and in its own session."""
+    """The child process that copies this run's journal into MLflow, at low priority and in its own session."""
 
     def __init__(self, run_folder: Path, *, uri: str) -> None:
         self._run_folder = run_folder
@@ -78,15 +78,15 @@ class UploadProcess:
 
     @property
     def pid(self) -> int | None:
-        """Process id; None when it could not be started."""
+        """The process id; None when it could not be started."""
         return self._process.pid if self._process else None
 
     def wait(self) -> int | None:
-        """Wait for its end, however long that takes, and return its exit code."""
+        """Wait for the end of the process, however long that takes, and return its exit code."""
         return self._process.wait() if self._process else None
 
     def ensure_running(self) -> None:
-        """Start it again when it died (out of memory, killed by hand), at most once a minute."""
+        """Start the process again if it has died (out of memory, killed by hand), at most once a minute."""
         if self._process and self._process.poll() is None:
             return
         if time.monotonic() - self._started_seconds >= RESTART_SECONDS:
@@ -95,7 +95,7 @@ class UploadProcess:
             self._start()
 
     def finish(self, *, wait_seconds: float) -> str | None:
-        """Wake it, wait, and return a sentence for the user unless everything is in MLflow."""
+        """Wake the process, wait for it, and return a sentence for the user unless everything is in MLflow."""
         process = self._process
         if process is None:
             return self._sentence("could not be started")

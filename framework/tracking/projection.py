@@ -1,8 +1,8 @@
 """One run as an MLflow store sees it.
 
-Facts this rests on (MLflow 3, SQL store): a metric point's primary key is key, timestamp, step, value and run, so a
-batch sent again stores nothing twice; `create_run` has no such key, so a run is looked for by its tag first; a bad
-record and a deleted run answer with the same error code, so the run is asked for before a record is blamed.
+It relies on facts of MLflow 3 with an SQL store: a metric point's primary key is key, timestamp, step, value and
+run, so a batch sent again stores nothing twice; `create_run` has no such key, so a run is looked for by its tag first;
+a bad record and a deleted run answer with the same error code, so the run is asked for before a record is blamed.
 """
 
 import contextlib
@@ -45,19 +45,19 @@ class RunGoneError(FrameworkError):
 
 
 class RunDeletedError(FrameworkError):
-    """Somebody put the run or its experiment into MLflow's bin: only a person can say what is wanted."""
+    """Somebody deleted the run or its experiment in MLflow; only a person can say what is wanted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """An entity the store will never take, and why."""
+    """An entity that the store will never take, and why."""
 
     entity: str
     reason: str
 
 
 class Projection:
-    """Client of one store for one run. Every method may raise whatever the connection raises; callers retry."""
+    """The client of one store for one run; every method may raise what the connection raises, and callers retry."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -84,7 +84,11 @@ class Projection:
             return MlflowClient(tracking_uri=self._uri)
 
     def open_run(self, start: Record, *, run_id: str, experiment_id: str) -> tuple[str, str]:
-        """Bind to the run, made when the store has none with this uid; return `(run id, experiment id)`."""
+        """Find the run by its uid, or create it, and use it from now on; return `(run id, experiment id)`.
+
+        Raises:
+            RunDeletedError: the run's experiment is deleted in MLflow.
+        """
         self._run_id, self._experiment_id = run_id, experiment_id
         if not run_id:
             self._images_tagged = False
@@ -94,7 +98,12 @@ class Projection:
         return self._run_id, self._experiment_id
 
     def log(self, *, metrics: Sequence[Metric], params: Sequence[Param], tags: Sequence[RunTag]) -> list[Rejection]:
-        """Store a batch of any size; return what the store refuses for good."""
+        """Store a batch of any size; return what the store refuses for good.
+
+        Raises:
+            RunGoneError: the store no longer has the run.
+            RunDeletedError: the run or its experiment is deleted in MLflow.
+        """
         rejected: list[Rejection] = []
         for entities, limit in (
             (metrics, MAX_METRICS_PER_BATCH),
@@ -106,17 +115,21 @@ class Projection:
         return rejected
 
     def log_file(self, path: Path, *, folder: str) -> None:
-        """Copy a file into the run's artifacts; the same name is replaced."""
+        """Copy a file into the run's artifacts; a file of the same name is replaced."""
         with self._guard(), self._translated():
             self._client.log_artifact(self._run_id, str(path), folder or None)
 
     def request(self, function: Callable[[MlflowClient, str, str], T]) -> T:
-        """Call `function(client, run id, experiment id)` with the store to ourselves."""
+        """Call `function(client, run id, experiment id)` while no other of our processes uses the store.
+
+        Raises:
+            RunGoneError: the store no longer has the run.
+        """
         with self._guard(), self._translated():
             return function(self._client, self._run_id, self._experiment_id)
 
     def log_dataset(self, record: Record) -> None:
-        """Name the data that the run trains on; the same name and digest again change nothing."""
+        """Name the data that the run trains on; a second call with the same name and digest changes nothing."""
         dataset = Dataset(
             name=record["name"],
             digest=record["digest"],
@@ -144,7 +157,7 @@ class Projection:
                 self._client.delete_tag(self._run_id, EXIT_TAG)
 
     def end(self, *, status: str, time_ms: int, clean: bool, uid: str) -> None:
-        """Give the run its final status; drop empty twins that a lost answer to `create_run` may have left."""
+        """Give the run its final status; delete empty twins that a lost answer to `create_run` may have left."""
         with self._guard(), self._translated():
             for run in self._runs(uid):
                 if run.info.run_id != self._run_id and not run.data.metrics and not run.data.params:
@@ -168,7 +181,7 @@ class Projection:
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            # A deleted run answers the same: then nothing is wrong with the record.
+            # The store answers the same for a deleted run; then nothing is wrong with the record.
             with self._guard(), self._translated():
                 self._refuse_deleted(self._client.get_run(self._run_id))
             if len(entities) == 1:
@@ -208,7 +221,7 @@ class Projection:
                     },
                 )
             runs = self._runs(start["uid"])
-        # Of twins (a lost answer), the one with data; then any rule that is the same for everybody.
+        # Of twins (an answer was lost), take the one with data; then any rule that is the same for everybody.
         runs.sort(key=lambda run: (not run.data.metrics, run.info.run_id))
         return runs[0].info.run_id
 
@@ -240,14 +253,14 @@ class Projection:
 
 
 def _create_database(database: Path) -> None:
-    """Let MLflow make its tables under another name first.
+    """Let MLflow make its tables in a file of another name first.
 
-    That takes seconds, and a file left half-made by a killed process is one that no MLflow opens again.
+    This takes seconds, and MLflow never opens a file that a killed process has left unfinished.
     """
     for leftover in database.parent.glob(f".{database.name}.*.new*"):
         leftover.unlink()
     temporary = database.with_name(f".{database.name}.{os.getpid()}.new")
-    make_file(temporary)  # SQLite's own would be for this account alone, whatever its umask
+    make_file(temporary)  # a file that SQLite makes is for this account alone, whatever the umask
     MlflowClient(tracking_uri=f"{SQLITE}{temporary}").search_experiments(max_results=1)
     os.replace(temporary, database)
 

@@ -1,8 +1,8 @@
-"""From the journal to one store: the order of things, and what counts as done.
+"""The queues of the upload from the journal to one store: what is sent in which order, and what counts as done.
 
 Two queues read the same journal. *Points* go in batches of neighbouring records; *files* go one by one and may lag.
 A queue moves its position only after the store's answer, so a crash anywhere repeats at most one request per queue.
-A third one, *models*, follows the checkpoints on disk.
+A third queue, *models*, follows the checkpoints on disk.
 """
 
 import json
@@ -31,7 +31,7 @@ DROPPED_TAG = "framework.dropped_records"
 
 @dataclass(kw_only=True)
 class _Batch:
-    """Neighbouring records that fit into one round of requests."""
+    """A batch of neighbouring records that fit into one round of requests."""
 
     run_folder: Path
     end_bytes: int
@@ -43,7 +43,7 @@ class _Batch:
     unreadable: list[Rejection] = field(default_factory=list)
 
     def take(self, record: Record) -> bool:
-        """Add a record; False when it must wait for the next batch."""
+        """Add a record; return False if it must wait for the next batch."""
         try:
             return self._take(record)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -53,11 +53,12 @@ class _Batch:
 
     def _take(self, record: Record) -> bool:
         kind = record["kind"]
+        # Launches and their ends: a status is sent alone, after everything before it.
         if kind in ("start", "end"):
-            # A status is set alone, after everything before it.
             if self.metrics or self.params or self.tags or self.datasets:
                 return False
             self.status = record
+        # Numbers, as many as one request may hold, and texts.
         elif kind == "metrics":
             if self.metrics and len(self.metrics) + len(record["values"]) > MAX_METRICS_PER_BATCH:
                 return False
@@ -70,23 +71,25 @@ class _Batch:
             if LOCATION_TAG in values:  # the run may have been moved
                 values[LOCATION_TAG] = str(self.run_folder / CHECKPOINTS_FOLDER / Path(values[LOCATION_TAG]).name)
             return self._add_tags(values)
+        # Data sets, and records that become tags of the run.
         elif kind == "dataset":
             self.datasets.append(record)
         elif kind == "health":
             sentinel, state = record["sentinel"], record["state"]
             tags = {"framework.health": record["overall"]}
-            if state != "ok" or "before" in record:  # what was always in order needs no tag of its own
+            if state != "ok" or "before" in record:  # a sentinel that was always ok needs no tag of its own
                 tags[f"framework.health.{sentinel}"] = f"{state} at {record['images']:,}: {record['reason']}"
             return self._add_tags(tags)
         elif kind == "dropped":
             self.tags = [tag for tag in self.tags if tag.key != DROPPED_TAG]
             self.tags.append(RunTag(DROPPED_TAG, str(record["total"])))
+        # Lines that are no records are reported; other kinds are for other readers.
         elif kind == "unreadable":
             self.unreadable.append(Rejection(entity=record["line"], reason="this line of the journal is no record"))
         return True
 
     def _add_tags(self, values: dict[str, str]) -> bool:
-        # Within one request the order of two values for a name is anybody's guess.
+        # Within one request, the order of two values for one name is undefined.
         if {tag.key for tag in self.tags} & values.keys():
             return False
         self.tags += [RunTag(name, value[:MAX_TAG_LENGTH]) for name, value in values.items()]
@@ -94,7 +97,7 @@ class _Batch:
 
 
 class UploadQueues:
-    """Both queues of one run; `advance_*` raise whatever the connection raises and then change nothing."""
+    """The queues of one run; `advance_*` raise what the connection raises, and then no position moves."""
 
     def __init__(self, run_folder: Path, *, projection: Projection, cursor: Cursor) -> None:
         self._run_folder = run_folder
@@ -104,17 +107,19 @@ class UploadQueues:
         self._models = ModelLane(run_folder, projection=projection, cursor=cursor, bind=self._bind)
 
     def advance_models(self, *, hurry: bool) -> bool:
-        """Make the store's models one step more like the checkpoints on disk; False when they are alike."""
+        """Bring the store's models one step nearer to the checkpoints on disk; return False if they match."""
         return self._models.advance(hurry=hurry)
 
     def advance_points(self) -> bool:
-        """Send the next batch of points; False when there was none."""
+        """Send the next batch of points; return False if there was none."""
         cursor = self._cursor
         batch = self._next_batch()
         if batch.end_bytes == cursor.points.offset_bytes:
             return False
+        # What the store will hold must be on the disk and belong to a run.
         self._make_durable()
         self._bind()
+        # Send, and keep what the store refuses.
         rejected = batch.unreadable
         if batch.status is not None:
             self._set_status(batch.status)
@@ -123,12 +128,13 @@ class UploadQueues:
             for dataset in batch.datasets:
                 self._projection.log_dataset(dataset)
         self._park(rejected)
+        # The store has answered: the records are done.
         cursor.points.move(self._journal, to_bytes=batch.end_bytes)
         cursor.save()
         return True
 
     def advance_files(self) -> bool:
-        """Send the next image or artifact; False when there was none."""
+        """Send the next image or artifact; return False if there was none."""
         before = done = self._cursor.files.offset_bytes
         for end, record in self._records(before):
             done = end
@@ -143,7 +149,7 @@ class UploadQueues:
         return True
 
     def settle(self) -> bool:
-        """Mark a run whose trainer went away without a word; False when there is nothing to mark."""
+        """Mark a run as failed if its trainer ended without an `end` record; return whether it was marked."""
         if self._cursor.status != "RUNNING" or writer_is_alive(self._run_folder / WRITER_LOCK_NAME):
             return False
         self._bind()
@@ -164,14 +170,14 @@ class UploadQueues:
         return batch
 
     def _unsent(self, record: Record) -> Record:
-        """A record without scores that went out with a model before they came into the journal."""
+        """Return a record without the scores that were sent with a model before they came into the journal."""
         if record["kind"] != "metrics" or not isinstance(record.get("values"), dict):
             return record
         sent = [name for name in record["values"] if self._cursor.has_score(name, images_seen=record.get("images", -1))]
         return record | {"values": {n: value for n, value in record["values"].items() if n not in sent}}
 
     def _make_durable(self) -> None:
-        # What MLflow has, the disk must have: else a resume after a power cut would log those steps once more.
+        # The disk must hold what MLflow holds, or a resume after a power cut would log those steps again.
         with self._journal.open("rb") as file:
             os.fsync(file.fileno())
 
@@ -197,6 +203,7 @@ class UploadQueues:
         self._cursor.save()
 
     def _send_file(self, record: Record) -> None:
+        # Find the file and its name in MLflow.
         try:
             source = inside(self._run_folder, record["file"])
             if record["kind"] == "artifact":
@@ -204,12 +211,14 @@ class UploadQueues:
             else:
                 names = mlflow_names(record)
         except (FileNotFoundError, LookupError, TypeError, ValueError, AttributeError, FrameworkError) as error:
-            # Gone, outside the run folder, or not as we write records: told, and the upload goes on.
+            # Gone, outside the run folder, or not as we write records: it is noted, and the upload goes on.
             self._park([Rejection(entity=json.dumps(record), reason=str(error))])
             return
+        # An artifact goes as it is.
         if record["kind"] == "artifact":
             self._projection.log_file(source, folder=folder)
             return
+        # An image goes with a preview, under the names that MLflow's page looks for.
         with tempfile.TemporaryDirectory(prefix="framework-upload-") as temporary:
             try:
                 staged = stage(source, names, folder=Path(temporary))

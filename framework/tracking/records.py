@@ -1,4 +1,4 @@
-"""The journal's records: one JSON object per line, `kind` and `time_ms` (milliseconds since 1970) first.
+"""The records of the journal, one JSON object per line, `kind` and `time_ms` (milliseconds since 1970) first.
 
     kind       further fields
     start      uid, attempt, experiment, run_name, uri, host, user, pid, command, folder    one per launch of the run;
@@ -18,7 +18,7 @@
     dropped    count, total (records given up while the disk was full: just now, since the run began)
     end        status (FINISHED, FAILED or KILLED)
 
-The format is ours. Plain text on purpose: `tail -f`, `jq` and ten lines of Python read it without this package.
+The format is ours. It is plain text so that `tail -f`, `jq` and ten lines of Python can read it without this package.
 """
 
 import json
@@ -39,7 +39,7 @@ from framework.utils.errors import FrameworkError
 Record = dict[str, Any]
 
 JOURNAL_NAME = "journal.jsonl"
-# Folder of drawings that belong to a run, and of artifacts in MLflow.
+# The folder of drawings in a run, and of the same files in MLflow.
 FIGURES = "figures"
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 # From good to bad.
@@ -49,13 +49,13 @@ MAX_NAME_LENGTH = 250
 _NAME = re.compile(r"[A-Za-z0-9_\-./ :]+")
 _CHUNK_BYTES = 1 << 22
 MAX_LINE_BYTES = 1 << 24
-"""Of a record; the longest ones hold the parameters of a launch."""
+"""The most bytes of a record; the longest ones hold the parameters of a launch."""
 
 _log = logging.getLogger(__name__)
 
 
 def check_name(name: str) -> str:
-    """Return `name` when MLflow can store it as a metric, parameter, tag or image key.
+    """Return `name` if MLflow can store it as a metric, parameter, tag or image key.
 
     Raises:
         FrameworkError: the name holds other characters than MLflow allows, or is no plain relative path.
@@ -77,20 +77,21 @@ def encode(kind: str, *, time_ms: int, fields: Record) -> bytes:
 
 
 def read_journal(path: Path, *, offset: int = 0) -> Iterator[tuple[int, Record]]:
-    """Yield `(end offset in bytes, record)` for each complete line from `offset` to the present end of the file.
+    """Yield `(end offset in bytes, record)` for each complete line from `offset` to the current end of the file.
 
-    A torn last line is left for the next call. A complete line that is no record (a damaged disk, an edited file) comes
-    as `{"kind": "unreadable", "time_ms": 0, "line": text}`, so that no reader passes over it unknowingly.
+    A torn last line is left for the next call. A complete line that is no record (a damaged disk, an edited file) is
+    yielded as `{"kind": "unreadable", "time_ms": 0, "line": text}`, so that no reader misses it.
 
     Raises:
-        OSError: the file cannot be read. FrameworkError: it is no regular file, or has a line that cannot be a record.
+        OSError: the file cannot be read.
+        FrameworkError: it is no regular file, or a line is too long for a record.
     """
     for end, line in _lines(path, offset=offset):
         yield end, _decode(line)
 
 
 def _lines(path: Path, *, offset: int) -> Iterator[tuple[int, bytes]]:
-    """Each complete line and its end."""
+    """Yield `(end offset in bytes, line)` for each complete line."""
     with open_regular(path) as file:
         file.seek(offset)
         tail = b""
@@ -102,7 +103,7 @@ def _lines(path: Path, *, offset: int) -> Iterator[tuple[int, bytes]]:
             if len(tail) > MAX_LINE_BYTES:  # its end may be a terabyte away
                 raise FrameworkError(
                     f"{path}: the line at byte {offset} has more than {MAX_LINE_BYTES} bytes, which no record has: "
-                    "cut the file there, or move it away"
+                    "cut the file there or move it away"
                 )
 
 
@@ -119,7 +120,7 @@ def _decode(line: bytes) -> Record:
 
 @dataclass(kw_only=True)
 class JournalState:
-    """What the records so far add up to; a resumed run needs it to write nothing twice."""
+    """The sum of the records so far, which a resumed run needs to write nothing twice."""
 
     num_attempts: int = 0
     num_nonfinite: int = 0
@@ -136,6 +137,7 @@ class JournalState:
     def observe(self, record: Record) -> None:
         """Take one record into account."""
         kind = record["kind"]
+        # Clocks reached under each name.
         if kind == "metrics":
             images = record["images"]
             for name in (*record["values"], *record.get("nonfinite", ())):
@@ -144,6 +146,7 @@ class JournalState:
         elif kind == "image":
             key = image_mark(record["key"])
             self.high_water_images[key] = max(record["images"], self.high_water_images.get(key, -1))
+        # Values that hold for the whole run.
         elif kind == "params":
             self.params |= record["values"]
         elif kind == "tags":
@@ -153,6 +156,7 @@ class JournalState:
             first = record if "copy_of" in record else self.start or record
             self.start = record | {"uid": first["uid"], "born_ms": first.get("born_ms", record["time_ms"])}
             self.num_attempts += 1
+        # Lost records, resumes and rollbacks.
         elif kind == "dropped":
             self.num_dropped = record["total"]
         elif kind == "resumed":
@@ -160,8 +164,9 @@ class JournalState:
         elif kind == "rollback":
             self.lineage.append(f"back from {record['from_images']:,} to {record['images']:,}")
             for key, mark in self.high_water_images.items():
-                if key.startswith(("evaluation:", "metrics/")):  # these are measured anew, of other weights
+                if key.startswith(("evaluation:", "metrics/")):  # other weights will be measured
                     self.high_water_images[key] = min(mark, record["images"])
+        # The latest state of health and data, and the evaluations.
         elif kind == "health":
             self.health[record["sentinel"]] = record["state"]
         elif kind == "dataset":
@@ -185,8 +190,8 @@ def evaluation_mark(name: str, record: Any) -> str:
 def scan_journal(path: Path) -> JournalState:
     """Read a whole journal (tens of MB per second); a missing file is an empty one.
 
-    Lines that are no records are passed over and said once, with the number of the first: the journal tells what was
-    written, and nothing that a resumed run computes depends on it. What such a line held may be written once more.
+    Lines that are no records are skipped with one warning that names the first: nothing that a resumed run computes
+    depends on the journal. What such a line held may be written again.
     """
     state, damaged = JournalState(), list[int]()
     if path.exists():
@@ -203,11 +208,11 @@ def scan_journal(path: Path) -> JournalState:
 def last_start(path: Path, *, missing_ok: bool = False) -> Record:
     """Return the latest `start` record under the first one's `uid` and time (`born_ms`); other lines are not parsed.
 
-    Its `uri` is the store as it is found from where the run folder stands now.
+    Its `uri` is the store as seen from where the run folder is now.
 
     Args:
-        path: of the journal.
-        missing_ok: return an empty record where there is none.
+        path: the journal.
+        missing_ok: return an empty record if there is none.
 
     Raises:
         FrameworkError: the folder holds no journal, or one without a start record.
@@ -227,7 +232,7 @@ def last_start(path: Path, *, missing_ok: bool = False) -> Record:
 
 
 def named_start(path: Path) -> Record:
-    """Return what `last_start` does, with names for what a store must have and the record does not tell.
+    """Return what `last_start` returns, with defaults for names that a store must have and the record lacks.
 
     Raises:
         FrameworkError: as `last_start`.

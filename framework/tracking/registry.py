@@ -1,7 +1,7 @@
 """The best checkpoint of a run as a version of a model in MLflow's registry.
 
-Registering is on request, so this is the time to store the generator's files with the model as well: a registered
-version can be sampled on machines that do not see the run folder.
+The generator's files are stored with the model, so that a registered version can be sampled on machines that do not see
+the run folder.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BEST_ALIAS = "best"
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """A version in the registry and why it is there."""
+    """A version in the registry, and the score that chose it."""
 
     number: int
     images: int
@@ -50,13 +50,14 @@ def register_best(run_folder: Path, *, uri: str, name: str, by: str) -> Version:
     """Add the best kept checkpoint of a run to the registry as the newest version of `name`, with the alias `best`.
 
     Args:
-        run_folder: of a run whose checkpoints are in MLflow already.
-        uri: of the store.
-        name: of the registered model; made when absent.
-        by: the metric that decides, its beginning, or its chart name with the protocol's hash.
+        run_folder: the folder of a run whose checkpoints are already in MLflow.
+        uri: the store.
+        name: the registered model; it is created when absent.
+        by: the metric that decides, the beginning of its name, or its chart name with the protocol's hash.
 
     Raises:
-        FrameworkError: no score of that name, several protocols of it, or the store refuses.
+        FrameworkError: there is no score of that name, or there are several; the checkpoint is not in MLflow; or the
+            store refuses.
     """
     checkpoints, scores = _scored(run_folder)
     images, score = _choose(scores, by=by, run_folder=run_folder)
@@ -109,7 +110,7 @@ def _choose(scores: Mapping[int, list[Score]], *, by: str, run_folder: Path) -> 
     best = best_of(scores)
     wanted = by.removeprefix("metrics/")
     names = {chart: chart.removeprefix("metrics/") for chart in best}
-    # As exact as it can be: `fid50k` also where there is a `fid50k_clean`.
+    # The most exact match decides: `fid50k` is found also where there is a `fid50k_clean`.
     for found in (
         [chart for chart, plain in names.items() if plain == wanted],
         [chart for chart in names if best[chart][1].name == wanted],
@@ -119,8 +120,8 @@ def _choose(scores: Mapping[int, list[Score]], *, by: str, run_folder: Path) -> 
             return best[found[0]]
         if found:
             raise FrameworkError(
-                f"--by {by} could be any of {', '.join(sorted(names[chart] for chart in found))}: different metrics or "
-                "protocols are not comparable, give one of them"
+                f"--by {by} could be any of {', '.join(sorted(names[chart] for chart in found))}, which are not "
+                "comparable: give one of them"
             )
     if not best:
         raise FrameworkError(f"no checkpoint of {run_folder} has a score: evaluate them first, then register the best")
@@ -133,7 +134,7 @@ def _choose(scores: Mapping[int, list[Score]], *, by: str, run_folder: Path) -> 
 def _store_files(  # type: ignore[no-untyped-def]
     client, model_id: str, checkpoint: KeptCheckpoint, *, run_folder: Path
 ) -> None:
-    """Put what sampling needs beside the model's entry; the same names are replaced."""
+    """Store the files that sampling needs with the model; files of the same names are replaced."""
     with tempfile.TemporaryDirectory(prefix="framework-register-") as folder:
         for name in (MANIFEST_NAME, *checkpoint.weights):
             if Path(name).name != name:

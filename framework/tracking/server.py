@@ -1,6 +1,7 @@
-"""A small local MLflow server over one SQLite file: one worker, no job runner, no telemetry, this machine only.
+"""A small MLflow server over one SQLite file, for this machine only: one worker, no job runner, no telemetry.
 
-`mlflow server` as it comes runs four workers and a job runner: 15 processes and 2.5 GB. This one takes 2 and 0.5 GB.
+`mlflow server` with its defaults runs four workers and a job runner: 15 processes and 2.5 GB. This one takes 2 and
+0.5 GB.
 """
 
 import contextlib
@@ -25,10 +26,10 @@ NUM_PORTS_TRIED = 50
 
 
 def free_port(first: int) -> int:
-    """Return `first`, or the next port nobody listens on.
+    """Return the first port from `first` on that nobody listens on.
 
     Raises:
-        FrameworkError: none of the next 50 is free.
+        FrameworkError: 50 ports were tried and none is free.
     """
     for port in range(first, min(first + NUM_PORTS_TRIED, 65536)):
         with socket.socket() as probe:
@@ -46,8 +47,8 @@ def mlflow_server(database: Path, *, port: int, log: Path) -> Iterator[str]:
 
     Args:
         database: the SQLite file; artifacts of experiments made through this server go to `mlflow-artifacts` beside it.
-        port: must be free (see `free_port`).
-        log: what the server prints.
+        port: a free port (see `free_port`).
+        log: the file for what the server prints.
 
     Raises:
         FrameworkError: the server ended, or did not answer within 3 minutes.

@@ -1,4 +1,4 @@
-"""Memory, processor, disk and revision, read when the caller ticks: no thread, no dependency, no device synchronised.
+"""Memory, processor, disk and revision, read when the caller asks, without threads and without waiting for the device.
 
 MLflow shows every name under `system/` on its own tab; `perf/` stands with the other charts.
 """
@@ -20,7 +20,7 @@ class SystemSampler:
     """Samples this process and its machine.
 
     Args:
-        folder: free space is told for the disk that holds it (the run folder).
+        folder: the run folder; free space is that of the disk which holds it.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -29,11 +29,11 @@ class SystemSampler:
         self._cpu_seconds = _cpu_seconds()
 
     def sample(self) -> dict[str, float]:
-        """Return values since the last call.
+        """Return the values since the last call.
 
-        Always: `system/memory_gb` (resident), `system/cpu_cores` (cores kept busy by this process and its ended
-        children since the last call), `system/disk_free_gb`; `system/memory_free_gb` on Linux. With CUDA in use:
-        `perf/peak_gpu_memory_gb` (allocator's peak since the last call) and `system/gpu_memory_reserved_gb`.
+        Always there are `system/memory_gb` (resident), `system/cpu_cores` (cores that this process and its ended
+        children kept busy since then), `system/disk_free_gb`; `system/memory_free_gb` on Linux. With CUDA in
+        use there are `perf/peak_gpu_memory_gb` (allocator's peak since then) and `system/gpu_memory_reserved_gb`.
         GB means 2^30 bytes. What cannot be read is left out.
         """
         now, cpu_seconds = time.monotonic(), _cpu_seconds()

@@ -1,7 +1,8 @@
-"""What training code sees of tracking: one object that writes the journal and never waits for a server.
+"""The tracker, the object by which training code writes the journal without ever waiting for a server.
 
-Wrong names and values raise `FrameworkError` (they show at the first step); a disk or a server that fails never does:
-it is logged, counted and mended later. MLflow is not imported here: `framework.tracking.upload` is its own process.
+Wrong names and values raise `FrameworkError` (they show at the first step). A disk or a server that fails raises
+nothing: it is logged and counted, and work goes on. MLflow is not imported here: `framework.tracking.upload` is its own
+process.
 
 After a resume the same steps come again, from the checkpoint on. They repeat what the journal already holds (the
 trainer is exact), and MLflow cannot delete a point. So a metric or image is written only beyond its own *high-water
@@ -39,11 +40,11 @@ _log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """The record of one run, on rank 0. Use `Tracker.open`; other ranks use `null.NullTracker`.
+    """The tracker of one run, on rank 0: use `Tracker.open`. Other ranks use `null.NullTracker`.
 
     Attributes:
-        journal: where every record goes.
-        upload: the process that brings it to MLflow; None without one.
+        journal: the journal that every record is written to.
+        upload: the process that copies it into MLflow; None without one.
     """
 
     def __init__(self, journal: Journal, *, run_folder: Path, upload: UploadProcess | None) -> None:
@@ -70,23 +71,23 @@ class Tracker:
         """Open the journal of a new or resumed run and start its upload process.
 
         Args:
-            run_folder: made when absent. An existing journal is continued: same run in MLflow.
+            run_folder: the run's folder, made when absent. An existing journal is continued, as the same run in MLflow.
             uri: MLflow tracking URI (`sqlite:////abs/mlflow.db`, `http://host:5000`); None writes the journal only.
             experiment: MLflow experiment; made when absent. A resumed run stays in its own.
-            run_name: what MLflow's run list shows. A resumed run keeps its own.
+            run_name: the name in MLflow's list of runs. A resumed run keeps its own.
             start_upload: False leaves the upload to `framework sync`.
 
         Raises:
-            FrameworkError: the URI is of no use, the folder cannot be written, or another process is training in it.
+            FrameworkError: the URI cannot be used, the folder cannot be written, or another process is training in it.
         """
         run_folder = Path(run_folder).resolve()
         uri = check_uri(uri) if uri else None
         journal = Journal(run_folder)
-        told = start_fields(journal.state, experiment=experiment, run_name=run_name, uri=uri, run_folder=run_folder)
-        if "copy_of" in told:
-            _log.warning("%s is a copy of a run that still is where it was: it goes on as another run", run_folder)
+        fields = start_fields(journal.state, experiment=experiment, run_name=run_name, uri=uri, run_folder=run_folder)
+        if "copy_of" in fields:
+            _log.warning("%s is a copy of a run that is still in its place: it continues as another run", run_folder)
             Cursor.forget(run_folder)
-        journal.write("start", told)
+        journal.write("start", fields)
         upload = UploadProcess(run_folder, uri=uri) if uri and start_upload else None
         return cls(journal, run_folder=run_folder, upload=upload)
 
@@ -97,19 +98,24 @@ class Tracker:
 
     @property
     def num_lost(self) -> int:
-        """Records and images given up so far because the disk refused them."""
+        """The number of records and images given up so far because the disk refused them."""
         return self.journal.num_dropped + self._images.num_dropped
 
     def metrics(self, values: Mapping[str, SupportsFloat], *, images_seen: int) -> None:
-        """Record scalars at `images_seen` (MLflow's step). One slash per name groups charts: `loss/G`, `logits/real`.
+        """Record scalars at `images_seen` (MLflow's step); one slash in a name groups charts: `loss/G`, `logits/real`.
 
         NaN and infinity are kept in the journal but not sent: MLflow would draw infinity as 1.8e308. Their number
         since the run began goes to `health/nonfinite` instead. Names already known at this step are left out.
-        Tensors are converted with `float`, which waits for the device: pass host numbers where that matters.
+        Tensors, of one element, are converted with `float`, which waits for the device: pass host numbers where that
+        matters.
+
+        Raises:
+            FrameworkError: MLflow cannot take a name (see `records.check_name`).
         """
         marks = self.journal.state.high_water_images
         finite: dict[str, float] = {}
         nonfinite: dict[str, str] = {}
+        # A resumed run repeats steps: keep what is new at this clock.
         for name, value in values.items():
             if images_seen <= marks.get(name, -1):
                 continue
@@ -120,6 +126,7 @@ class Tracker:
                 finite[name] = number
             else:
                 nonfinite[name] = repr(number)
+        # MLflow gets the number of values it cannot draw.
         if nonfinite and images_seen > marks.get(NONFINITE, -1):
             finite.setdefault(NONFINITE, float(self.journal.state.num_nonfinite + len(nonfinite)))
         if not finite and not nonfinite:
@@ -128,10 +135,13 @@ class Tracker:
         self._write("metrics", record | {"nonfinite": nonfinite} if nonfinite else record)
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Record headline parameters; nested mappings become dotted names.
+        """Record the main parameters; nested mappings become dotted names.
 
-        MLflow's parameters cannot change. One that does (a resume with `--allow-change`) is kept as first given and
-        the new value goes to the tag `framework.changed.<name>`.
+        MLflow's parameters cannot change. If one does (a resume with `--allow-change`), the first value stays and the
+        new one goes to the tag `framework.changed.<name>`.
+
+        Raises:
+            FrameworkError: MLflow cannot take a name.
         """
         known = self.journal.state.params
         flat = {check_name(name): text for name, text in flat_params(values).items()}
@@ -140,7 +150,11 @@ class Tracker:
         self.tags({f"framework.changed.{name}": text for name, text in flat.items() if known.get(name, text) != text})
 
     def tags(self, values: Mapping[str, object]) -> None:
-        """Set tags; a later value replaces an earlier one."""
+        """Set tags; a later value replaces an earlier one.
+
+        Raises:
+            FrameworkError: MLflow cannot take a name.
+        """
         known = self.journal.state.tags
         flat = {check_name(name): str(value) for name, value in values.items()}
         if new := {name: text for name, text in flat.items() if known.get(name) != text}:
@@ -154,6 +168,9 @@ class Tracker:
         """Upload a file (as it is at upload time) into `folder` of the run's artifacts.
 
         A file outside the run folder is copied to `<run>/artifacts/<folder>/` first, so that a later sync finds it.
+
+        Raises:
+            FrameworkError: there is no such file, or MLflow cannot take the folder's name.
         """
         path = Path(path).resolve()
         if folder:
@@ -177,7 +194,10 @@ class Tracker:
         Args:
             key: `samples/ema`; the part before the slash is MLflow's section.
             pixels: uint8 `(H, W, 3)`, `(H, W, 1)` or `(H, W)`; copied.
-            images_seen: clock at which it was made. A key and clock already journalled is left out.
+            images_seen: the clock. An image in the journal of the same key and this or a later clock stays.
+
+        Raises:
+            FrameworkError: MLflow cannot take the key, or the pixels are no image.
         """
         marks, mark = self.journal.state.high_water_images, image_mark(check_name(key))
         if images_seen > marks.get(mark, -1) and not self._ended:
@@ -189,7 +209,10 @@ class Tracker:
 
         Args:
             records: name -> `{"value": number or None, "protocol": {...}, ...}`, as in a checkpoint's evaluation.json.
-            images_seen: clock of the weights that were judged. What is journalled for a clock already is left out.
+            images_seen: the clock of the evaluated weights. What the journal already holds for it is left out.
+
+        Raises:
+            ValueError: a value is no finite number, or a protocol is no object.
         """
         marks = self.journal.state.high_water_images
         new = {name: r for name, r in records.items() if images_seen > marks.get(evaluation_mark(name, r), -1)}
@@ -198,14 +221,17 @@ class Tracker:
             self._write("evaluation", {"images": images_seen, "records": new})
 
     def health(self, sentinel: str, state: str, *, images_seen: int, reason: str = "", remedy: str = "") -> None:
-        """Record a sentinel's verdict when its state has changed; in MLflow, tags of the run.
+        """Record a sentinel's state if it has changed; MLflow shows it as tags of the run.
 
         Args:
-            sentinel: what is watched: `sign_saturation`.
+            sentinel: the name of the sentinel, `sign_saturation`.
             state: ok, warn or failing.
-            images_seen: clock.
-            reason: in words, with the number and its threshold.
+            images_seen: the clock.
+            reason: the reason in words, with the number and its threshold.
             remedy: what usually helps.
+
+        Raises:
+            FrameworkError: an unknown state, or a name that MLflow cannot take.
         """
         if state not in HEALTH_STATES:
             raise FrameworkError(f"{state!r} is no state of health: use one of {', '.join(HEALTH_STATES)}")
@@ -218,7 +244,7 @@ class Tracker:
             self._write("health", {"images": images_seen, **fields})
 
     def dataset(self, name: str, *, digest: str, location: str, profile: Mapping[str, Any]) -> None:
-        """Name the training data, MLflow's dataset of the run; 36 characters of `digest` identify its content.
+        """Record the training data, MLflow's dataset of the run; 36 characters of `digest` identify its content.
 
         A name longer than MLflow takes is cut.
         """
@@ -232,13 +258,13 @@ class Tracker:
             self._write("dataset", fields)
 
     def resumed(self, *, images_seen: int) -> None:
-        """Say that training goes on from the checkpoint at `images_seen` (see the module's text on repeated steps)."""
+        """Record that training goes on from the checkpoint at `images_seen`; steps that come again are written once."""
         self._goes_on("resumed", {"images": images_seen})
 
     def rolled_back(self, *, images_seen: int, from_images: int) -> None:
-        """Say that training returned from `from_images` to the checkpoint at `images_seen`, to take another course.
+        """Record that training went back from `from_images` to the checkpoint at `images_seen`, with changed settings.
 
-        Metrics and images up to the high-water mark stay those of the first course.
+        Metrics and images up to the high-water mark stay those of the first attempt.
         """
         self._goes_on("rollback", {"images": images_seen, "from_images": from_images})
 
@@ -248,7 +274,7 @@ class Tracker:
         self.tags({"framework.resumed_at": fields["images"], "framework.lineage": " > ".join(lineage[-20:])})
 
     def flush(self, *, wait_seconds: float = 10.0) -> None:
-        """Bring everything so far to the disk, images included; useful right before a checkpoint is declared done."""
+        """Bring everything so far to the disk, images included; call it before a checkpoint counts as complete."""
         self._images.flush(wait_seconds=wait_seconds)
         self.journal.sync()
 
@@ -260,18 +286,24 @@ class Tracker:
 
         Returns:
             None when all is in MLflow (or none was wanted), else one sentence that tells the user what to do.
+
+        Raises:
+            FrameworkError: an unknown status.
         """
         if status not in STATUSES:
             raise FrameworkError(f"{status!r} is no final status: use one of {', '.join(STATUSES)}")
         if self._ended:
             return self._outcome
+        # Images first: each adds a record when its file is complete.
         deadline = time.monotonic() + wait_seconds
         self._images.close(wait_seconds=wait_seconds)
         self._write("end", {"status": status})
         self._ended = True
+        # The housekeeper would start the upload again.
         self._stop.set()
         self._housekeeper.join(timeout=_until(deadline))
         self.journal.close()
+        # What is lost, and what is not in MLflow yet.
         sentences = []
         if num_lost := self.num_lost + self.journal.num_pending + self._images.num_waiting:
             sentences.append(

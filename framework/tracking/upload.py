@@ -1,11 +1,11 @@
 """The upload process: `python -m framework.tracking.upload RUN --parent PID` (started by `Tracker.open`).
 
 It follows the journal and repeats every request until the store has it, for as long as the trainer lives. Points
-(metrics, parameters, tags, status) and files (images, artifacts) move independently, and once both are through, the
-checkpoints on disk are made known as models. It never touches the trainer:
-low priority, own session, no torch. `framework sync` runs the same code without `--parent`: once, until caught up.
+(metrics, parameters, tags, status) and files (images, artifacts) move independently; when both are done, the
+checkpoints on disk are sent as models. It does not disturb the trainer: it has low priority, a session of its own and
+no torch. `framework sync` runs the same code without `--parent`, once, until everything is sent.
 
-Exit codes: 0 all is in the store, 1 gave up for now, 3 another upload of this run is at work.
+Exit codes: 0 if all is in the store, 1 if the upload gave up for now, 3 if another upload of this run is at work.
 """
 
 import argparse
@@ -41,13 +41,13 @@ LOCK_WAIT_SECONDS = 5.0
 
 
 class Trainer:
-    """The parent process as seen from here: alive or gone, and able to wake us through our standard input."""
+    """The parent process as seen from here; it is alive or gone, and wakes us through our standard input."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._finished = False
         self.hurry = False
-        # A batch system may send TERM to everybody at once; the trainer still has its last words to write.
+        # A batch system may send TERM to all processes at once; the trainer still has its last records to write.
         signal.signal(signal.SIGTERM, self._on_terminate)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN)
@@ -57,12 +57,12 @@ class Trainer:
         return not self._finished and os.getppid() == self._pid
 
     def pause(self, seconds: float) -> None:
-        """Sleep, but wake as soon as the trainer says it has finished."""
+        """Sleep, but wake up as soon as the trainer says that it has finished."""
         if self._finished:
             time.sleep(seconds)
             return
         readable, _, _ = select.select([sys.stdin], [], [], seconds)
-        # Any byte, or the end of file, means: that was all.
+        # Any byte, or the end of the file, means that the trainer has finished.
         self._finished = bool(readable)
 
     def _on_terminate(self, _signal: int, _frame: object) -> None:
@@ -70,7 +70,7 @@ class Trainer:
 
 
 class _Retry:
-    """When a queue may be tried again after a failure."""
+    """The time after a failure at which a queue may be tried again."""
 
     def __init__(self) -> None:
         self.failing = False
@@ -87,7 +87,7 @@ class _Retry:
     def failed(self, *, limit_seconds: float) -> None:
         self.failing = True
         self._delay_seconds = min(max(1.0, 2 * self._delay_seconds), limit_seconds)
-        # Six runs that lost their server together should not come back together.
+        # Runs that lost their server at the same time should not come back at the same time.
         self._not_before = time.monotonic() + self._delay_seconds * random.uniform(0.8, 1.2)
 
     def try_now(self) -> None:
@@ -95,7 +95,7 @@ class _Retry:
 
 
 class Upload:
-    """The loop: advance both queues, wait, repeat."""
+    """The upload loop, which advances the queues, waits and repeats."""
 
     def __init__(self, queues: "UploadQueues", *, cursor: Cursor) -> None:
         self._queues = queues
@@ -106,17 +106,23 @@ class Upload:
     def follow(
         self, *, is_writing: Callable[[], bool], pause: Callable[[float], None], linger: Callable[[], float]
     ) -> bool:
-        """Upload until the trainer has ended and all is sent; False when given up `linger()` seconds after its end."""
+        """Upload until the trainer has ended and all is sent; return False if it gave up after `linger()` seconds.
+
+        Args:
+            is_writing: tells whether more records can come.
+            pause: waits that many seconds, or less.
+            linger: gives the seconds to go on trying after the trainer's end.
+        """
         ended_at: float | None = None
         while True:
-            # Asked before reading: whatever was written before the answer was no is read below.
+            # Ask before reading: what was written before the answer no is read below.
             writing = is_writing()
             if not writing and ended_at is None:
                 ended_at = time.monotonic()
                 for retry in (self._points, self._files, self._models):
                     retry.try_now()
+            # One step. Points go first: files wait while there are charts to draw.
             moved = self._try(self._points, self._queues.advance_points, writing=writing)
-            # Points first: a backlog of files, or a second timeout, waits while there are charts to draw.
             if not moved and not self._points.failing:
                 moved = self._try(self._files, self._queues.advance_files, writing=writing)
             if not moved and not self._points.failing and not self._files.failing:
@@ -124,6 +130,7 @@ class Upload:
                 moved = self._try(self._models, compare, writing=writing)
             if moved:
                 continue
+            # Nothing left to send: done, or given up, once the trainer has ended.
             if ended_at is not None:
                 if not any(retry.failing for retry in (self._points, self._files, self._models)):
                     if not self._try(self._points, self._queues.settle, writing=False) and not self._points.failing:
@@ -139,7 +146,7 @@ class Upload:
 
         try:
             moved = advance()
-        except Exception as error:  # whatever it is, the journal has the records and the next try may succeed
+        except Exception as error:  # of any kind: the journal has the records, and the next try may succeed
             self._say(error)
             if isinstance(error, RunGoneError):
                 self._cursor.restart()
@@ -162,17 +169,17 @@ class Upload:
 
     def _note(self, problem: str) -> None:
         self._cursor.problem = problem
-        with contextlib.suppress(OSError):  # a full disk: the note is for people, the position has not moved
+        with contextlib.suppress(OSError):  # a full disk: the note is for people only, and the position has not moved
             self._cursor.save()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the upload process; see the module's text for the exit codes."""
+    """Run the upload process and return its exit code; see the module's text."""
     options = _parse(arguments)
     if options.parent:
         os.nice(NICENESS)
     uri = os.environ.get(URI_VARIABLE)
-    if not uri:  # what the journal names is for the user to confirm: see framework sync
+    if not uri:  # the user must confirm what the journal names: see framework sync
         print(f"{URI_VARIABLE} does not say where to upload to", flush=True)
         return INCOMPLETE
     trainer = Trainer(options.parent) if options.parent else None
@@ -191,7 +198,7 @@ def _upload(options: argparse.Namespace, *, uri: str, trainer: Trainer | None) -
     def linger_seconds() -> float:
         if not (options.run / JOURNAL_NAME).exists():
             return 0.0
-        # When the run has been resumed meanwhile, its new process waits for our place and does our work.
+        # If the run has been resumed meanwhile, its new upload process waits for this one and goes on with its work.
         replaced = trainer is not None and (trainer.hurry or writer_is_alive(options.run / WRITER_LOCK_NAME))
         return 0.0 if replaced else options.linger_seconds
 
@@ -211,7 +218,7 @@ def _upload(options: argparse.Namespace, *, uri: str, trainer: Trainer | None) -
 
 @contextlib.contextmanager
 def _only_one(run_folder: Path, trainer: Trainer | None) -> Iterator[bool]:
-    """Hold the run's upload lock; False when somebody else keeps it."""
+    """Hold the run's upload lock while the block runs; yield False if another process keeps it."""
     folder = run_folder / TRACKING_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     lock = ProcessLock(folder / "upload.lock")
@@ -220,8 +227,8 @@ def _only_one(run_folder: Path, trainer: Trainer | None) -> Iterator[bool]:
         if time.monotonic() > give_up_at:
             yield False
             return
-        # The upload process of the attempt before this one may still be at work; it ends when that one's records are
-        # through, or as soon as a request of it fails.
+        # The upload process of the previous launch may still be at work; it ends when that launch's records are sent,
+        # or as soon as one of its requests fails.
         if trainer and trainer.is_writing():
             give_up_at = time.monotonic() + LINGER_SECONDS
         (trainer.pause if trainer else time.sleep)(POLL_AT_END_SECONDS)

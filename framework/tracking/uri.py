@@ -1,4 +1,4 @@
-"""MLflow tracking URIs: which are taken, and what of them may be written into files."""
+"""MLflow tracking URIs: the kinds that are accepted, and the parts that may be written into files."""
 
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from framework.utils.redaction import redact_text
 SQLITE = "sqlite:///"
 EMBEDDED_NAME = "mlflow.db"
 PORTABLE = f"{SQLITE}../{EMBEDDED_NAME}"
-"""In a journal: the database beside the run folder."""
+"""The URI by which a journal names the database beside the run folder."""
 
 SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
@@ -22,15 +22,15 @@ def embedded_uri(folder: Path | str) -> str:
 
 
 def portable_uri(uri: str, *, run_folder: Path) -> str:
-    """Return the URI as a run keeps it: its own folder's database relative to the run, so that both can be moved."""
+    """Return the URI as a run keeps it; the database beside the run becomes relative, so that both can be moved."""
     return PORTABLE if uri == embedded_uri(run_folder.parent) else redact(uri)
 
 
 def resolved_uri(kept: str, *, run_folder: Path) -> str:
-    """Return the URI that a run kept, as it is where the run folder stands now.
+    """Return the URI that a run kept, as seen from where the run folder is now.
 
-    Runs of an older version kept the absolute path of their folder's database: where that is gone, and there is one
-    beside the run, both have been moved.
+    Runs of an older version kept the absolute path of their folder's database: if that is gone and there is one beside
+    the run, both have been moved.
     """
     here, database = run_folder.resolve().parent / EMBEDDED_NAME, sqlite_path(kept)
     named_so = database is not None and database.name == EMBEDDED_NAME
@@ -39,7 +39,7 @@ def resolved_uri(kept: str, *, run_folder: Path) -> str:
 
 
 def check_uri(uri: str) -> str:
-    """Return the URI with a relative SQLite path made absolute: the upload process works in another folder.
+    """Return the URI with a relative SQLite path made absolute, because the upload process works in another folder.
 
     Raises:
         FrameworkError: MLflow has no SQL or HTTP store of this kind.
@@ -48,8 +48,7 @@ def check_uri(uri: str) -> str:
     if scheme not in _SCHEMES:
         raise FrameworkError(
             f"{redact_text(uri)!r} is no MLflow tracking URI this framework can use: give http(s)://host:port, a "
-            f"database (postgresql://...), or a local file as {SQLITE}/absolute/path/mlflow.db (MLflow's plain folders "
-            "are retired)"
+            f"database (postgresql://...), or a local file as {SQLITE}/absolute/path/mlflow.db"
         )
     database = sqlite_path(uri)
     return f"{SQLITE}{database}" if database else uri
@@ -62,10 +61,10 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def redact(uri: str) -> str:
-    """Return the URI without its password, fit for a file: `postgresql://me:***@host/db`.
+    """Return the URI without its password, so that it may be written into a file: `postgresql://me:***@host/db`.
 
-    Before an empty password stands a token (`https://token:@host`), which goes too; so does a query (`?token=...`).
-    A name without a password is no secret: HTTP clients do not even send it.
+    A name before an empty password is a token (`https://token:@host`) and is removed, too; so is a query
+    (`?token=...`). A name without a password is no secret: HTTP clients do not even send it.
     """
     parts = urlsplit(uri)
     if parts.password is None and not parts.query:
@@ -77,14 +76,14 @@ def redact(uri: str) -> str:
 
 
 def is_redacted(uri: str) -> bool:
-    """Return whether something secret has been taken out."""
+    """Return whether `redact` has removed something secret from the URI."""
     return ":***@" in uri or uri.endswith("?***")
 
 
 def move_credentials(uri: str, *, environment: MutableMapping[str, str]) -> str:
     """Move user and password of an HTTP URI into MLflow's variables, and return the URI without them.
 
-    MLflow prints the address of a run when it ends, and puts it into messages; what it does not have it cannot print.
+    MLflow prints the address of a run when it ends, and in messages; it cannot print what is not in the URI.
     """
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.username or not parts.password:
@@ -96,7 +95,7 @@ def move_credentials(uri: str, *, environment: MutableMapping[str, str]) -> str:
 
 
 def without_secrets(text: str, *, uri: str, environment: Mapping[str, str]) -> str:
-    """Return a message, perhaps of a library, without what is secret in a URI or in MLflow's variables."""
+    """Return a message, perhaps of a library, without the secrets in a URI and in MLflow's variables."""
     parts = urlsplit(uri)
     raw = [parts.password or None, parts.query or None, parts.username if parts.password == "" else None]
     raw += [environment.get(name) for name in SECRET_VARIABLES]

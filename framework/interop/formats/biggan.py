@@ -1,7 +1,7 @@
-"""BigGAN-PyTorch: BigGAN and BigGAN-deep, and SAGAN and SNGAN as its launch scripts make them.
+"""The format of BigGAN-PyTorch: BigGAN and BigGAN-deep, and SAGAN and SNGAN as its launch scripts make them.
 
-Its spectral norm keeps u alone and iterates once before every use, in evaluation too. So does reading a state: what
-comes out of the network is what that project's evaluation would give.
+Its spectral norm keeps u alone and iterates once before every use, in evaluation too. So does reading a state: the
+network gives the same images as that project's evaluation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DIALECT = resnets.Dialect(
 
 
 def generator(state: State) -> Blueprint:
-    """`shared`, `linear`, `blocks.N.0`, attention as `blocks.N.1`, `output_layer`."""
+    """Read `shared`, `linear`, `blocks.N.0`, attention as `blocks.N.1`, `output_layer`."""
     blocks = [f"blocks.{number}.0" for number in state.numbers(r"blocks\.(\d+)\.0\.")]
     attention = resnets.one_attention(state.numbers(r"blocks\.(\d+)\.1\.gamma$"))
     layout = resnets.Layout(
@@ -39,7 +39,7 @@ def generator(state: State) -> Blueprint:
 
 
 def discriminator(state: State) -> Blueprint:
-    """`blocks.N.0` (deep: also `.1`, ...), attention behind them, `linear`, `embed`."""
+    """Read `blocks.N.0` (deep: also `.1`, ...), attention behind them, `linear`, `embed`."""
     stages = state.numbers(r"blocks\.(\d+)\.0\.")
     depth = 1 + max(state.numbers(r"blocks\.\d+\.(\d+)\.conv1\."), default=0)
     attended = [n for n in stages if f"blocks.{n}.{depth}.gamma" in state]

@@ -1,4 +1,4 @@
-"""BigGAN-deep, whose blocks BigGAN-PyTorch numbers by stage and StudioGAN numbers through; see `resnets.Dialect`."""
+"""The formats of BigGAN-deep, whose blocks are numbered by stage or all through; see `resnets.Dialect`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from framework.networks.sizes import DISCRIMINATOR_MULTIPLES, GENERATOR_MULTIPLE
 from framework.utils.errors import FrameworkError
 
 _CONVOLUTIONS = (1, 2, 3, 4)
-"""Of each block, and the norms before them."""
+"""The numbers of the convolutions of a block, and of the norms before them."""
 
 
 def generator(state: State, dialect: Dialect, layout: Layout, **options: Any) -> Blueprint:
-    """`shared`, a linear layer, bottlenecks, norm and convolution."""
+    """Read `shared`, a linear layer, bottlenecks, norm and convolution.
+
+    Raises:
+        FrameworkError: the channels belong to no known BigGAN-deep.
+    """
+    # Options from shapes.
     last = f"{dialect.convolution}{_CONVOLUTIONS[-1]}"
     widths = [weight_shape(state, f"{block}.{last}")[0] for block in layout.blocks]
     final = weight_shape(state, dialect.to_image)[1]
@@ -42,6 +47,7 @@ def generator(state: State, dialect: Dialect, layout: Layout, **options: Any) ->
         "attention_at": None if layout.attention_after is None else 8 << (layout.attention_after // depth),
         "spectral": is_spectral(state, dialect.linear),
     }
+    # The name map.
     pairs = layer(state, dialect.linear, "linear")
     for index, block in enumerate(layout.blocks):
         for number in _CONVOLUTIONS:
@@ -56,7 +62,12 @@ def generator(state: State, dialect: Dialect, layout: Layout, **options: Any) ->
 
 
 def discriminator(state: State, dialect: Dialect, layout: Layout, **options: Any) -> Blueprint:
-    """`input_conv`, bottlenecks, a linear layer and an embedding of labels."""
+    """Read `input_conv`, bottlenecks, a linear layer and an embedding of labels.
+
+    Raises:
+        FrameworkError: the channels belong to no known BigGAN-deep.
+    """
+    # Options from shapes.
     last = f"{dialect.convolution}{_CONVOLUTIONS[-1]}"
     first, channels = weight_shape(state, "input_conv")[:2]
     widths = [weight_shape(state, f"{block}.{last}")[0] for block in layout.blocks]
@@ -72,6 +83,7 @@ def discriminator(state: State, dialect: Dialect, layout: Layout, **options: Any
         "attention_at": None if attended is None else resolution >> (attended // depth + 1),
         "spectral": is_spectral(state, dialect.head),
     }
+    # The name map.
     pairs = layer(state, "input_conv", "from_image")
     for index, block in enumerate(layout.blocks):
         for number in _CONVOLUTIONS:
@@ -87,7 +99,7 @@ def discriminator(state: State, dialect: Dialect, layout: Layout, **options: Any
 
 
 def _fitting(tables: dict[int, tuple[int, ...]], widths: Sequence[int], *, growing: bool) -> tuple[int, int, int]:
-    """Resolution, width and depth whose blocks have these channels, the first feature map's before them.
+    """Return the resolution, width and depth that give the blocks these channels, after those of the first feature map.
 
     A generator's channels change in the last block of a stage, a discriminator's in the first.
     """

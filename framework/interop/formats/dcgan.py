@@ -1,4 +1,4 @@
-"""DCGAN: `dcgan` of pytorch/examples, and the same layers under pytorch_GAN_zoo's names.
+"""The formats of DCGAN: `dcgan` of pytorch/examples, and the same layers under pytorch_GAN_zoo's names.
 
 The programs of pytorch/examples keep the sequence of layers in `self.main`, so their names begin with `main.`; a
 sequence that was saved by itself has the same names without it.
@@ -15,7 +15,7 @@ PLACES = Places(generator=("", "netG"), average=("avgG",), discriminator=("", "n
 
 
 def generator(state: State) -> Blueprint:
-    """A sequence convolution, norm, ReLU, ..., numbered by threes; or `formatLayer` and `main.*`."""
+    """Read a sequence convolution, norm, ReLU, ..., numbered by threes; or `formatLayer` and `main.*`."""
     count, at = _count(state, "formatLayer"), _sequence(state)
     zoo = "formatLayer.weight" in state
     first = "formatLayer" if zoo else f"{at}0"
@@ -33,7 +33,7 @@ def generator(state: State) -> Blueprint:
 
 
 def discriminator(state: State) -> Blueprint:
-    """A sequence convolution, leaky ReLU, convolution, norm, leaky ReLU, ...; or `main.*` and `decisionLayer`."""
+    """Read a sequence convolution, leaky ReLU, convolution, norm, leaky ReLU, ...; or `main.*` and `decisionLayer`."""
     zoo = "decisionLayer.weight" in state
     count, at = _count(state, "decisionLayer"), _sequence(state)
     first, last = (f"main.convTranspose{count - 1}", "decisionLayer") if zoo else (f"{at}0", f"{at}{3 * count - 1}")
@@ -52,12 +52,12 @@ def discriminator(state: State) -> Blueprint:
 
 
 def _sequence(state: State) -> str:
-    """What stands before the numbers of a sequence's layers."""
+    """Return the prefix before the numbers of a sequence's layers."""
     return "main." if "main.0.weight" in state else ""
 
 
 def _count(state: State, marker: str) -> int:
-    """Convolutions besides the last one."""
+    """Return the number of convolutions without the last one."""
     if f"{marker}.weight" in state:
         return len(state.numbers(r"main\.convTranspose(\d+)\.weight")) + (marker == "formatLayer")
     return sum(len(tensor.shape) == 4 for tensor in state.values()) - 1

@@ -1,7 +1,7 @@
-"""ProGAN of pytorch_GAN_zoo.
+"""The format of pytorch_GAN_zoo's ProGAN.
 
 Its equalised layers compute `c (W x + b)`, ours `c W x + b`: biases change by the layer's constant c, He's sqrt(2) /
-sqrt(fan-in) everywhere. A network that has grown only part of the way has layers up to there.
+sqrt(fan-in) everywhere. A network that has not grown to its end has only the layers up to its resolution.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HE = math.sqrt(2)
 
 
 def generator(state: State) -> Blueprint:
-    """`formatLayer`, `groupScale0`, `scaleLayers` from coarse to fine, `toRGBLayers`."""
+    """Read `formatLayer`, `groupScale0`, `scaleLayers` from coarse to fine, `toRGBLayers`."""
     num_blocks = len(state.numbers(r"scaleLayers\.(\d+)\."))
     latent_dim = state.shape("formatLayer.module.weight")[1]
     channels, coarsest = state.shape("toRGBLayers.0.module.weight")[:2]
@@ -47,7 +47,11 @@ def generator(state: State) -> Blueprint:
 
 
 def discriminator(state: State) -> Blueprint:
-    """`fromRGBLayers` and `scaleLayers` from coarse to fine, `groupScaleZero`, `decisionLayer`."""
+    """Read `fromRGBLayers` and `scaleLayers` from coarse to fine, `groupScaleZero`, `decisionLayer`.
+
+    Raises:
+        FrameworkError: it has more than one output, as an AC-GAN's.
+    """
     num_blocks = len(state.numbers(r"scaleLayers\.(\d+)\."))
     num_logits = state.shape("decisionLayer.module.weight")[0]
     if num_logits != 1:

@@ -1,6 +1,6 @@
-"""mimicry: SNGAN, SAGAN, cGAN-PD, and the ResNets it calls DCGAN and WGAN-GP.
+"""The format of mimicry: SNGAN, SAGAN, cGAN-PD, and the ResNets it calls DCGAN and WGAN-GP.
 
-Its generators upsample bilinearly. Overrides for what shapes cannot tell: `rectified_shortcut=True` reproduces the
+Its generators upsample bilinearly. Overrides for what shapes do not tell: `rectified_shortcut=True` reproduces the
 in-place ReLU of its discriminators; `pooling="mean"` is WGAN-GP's; `resolution=48` distinguishes WGAN-GP's 48 px
 discriminator from the one for 64 px; `attention_at`.
 """
@@ -20,7 +20,7 @@ ATTENTION = {name: name for name in ("theta", "phi", "g", "o", "gamma")}
 
 
 def generator(state: State) -> Blueprint:
-    """`l1`, `block2`, `block3`, ..., then norm and convolution numbered on."""
+    """Read `l1`, `block2`, `block3`, ..., then norm and convolution with the next number."""
     numbers = _blocks(state, first=2)
     last = numbers[-1] + 1
     dialect = _dialect(final_norm=f"b{last}", to_image=f"c{last}")
@@ -30,7 +30,11 @@ def generator(state: State) -> Blueprint:
 
 
 def discriminator(state: State) -> Blueprint:
-    """`block1`, `block2`, ..., then a linear layer numbered on, and `l_y` for labels."""
+    """Read `block1`, `block2`, ..., then a linear layer with the next number, and `l_y` for labels.
+
+    Raises:
+        FrameworkError: there is no last layer that this version knows.
+    """
     numbers = _blocks(state, first=1)
     head = next((name for name in ("l5", "l6", "l7") if f"{name}.bias" in state), None)
     if head is None:
@@ -75,7 +79,7 @@ def _blocks(state: State, *, first: int) -> list[int]:
 
 
 def _attention_after(state: State, widths: list[int]) -> int | None:
-    """The only block with as many channels as the attention, or, among equals, the second as in the 32 px networks."""
+    """Return the only block with the channels of the attention; of several, the second, as in the 32 px networks."""
     if "attn_block.gamma" not in state:
         return None
     channels = weight_shape(state, "attn_block.theta")[1]

@@ -1,7 +1,7 @@
-"""R3GAN, as its networks are saved, alone or inside the wrapper of its training program (`Model.`).
+"""The format of R3GAN, whose networks are saved alone or inside the wrapper of its training program (`Model.`).
 
 `MainLayers` are the stages, from coarse to fine in the generator and the other way in the discriminator. Generators
-begin a stage by its transition, discriminators end with it. Everything is told by shapes.
+begin a stage with its transition, discriminators end with it. Shapes tell all options.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WRAPPER = "Model."
 
 
 def generator(state: State) -> Blueprint:
-    """`Basis` and its linear layer, stages, `AggregationLayer`, `EmbeddingLayer`."""
+    """Read `Basis` and its linear layer, stages, `AggregationLayer`, `EmbeddingLayer`."""
     root = _root(state)
     start, last = f"{root}MainLayers.0.Layers.0", f"{root}AggregationLayer.Layer.weight"
     embedding = f"{root}EmbeddingLayer.weight"
@@ -56,7 +56,7 @@ def generator(state: State) -> Blueprint:
 
 
 def discriminator(state: State) -> Blueprint:
-    """`ExtractionLayer`, stages, `Basis` and its linear layer at the end of the last, `EmbeddingLayer`."""
+    """Read `ExtractionLayer`, stages, `Basis` and its linear layer at the end of the last, `EmbeddingLayer`."""
     root = _root(state)
     first, embedding = f"{root}ExtractionLayer.Layer.weight", f"{root}EmbeddingLayer.weight"
     embedding_dim, classes = state.shape(embedding) if embedding in state else (None, 0)
@@ -97,13 +97,13 @@ def _blocks(state: State, stage: str) -> list[int]:
 
 
 def _transition(state: State, theirs: str, ours: str) -> list[Pair]:
-    """The convolution is there where channels change."""
+    """Return the pairs of a transition, which has a convolution if channels change."""
     name = f"{theirs}.LinearLayer.Layer.weight"
     return [dropped(f"{theirs}.Resampler.Kernel"), *([pair(name, f"{ours}.conv.weight")] if name in state else [])]
 
 
 def _stages(state: State, stages: list[str]) -> dict[str, Any]:
-    """Widths, numbers of blocks and groups at each stage, coarsest first."""
+    """Return the options of the stages, coarsest first: widths, numbers of blocks, groups, and the expansion."""
     blocks = {stage: _blocks(state, stage) for stage in stages}
     firsts = [f"{stage}.Layers.{blocks[stage][0]}" for stage in stages]
     grouped = [state.shape(f"{first}.LinearLayer2.Layer.weight") for first in firsts]

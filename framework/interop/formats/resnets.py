@@ -1,4 +1,4 @@
-"""SNGAN, SAGAN and BigGAN, which three projects write under different names; see `Dialect`."""
+"""The formats of SNGAN, SAGAN and BigGAN, which three projects write under different names; see `Dialect`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from framework.utils.errors import FrameworkError
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """What a project calls the parts of residual networks."""
+    """A project's names for the parts of residual networks."""
 
     linear: str
     """The generator's first layer."""
@@ -26,35 +26,36 @@ class Dialect:
     head: str
     """The discriminator's last layer."""
     embedding: str
-    """The discriminator's, of labels."""
+    """The discriminator's embedding of labels."""
     shortcut: str
     convolution: str
-    """Of a block; its number is appended."""
+    """A convolution of a block; its number is appended."""
     norm: str
-    """Of a block; its number is appended."""
+    """A norm of a block; its number is appended."""
     attention: Mapping[str, str]
-    """theta, phi, g, o and gamma."""
+    """The names for theta, phi, g, o and gamma."""
     shared: str = "shared"
     """The class embedding that all layers of a BigGAN generator share."""
     embeds: bool = False
-    """Class-conditional gains without spectral norm are embeddings."""
+    """True if class-conditional gains without spectral norm are embeddings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where a network's blocks are found."""
+    """The places of a network's blocks."""
 
     blocks: Sequence[str]
-    """In the order of their use."""
+    """The names of the blocks in the order of their use."""
     attention: str | None = None
     attention_after: int | None = None
-    """Number of the block before it."""
+    """The number of the block before the attention."""
     later_attention: Sequence[str] = ()
-    """Those after every later block, if there are any."""
+    """The attentions after every later block, if there are any."""
 
 
 def generator(state: State, dialect: Dialect, layout: Layout, **options: Any) -> Blueprint:
-    """SAGAN's generator, or BigGAN's where there is a shared class embedding."""
+    """Return the blueprint of SAGAN's generator, or of BigGAN's if there is a shared class embedding."""
+    # Options from shapes.
     widths = [weight_shape(state, f"{block}.{dialect.convolution}1")[1] for block in layout.blocks]
     widths.append(weight_shape(state, dialect.to_image)[1])
     resolution = math.isqrt(weight_shape(state, dialect.linear)[0] // widths[0]) << len(layout.blocks)
@@ -71,6 +72,7 @@ def generator(state: State, dialect: Dialect, layout: Layout, **options: Any) ->
         "attention_at": None if attended is None else resolution >> (len(layout.blocks) - 1 - attended),
         "spectral": spectral,
     }
+    # The name map.
     pairs = layer(state, dialect.linear, "linear")
     for index, block in enumerate(layout.blocks):
         pairs += _generator_block(state, dialect, block, f"blocks.{index}")
@@ -85,10 +87,11 @@ def generator(state: State, dialect: Dialect, layout: Layout, **options: Any) ->
 
 
 def discriminator(state: State, dialect: Dialect, layout: Layout, **options: Any) -> Blueprint:
-    """A discriminator that sums or averages its last features, with labels by projection."""
+    """Return the blueprint of a discriminator that sums or averages its last features, with labels by projection."""
+    # Options from shapes.
     convolutions = [weight_shape(state, f"{block}.{dialect.convolution}1") for block in layout.blocks]
     widths = [weight_shape(state, f"{block}.{dialect.convolution}2")[0] for block in layout.blocks]
-    # All blocks halve but the last one, or the last two of four.
+    # All blocks halve the resolution but the last one, or the last two of four.
     resolution = options.get("resolution") or (32 if len(widths) == 4 else 2 << len(widths))
     hidden = "output"
     if convolutions[0][0] != widths[0]:
@@ -108,6 +111,7 @@ def discriminator(state: State, dialect: Dialect, layout: Layout, **options: Any
         "spectral": spectral,
         "head_spectral": is_spectral(state, dialect.head),
     }
+    # The name map.
     pairs = [
         each for i, b in enumerate(layout.blocks) for each in _discriminator_block(state, dialect, b, f"blocks.{i}")
     ]
@@ -122,7 +126,7 @@ def discriminator(state: State, dialect: Dialect, layout: Layout, **options: Any
 
 
 def multiples(widths: Sequence[int], table: Sequence[int] | None) -> dict[str, Any]:
-    """`width`, and `multiples` where they are not the table's."""
+    """Return the options `width`, and `multiples` if they are not those of the table."""
     if table is not None and len(table) == len(widths):
         width, rest = divmod(widths[0], table[0])
         if not rest and list(widths) == [width * multiple for multiple in table]:
@@ -132,12 +136,12 @@ def multiples(widths: Sequence[int], table: Sequence[int] | None) -> dict[str, A
 
 
 def has_shortcut(state: State, dialect: Dialect, block: str) -> bool:
-    """Whether a block's shortcut is a convolution."""
+    """Return whether a block's shortcut is a convolution."""
     return _has(state, f"{block}.{dialect.shortcut}")
 
 
 def one_attention(numbers: Sequence[int]) -> int | None:
-    """The one number, or None for none.
+    """Return the only number; None if there is none.
 
     Raises:
         FrameworkError: there are several.
@@ -166,7 +170,7 @@ def _discriminator_block(state: State, dialect: Dialect, theirs: str, ours: str)
 
 
 def _own_labels(state: State, dialect: Dialect, first_norm: str, *, num_blocks: int) -> dict[str, Any]:
-    """Of a generator whose labels, if any, act on each batch norm by maps of its own."""
+    """Return the options of a generator whose labels, if any, act on each batch norm by maps of its own."""
     options = {"z_dim": weight_shape(state, dialect.linear)[1]}
     if not is_conditional(state, first_norm):
         return {"classes": 0, **options}
@@ -179,7 +183,7 @@ def _own_labels(state: State, dialect: Dialect, first_norm: str, *, num_blocks: 
 
 
 def _shared_labels(state: State, dialect: Dialect, first_norm: str, *, num_blocks: int) -> dict[str, Any]:
-    """Of a generator with one class embedding, whose batch norms may also see a chunk of the latent each."""
+    """Return the options of a generator with one class embedding, whose norms may see a chunk of the latent each."""
     classes, shared_dim = state.shape(f"{dialect.shared}.weight")
     first = weight_shape(state, dialect.linear)[1]
     hierarchical = weight_shape(state, f"{first_norm}.gain")[1] > shared_dim

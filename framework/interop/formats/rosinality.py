@@ -1,7 +1,7 @@
-"""StyleGAN2 in rosinality's layout, stylegan2-pytorch.
+"""The format of rosinality's stylegan2-pytorch.
 
-The same network as NVlabs': modulated weights carry a first dimension of 1, biases of colours are images, and layers
-are numbered through. It keeps no mean style but averages some when it samples; so does reading a state, once.
+It is the same network as NVlabs': modulated weights have a first dimension of 1, biases of colours are images, and
+layers are numbered through. It keeps no mean style but averages styles when it samples; reading a state does so once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PLACES = Places(generator=("g", ""), average=("g_ema",), discriminator=("d", "")
 OPTIONS = {"discriminator": {"stddev_group": "stddev_group_size"}}
 
 UNBATCHED = Change(read=lambda tensor: (tensor.squeeze(0),), write=lambda tensor: tensor.unsqueeze(0))
-"""Without the first of their dimensions."""
+"""The change that removes their first dimension, (1, ...) to (...)."""
 COLOURS = Change(read=lambda tensor: (tensor.flatten(),), write=lambda tensor: tensor.view(1, -1, 1, 1))
 IMAGE = Change(read=lambda tensor: (tensor.view(tensor.shape[-2:]),), write=lambda tensor: tensor[None, None])
 
@@ -42,7 +42,7 @@ TO_IMAGE = (
 
 
 def generator(state: State) -> Blueprint:
-    """`style`, `input`, `conv1`, `to_rgb1`, `convs`, `to_rgbs`, `noises`."""
+    """Read `style`, `input`, `conv1`, `to_rgb1`, `convs`, `to_rgbs`, `noises`."""
     count = state.count(r"to_rgbs\.(\d+)\.")
     sides = [4 << index for index in range(count + 1)]
     layers = ["conv1", *(f"convs.{index}" for index in range(2 * count))]
@@ -71,7 +71,11 @@ def generator(state: State) -> Blueprint:
 
 
 def discriminator(state: State) -> Blueprint:
-    """`convs.0` from colours, residual blocks `convs.N`, `final_conv`, `final_linear`."""
+    """Read `convs.0` from colours, residual blocks `convs.N`, `final_conv`, `final_linear`.
+
+    Raises:
+        FrameworkError: there are no residual blocks, or a number is missing.
+    """
     count = state.count(r"convs\.(\d+)\.") - 1
     if count < 1:
         raise FrameworkError("no residual blocks convs.1, convs.2, ...")

@@ -1,6 +1,6 @@
-"""PyTorch-StudioGAN: SNGAN, SAGAN, BigGAN, BigGAN-deep (legacy) and StyleGAN2.
+"""The format of PyTorch-StudioGAN: SNGAN, SAGAN, BigGAN, BigGAN-deep (legacy) and StyleGAN2.
 
-Batch norms use epsilon 1e-4. Override for what shapes cannot tell: `rectified_shortcut=True` reproduces the in-place
+Batch norms use epsilon 1e-4. Override for what shapes do not tell: `rectified_shortcut=True` reproduces the in-place
 ReLU of its discriminators.
 """
 
@@ -33,7 +33,11 @@ EPSILON = 1e-4
 
 
 def generator(state: State) -> Blueprint:
-    """`linear0`, `blocks.N.0` with attention among them, `bn4`, `conv2d5`."""
+    """Read `linear0`, `blocks.N.0` with attention among them, `bn4`, `conv2d5`.
+
+    Raises:
+        FrameworkError: it is the generator of DCGAN or LSGAN, which are not supported.
+    """
     if "synthesis.b4.const" in state:
         return stylegan2.generator(state)
     if "blocks.0.0.deconv0.weight" in state:
@@ -43,7 +47,11 @@ def generator(state: State) -> Blueprint:
 
 
 def discriminator(state: State) -> Blueprint:
-    """`blocks.N.0` with attention among them, `linear1`, `embedding`."""
+    """Read `blocks.N.0` with attention among them, `linear1`, `embedding`.
+
+    Raises:
+        FrameworkError: it has batch norm, which is not supported.
+    """
     if "b4.fc.weight" in state:
         return stylegan2.discriminator(state)
     if "blocks.0.0.bn0.weight" in state:
@@ -53,7 +61,7 @@ def discriminator(state: State) -> Blueprint:
 
 
 def _layout(state: State) -> resnets.Layout:
-    """Attention has a number of its own in their list of blocks."""
+    """Return the places of the blocks; attention has a number of its own in their list of blocks."""
     attention = resnets.one_attention(state.numbers(r"blocks\.(\d+)\.0\.sigma$"))
     blocks = [number for number in state.numbers(r"blocks\.(\d+)\.0\.") if number != attention]
     return resnets.Layout(

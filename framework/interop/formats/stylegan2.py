@@ -1,6 +1,6 @@
-"""StyleGAN2 as NVlabs' PyTorch programs write it (stylegan2-ada-pytorch, stylegan3; also StudioGAN's copy).
+"""The format of StyleGAN2 in NVlabs' PyTorch programs (stylegan2-ada-pytorch, stylegan3; also StudioGAN's copy).
 
-Overrides for what shapes cannot tell, by our names or theirs: `conv_clamp` and, for the discriminator,
+Overrides for what shapes do not tell, by our names or theirs: `conv_clamp` and, for the discriminator,
 `stddev_group_size` (`mbstd_group_size`). Labels are one-hot there, so class indices are ours.
 """
 
@@ -30,13 +30,13 @@ OPTIONS = {
         "num_fp16_res": "num_half_precision",
     },
 }
-"""Their options that neither names nor shapes tell, and ours."""
+"""Their names -> ours for options that neither names nor shapes of tensors tell."""
 
 FILTER = "resample_filter"
-"""A constant that their modules keep; its taps become an option."""
+"""The name of a constant that their modules keep; its taps become an option."""
 
 SCALAR = Change(read=lambda tensor: (tensor.view(1),), write=lambda tensor: tensor.view(()))
-"""A scalar there, a vector of one element here."""
+"""The change from their scalar, (), to our vector, (1,)."""
 
 LINEAR = (pair("weight", "weight"), pair("bias", "bias"))
 STYLED_CONVOLUTION = (
@@ -77,11 +77,15 @@ HEAD = {
     "linear1": ("output", LINEAR),
 }
 _ONLY_READ = ("linear1",)
-"""StudioGAN's name for `b4.out`."""
+"""StudioGAN's name for `b4.out`, which is never written."""
 
 
 def generator(state: State) -> Blueprint:
-    """`mapping.fc0` ..., `synthesis.b4`, `synthesis.b8`, ..."""
+    """Read `mapping.fc0`, ..., `synthesis.b4`, `synthesis.b8`, ...
+
+    Raises:
+        FrameworkError: the sides of the blocks are not 4, 8, 16, ...
+    """
     sides = _sides(state.numbers(r"synthesis\.b(\d+)\."))
     finest = f"synthesis.b{sides[-1]}"
     widths = {side: state.shape(f"synthesis.b{side}.conv1.weight")[0] for side in sides}
@@ -97,7 +101,11 @@ def generator(state: State) -> Blueprint:
 
 
 def discriminator(state: State) -> Blueprint:
-    """`b1024`, ..., `b8`, `b4`, and `mapping` for labels."""
+    """Read `b1024`, ..., `b8`, `b4`, and `mapping` for labels.
+
+    Raises:
+        FrameworkError: the sides of the blocks are not 4, 8, 16, ...
+    """
     sides = _sides(state.numbers(r"b(\d+)\."))
     finest = f"b{sides[-1]}"
     widths = {side: state.shape(f"b{side}.conv0.weight")[0] for side in sides[1:]}
@@ -119,11 +127,11 @@ def discriminator(state: State) -> Blueprint:
 
 
 def generator_pairs(present: Container[str], sides: Sequence[int]) -> list[Pair]:
-    """The name map of a generator with feature maps of these sides.
+    """Return the name map of a generator with feature maps of these sides.
 
     Args:
-        present: the names it has, either theirs or ours: they decide which optional parts there are.
-        sides: 4, 8, ... to the resolution.
+        present: the names of its tensors, either theirs or ours; they decide which optional parts there are.
+        sides: 4, 8, ... up to the resolution, in pixels.
     """
     pairs = [*mapping(present), pair("synthesis.b4.const", "synthesis.blocks.4.const")]
     for side in sides:
@@ -133,7 +141,7 @@ def generator_pairs(present: Container[str], sides: Sequence[int]) -> list[Pair]
 
 
 def discriminator_pairs(present: Container[str], sides: Sequence[int]) -> list[Pair]:
-    """The name map of a discriminator; see `generator_pairs`."""
+    """Return the name map of a discriminator; see `generator_pairs`."""
     pairs = mapping(present) + _parts(present, "", "head", HEAD)
     for side in sides[1:]:
         theirs, ours = f"b{side}", f"blocks.{side}"
@@ -142,7 +150,7 @@ def discriminator_pairs(present: Container[str], sides: Sequence[int]) -> list[P
 
 
 def mapping(present: Container[str]) -> list[Pair]:
-    """The name map of a mapping network, also StyleGAN3's; see `generator_pairs`."""
+    """Return the name map of a mapping network, also StyleGAN3's; see `generator_pairs`."""
     pairs: list[Pair] = []
     for index in count():
         found = _parts(present, "", "", {f"mapping.fc{index}": (f"mapping.layers.{index}", LINEAR)})
@@ -156,7 +164,7 @@ def mapping(present: Container[str]) -> list[Pair]:
 
 
 def mapping_options(state: State) -> dict[str, Any]:
-    """Of a generator with a mapping network."""
+    """Return the options of a generator that its mapping network tells."""
     num_layers = state.count(r"mapping\.fc(\d+)\.weight")
     embedded, classes = state.shape("mapping.embed.weight") if "mapping.embed.weight" in state else (0, 0)
     return {
@@ -168,7 +176,7 @@ def mapping_options(state: State) -> dict[str, Any]:
 
 
 def channel_options(widths: Mapping[int, int]) -> dict[str, Any]:
-    """Base and maximum with `min(base // side, maximum)` channels at each side."""
+    """Return the base and maximum that give `min(base // side, maximum)` channels at each side."""
     maximum = max(widths.values())
     below = {side: width for side, width in widths.items() if width < maximum}
     return {"channel_base": max(side * width for side, width in (below or widths).items()), "channel_max": maximum}
@@ -177,7 +185,7 @@ def channel_options(widths: Mapping[int, int]) -> dict[str, Any]:
 def _parts(
     present: Container[str], theirs: str, ours: str, parts: Mapping[str, tuple[str, tuple[Pair, ...]]]
 ) -> list[Pair]:
-    """The tables of those parts of a module that are there."""
+    """Return the tables of those parts of a module that are present."""
     pairs = []
     for part, (own_part, table) in parts.items():
         name, own = (f"{prefix}.{last}" if prefix else last for prefix, last in ((theirs, part), (ours, own_part)))
@@ -199,7 +207,7 @@ def _architecture(state: State, coarsest_image: str, shortcut: str) -> str:
 
 
 def _filter_option(state: State, name: str) -> dict[str, Any]:
-    """The taps of the separable resampling filter that the state carries, unless they are the usual ones."""
+    """Return the taps of the state's separable resampling filter as an option, unless they are the usual ones."""
     if name not in state or state[name].is_meta:
         return {}
     taps = state[name].double().sum(0) if state[name].dim() == 2 else state[name].double()

@@ -1,7 +1,7 @@
-"""StyleGAN3 as NVlabs' program writes it; its discriminator is StyleGAN2's.
+"""The format of NVlabs' StyleGAN3; its discriminator is StyleGAN2's.
 
-Layers carry size and channels in their names (`L3_52_512`), and buffers hold the filters: from both follows which
-layers are critically sampled. Overrides for what neither tells: `first_cutoff`, `first_stopband`,
+The names of layers tell size and channels (`L3_52_512`), and buffers hold the filters; both together tell which layers
+are critically sampled. Overrides for what neither tells: `first_cutoff`, `first_stopband`,
 `last_stopband_ratio`, `margin`, `oversampling`, `conv_clamp`, by our names or theirs.
 """
 
@@ -49,17 +49,17 @@ INPUT = {
 }
 
 _SPECTRUM = {"first_cutoff": 2.0, "first_stopband": 2**2.1, "last_stopband_ratio": 2**0.3, "margin": 10}
-"""Options that decide, with the critical layers, which frequencies each layer carries, and their usual values."""
+"""Options that, with the critical layers, decide the frequencies of each layer, and their usual values."""
 
 _ONE_CHANNEL = {"channel_base": 1 << 40, "channel_max": 1}
-"""A tiny network with the same sizes and filters."""
+"""Options of a tiny network with the same sizes and filters."""
 
 discriminator = stylegan2.discriminator
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What a layer's name tells: `synthesis.L3_52_512`."""
+    """A layer as its name, `synthesis.L3_52_512`, describes it; `size` is in pixels."""
 
     name: str
     size: int
@@ -67,7 +67,11 @@ class Layer:
 
 
 def generator(state: State) -> Blueprint:
-    """`mapping.fc0` ..., `synthesis.input`, `synthesis.L0_36_512`, ..."""
+    """Read `mapping.fc0`, ..., `synthesis.input`, `synthesis.L0_36_512`, ...
+
+    Raises:
+        FrameworkError: layers are missing, or sizes and filters fit no number of critical layers.
+    """
     layers = _layers(state)
     pairs = stylegan2.mapping(state)
     pairs += under("synthesis.input", "synthesis.input", [pair(*item) for item in INPUT.items()])
@@ -99,10 +103,11 @@ def _layers(state: State) -> list[Layer]:
 
 
 def _spectrum(state: State, layers: list[Layer], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Number of critical layers and of channels: those with which sizes, channels and filters come out as found."""
+    """Return the numbers of critical layers and of channels that give the sizes, channels and filters of the state."""
     given = {name: state.given.get(name, default) for name, default in _SPECTRUM.items()}
     sizes = {"resolution": options["resolution"], "num_layers": options["num_layers"], **given, **_ONE_CHANNEL}
     found: list[tuple[float, int, dict[str, Any]]] = []
+    # Try each number of critical layers; the filters of a tiny network decide among those whose sizes fit.
     for number in [state.given["num_critical"]] if "num_critical" in state.given else range(1, len(layers) - 1):
         signals = flexible_layers(num_critical=number, **sizes)
         channels = _channels(signals, [layer.channels for layer in layers[:-1]])
@@ -120,7 +125,7 @@ def _spectrum(state: State, layers: list[Layer], options: Mapping[str, Any]) -> 
 
 
 def _channels(signals: Sequence[Signal], channels: Sequence[int]) -> dict[str, int] | None:
-    """Base and maximum that give these channels, or None; a layer has `min(round(base / (2 cutoff)), maximum)`."""
+    """Return base and maximum that give `min(round(base / (2 cutoff)), maximum)` channels; None if none fit."""
     maximum = max(channels)
     pairs = [(number, 2 * signal.cutoff) for number, signal in zip(channels, signals, strict=True)]
     low = max((number - 0.5) * bound for number, bound in pairs)
@@ -131,7 +136,7 @@ def _channels(signals: Sequence[Signal], channels: Sequence[int]) -> dict[str, i
 
 
 def _deviation(state: State, layers: list[Layer], network: stylegan3.Generator) -> float:
-    """Largest difference between filters; infinite where their lengths differ, 0 where there are no values."""
+    """Return the largest difference between filters: infinite if their shapes differ, 0 if there are no values."""
     deviation = 0.0
     for layer, own in zip(layers, network.synthesis.layers, strict=True):
         for name in ("up_filter", "down_filter"):

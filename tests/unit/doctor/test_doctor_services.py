@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from framework.doctor.services import meeting_port, mlflow
+from framework.doctor.services import mlflow, rendezvous_port
 
 
 @contextmanager
@@ -47,9 +47,9 @@ def closed_port() -> int:
 
 
 def test_a_port_that_is_taken_and_another_one() -> None:
-    assert meeting_port(closed_port()).level == "ok"
+    assert rendezvous_port(closed_port()).level == "ok"
     with listening() as port:
-        taken = meeting_port(port)
+        taken = rendezvous_port(port)
     assert taken.level == "warn"
     assert f"{port} is taken" in taken.value
     assert "launch/torchrun/node.sh, which needs no port" in taken.advice
