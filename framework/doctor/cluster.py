@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 
 from framework.doctor.all_reduce import judge_all_reduce, measure
+from framework.doctor.exchange import Exchange, ProcessInfo, collect_processes, leaders, unreachable
 from framework.doctor.finding import Finding, Level, fail, ok, warn, worst
-from framework.doctor.meeting import Exchange, ProcessInfo, collect_processes, leaders, unreachable
 from framework.doctor.sameness import compare, judge_folder, shared_folder, traits
 
 CLOCK_ROUNDS = 20

@@ -71,7 +71,7 @@ def _cluster(
     own: list[Finding], *, out: Path, data: str | None, timeout_seconds: float, json: bool, begun: float
 ) -> int:
     from framework.doctor.cluster import examine
-    from framework.doctor.meeting import join_exchange
+    from framework.doctor.exchange import join_exchange
 
     try:
         exchange = join_exchange(timeout_seconds=timeout_seconds)

@@ -14,10 +14,10 @@ from typing import Any
 
 from framework.data.errors import DataError
 from framework.data.inspection import open_any, parts_of
+from framework.doctor.exchange import Exchange, ProcessInfo
 from framework.doctor.finding import Finding, fail, ok, warn
 from framework.doctor.folder import existing
 from framework.doctor.machine import SHOWN, nccl_version
-from framework.doctor.meeting import Exchange, ProcessInfo
 from framework.tracking.lock import WriterLock, writer_is_alive
 from framework.tracking.system import git_revision
 

@@ -50,7 +50,7 @@ class Note:
     number: int
     """Number of the note; each has one more than the last."""
     doing: str
-    images: int
+    images_seen: int
     quiet_seconds: float
     """Seconds since its main thread last made progress."""
     limit_seconds: float
@@ -128,7 +128,7 @@ def verdict(
         return None
 
     # Blame the store, then those that are silent, then the one whose note differs from the others'.
-    head = f"stalled at {own.images:,} images: no progress for {own.quiet_seconds:.0f} s (--stall-seconds "
+    head = f"stalled at {own.images_seen:,} images: no progress for {own.quiet_seconds:.0f} s (--stall-seconds "
     if store_is_silent:
         blame = (
             f"{store} has not answered for {store_silent_seconds:.0f} s: that process is frozen, or its machine is "
@@ -165,10 +165,12 @@ def _blame(notes: Mapping[int, Note]) -> tuple[set[int], str]:
         return starving, "; ".join(texts) + "; its source does not answer"
 
     # A process at an earlier clock holds up those that wait for it.
-    newest = max(note.images for note in notes.values())
-    behind = _where(notes, lambda note: note.images < newest)
+    newest = max(note.images_seen for note in notes.values())
+    behind = _where(notes, lambda note: note.images_seen < newest)
     if behind:
-        texts = [f"{notes[rank]} is at {notes[rank].images:,} images ({notes[rank].doing})" for rank in sorted(behind)]
+        texts = [
+            f"{notes[rank]} is at {notes[rank].images_seen:,} images ({notes[rank].doing})" for rank in sorted(behind)
+        ]
         return behind, "; ".join(texts) + f": fallen behind the others, who are at {newest:,}"
 
     # At the same clock, those that do something else than the step keep the rest of it waiting.
@@ -312,7 +314,7 @@ class Watchdog:
             pid=os.getpid(),
             number=number,
             doing=doing,
-            images=self.progress.images_seen,
+            images_seen=self.progress.images_seen,
             quiet_seconds=quiet,
             limit_seconds=self._stall_seconds * (LONGER if long else 1.0),
             details=self._details() if quiet > self._stall_seconds / 2 else "",

@@ -50,7 +50,7 @@ _MAX_TAG_LENGTH = 5000
 _UNSUPPORTED = ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", "FEATURE_DISABLED")
 
 
-class ModelLane:
+class ModelQueue:
     """Makes the store's models match the checkpoints on disk, one change per call."""
 
     def __init__(self, run_folder: Path, *, projection: Projection, cursor: Cursor, bind: Callable[[], None]) -> None:

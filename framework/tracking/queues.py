@@ -18,7 +18,7 @@ from framework.tracking.checkpoints import CHECKPOINTS_FOLDER, LOCATION_TAG
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.destination import inside
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
-from framework.tracking.models import ModelLane
+from framework.tracking.models import ModelQueue
 from framework.tracking.previews import ARTIFACT_FOLDER, mlflow_names, stage
 from framework.tracking.projection import MAX_METRICS_PER_BATCH, Projection, Rejection
 from framework.tracking.records import JOURNAL_NAME, Record, check_name, last_start, named_start, read_journal
@@ -104,7 +104,7 @@ class UploadQueues:
         self._journal = run_folder / JOURNAL_NAME
         self._projection = projection
         self._cursor = cursor
-        self._models = ModelLane(run_folder, projection=projection, cursor=cursor, bind=self._bind)
+        self._models = ModelQueue(run_folder, projection=projection, cursor=cursor, bind=self._bind)
 
     def advance_models(self, *, hurry: bool) -> bool:
         """Bring the store's models one step nearer to the checkpoints on disk; return False if they match."""

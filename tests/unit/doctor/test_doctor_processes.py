@@ -14,7 +14,7 @@ from torch.distributed import HashStore
 
 from framework.doctor import cluster, sameness
 from framework.doctor.all_reduce import AllReduce, judge_all_reduce
-from framework.doctor.meeting import Exchange, ProcessInfo, collect_processes, leaders
+from framework.doctor.exchange import Exchange, ProcessInfo, collect_processes, leaders
 from framework.doctor.pair import over_gloo
 from tests.helpers.launch import ROOT, environment
 from tests.helpers.spawn import run_ranks

@@ -12,7 +12,7 @@ from framework.objectives.penalties import R1, Drift, GradientPenalty
 from framework.recipe import Recipe
 from framework.recipe.growth import Phase
 
-FOLDER = Path(__file__).parents[2] / "recipes"
+FOLDER = Path(__file__).parents[3] / "recipes"
 
 
 def recipe(name: str) -> Recipe:

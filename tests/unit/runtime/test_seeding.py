@@ -17,7 +17,7 @@ def test_draws_depend_on_seed_clock_and_purpose_only() -> None:
 
 
 def test_draws_are_the_same_in_another_process() -> None:
-    draw = "Draws(seed=1, images=2).normal('z', 3).tolist(), derive(1, 'a')"
+    draw = "Draws(seed=1, images_seen=2).normal('z', 3).tolist(), derive(1, 'a')"
     code = f"from framework.runtime.seeding import *; print(({draw}))"
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert there.strip() == f"({Draws(seed=1, images_seen=2).normal('z', 3).tolist()}, {derive(1, 'a')})"

@@ -22,7 +22,7 @@ def note(
     return Note(
         rank=rank,
         doing=doing,
-        images=images_seen,
+        images_seen=images_seen,
         quiet_seconds=quiet,
         limit_seconds=limit,
         **(known | more),  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def test_who_waits_for_data_is_named_with_what_it_waits_for() -> None:
 
 
 def test_who_has_fallen_behind_or_does_something_else_is_named() -> None:
-    behind = judge(note(0, quiet=11), note(1, quiet=11, images=304), note(2, quiet=11))
+    behind = judge(note(0, quiet=11), note(1, quiet=11, images_seen=304), note(2, quiet=11))
     assert behind is not None
     assert "rank 1 (host-1, process 101) is at 304 images (a training step): fallen behind the others" in behind
     apart = judge(note(0, quiet=11), note(1, quiet=11, doing="the task `save`"))
