@@ -1,4 +1,4 @@
-"""Shows on standard error how far a long piece of work is: a bar on a terminal, a line now and then elsewhere."""
+"""Shows on standard error how far a long task is: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
