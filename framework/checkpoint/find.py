@@ -19,7 +19,7 @@ class Rejected:
 
     path: Path
     why: str
-    """What is wrong with it."""
+    """A sentence that says what is wrong with it."""
 
 
 def list_checkpoints(folder: Path) -> list[int]:
@@ -35,7 +35,7 @@ def newest_valid(
     Args:
         folder: a `checkpoints` folder.
         before: number of images seen that checkpoints must be below; None for all.
-        level: what `Checkpoint.verify` compares.
+        level: level of `Checkpoint.verify`.
         ema_only: look only at the files that sampling needs.
     """
     rejected: list[Rejected] = []
@@ -53,7 +53,7 @@ def resolve(path: Path, *, level: Level = "hash", ema_only: bool = False) -> Che
 
     Args:
         path: a run folder, its `checkpoints` folder, or one checkpoint.
-        level: what `Checkpoint.verify` compares.
+        level: level of `Checkpoint.verify`.
         ema_only: look only at the files that sampling needs.
 
     Raises:

@@ -147,6 +147,7 @@ def parse_manifest(content: JSON) -> Manifest:
     """
     if not isinstance(content, dict) or "format" not in content:
         raise CheckpointError("it is not a checkpoint's manifest: the field `format` is missing")
+    # The format and the hash come before the fields, whose meaning depends on them.
     if content["format"] != FORMAT:
         raise CheckpointError(
             f"format {content['format']!r} is unknown, this version reads format {FORMAT}: upgrade the framework"

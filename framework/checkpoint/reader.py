@@ -28,7 +28,7 @@ from framework.utils.aliases import todays
 from framework.utils.bounded import open_regular
 
 Level = Literal["size", "hash"]
-"""What is compared with the manifest: the size of a file, or all its bytes."""
+"""The property of a file that is compared with the manifest: its size, or all its bytes."""
 
 
 class Checkpoint:

@@ -71,7 +71,7 @@ class Snapshot:
     part: Manifest
     """The part of the manifest with this rank's slices; its files are added as they are written."""
     documents: dict[str, JSON]
-    """What stands beside the manifest, by file name."""
+    """The documents beside the manifest, by file name."""
 
     @property
     def num_bytes(self) -> int:
@@ -96,11 +96,13 @@ def take_snapshot(
     Raises:
         ValueError: a slice, document or record that cannot be stored.
     """
+    # Names and record are checked before anything is copied.
     for name in documents:
         check_document(name)
     part = Manifest(images=images_seen, world=world, record=plain(record, where="record"))
     tensors: dict[str, list[Stored]] = {}
     seen: set[str] = set()
+    # Slices come one by one, and each is copied before the next is asked for.
     staging.begin()
     for tensor_slice in slices:
         tensor_slice.check()

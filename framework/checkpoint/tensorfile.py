@@ -75,7 +75,7 @@ def write_tensors(
 
     Args:
         path: the file.
-        tensors: what it holds, in any order.
+        tensors: its tensors, in any order.
         metadata: texts for the header.
         at: a function that is called with the name of every point at which the file is in another state.
 

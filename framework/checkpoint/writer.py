@@ -118,6 +118,7 @@ class Writer:
             raise ValueError(f"images={images_seen}: the clock cannot be negative")
         if self._closed:
             raise CheckpointError("the checkpoint writer is closed: nothing can be saved any more")
+        # One save is in flight at most.
         self._sequence += 1
         self.wait()
         attempt = commit.Attempt(
@@ -131,6 +132,7 @@ class Writer:
             at=self._at,
             failing=self._failing,
         )
+        # The caller waits for the copies only.
         snapshot = take_snapshot(
             slices,
             staging=self._staging,

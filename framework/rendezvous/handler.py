@@ -33,7 +33,7 @@ def authenticated_handler(parameters: RendezvousParameters, *, secret: bytes | N
     """Return torchrun's rendezvous handler.
 
     Args:
-        parameters: what torchrun was given; `is_host=true` in `--rdzv_conf` on the one machine that keeps the table.
+        parameters: parameters of torchrun; `is_host=true` in `--rdzv_conf` on the one machine that keeps the table.
         secret: secret of the job; None is enough for one machine.
 
     Raises:

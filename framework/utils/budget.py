@@ -93,6 +93,7 @@ def _counting(budget: Budget, *, source: str) -> Iterator[None]:
                 f"{budget.elements} elements: its options are not those of these weights"
             )
 
+    # torch calls these hooks in all threads; `count` ignores the others.
     hooks = [
         register_module_parameter_registration_hook(count),
         register_module_buffer_registration_hook(count),

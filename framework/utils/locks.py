@@ -31,7 +31,7 @@ class ProcessLock:
 
     Attributes:
         path: the locked file.
-        guards: whether the lock keeps others out.
+        guards: True if the lock keeps others out.
     """
 
     def __init__(self, path: Path) -> None:
