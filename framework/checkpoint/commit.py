@@ -47,7 +47,7 @@ class Attempt:
     world: int
     """Number of ranks."""
     token: str
-    """Name of the launch: the same on all its ranks, and on those of no other launch."""
+    """Name of the launch: the same on all its ranks, and another one in every other launch."""
     sequence: int
     """Number of this save within the launch, which keeps a late rank out of a later save of the same images."""
     timeout_seconds: float

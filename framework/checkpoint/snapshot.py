@@ -91,7 +91,7 @@ def take_snapshot(
 ) -> Snapshot:
     """Copy everything that a save writes, and return the copies.
 
-    The parameters are those of `Writer` and `Writer.save`; `staging` lends the memory.
+    The parameters are those of `Writer` and `Writer.save`; the slices' values, shape (n,) each, go into `staging`.
 
     Raises:
         ValueError: a slice, document or record that cannot be stored.

@@ -98,9 +98,12 @@ def write_tensors(
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
-    """Write tensors of any device and layout as one safetensors file, whole or not at all.
+    """Write tensors of any shape, device and layout as one safetensors file, whole or not at all.
 
-    Its mode is the umask's; the `safetensors` library's own writer makes files that only their owner may read.
+    The umask decides who may read it; the `safetensors` library's own writer makes files that only the owner may read.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     flat = [
         Stored(key=key, shape=tuple(tensor.shape), values=tensor.detach().cpu().contiguous().reshape(-1))

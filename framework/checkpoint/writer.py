@@ -105,7 +105,7 @@ class Writer:
 
         Args:
             images_seen: the clock; names the checkpoint.
-            slices: this rank's intervals; over all ranks they must cover every tensor exactly once.
+            slices: this rank's intervals, shape (n,) each; over all ranks they must cover every tensor exactly once.
             documents: file name -> JSON for a file beside the manifest; rank 0's are written.
             record: small states for the manifest itself, floats exact; rank 0's is written.
 

@@ -118,7 +118,7 @@ class ProcessLoader:
         self._send({"plan": plan.to_json(), "shape": shape})
 
     def load(self, positions: Sequence[int], out: np.ndarray) -> list[Loaded]:
-        """Fill `out` with the samples of n positions; see `Loader`.
+        """Fill `out`, uint8 (n, C, H, W) or (n, H, W, C), with the samples of n positions; see `Loader`.
 
         Raises:
             DataError: what the worker raised, or a WorkerError if it died.

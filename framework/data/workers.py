@@ -67,7 +67,7 @@ class ThreadLoader:
         self._reader, self._heartbeat = reader, heartbeat
 
     def load(self, positions: Sequence[int], out: np.ndarray) -> list[Loaded]:
-        """Fill `out` with the samples of n positions; see `Loader`."""
+        """Fill `out`, uint8 (n, C, H, W) or (n, H, W, C), with the samples of n positions; see `Loader`."""
         return [self._reader.load(p, row, heartbeat=self._heartbeat) for p, row in zip(positions, out, strict=True)]
 
     def interrupt(self) -> None:

@@ -18,7 +18,7 @@ from framework.utils.bounded import decoding
 from framework.utils.errors import FrameworkError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
-"""Formats of plain pictures; JPEG includes MPO. Others of Pillow's start programs or read further files."""
+"""Formats of plain pictures; JPEG includes MPO. Some others that Pillow knows start programs or read files."""
 MOST_BYTES = 1 << 28
 """Size of the largest file of a picture: 90 million pixels that are not compressed."""
 MOST_PIXELS = 1 << 25

@@ -117,7 +117,7 @@ def open_npz(path: Path, *, labels: bool = True) -> Source:
 
 
 def load_npz(path: Path, *, labels: bool = True) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the arrays `images` and `labels` of an npz, None where there is none.
+    """Return the arrays `images` and `labels` of an npz in their stored shapes and types, None where there is none.
 
     Raises:
         SourceError: it is no npz, holds an array twice, or one that would have to be unpickled.
