@@ -188,7 +188,7 @@ def test_leaving_the_interpreter_finishes_the_save(tmp_path):
         "import sys, time, torch; from pathlib import Path; from framework.checkpoint import *\n"
         "w = Writer(Path(sys.argv[1]), rank=0, world=1, token='t', retention=Retention(),"
         " at=lambda p: time.sleep(0.1) if p == 'folder' else None)\n"
-        "w.save(7, [Piece(key='generator/weight/w', start=0, values=torch.ones(3), shape=(3,))])\n"
+        "w.save(7, [TensorSlice(key='generator/weight/w', start=0, values=torch.ones(3), shape=(3,))])\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment, check=True, timeout=120)

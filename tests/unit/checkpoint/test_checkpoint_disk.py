@@ -114,7 +114,7 @@ def test_a_file_size_limit(tmp_path, save):
         "import sys, torch; from pathlib import Path; from framework.checkpoint import *\n"
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "w = Writer(Path(sys.argv[1]), rank=0, world=1, token='t', retention=Retention())\n"
-        "w.save(2, [Piece(key='generator/weight/w', start=0, values=torch.ones(100_000), shape=(100_000,))])\n"
+        "w.save(2, [TensorSlice(key='generator/weight/w', start=0, values=torch.ones(100_000), shape=(100_000,))])\n"
         "try: w.close()\n"
         "except CheckpointError as error: print(error)\n"
     )

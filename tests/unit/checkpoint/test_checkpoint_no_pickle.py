@@ -14,8 +14,8 @@ events = []
 sys.addaudithook(lambda event, arguments: events.append(arguments) if event == "pickle.find_class" else None)
 
 def slices(values):
-    yield Piece(key="generator/weight/w", start=0, values=values, shape=(4, 8))
-    yield Piece(key="generator/ema/w", start=0, values=values, shape=(4, 8))
+    yield TensorSlice(key="generator/weight/w", start=0, values=values, shape=(4, 8))
+    yield TensorSlice(key="generator/ema/w", start=0, values=values, shape=(4, 8))
 
 folder = Path(sys.argv[1])
 with Writer(folder, rank=0, world=1, token="t", retention=Retention(last=1, best=1)) as writer:
