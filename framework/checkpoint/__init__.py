@@ -1,4 +1,6 @@
-"""Checkpoints: canonical, engine-free, atomic. `layout` describes the format; nothing else in here is needed to use it.
+"""Checkpoints that any engine can read, written whole or not at all; `layout` describes the format.
+
+This is how they are saved and read:
 
 with Writer(run / "checkpoints", rank=rank, world=world, token=token, retention=Retention(last=3)) as writer:
     stall_seconds = writer.save(images, slices, documents={"recipe.json": recipe}, record=states)

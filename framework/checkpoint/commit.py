@@ -1,9 +1,9 @@
-"""How ranks that share nothing but a file system agree on one checkpoint.
+"""Agreement of ranks on one checkpoint, where they share nothing but a file system.
 
 Every rank writes its files into one temporary folder, then its part. Rank 0 waits for all parts, checks that together
 they hold every element once, writes the manifest, and renames the folder: that rename is the commit. The others wait
 until the temporary folder is gone (committed) or holds an `aborted` mark, so all ranks learn the same outcome and the
-next save raises, or does not raise, on all of them. A network file system may show all this late, never out of order.
+next save raises on all of them or on none. A network file system may show all this late, but never out of order.
 """
 
 from __future__ import annotations
@@ -42,44 +42,51 @@ class Attempt:
     folder: Path
     """`<run>/checkpoints`, shared by all ranks."""
     images: int
+    """The clock: number of real images seen, which names the checkpoint."""
     rank: int
     world: int
+    """Number of ranks."""
     token: str
-    """The same on all ranks of a launch, and on no other launch."""
+    """Name of the launch: the same on all its ranks, and another one in every other launch."""
     sequence: int
-    """Number of this save within the launch; keeps a late rank out of a later save of the same images."""
+    """Number of this save within the launch, which keeps a late rank out of a later save of the same images."""
     timeout_seconds: float
+    """Time that rank 0 waits for the other ranks; these wait twice as long for rank 0."""
     at: Callable[[str], None]
-    """Called with the name of every point at which the disk is in another state."""
+    """A function that is called with the name of every point at which the disk is in another state."""
     failing: threading.Event = field(default_factory=threading.Event)
-    """Set when this launch is ending with an error: the others may be gone, so waiting for them is cut short."""
+    """An event, set when this launch ends with an error: the others may be gone then, so waits are cut short."""
 
     @property
     def temporary(self) -> Path:
-        """Where the checkpoint is assembled."""
+        """The folder in which the checkpoint is assembled."""
         return temporary_folder(self.folder, images_seen=self.images, token=self.token, sequence=self.sequence)
 
     @property
     def final(self) -> Path:
-        """Where the complete checkpoint stands."""
+        """The folder of the complete checkpoint."""
         return self.folder / str(self.images)
 
 
 def open_folder(attempt: Attempt) -> None:
-    """Create the temporary folder; whichever rank comes first does it."""
+    """Create the temporary folder, unless another rank has done so.
+
+    Raises:
+        CheckpointError: rank 0 has given up this save.
+    """
     attempt.temporary.mkdir(exist_ok=True)
     attempt.at("folder")
     _raise_if_aborted(attempt, os.listdir(attempt.temporary))
 
 
 def deliver(attempt: Attempt, part: Manifest) -> None:
-    """Tell rank 0 that this rank's files are complete."""
+    """Write this rank's part, which tells rank 0 that its files are complete."""
     write_json(attempt.temporary / part_file(attempt.rank), part.to_json())
     attempt.at("part")
 
 
 def collect(attempt: Attempt, manifest: Manifest) -> None:
-    """Rank 0: wait for the parts of all other ranks and merge them into the manifest.
+    """Wait on rank 0 for the parts of all other ranks, and merge them into the manifest.
 
     Raises:
         CheckpointError: a rank failed or did not deliver in time, or the parts do not make up whole tensors.
@@ -100,25 +107,32 @@ def collect(attempt: Attempt, manifest: Manifest) -> None:
         named = ", ".join(str(rank) for rank in sorted(missing)[:8]) + (", ..." if len(missing) > 8 else "")
         raise CheckpointError(
             f"checkpoint {attempt.images}: rank {named} ({len(missing)} of {attempt.world}) did not deliver "
-            f"{_patience(attempt, attempt.timeout_seconds)} in {attempt.temporary}; either it died or hangs, or "
-            f"{attempt.folder} is not shared: put the run folder on a file system that all nodes mount"
+            f"{_patience(attempt, attempt.timeout_seconds)} in {attempt.temporary}; unless its log shows that it died "
+            f"or hangs, {attempt.folder} is not shared: put the run folder on a file system that all nodes mount"
         )
     manifest.check()
     attempt.at("collected")
 
 
 def publish(attempt: Attempt, manifest: Manifest) -> None:
-    """Rank 0: write indices and manifest and give the folder its final name, replacing a checkpoint of these images."""
+    """Write indices and manifest on rank 0 and rename the folder, in place of an older checkpoint of these images.
+
+    Raises:
+        OSError: the file system refuses.
+    """
     temporary = attempt.temporary
+    # The last files of the folder: the manifest lists all others.
     for name, prefix in index_files().items():
         if any(file.startswith(prefix) for file in manifest.files):
             manifest.files[name] = write_json(temporary / name, manifest.index(prefix))
             attempt.at(f"index {name}")
     write_json(temporary / MANIFEST, manifest.to_json())
     attempt.at("manifest")
+    # Parts were notes among the ranks, and are no files of a checkpoint.
     for rank in range(1, attempt.world):
         (temporary / part_file(rank)).unlink()
     sync_folder(temporary)
+    # Two renames replace a checkpoint; between them, the former one is found under its name aside.
     if attempt.final.exists():
         aside = replaced_folder(
             attempt.folder, images_seen=attempt.images, token=attempt.token, sequence=attempt.sequence
@@ -131,7 +145,7 @@ def publish(attempt: Attempt, manifest: Manifest) -> None:
 
 
 def await_outcome(attempt: Attempt) -> None:
-    """Other ranks: wait until rank 0 has committed.
+    """Wait on the other ranks until rank 0 has committed.
 
     Raises:
         CheckpointError: rank 0 gave up, or did not answer in time.
@@ -147,15 +161,15 @@ def await_outcome(attempt: Attempt) -> None:
         _raise_if_aborted(attempt, names)
     raise CheckpointError(
         f"checkpoint {attempt.images}: rank 0 did not commit it {_patience(attempt, 2 * attempt.timeout_seconds)}; "
-        f"either it died or hangs, or {attempt.folder} is not shared: put the run folder on a file system that all "
-        "nodes mount"
+        f"unless its log shows that it died or hangs, {attempt.folder} is not shared: put the run folder on a file "
+        "system that all nodes mount"
     )
 
 
 def abandon(attempt: Attempt, reason: str) -> None:
-    """Remove what a failed save left behind and let the other ranks know, as far as the file system still allows."""
+    """Remove what a failed save left behind and let the other ranks know, as far as the file system still allows it."""
     temporary = attempt.temporary
-    # The failure itself is raised by the caller; a disk that refuses this too leaves the others to their timeout.
+    # The caller raises the failure itself. If the disk refuses this too, the others wait until their time-out.
     with contextlib.suppress(OSError):
         if attempt.world == 1:
             remove_tree(temporary)
@@ -167,11 +181,11 @@ def abandon(attempt: Attempt, reason: str) -> None:
         else:
             for path in temporary.glob(f"*-{attempt.rank + 1:05d}-of-*"):
                 path.unlink(missing_ok=True)
-            _confess(attempt, reason)
+            _report_failure(attempt, reason)
 
 
-def _confess(attempt: Attempt, reason: str) -> None:
-    """Tell rank 0 of the failure. What was freed here another rank may have filled; an empty file needs no room."""
+def _report_failure(attempt: Attempt, reason: str) -> None:
+    """Tell rank 0 of the failure: with its reason, or by an empty file where others have filled the disk meanwhile."""
     try:
         write_json(attempt.temporary / part_file(attempt.rank), {"error": reason})
     except OSError:
@@ -179,17 +193,21 @@ def _confess(attempt: Attempt, reason: str) -> None:
 
 
 def aborted(attempt: Attempt) -> bool:
-    """Has rank 0 given up this save?"""
+    """Return whether rank 0 has given up this save."""
     return (attempt.temporary / ABORTED).exists()
 
 
 def given_up(attempt: Attempt) -> CheckpointError:
-    """What the other ranks raise then."""
+    """Return the error that the other ranks raise when rank 0 has given up this save."""
     return CheckpointError(f"checkpoint {attempt.images}: rank 0 gave it up; rank 0's log says why")
 
 
 def _read_part(attempt: Attempt, rank: int) -> Manifest | None:
-    """The part of another rank, or None while it or its files are not fully visible yet."""
+    """Return the part of another rank, or None while it or its files are not fully visible.
+
+    Raises:
+        CheckpointError: the rank failed, or its part is malformed.
+    """
     try:
         content = read_json(attempt.temporary / part_file(rank))
     except CheckpointError:
@@ -216,7 +234,7 @@ def _patience(attempt: Attempt, timeout_seconds: float) -> str:
 
 
 def _polls(attempt: Attempt, *, timeout_seconds: float) -> Iterator[None]:
-    """Yield at growing intervals until the time is up; once more at its end."""
+    """Yield at growing intervals until the time is up, and once more at its end."""
     deadline, pause, shortened = time.monotonic() + timeout_seconds, _SHORTEST_PAUSE_SECONDS, False
     while True:
         yield

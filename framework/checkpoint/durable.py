@@ -19,18 +19,18 @@ from framework.utils import bounded
 log = logging.getLogger(__name__)
 
 JSON = Any
-"""None, bool, int, finite float, str, and lists and string-keyed dicts of these."""
+"""A value that JSON can hold: None, bool, int, finite float, str, and lists and string-keyed dicts of these."""
 
 
 class Digest(NamedTuple):
-    """Size and content of a file."""
+    """Size of a file in bytes, and SHA-256 of its content in hex."""
 
     bytes: int
     sha256: str
 
 
 def plain(value: object, *, where: str) -> JSON:
-    """A deep copy of `value` made of JSON types only.
+    """Return a deep copy of `value` made of JSON types only.
 
     Raises:
         ValueError: something in it would not come back equal from JSON; the message holds its path below `where`.
@@ -48,7 +48,7 @@ def plain(value: object, *, where: str) -> JSON:
 
 
 def layered(value: JSON, *, depth: int = 2, indent: str = "") -> str:
-    """JSON text with the outer `depth` levels of objects on lines of their own: diffable, yet not a line per number."""
+    """Return JSON text with a line per field of the outer `depth` levels of objects, so that a diff can be read."""
     if depth == 0 or not isinstance(value, dict) or not value:
         return json.dumps(value, allow_nan=False)
     inner = indent + " "
@@ -57,7 +57,11 @@ def layered(value: JSON, *, depth: int = 2, indent: str = "") -> str:
 
 
 def write_json(path: Path, value: JSON) -> Digest:
-    """Write `value` durably: readers see the former file or the new one, never half of either."""
+    """Write `value` durably, and return size and hash of the file; readers see the former file or the new one.
+
+    Raises:
+        OSError: the file cannot be written; names it.
+    """
     content = (layered(value) + "\n").encode()
     partial = path.with_name(f".{path.name}.partial")
     with naming(path), open(partial, "wb") as file:
@@ -70,7 +74,7 @@ def write_json(path: Path, value: JSON) -> Digest:
 
 
 def read_json(path: Path) -> JSON:
-    """Parse a JSON file.
+    """Return the content of a JSON file.
 
     Raises:
         CheckpointError: it is missing, unreadable, or not JSON.
@@ -84,7 +88,11 @@ def read_json(path: Path) -> JSON:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the folder's entries (creations, renames, removals) durable."""
+    """Make the folder's entries (creations, renames, removals) durable.
+
+    Raises:
+        OSError: the folder cannot be opened, or its disk fails.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -96,7 +104,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def discard(path: Path, *, token: str) -> None:
-    """Delete a checkpoint folder: first renamed, so that a crash never leaves half of it under a valid name."""
+    """Rename a checkpoint folder and delete it, so that a crash never leaves half of it under a valid name."""
     if path.name.startswith("."):
         hidden = path
     else:
@@ -108,7 +116,7 @@ def discard(path: Path, *, token: str) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a hidden folder; what a network file system keeps for open readers is left to the next launch."""
+    """Delete a hidden folder; the next launch deletes what a network file system keeps for open readers."""
     try:
         shutil.rmtree(path)
     except FileNotFoundError:

@@ -26,7 +26,7 @@ class CheckpointError(FrameworkError):
 
 
 def explain(error: OSError, *, doing: str, path: Path | None = None) -> CheckpointError:
-    """Turn an operating system error into a sentence: what was being done, where, why it failed, what to do."""
+    """Return the error for one of the operating system: what was being done, where, why it failed, and what to do."""
     where = error.filename if isinstance(error.filename, str) else path
     cause = _CAUSES.get(error.errno or 0, "check the file system")
     return CheckpointError(f"cannot {doing}{f' at {where}' if where else ''}: {error.strerror or error}; {cause}")
@@ -34,7 +34,7 @@ def explain(error: OSError, *, doing: str, path: Path | None = None) -> Checkpoi
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of writing and fsyncing carry no file name: give them this one."""
+    """Give this file name to an `OSError` that has none, as those of writing and fsyncing do not."""
     try:
         yield
     except OSError as error:

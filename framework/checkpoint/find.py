@@ -1,4 +1,4 @@
-"""Finding the checkpoint to go on from: the newest one that is whole, by the names of folders and nothing else."""
+"""Finds the checkpoint to go on from: the newest one that is whole, by the names of folders and nothing else."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ class Rejected:
 
     path: Path
     why: str
+    """A sentence that says what is wrong with it."""
 
 
 def list_checkpoints(folder: Path) -> list[int]:
-    """Images of all checkpoints in a `checkpoints` folder, ascending; empty where it does not exist."""
+    """Return the clock of all checkpoints in a `checkpoints` folder, ascending; nothing where it does not exist."""
     return list(checkpoint_folders(Path(folder)))
 
 
 def newest_valid(
     folder: Path, *, before: int | None = None, level: Level = "hash", ema_only: bool = False
 ) -> tuple[Checkpoint | None, list[Rejected]]:
-    """The newest checkpoint that stands its test, and the newer ones that did not.
+    """Return the newest checkpoint that passes the check, or None, and the newer ones that did not pass.
 
     Args:
         folder: a `checkpoints` folder.
-        before: look only at checkpoints of fewer images than this.
-        level: how `Checkpoint.verify` looks at the files.
+        before: number of images seen that checkpoints must be below; None for all.
+        level: level of `Checkpoint.verify`.
         ema_only: look only at the files that sampling needs.
     """
     rejected: list[Rejected] = []
@@ -48,11 +49,11 @@ def newest_valid(
 
 
 def resolve(path: Path, *, level: Level = "hash", ema_only: bool = False) -> Checkpoint:
-    """The checkpoint meant by a path: a checkpoint folder itself, or the newest valid one of a run.
+    """Return the checkpoint that a path means: that of a checkpoint folder, or the newest valid one of a run.
 
     Args:
         path: a run folder, its `checkpoints` folder, or one checkpoint.
-        level: how `Checkpoint.verify` looks at the files.
+        level: level of `Checkpoint.verify`.
         ema_only: look only at the files that sampling needs.
 
     Raises:

@@ -13,7 +13,7 @@
 
 A tensor's key is `<player>/<kind>/<name>` or `state/<name>`. A slice that covers its whole tensor is stored under the
 plain key with the full shape, so any safetensors reader can use the file; a partial interval [start, stop) of the
-flattened tensor is stored flat as `<key>@<start>`. Pieces may be cut anywhere, differently in every save. Every rank
+flattened tensor is stored flat as `<key>@<start>`. Slices may be cut anywhere, differently in every save. Every rank
 writes one file of each set.
 """
 
@@ -34,6 +34,7 @@ MANIFEST = "manifest.json"
 SCORES, EVALUATION = "scores.json", "evaluation.json"
 ABORTED = "aborted"
 EMA_KINDS = frozenset({"ema", "ema_buffer"})
+"""The kinds of tensors that sampling needs: averaged weights, and the buffers that go with them."""
 
 _COMPLETE = re.compile(r"(0|[1-9][0-9]*)")
 _TEMPORARY = re.compile(r"\.(?P<images>[0-9]+)-(?P<token>.+)-(?P<sequence>[0-9]+)\.tmp")
@@ -49,110 +50,125 @@ class TensorSlice:
     """An interval of one tensor, as an engine hands it over or asks for it."""
 
     key: str
-    """`<player>/<kind>/<name>` or `state/<name>`."""
+    """Key of the whole tensor: `<player>/<kind>/<name>` or `state/<name>`."""
     start: int
     """First element of the interval in the flattened tensor."""
     values: Tensor
-    """1-D live view of the interval, on any device, contiguous or not (fp32 for weights)."""
+    """The interval as the engine holds it, shape (n,), on any device, contiguous or not; weights are fp32."""
     shape: tuple[int, ...]
     """Shape of the whole tensor."""
 
     @property
     def stop(self) -> int:
-        """One past the last element."""
+        """Number of the element after the last one, in the flattened tensor."""
         return self.start + self.values.numel()
 
     @property
     def whole(self) -> bool:
-        """Does the interval cover its tensor?"""
+        """True where the interval covers its tensor."""
         return self.start == 0 and self.values.numel() == math.prod(self.shape)
 
     @property
     def stored_key(self) -> str:
-        """Its name inside the safetensors file."""
+        """Name of the slice inside the safetensors file."""
         return self.key if self.whole else f"{self.key}@{self.start}"
 
     def check(self) -> None:
-        """Raise `ValueError` for an interval that cannot be: a mistake in the engine, not in the user's data."""
+        """Refuse an interval that cannot be, which is a mistake in the engine and not in the user's data.
+
+        Raises:
+            ValueError: the key is not allowed, or the values are no interval of the tensor.
+        """
         if not self.key or "@" in self.key or self.key.startswith("__"):
             raise ValueError(f"tensor key {self.key!r}: must not be empty, contain '@' or begin with '__'")
         if self.values.dim() != 1 or self.start < 0 or self.stop > math.prod(self.shape):
             raise ValueError(
-                f"piece of {self.key}: values of shape {tuple(self.values.shape)} at {self.start} are not an interval "
+                f"slice of {self.key}: values of shape {tuple(self.values.shape)} at {self.start} are not an interval "
                 f"of a tensor of shape {self.shape}"
             )
 
 
 def is_ema(key: str) -> bool:
-    """Does the tensor belong to the files that sampling needs?"""
+    """Return whether the tensor belongs to the files that sampling needs."""
     player, _, rest = key.partition("/")
     return player != "state" and rest.partition("/")[0] in EMA_KINDS
 
 
 def tensor_file(*, ema: bool, rank: int, world: int) -> str:
-    """Name of one rank's tensor file."""
+    """Return the name of one rank's tensor file: that for sampling if `ema`, else that for the rest."""
     return f"{_MODEL if ema else _STATE}-{rank + 1:05d}-of-{world:05d}.safetensors"
 
 
 def index_files() -> dict[str, str]:
-    """Name of every index -> beginning of the names of the files that it covers."""
+    """Return the name of every index -> beginning of the names of the files that it covers."""
     return {f"{name}.safetensors.index.json": f"{name}-" for name in (_MODEL, _STATE)}
 
 
 def part_file(rank: int) -> str:
-    """Name of the note by which a rank tells rank 0 that its files are complete."""
+    """Return the name of the note by which a rank tells rank 0 that its files are complete."""
     return f"part-{rank:05d}.json"
 
 
 def failed_file(rank: int) -> str:
-    """Name of the empty file by which a rank says that it failed where the disk has no room for a reason."""
+    """Return the name of the empty file by which a rank says that it failed, where a full disk takes no reason."""
     return f"failed-{rank:05d}"
 
 
 def check_document(name: str) -> None:
-    """Raise `ValueError` unless `name` can stand beside the manifest."""
+    """Refuse a document whose name cannot stand beside the manifest.
+
+    Raises:
+        ValueError: it is no plain file name, is reserved, or does not end in `.json`.
+    """
     reserved = (MANIFEST, SCORES, EVALUATION, *index_files())
     if not _DOCUMENT.fullmatch(name) or name in reserved or _PART.fullmatch(name):
         raise ValueError(f"document {name!r}: must be a plain, unreserved file name ending in .json")
 
 
 def check_token(token: str) -> None:
-    """Raise `ValueError` unless `token` can stand in a folder's name."""
+    """Refuse a token that cannot stand in a folder's name.
+
+    Raises:
+        ValueError: it has other characters than letters, digits, `_`, `.` and `-`.
+    """
     if not _TOKEN.fullmatch(token):
         raise ValueError(f"token {token!r}: must consist of letters, digits, '_', '.' and '-'")
 
 
 def temporary_folder(folder: Path, *, images_seen: int, token: str, sequence: int) -> Path:
-    """Where the `sequence`-th save of the launch `token` is assembled."""
+    """Return the folder in which the `sequence`-th save of the launch `token` is assembled."""
     return folder / f".{images_seen}-{token}-{sequence}.tmp"
 
 
 def parse_temporary(name: str) -> tuple[str, int] | None:
-    """(token, sequence) of a temporary folder's name, or None for any other name."""
+    """Return (token, sequence) of a temporary folder's name, or None for any other name."""
     match = _TEMPORARY.fullmatch(name)
     return (match["token"], int(match["sequence"])) if match else None
 
 
 def replaced_folder(folder: Path, *, images_seen: int, token: str, sequence: int) -> Path:
-    """Where a checkpoint waits while its successor of the same images takes its place."""
+    """Return the folder in which a checkpoint waits while its successor of the same images takes its place."""
     return folder / f".{images_seen}-{token}-{sequence}.replaced"
 
 
 def parse_replaced(name: str) -> int | None:
-    """Images of a checkpoint set aside while its successor of the same images takes its place."""
+    """Return the clock of a checkpoint that waits in a replaced folder, or None for any other name."""
     match = _REPLACED.fullmatch(name)
     return int(match["images"]) if match else None
 
 
 def parse_complete(name: str) -> int | None:
-    """Images of a checkpoint folder's name, or None for any other name."""
+    """Return the clock in a checkpoint folder's name, or None for any other name."""
     return int(name) if _COMPLETE.fullmatch(name) else None
 
 
 def checkpoint_folders(folder: Path) -> dict[int, Path]:
-    """Images -> folder of every checkpoint, ascending. Empty where `folder` does not exist.
+    """Return the clock -> folder of every checkpoint, ascending; nothing where `folder` does not exist.
 
     A replaced checkpoint counts while its successor is missing: the job was killed between the two renames.
+
+    Raises:
+        CheckpointError: the folder cannot be listed.
     """
     try:
         paths = [path for path in folder.iterdir() if path.is_dir()]
@@ -166,7 +182,11 @@ def checkpoint_folders(folder: Path) -> dict[int, Path]:
 
 
 def check_coverage(key: str, shape: Iterable[int], stored_slices: Iterable[tuple[int, int]]) -> None:
-    """Raise `CheckpointError` unless the intervals cover the tensor exactly once."""
+    """Refuse intervals (start, stop) that do not cover a tensor of this shape exactly once.
+
+    Raises:
+        CheckpointError: names the tensor and the elements that are missing or stored twice.
+    """
     numel, reached, ordered = math.prod(shape), 0, sorted(stored_slices)
     if numel == 0 and len(ordered) != 1:
         raise CheckpointError(f"the empty tensor {key} is stored {len(ordered)} times; it must be stored once")

@@ -1,4 +1,4 @@
-"""The manifest: which file holds which interval of which tensor, and what every file must weigh and hash to.
+"""The manifest: which file holds which interval of which tensor, and which size and hash every file must have.
 
 It carries a sha256 of its own canonical JSON, so a flipped bit in a shape, a clock or a hash is noticed too. The same
 shape, limited to one rank's files, is the rank's *part*: rank 0 merges the parts into the manifest.
@@ -20,7 +20,7 @@ from framework.utils.bounded import element_count, is_count
 
 
 class StoredSlice(NamedTuple):
-    """Where the elements [start, stop) of a flattened tensor are stored."""
+    """The place at which the elements [start, stop) of a flattened tensor are stored."""
 
     start: int
     stop: int
@@ -34,7 +34,7 @@ class TensorRecord:
 
     shape: tuple[int, ...]
     dtype: str
-    """Safetensors code, `F32` for instance."""
+    """Code of the type in safetensors, such as `F32`."""
     stored_slices: list[StoredSlice] = field(default_factory=list)
 
 
@@ -43,11 +43,15 @@ class Manifest:
     """Everything about a checkpoint except the bytes of its tensors."""
 
     images: int
+    """The clock: number of real images seen."""
     world: int
     """Number of ranks that wrote it."""
     files: dict[str, Digest] = field(default_factory=dict)
+    """Size and hash of every file, by name."""
     tensors: dict[str, TensorRecord] = field(default_factory=dict)
+    """Every tensor, by key."""
     record: JSON = field(default_factory=dict)
+    """The small states given to `Writer.save`."""
 
     def add(self, other: Manifest, *, source: str) -> None:
         """Merge the files and tensors of another rank's part.
@@ -70,7 +74,12 @@ class Manifest:
             ours.stored_slices += theirs.stored_slices
 
     def check(self) -> None:
-        """Order the slices, and raise `CheckpointError` where they do not cover a tensor exactly once."""
+        """Order the slices, and refuse a manifest that contradicts itself.
+
+        Raises:
+            CheckpointError: the slices do not cover a tensor exactly once, or lie in no listed file or in one that is
+                too small.
+        """
         for key, tensor in self.tensors.items():
             tensor.stored_slices.sort()
             check_coverage(
@@ -78,6 +87,7 @@ class Manifest:
             )
             if unlisted := {stored_slice.file for stored_slice in tensor.stored_slices} - set(self.files):
                 raise CheckpointError(f"tensor {key} lies in {sorted(unlisted)}, which the manifest does not list")
+        # Each file must be large enough for what lies in it.
         held: dict[str, int] = dict.fromkeys(self.files, 0)
         for tensor in self.tensors.values():
             for stored_slice in tensor.stored_slices:
@@ -87,9 +97,10 @@ class Manifest:
                 raise CheckpointError(f"tensors of {num_bytes} bytes cannot lie in {name}, which has fewer")
 
     def index(self, prefix: str) -> JSON:
-        """What Hugging Face calls an index: which of the files that begin with `prefix` holds a stored key.
+        """Return what Hugging Face calls an index: which of the files that begin with `prefix` holds a stored key.
 
-        https://huggingface.co/docs/hub/safetensors, "sharded": `weight_map`, and the bytes of all tensors.
+        The form is that of https://huggingface.co/docs/hub/safetensors, "sharded": `weight_map`, and the bytes of all
+        tensors.
         """
         stored_slices = [
             (stored_slice, DTYPES[tensor.dtype].itemsize)
@@ -109,7 +120,7 @@ class Manifest:
         }
 
     def to_json(self) -> JSON:
-        """The content of `manifest.json`."""
+        """Return the content of `manifest.json`."""
         body = {
             "format": FORMAT,
             "images": self.images,
@@ -129,13 +140,14 @@ class Manifest:
 
 
 def parse_manifest(content: JSON) -> Manifest:
-    """The manifest or part in parsed JSON; whether it covers its tensors is left to `Manifest.check`.
+    """Return the manifest or part in parsed JSON; `Manifest.check` tells whether it covers its tensors.
 
     Raises:
         CheckpointError: it is damaged, or of a format that this version does not know.
     """
     if not isinstance(content, dict) or "format" not in content:
         raise CheckpointError("it is not a checkpoint's manifest: the field `format` is missing")
+    # The format and the hash come before the fields, whose meaning depends on them.
     if content["format"] != FORMAT:
         raise CheckpointError(
             f"format {content['format']!r} is unknown, this version reads format {FORMAT}: upgrade the framework"
@@ -160,7 +172,11 @@ def parse_manifest(content: JSON) -> Manifest:
 
 
 def load_manifest(path: Path) -> Manifest:
-    """Read and check a manifest; every error is a `CheckpointError` that names the file."""
+    """Read and check a manifest.
+
+    Raises:
+        CheckpointError: it is missing, unreadable, damaged or unknown; names the file.
+    """
     content = read_json(path)
     try:
         manifest = parse_manifest(content)
@@ -223,7 +239,7 @@ def _known_dtype(code: JSON) -> str:
 
 
 def _file_name(name: str) -> str:
-    """A manifest must never make us open a file outside its folder."""
+    """Return a name that stays in the manifest's folder, and refuse any other."""
     if not name or name != Path(name).name or name.startswith(".") or not name.isprintable() or len(name) > 255:
         raise ValueError(f"{name!a} is not a plain file name")
     return name

@@ -1,7 +1,7 @@
-"""Reading checkpoints: any interval of any tensor, whatever cut it was written in, and never an unchecked byte count.
+"""Reads any interval of any tensor of a checkpoint, however the tensor was cut when it was written.
 
-Only the bytes asked for are read. Nothing is unpickled, and no error from inside a library reaches the caller: a file
-that is missing, truncated or damaged is a `CheckpointError` that names it.
+Only the bytes asked for are read, and sizes are checked before memory is taken. Nothing is unpickled. No error from
+inside a library reaches the caller: a file that is missing, truncated or damaged is a `CheckpointError` that names it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from framework.utils.aliases import todays
 from framework.utils.bounded import open_regular
 
 Level = Literal["size", "hash"]
+"""The property of a file that is compared with the manifest: its size, or all its bytes."""
 
 
 class Checkpoint:
-    """A complete checkpoint on disk; open it with `Checkpoint.open`. Usable as a context manager.
+    """A complete checkpoint on disk, opened by `Checkpoint.open`; also a context manager, which closes its files.
 
-    Files are opened when first read and stay open, so a checkpoint deleted meanwhile remains readable where the file
-    system allows it.
+    Files are opened when first read and stay open, so a checkpoint that is deleted meanwhile remains readable where the
+    file system allows it.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -45,7 +46,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
-        """Read and check the manifest; tensors are read when asked for.
+        """Read and check the manifest, and return the checkpoint; tensors are read when they are asked for.
 
         Raises:
             CheckpointError: there is no complete checkpoint in `path`, or its manifest is damaged or unknown.
@@ -65,7 +66,7 @@ class Checkpoint:
 
     @property
     def images_seen(self) -> int:
-        """The clock."""
+        """The clock: number of real images seen."""
         return self._manifest.images
 
     @property
@@ -85,12 +86,12 @@ class Checkpoint:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All files that the manifest lists."""
+        """Names of all files that the manifest lists."""
         return tuple(self._manifest.files)
 
     @property
     def ema_files(self) -> tuple[str, ...]:
-        """The files that sampling needs: averaged weights and buffers, and the documents."""
+        """Names of the files that sampling needs: averaged weights and buffers, and the documents."""
         ema = {
             stored_slice.file
             for key, tensor in self._manifest.tensors.items()
@@ -101,7 +102,11 @@ class Checkpoint:
         return tuple(n for n in self._manifest.files if n in ema or (n.endswith(".json") and n not in other))
 
     def document(self, name: str) -> JSON:
-        """Read a document saved beside the manifest: an object, checked against its hash, in today's names."""
+        """Return a document saved beside the manifest, checked against its hash and translated into today's names.
+
+        Raises:
+            CheckpointError: there is no such document, or it is damaged or no JSON object.
+        """
         if name not in self._manifest.files or not name.endswith(".json"):
             documents = (file for file in self._manifest.files if file.endswith(".json") and file not in index_files())
             there = ", ".join(documents) or "none"
@@ -113,26 +118,36 @@ class Checkpoint:
         return todays(content)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Keys of tensors, in order."""
+        """Return the keys of the tensors that begin with `prefix`, in order."""
         return sorted(key for key in self._manifest.tensors if key.startswith(prefix))
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of the whole tensor."""
+        """Return the shape of the whole tensor.
+
+        Raises:
+            CheckpointError: no such tensor.
+        """
         return self._tensor(key).shape
 
     def dtype(self, key: str) -> torch.dtype:
-        """Type of the tensor's elements on disk."""
+        """Return the type of the tensor's elements on disk.
+
+        Raises:
+            CheckpointError: no such tensor.
+        """
         return DTYPES[self._tensor(key).dtype]
 
     def verify(self, level: Level = "size", *, files: Iterable[str] | None = None) -> None:
         """Compare files with the manifest: their sizes, or every byte of them.
 
         Args:
-            level: `size` costs one look per file, `hash` reads the files.
-            files: which ones; all of them by default. Ranks can share the work.
+            level: `size` asks for the size of each file, `hash` reads the files.
+            files: names of the files to compare; all of them by default. Ranks can divide the work.
 
         Raises:
-            CheckpointError: names the first file that differs, with what was expected and what was found.
+            CheckpointError: a file is missing, unreadable or differs; names the first one, with what was expected and
+                what was found.
+            ValueError: a name is not that of a file of this checkpoint.
         """
         for name in self._manifest.files if files is None else files:
             path, expected = self.path / name, self._manifest.files.get(name)
@@ -158,15 +173,17 @@ class Checkpoint:
         """Fill `out` with the elements [start, stop) of the flattened tensor, reading these bytes only.
 
         Args:
-            key: the tensor.
+            key: key of the tensor.
             start: first element.
-            stop: one past the last element.
-            out: `stop - start` elements, 1-D or contiguous, on any device, of the stored type or a wider float.
+            stop: the element after the last one.
+            out: `stop - start` elements, of shape (n,) or contiguous in any shape, on any device, of the stored type or
+                a wider float.
 
         Raises:
-            CheckpointError: no such tensor or interval, another type, or the file is damaged.
+            CheckpointError: no such tensor or interval, a type that would lose digits, or the file is damaged.
             ValueError: `out` does not fit the interval.
         """
+        # What is asked for must be there, and fit into `out` without loss.
         tensor = self._tensor(key)
         stored = DTYPES[tensor.dtype]
         if not 0 <= start <= stop <= math.prod(tensor.shape):
@@ -178,17 +195,19 @@ class Checkpoint:
             )
         if out.numel() != stop - start or (out.dim() != 1 and not out.is_contiguous()):
             raise ValueError(f"out for {key}[{start}:{stop}] must have as many elements, and be 1-D or contiguous")
+        # Each stored slice that meets the interval fills its part of it.
         flat = out.detach() if out.dim() == 1 else out.detach().view(-1)
         for stored_slice in tensor.stored_slices:
             low, high = max(start, stored_slice.start), min(stop, stored_slice.stop)
             if low < high:
-                self._read_span(key, tensor, stored_slice, low, flat[low - start : high - start])
+                self._read_slice(key, tensor, stored_slice, low, flat[low - start : high - start])
 
     def fill(self, tensor_slice: TensorSlice) -> None:
-        """Read the interval that a slice stands for into its live values.
+        """Read the interval that a slice stands for into its values, shape (n,).
 
         Raises:
-            CheckpointError: what `read` raises, or the tensor has another shape than the slice expects.
+            CheckpointError: see `read`, or the tensor has another shape than the slice expects.
+            ValueError: see `read`.
         """
         if tensor_slice.shape != self.shape(tensor_slice.key):
             raise CheckpointError(
@@ -199,16 +218,20 @@ class Checkpoint:
         self.read(tensor_slice.key, tensor_slice.start, tensor_slice.stop, tensor_slice.values)
 
     def full(self, key: str) -> Tensor:
-        """A whole tensor in its shape, in CPU memory."""
+        """Return a whole tensor in its shape and stored type, in CPU memory.
+
+        Raises:
+            CheckpointError: no such tensor, or a file is missing or damaged.
+        """
         tensor = self._tensor(key)
         for stored_slice in tensor.stored_slices:
-            self._file(stored_slice.file)  # of the size that the manifest says, which bounds what is allocated
+            self._file(stored_slice.file)  # its size is checked, which bounds what is allocated
         out = torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype])
         self.read(key, 0, out.numel(), out)
         return out
 
     def close(self) -> None:
-        """Close the files; reading again opens them again."""
+        """Close the files; the next read opens them again."""
         _close_all(self._open)
 
     def __enter__(self) -> Self:
@@ -225,7 +248,7 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {self.path} has no tensor {key!r}; the nearest keys are: {like}")
         return self._manifest.tensors[key]
 
-    def _read_span(self, key: str, tensor: TensorRecord, stored_slice: StoredSlice, start: int, out: Tensor) -> None:
+    def _read_slice(self, key: str, tensor: TensorRecord, stored_slice: StoredSlice, start: int, out: Tensor) -> None:
         path = self.path / stored_slice.file
         descriptor, entries = self._file(stored_slice.file)
         entry = entries.get(stored_slice.stored_key)

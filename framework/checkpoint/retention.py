@@ -1,9 +1,9 @@
-"""Which checkpoints stay: the last ones, one per so many images, and the best by a score.
+"""The choice of the checkpoints that stay: the last ones, one per so many images, and the best by a score.
 
 Deciding is a pure function of names and scores; deleting renames first, so that a crash never leaves half a checkpoint
 under a valid name. A run that goes back (a damaged checkpoint, a rollback after a divergence, `--resume` from an older
-one) leaves checkpoints from a future that is being rewritten: they are set aside when the first checkpoint of the new
-course is complete, because `latest` is derived from names and must not lead back to them.
+one) leaves checkpoints of more images than it has seen. They are set aside when the first checkpoint after that is
+complete, because `latest` is derived from names and must not lead back to them.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """What to keep; a checkpoint stays if any of the rules wants it."""
+    """The rules of what to keep; a checkpoint stays if one of them wants it."""
 
     last: int | None = 3
-    """The newest so many; None keeps everything."""
+    """Number of the newest checkpoints that stay; None keeps everything."""
     every_images: int | None = None
-    """The first checkpoint at or after every multiple of this."""
+    """Number of images; the first checkpoint at or after every multiple of it stays. None for no such rule."""
     best: int = 0
-    """The so many with the best score."""
+    """Number of checkpoints with the best score that stay."""
     score: str = "fid"
-    """Name of that score, as given to `record_score`."""
+    """Name of the score, as given to `record_score`."""
     former_scores: tuple[str, ...] = ()
-    """Names of scores under earlier protocols, not comparable with it: the best of each stay, too."""
+    """Names of scores under earlier protocols, which are not comparable with it: the best of each stay, too."""
     lower_is_better: bool = True
+    """True for a score whose best value is the smallest, as a distance's is."""
 
     def __post_init__(self) -> None:
         if self.last is not None and self.last < 1:
@@ -48,11 +49,11 @@ class Retention:
 
 
 def to_delete(existing: Iterable[int], scores: Mapping[int, float], policy: Retention) -> list[int]:
-    """The checkpoints that no rule keeps, ascending.
+    """Return the clock of the checkpoints that no rule keeps, ascending.
 
     Args:
-        existing: images of every checkpoint.
-        scores: images -> score, where there is one.
+        existing: clock of every checkpoint.
+        scores: clock -> score, where there is one.
         policy: the rules.
     """
     images = sorted(set(existing))
@@ -60,7 +61,7 @@ def to_delete(existing: Iterable[int], scores: Mapping[int, float], policy: Rete
         return []
     keep = set(images[-policy.last :])
     if policy.every_images:
-        # Saves seldom hit a multiple exactly, so the first one behind it stands for it; deleting others never moves it.
+        # Saves seldom hit a multiple exactly, so the first one after it is kept; deleting others never moves it.
         first: dict[int, int] = {}
         for count in images:
             first.setdefault(count // policy.every_images, count)
@@ -72,7 +73,7 @@ def to_delete(existing: Iterable[int], scores: Mapping[int, float], policy: Rete
 
 
 def record_score(path: Path, name: str, value: float) -> None:
-    """Note a score of the checkpoint in `path`, beside those it has.
+    """Write a score of the checkpoint in `path`, beside those it has.
 
     Raises:
         CheckpointError: the value is not finite, or `scores.json` cannot be read or written.
@@ -87,10 +88,10 @@ def record_score(path: Path, name: str, value: float) -> None:
 
 
 def read_scores(path: Path) -> dict[str, float]:
-    """All scores of the checkpoint in `path`; empty where none was recorded.
+    """Return all scores of the checkpoint in `path`, by name; nothing where none was recorded.
 
     Raises:
-        CheckpointError: `scores.json` is damaged.
+        CheckpointError: `scores.json` is damaged or cannot be read.
     """
     file = path / SCORES
     if not file.exists():
@@ -102,7 +103,12 @@ def read_scores(path: Path) -> dict[str, float]:
 
 
 def apply_retention(folder: Path, policy: Retention, *, token: str) -> list[int]:
-    """Delete what the policy does not keep; returns what was deleted, in images."""
+    """Delete what the policy does not keep, and return the clock of each deleted checkpoint.
+
+    Raises:
+        CheckpointError: a folder cannot be listed, or a `scores.json` is damaged.
+        OSError: a folder cannot be renamed.
+    """
     folders = checkpoint_folders(folder)
     found = {images: read_scores(path) for images, path in folders.items()} if policy.best else {}
     doomed = set(folders)
@@ -115,7 +121,7 @@ def apply_retention(folder: Path, policy: Retention, *, token: str) -> list[int]
 
 
 def set_aside_later(folder: Path, *, images_seen: int, token: str) -> None:
-    """Rename every checkpoint beyond `images_seen` to `<clock>.superseded`: the run went back and goes another way."""
+    """Rename every checkpoint beyond `images_seen` to `<clock>.superseded`: the run went back and continues anew."""
     for later, path in checkpoint_folders(folder).items():
         if later > images_seen:
             aside = folder / f"{later}.superseded"
@@ -127,7 +133,7 @@ def set_aside_later(folder: Path, *, images_seen: int, token: str) -> None:
 
 
 def settle_replaced(folder: Path) -> None:
-    """Finish replacements: delete the former checkpoint where its successor stands, else give it back its name."""
+    """Finish replacements: delete a former checkpoint whose successor is there, and give any other its name back."""
     for path in list(folder.iterdir()):
         images = parse_replaced(path.name)
         if images is not None:

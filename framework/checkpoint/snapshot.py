@@ -1,7 +1,7 @@
-"""The snapshot of a save: tensors are copied to CPU memory while the trainer waits, then written while it goes on.
+"""The snapshot of a save: copies of all tensors in CPU memory, made while the trainer waits, written while it goes on.
 
-Memory is kept between saves and filled in the order in which tensors arrive, so that from the second save on nothing is
-allocated. Chunks for tensors on a CUDA device are pinned: their copies run at full speed and are awaited once.
+Memory is kept between saves and filled in the order in which tensors arrive, so that nothing is allocated from the
+second save on. Chunks for tensors on a CUDA device are pinned: their copies run at full speed and are waited for once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ALIGNMENT_BYTES = 64
 
 
 class Staging:
-    """A reusable arena in CPU memory; holds as much as the largest snapshot of this rank."""
+    """CPU memory that is used again by every save; it grows to the largest snapshot of this rank."""
 
     def __init__(self) -> None:
         self._arenas: dict[bool, list[Tensor]] = {False: [], True: []}  # by whether they are pinned
@@ -35,7 +35,7 @@ class Staging:
         self._used_bytes = {False: 0, True: 0}
 
     def copy(self, values: Tensor) -> Tensor:
-        """A contiguous copy of the 1-D tensor in CPU memory; valid once `finish` has been called."""
+        """Return a contiguous copy of a tensor of shape (n,) in CPU memory, valid once `finish` has been called."""
         pinned = values.is_cuda
         target = self._take(values.nbytes, pinned=pinned).view(values.dtype)
         target.copy_(values.detach(), non_blocking=pinned)
@@ -44,7 +44,7 @@ class Staging:
         return target
 
     def finish(self) -> None:
-        """Wait for outstanding copies from devices."""
+        """Wait for the copies from devices that are under way."""
         for device in self._devices:
             torch.cuda.current_stream(device).synchronize()
         self._devices.clear()
@@ -64,17 +64,18 @@ class Staging:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What one rank writes; nothing in it is shared with the trainer."""
+    """Everything that one rank writes, in memory that the trainer does not touch."""
 
     tensors: dict[str, list[Stored]]
-    """By file name."""
+    """The tensors of each file, by its name."""
     part: Manifest
-    """This rank's slices; its files are added as they are written."""
+    """The part of the manifest with this rank's slices; its files are added as they are written."""
     documents: dict[str, JSON]
+    """The documents beside the manifest, by file name."""
 
     @property
     def num_bytes(self) -> int:
-        """Of all tensors."""
+        """Size of all tensors in bytes."""
         return sum(stored.values.nbytes for tensors in self.tensors.values() for stored in tensors)
 
 
@@ -88,23 +89,27 @@ def take_snapshot(
     documents: Mapping[str, JSON],
     record: Mapping[str, JSON],
 ) -> Snapshot:
-    """Copy everything that a save writes.
+    """Copy everything that a save writes, and return the copies.
+
+    The parameters are those of `Writer` and `Writer.save`; the slices' values, shape (n,) each, go into `staging`.
 
     Raises:
         ValueError: a slice, document or record that cannot be stored.
     """
+    # Names and record are checked before anything is copied.
     for name in documents:
         check_document(name)
     part = Manifest(images=images_seen, world=world, record=plain(record, where="record"))
     tensors: dict[str, list[Stored]] = {}
     seen: set[str] = set()
+    # Slices come one by one, and each is copied before the next is asked for.
     staging.begin()
     for tensor_slice in slices:
         tensor_slice.check()
         if tensor_slice.values.dtype not in CODES:
             raise ValueError(f"tensor {tensor_slice.key}: checkpoints cannot hold {tensor_slice.values.dtype}")
         if tensor_slice.values.numel() == 0 and not tensor_slice.whole:
-            continue  # this rank's share of a small tensor is empty
+            continue  # this rank's slice of a small tensor is empty
         if tensor_slice.stored_key in seen:
             raise ValueError(f"the engine yielded {tensor_slice.stored_key} twice")
         seen.add(tensor_slice.stored_key)

@@ -1,10 +1,10 @@
-"""Safetensors files, written and read in bounded pieces.
+"""Safetensors files, written and read in chunks of bounded size.
 
 The format (https://github.com/huggingface/safetensors#format): an 8-byte little-endian header length, a JSON header
 {key: {dtype, shape, data_offsets}}, then the tensors without gaps. We write it ourselves to hash the bytes on their way
 to the disk, without a second copy of them in memory; and we read intervals with `preadv` straight into the destination,
-because a memory map turns a file that was truncated on a network mount into SIGBUS instead of an error. Tests hold
-both directions against the `safetensors` library.
+because a memory map turns a file that was truncated on a network mount into SIGBUS instead of an error. Tests compare
+both directions with the `safetensors` library.
 """
 
 from __future__ import annotations
@@ -50,29 +50,37 @@ class Stored:
     key: str
     shape: tuple[int, ...]
     values: Tensor
+    """The elements, shape (n,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Where a tensor lies in a file."""
+    """The place of a tensor in a file."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     offset_bytes: int
-    """From the beginning of the file."""
+    """Distance of the first byte from the beginning of the file."""
 
     @property
     def num_bytes(self) -> int:
-        """Its size in the file."""
+        """Size of the tensor in the file."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def write_tensors(
     path: Path, tensors: Iterable[Stored], *, metadata: Mapping[str, str], at: Callable[[str], None]
 ) -> Digest:
-    """Write and fsync a safetensors file; returns its size and the hash of the bytes as they were written.
+    """Write and fsync a safetensors file, and return its size and the hash of the bytes as they were written.
 
-    `at` is called with the name of every point at which the file is in another state.
+    Args:
+        path: the file.
+        tensors: its tensors, in any order.
+        metadata: texts for the header.
+        at: a function that is called with the name of every point at which the file is in another state.
+
+    Raises:
+        OSError: the file cannot be written; names it.
     """
     ordered = sorted(tensors, key=lambda stored: (-stored.values.itemsize, stored.key))  # keeps every tensor aligned
     digest, size = hashlib.sha256(), 0
@@ -90,9 +98,12 @@ def write_tensors(
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
-    """Write tensors of any device and layout as one safetensors file, whole or not at all.
+    """Write tensors of any shape, device and layout as one safetensors file, whole or not at all.
 
-    Its mode is the umask's; the `safetensors` library's own writer makes files that only their owner may read.
+    The umask decides who may read it; the `safetensors` library's own writer makes files that only the owner may read.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     flat = [
         Stored(key=key, shape=tuple(tensor.shape), values=tensor.detach().cpu().contiguous().reshape(-1))
@@ -123,10 +134,11 @@ def _blocks(tensors: list[Stored], metadata: Mapping[str, str]) -> Iterable[memo
 
 
 def read_header(file: BinaryIO) -> tuple[dict[str, Entry], int]:
-    """Entries by key, and the size the file must have, in bytes; no tensor lies beyond the file's present end.
+    """Return the entries by key, and the size in bytes that the file must have; no tensor lies beyond its present end.
 
     Raises:
-        ValueError: the header is not that of a safetensors file we can read.
+        ValueError: the header is not that of a safetensors file that can be read.
+        OSError: the file system failed.
     """
     num_bytes = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
@@ -136,7 +148,7 @@ def read_header(file: BinaryIO) -> tuple[dict[str, Entry], int]:
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     entries = {key: _entry(key, item, data_begin=8 + length) for key, item in header.items() if key != "__metadata__"}
-    # The format has no gaps and no overlaps: tensors that share bytes would become more memory than the file has.
+    # The format has no gaps and no overlaps: tensors on the same bytes would take more memory than the file has.
     end = 8 + length
     for key, entry in sorted(entries.items(), key=lambda pair: (pair[1].offset_bytes, pair[1].num_bytes)):
         if entry.offset_bytes != end:
@@ -162,9 +174,9 @@ def _entry(key: str, item: JSON, *, data_begin: int) -> Entry:
 
 
 def read_flat(descriptor: int, entry: Entry, start: int, out: Tensor) -> None:
-    """Fill the flat tensor `out` with the elements from `start` of a stored tensor; reads these bytes and no others.
+    """Fill `out`, shape (n,), with the elements [start, start + n) of a stored tensor; only these bytes are read.
 
-    `out` may live on any device and have a wider dtype; then the bytes pass through a small buffer.
+    `out` may be on any device and have a wider dtype; then the bytes pass through a small buffer.
 
     Raises:
         EOFError: the file ends early.
@@ -193,5 +205,5 @@ def _read_bytes(descriptor: int, offset: int, target: memoryview) -> None:
 
 
 def _raw(values: Tensor) -> memoryview:
-    """The bytes of a contiguous 1-D CPU tensor, shared with it."""
+    """Return the memory of a contiguous CPU tensor of shape (n,) as bytes, without a copy."""
     return values.detach().view(torch.uint8).numpy().data

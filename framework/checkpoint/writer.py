@@ -1,4 +1,4 @@
-"""Saving while training goes on: a snapshot on the caller's thread, everything else on a thread of its own.
+"""Saves while training goes on: a snapshot on the caller's thread, everything else on a thread of its own.
 
 The trainer waits for one copy into CPU memory (`snapshot`), at full memory speed. The thread then hashes, writes and
 fsyncs this rank's files, and commits them together with the other ranks (`commit`). One save is in flight at most.
@@ -32,30 +32,33 @@ class Saved:
     """A checkpoint that has been committed."""
 
     images: int
+    """The clock: number of real images seen."""
     path: Path
     num_bytes: int
     """Bytes of tensors that this rank wrote."""
     seconds: float
-    """From the call of `save` to the commit."""
+    """Time from the call of `save` to the commit."""
 
 
 class Writer:
-    """Writes checkpoints of one run, on every rank alike.
+    """Writes the checkpoints of one run, on every rank in the same way; also a context manager, which closes itself.
 
-    All ranks must call `save` at the same clock, in the same order. Nothing here communicates except through `folder`,
-    which all ranks must see.
+    All ranks must call `save` at the same clock, in the same order. They communicate only through `folder`, which all
+    of them must see.
 
     Args:
         folder: `<run>/checkpoints`; created if missing.
-        rank: this process.
+        rank: number of this process, 0 ... world - 1.
         world: number of processes.
-        token: the same on all ranks of one launch, and different in every launch; letters, digits, `_.-`.
-        retention: which checkpoints stay.
-        timeout_seconds: how long rank 0 waits for the other ranks' files once its own are written.
-        at: called with the name of every point of a save at which the disk is in another state (fault injection).
+        token: name of the launch: the same on all its ranks, another one in every launch; letters, digits, `_.-`.
+        retention: the checkpoints that stay.
+        timeout_seconds: time that rank 0 waits for the other ranks' files once its own are written.
+        at: a function that is called with the name of every point of a save at which the disk is in another state, so
+            that tests can cause faults there.
 
     Raises:
         CheckpointError: the folder cannot be created.
+        ValueError: the token has other characters, or the rank is not one of `world`.
     """
 
     def __init__(
@@ -96,28 +99,26 @@ class Writer:
         documents: Mapping[str, JSON] | None = None,
         record: Mapping[str, JSON] | None = None,
     ) -> float:
-        """Snapshot the slices and start writing them; waits for the former save first.
+        """Wait for the former save, copy the slices, start to write them, and return the seconds that this took.
 
-        Pieces are consumed one by one, so an engine may gather or convert each of them when it is asked for.
+        Slices are consumed one by one, so an engine may gather or convert each of them when it is asked for.
 
         Args:
             images_seen: the clock; names the checkpoint.
-            slices: this rank's intervals; over all ranks they must cover every tensor exactly once.
-            documents: file name -> JSON to stand beside the manifest (taken from rank 0).
-            record: small states to stand in the manifest, floats exact (taken from rank 0).
-
-        Returns:
-            Seconds the caller was held up.
+            slices: this rank's intervals, shape (n,) each; over all ranks they must cover every tensor exactly once.
+            documents: file name -> JSON for a file beside the manifest; rank 0's are written.
+            record: small states for the manifest itself, floats exact; rank 0's is written.
 
         Raises:
             CheckpointError: the former save failed (this one has not begun, on any rank), or the writer is closed.
-            ValueError: a slice, document or record that cannot be stored.
+            ValueError: a slice, document or record that cannot be stored, or a negative clock.
         """
         began = time.perf_counter()
         if images_seen < 0:
             raise ValueError(f"images={images_seen}: the clock cannot be negative")
         if self._closed:
             raise CheckpointError("the checkpoint writer is closed: nothing can be saved any more")
+        # One save is in flight at most.
         self._sequence += 1
         self.wait()
         attempt = commit.Attempt(
@@ -131,6 +132,7 @@ class Writer:
             at=self._at,
             failing=self._failing,
         )
+        # The caller waits for the copies only.
         snapshot = take_snapshot(
             slices,
             staging=self._staging,
@@ -141,7 +143,7 @@ class Writer:
             record=record or {},
         )
         self._at("snapshot")
-        # Not a daemon: an interpreter that ends in good order finishes the save.
+        # The thread is no daemon: an interpreter that ends normally finishes the save.
         self._thread = threading.Thread(
             target=self._run, args=(attempt, snapshot, began), name=f"checkpoint-{images_seen}"
         )
@@ -149,7 +151,7 @@ class Writer:
         return time.perf_counter() - began
 
     def wait(self) -> Saved | None:
-        """Wait for the save in flight, on all ranks; returns the last checkpoint committed, if any.
+        """Wait for the save in flight, on all ranks, and return the last committed checkpoint, or None.
 
         Raises:
             CheckpointError: the save failed; earlier checkpoints are untouched.
@@ -163,7 +165,11 @@ class Writer:
         return self._saved
 
     def close(self) -> None:
-        """Wait for the save in flight and release the memory of snapshots; raises what `wait` raises."""
+        """Wait for the save in flight and release the memory of snapshots.
+
+        Raises:
+            CheckpointError: see `wait`.
+        """
         self._closed = True
         try:
             self.wait()
@@ -176,7 +182,7 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close. While an error passes through, ranks that may be gone are not waited for long; that error stays."""
+        """Close the writer; while an error passes through, wait only briefly for other ranks, and raise nothing."""
         if error is None:
             self.close()
             return
@@ -185,7 +191,7 @@ class Writer:
             self.close()
 
     def _run(self, attempt: commit.Attempt, snapshot: Snapshot, began: float) -> None:
-        """The thread: nothing it raises may vanish, so it is logged at once and kept for `wait`."""
+        """Write on the thread; every error is logged at once and kept for `wait`, so that none is lost."""
         try:
             self._write(attempt, snapshot)
             self._saved = Saved(
@@ -230,7 +236,7 @@ class Writer:
             commit.await_outcome(attempt)
 
     def _tidy(self, attempt: commit.Attempt) -> None:
-        """After the commit. A failure here costs disk space, not the checkpoint: logged, and tried again next time."""
+        """Remove old checkpoints after the commit; a failure costs only disk space, is logged, and is tried again."""
         try:
             settle_replaced(self.folder)
             attempt.at("settled")

@@ -1,4 +1,4 @@
-"""Batches by position: workers fill tensors ahead of the consumer, who gets them in order."""
+"""Batches by position, which workers fill ahead of the consumer and the consumer gets in order."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from framework.data.workers import Job, Loader, Pulse, ThreadLoader, WorkerPool
 _LOG = logging.getLogger(__name__)
 _MAX_ROWS_PER_TASK = 32
 WorkerKind = Literal["thread", "process"]
+"""The kinds of loading workers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,13 +32,14 @@ class Batch:
     """One rank's samples of one global batch, micro-batch after micro-batch.
 
     Attributes:
-        images: uint8 (n, C, H, W), contiguous, or in channels_last memory format if asked for; pinned if asked for.
-        labels: int64 (n,); 0 without classes.
-        keys: n sample keys.
-        positions: n positions.
+        images: pixels from 0 to 255, uint8 (n, C, H, W), contiguous, or in channels_last memory format if asked for;
+            pinned if asked for.
+        labels: class numbers, int64 (n,); 0 without classes.
+        keys: keys of the n samples.
+        positions: positions of the n samples.
         skipped: one text per sample that could not be used and was replaced.
         micro_sizes: samples per micro-batch; they sum to n.
-        wait_seconds: how long the consumer waited for this batch.
+        wait_seconds: time that the consumer waited for this batch.
     """
 
     images: torch.Tensor
@@ -51,13 +53,23 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How a process loads; see `open_stream` for the fields."""
+    """The way in which a process loads samples.
+
+    Raises:
+        DataError: a value that cannot work, or pinned memory without a CUDA device.
+    """
 
     workers: int = 2
+    """Number of loading threads or processes of this rank; 0 loads in the consumer's thread."""
     worker_kind: WorkerKind = "process"
+    """Kind of the workers. Both cost the same CPU time, but threads wait for the interpreter lock of a busy training
+    loop, and it waits for them: half the throughput beside small steps. Threads start at once."""
     prefetch_batches: int = 4
+    """Number of batches loaded ahead."""
     pin_memory: bool = False
+    """Put images into page-locked memory, for asynchronous copies to a GPU."""
     timeout_seconds: float = 120.0
+    """Longest silence of a worker or a server."""
 
     def __post_init__(self) -> None:
         if self.workers < 0 or self.prefetch_batches < 0 or self.timeout_seconds <= 0:
@@ -70,7 +82,7 @@ class Loading:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Share:
-    """Which part of which batches a process reads; see `Stream.batches` for the fields."""
+    """The part of every global batch that a process reads; see `Stream.batches` for the fields."""
 
     batch_size: int
     micro_batches: int
@@ -79,7 +91,7 @@ class Share:
     stop: int | None
 
     def slices(self, position: int) -> list[range]:
-        """This rank's positions of the batch that begins at a position, per micro-batch; [] at the end."""
+        """Return this rank's positions of the batch that begins at a position, per micro-batch; [] at the end."""
         size = self.batch_size if self.stop is None else min(self.batch_size, self.stop - position)
         if size <= 0:
             return []
@@ -88,15 +100,15 @@ class Share:
         )
 
     def rows_per_task(self, workers: int) -> int:
-        """Samples a worker takes at a time: a batch is shared by all workers, so that the first one comes soon."""
+        """Return the number of samples that a worker takes at a time, such that all workers fill the same batch."""
         rows = sum(len(micro) for micro in dataclasses.replace(self, stop=None).slices(0))
         return max(1, min(_MAX_ROWS_PER_TASK, -(-rows // max(1, workers))))
 
 
 class Buffers:
-    """Memory for images, used again when the last tensor on it is gone.
+    """Memory for images, which is used again when the last tensor on it is gone.
 
-    A fresh allocation per batch costs a page fault per 4 KiB: a tenth of the time it takes to decode into it.
+    A new allocation per batch costs a page fault per 4 KiB: a tenth of the time that decoding into it takes.
     """
 
     def __init__(self, *, pin_memory: bool) -> None:
@@ -104,7 +116,7 @@ class Buffers:
         self._free: deque[np.ndarray] = deque()
 
     def take(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """An uninitialised uint8 tensor."""
+        """Return an uninitialised uint8 tensor of this shape."""
         if self._pin_memory:
             return torch.empty(shape, dtype=torch.uint8, pin_memory=True)  # torch keeps its own cache of pinned memory
         memory = self._free.popleft() if self._free else np.empty(shape, np.uint8)
@@ -117,10 +129,9 @@ class Buffers:
 
 
 class Batches(Iterator[Batch]):
-    """Iterator over a rank's batches, made by `Stream.batches`.
+    """The iterator over a rank's batches, made by `Stream.batches`; also a context manager, which stops the workers.
 
-    Also a context manager: `close`, leaving the `with`, an error, dropping the iterator and the interpreter's end all
-    stop the workers.
+    They also stop at `close`, after an error, when the iterator is dropped, and when the interpreter ends.
     """
 
     def __init__(self, plan: ReadPlan, order: GlobalOrder, *, start: int, share: Share, loading: Loading) -> None:
@@ -131,8 +142,8 @@ class Batches(Iterator[Batch]):
         self._rows_per_task = share.rows_per_task(loading.workers)
         self.num_skipped = 0
         self._epoch_samples, self._epoch, self._skipped_in_epoch = order.count, 0, 0
-        self._told: set[str] = set()
-        self._told_of_frames = False
+        self._reported: set[str] = set()
+        self._warned_of_frames = False
         self._pool, self._prefetcher = _start(plan, order, loading, self._rows_per_task)
         self._finalizer = weakref.finalize(self, _stop, self._pool, self._prefetcher)
 
@@ -146,7 +157,7 @@ class Batches(Iterator[Batch]):
             rows = self._pool.wait(job)
             skipped = [text for row in rows for text in row.skipped]
             self._count_skipped(skipped, position=job.positions[0] if job.positions else 0)
-            self._tell_of_frames(rows)
+            self._warn_of_frames(rows)
         except BaseException:
             self.close()
             raise
@@ -169,13 +180,14 @@ class Batches(Iterator[Batch]):
         self.close()
 
     def close(self) -> None:
-        """Stop and join the workers; the iterator ends here."""
+        """Stop and join the workers; the iterator is at its end then."""
         self._closed = True
         self._pending.clear()
         self._finalizer()
 
     def _submit_ahead(self) -> None:
         ahead = self._loading.prefetch_batches if self._loading.workers else 0
+        # One batch for the consumer, and as many ahead as asked for.
         while not self._closed and len(self._pending) <= ahead and (slices := self._share.slices(self._position)):
             positions = [position for micro in slices for position in micro]
             images = self._buffers.take((len(positions), *self._options.row_shape))
@@ -190,16 +202,16 @@ class Batches(Iterator[Batch]):
             self._position += self._share.batch_size
             self._position = self._position if stop is None else min(self._position, stop)
 
-    def _tell_of_frames(self, rows: list[Loaded]) -> None:
-        if not self._told_of_frames and (animated := [row.key for row in rows if row.animated]):
-            self._told_of_frames = True
-            _LOG.warning("of pictures with several frames or pages the first is used; one such sample: %s", animated[0])
+    def _warn_of_frames(self, rows: list[Loaded]) -> None:
+        if not self._warned_of_frames and (animated := [row.key for row in rows if row.animated]):
+            self._warned_of_frames = True
+            _LOG.warning("only the first frame or page of a picture is used; a sample with several: %s", animated[0])
 
     def _count_skipped(self, skipped: list[str], *, position: int) -> None:
-        # Every epoch meets the same damaged samples again: each is told once, and the limit is one of an epoch.
+        # The same damaged samples come again in every epoch: each is logged once, and the limit is that of an epoch.
         for text in skipped:
-            if text not in self._told:
-                self._told.add(text)
+            if text not in self._reported:
+                self._reported.add(text)
                 _LOG.warning("skipped: %s", text)
         self.num_skipped += len(skipped)
         if position // self._epoch_samples != self._epoch:

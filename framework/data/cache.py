@@ -1,7 +1,7 @@
-"""A bounded folder of verified shards, shared by all processes of a machine.
+"""A folder of verified shards, bounded in size, for all processes of a machine.
 
     <sha256, 32 digits>.tar   .idx   a shard and its index; named by content, so equal base names cannot collide
-    <digits>.part                    a fetch on its way; its size is the room reserved for it
+    <digits>.part                    a fetch under way; its size is the room reserved for it
     <digits>.lock   cache.lock       locks (`filelock`, see `framework.utils.locks`)
 
 A shard is fetched under its own lock, so one process fetches and the others wait. Room is reserved under `cache.lock`
@@ -29,16 +29,16 @@ _LOCK_POLL_SECONDS = 0.05
 
 
 class ShardCache:
-    """See the module's text.
+    """The cache that this module describes.
 
     Args:
-        folder: made if missing; may be shared by processes and by data sets.
+        folder: folder of the cache, made if missing; several processes and data sets may use it.
         max_bytes: bound for shards, indexes and reservations together.
         options: limits of one fetch.
-        heartbeat: called while something goes on (bytes arrive, another process holds the lock).
+        heartbeat: a function that is called while something happens: bytes arrive, another process holds the lock.
 
     Raises:
-        DataError: the folder cannot be written, or the bound is not positive.
+        DataError: the folder cannot be made, or the bound is not positive.
     """
 
     def __init__(
@@ -58,12 +58,13 @@ class ShardCache:
             raise DataError(f"cache folder {self.folder}: cannot be made ({error.strerror}); name another") from None
 
     def ensure(self, address: str, *, num_bytes: int, sha256: str) -> Path:
-        """The path of a shard with this content, fetched from `address` if it is not there.
+        """Return the path of a shard with this content, fetched from `address` if it is not there.
 
         The file may be evicted at any time after the return: open it at once; an open file stays readable.
 
         Raises:
-            ShardError: not fetched within the limits, or other bytes than the manifest promises.
+            ShardError: it was not fetched within the limits, or has other bytes than the manifest says.
+            DataError: there is no room for it.
         """
 
         def check(found_bytes: int, found_sha256: str) -> str | None:
@@ -81,9 +82,14 @@ class ShardCache:
 
     @contextmanager
     def unknown(self, address: str) -> Iterator[tuple[Path, str]]:
-        """Fetch a file of unknown content; gives its path and SHA-256 in hex.
+        """Fetch a file of unknown content, and yield its path and its SHA-256 in hex.
 
-        The file cannot be evicted inside the context; on leaving it without an error it becomes a cached shard.
+        The file cannot be evicted inside the context; when the context ends without an error, it becomes a cached
+        shard.
+
+        Raises:
+            ShardError: it was not fetched within the limits.
+            DataError: there is no room for it.
         """
         name = self.folder / f"{hashlib.sha256(address.encode()).hexdigest()[:32]}.new"
         with self._locked(name, address):
@@ -95,20 +101,24 @@ class ShardCache:
                 name.unlink(missing_ok=True)
 
     def path(self, sha256: str) -> Path:
-        """Where a shard with this content stands, if it is there."""
+        """Return the path that a shard with this content has, if it is there."""
         return self.folder / f"{sha256[:32]}.tar"
 
     def index_path(self, sha256: str) -> Path:
-        """Where the index of a shard with this content stands, if it is there; it goes when the shard goes."""
+        """Return the path that the index of such a shard has, if it is there; it is evicted with the shard."""
         return self.path(sha256).with_suffix(".idx")
 
     def keep_index(self, sha256: str, samples: Sequence[SampleIndex]) -> None:
-        """Write the index of a shard into the cache, inside its bound."""
+        """Write the index of a shard into the cache, inside its bound.
+
+        Raises:
+            DataError: there is no room for it.
+        """
         path, text = self.index_path(sha256), format_index(samples)
         self._when_there_is_room(len(text), path, lambda: write_atomically(path, text))
 
     def touch(self, path: Path) -> bool:
-        """Mark a shard as used now; False if it is not there."""
+        """Mark a shard as used now, and return whether it is there."""
         with suppress(FileNotFoundError):
             os.utime(path)
             return True
@@ -117,7 +127,7 @@ class ShardCache:
     def _fetch(
         self, address: str, path: Path, num_bytes: int | None, check: Callable[[int, str], str | None]
     ) -> tuple[int, str]:
-        part = path.with_suffix(".part")  # ours alone: the shard's lock is held
+        part = path.with_suffix(".part")  # nobody else writes it: the shard's lock is held
         reserved = num_bytes or _RESERVE_STEP_BYTES
         try:
             self._reserve(part, reserved)
@@ -141,7 +151,7 @@ class ShardCache:
     @contextmanager
     def _locked(self, path: Path, address: str) -> Iterator[None]:
         lock = FileLock(path.with_suffix(".lock"))
-        # The holder may take its whole deadline and fail; then it is our turn.
+        # The holder may take its whole deadline and fail; then this process fetches.
         end = time.monotonic() + 2 * self.options.deadline_seconds
         while True:
             try:
@@ -157,7 +167,7 @@ class ShardCache:
             lock.release()
 
     def _reserve(self, part: Path, need: int) -> None:
-        """Make `need` bytes of room and mark them as taken: the .part file gets its size at once, sparse."""
+        """Make `need` bytes of room and mark them as taken: the .part file gets its size at once, as a sparse file."""
 
         def take() -> None:
             with open(part, "ab") as file:
@@ -166,7 +176,7 @@ class ShardCache:
         self._when_there_is_room(need, part, take)
 
     def _when_there_is_room(self, need: int, path: Path, take: Callable[[], object]) -> None:
-        """Evict until `need` bytes fit, not counting `path`, and take them before anybody else can."""
+        """Evict until `need` bytes fit, not counting `path`, and take them before another process can."""
         end = time.monotonic() + self.options.deadline_seconds
         while need <= self.max_bytes:
             with self._room():
@@ -180,7 +190,7 @@ class ShardCache:
         raise DataError(f"cache {self.folder}: no room for {need} bytes in {self.max_bytes}; raise cache_bytes")
 
     def _room(self) -> FileLock:
-        """The lock under which room is counted, taken and renamed; held for moments."""
+        """Return the lock under which room is counted and taken and files are renamed; it is held only briefly."""
         return FileLock(self.folder / "cache.lock", timeout=self.options.deadline_seconds)
 
     def _publish(self, part: Path, path: Path) -> None:
@@ -188,9 +198,10 @@ class ShardCache:
             os.replace(part, path)
 
     def _evict(self, need: int, *, keep: Path) -> bool:
+        # Room in use, reservations of living processes included.
         used, candidates = 0, []
         for path in self.folder.iterdir():
-            if path.suffix == ".tmp":  # an index half written by a dead process: the living write under our lock
+            if path.suffix == ".tmp":  # an index half written by a dead process: the others write under this lock
                 path.unlink(missing_ok=True)
             if path == keep or path.suffix not in (".tar", ".idx", ".part", ".new"):
                 continue
@@ -203,6 +214,7 @@ class ShardCache:
             used += status.st_size
             if path.suffix == ".tar":
                 candidates.append((status.st_mtime_ns, path))
+        # Least recently used shards go first, each with its index.
         for _, path in sorted(candidates):
             if used + need <= self.max_bytes:
                 break

@@ -1,7 +1,7 @@
-"""Record which samples each process consumed, for `--record-keys`: one plain text file per process.
+"""Records which samples each process consumed, for `--record-keys`: one plain text file per process.
 
-A line is `<position> <key>`. After a resume positions since the checkpoint appear again; a position always has the
-same key, so a reader keeps one of them.
+A line is `<position> <key>`. After a resume, positions since the checkpoint appear again; a position always has the
+same key, so a reader keeps one of the lines.
 """
 
 from __future__ import annotations

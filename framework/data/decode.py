@@ -1,8 +1,8 @@
-"""Encoded picture -> uint8 array. Nothing here can run code found in the data.
+"""Decodes pictures into uint8 arrays. Nothing here can run code found in the data.
 
-JPEG goes through libjpeg-turbo (`simplejpeg`), which also decodes at 1/2, 1/4 and 1/8 of the side for little more than
-a box filter's result costs; everything else, and a JPEG that needs more than libjpeg knows, through the one reader of
-pictures. Sizes are read from the header and checked before a pixel is decoded, so a bomb is refused and not unpacked.
+JPEG is decoded by libjpeg-turbo (`simplejpeg`), which can also reduce the side to 1/2, 1/4 or 1/8 as it decodes.
+`framework.data.pictures` reads everything else, and a JPEG for which libjpeg does not follow its rule. Sizes are read
+from the header and checked before a pixel is decoded, so a decompression bomb is refused and not unpacked.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _MAX_DCT_FACTOR = 8
 
 
 class PictureDecoder:
-    """Decodes pictures of one kind into given arrays; keeps scratch memory, so use one per thread.
+    """Decodes pictures into given arrays, all of one size; keeps scratch memory, so use one per thread.
 
     Args:
-        resolution: side in pixels to deliver. A picture 2, 4, 8, ... times as large is box-filtered down.
+        resolution: side in pixels of the result. A picture 2, 4, 8, ... times as large is box-filtered down.
         channels: 1 (grey) or 3 (RGB); pictures of the other kind are converted.
-        channels_last: deliver (H, W, C), which JPEG decodes to directly, and not planes (C, H, W).
+        channels_last: give (H, W, C), the order in which JPEG is decoded, and not planes (C, H, W).
     """
 
     def __init__(self, *, resolution: int, channels: int, channels_last: bool = False) -> None:
@@ -38,19 +38,16 @@ class PictureDecoder:
         self._half = np.empty((resolution, resolution), np.uint16)
 
     def decode(self, data: bytes, out: np.ndarray, *, flip: bool = False) -> bool:
-        """Decode into `out`, by the rule of `framework.data.pictures`.
+        """Decode into `out`, by the rule of `framework.data.pictures`, and return whether there were further frames.
 
         Args:
             data: the encoded picture.
-            out: uint8 (C, H, W), or (H, W, C) with channels_last; C-contiguous.
+            out: pixels from 0 to 255, uint8 (C, H, W), or (H, W, C) with channels_last; C-contiguous; filled.
             flip: mirror left to right.
 
-        Returns:
-            Whether there were further frames, which were left aside.
-
         Raises:
-            ValueError: not decodable, truncated, or of a size that is not `resolution` times a power of two. The
-                caller adds shard and key.
+            ValueError: it cannot be decoded, is truncated, or has a side that is not `resolution` times a power of two.
+                The caller adds shard and key.
         """
         through = self._planar or flip
         pixels = self._pixels if through else out.reshape(self._pixels.shape)
@@ -59,7 +56,7 @@ class PictureDecoder:
         try:
             if not (is_jpeg(data) and self._decode_jpeg(data, layout, pixels)):
                 animated = self._decode_other(data, layout, pixels)
-        except Exception as error:  # decoders meet foreign bytes with whatever their C code raises
+        except Exception as error:  # decoders raise whatever their C code raises at foreign bytes
             raise unreadable(error) from error
         if flip:
             pixels = self._mirrored if self._planar else out
@@ -69,7 +66,7 @@ class PictureDecoder:
         return animated
 
     def _decode_jpeg(self, data: bytes, layout: str, pixels: np.ndarray) -> bool:
-        """Decode an upright JPEG of grey or YCbCr; False for another, which is left to the general reader."""
+        """Decode an upright JPEG of grey or YCbCr; return False for any other, which the general reader must decode."""
         side = self.resolution
         header = jpeg_header(data)
         factor = self._factor(header.height, header.width)
@@ -103,7 +100,7 @@ class PictureDecoder:
         return factor
 
     def _split_planes(self, pixels: np.ndarray, out: np.ndarray) -> None:
-        """RGBX pixels as uint32 (H, W), which are used up -> planes (3, H, W), by narrowing casts.
+        """Copy RGBX pixels, uint32 (H, W), to planes, uint8 (3, H, W), by narrowing casts; `pixels` is overwritten.
 
         Casts and shifts are vectorised, a strided byte copy is not: 25 us against 60 us at 256 px, where decoding
         takes 200 us.
@@ -118,7 +115,7 @@ class PictureDecoder:
 
 
 def reverse_rows(rows: np.ndarray, out: np.ndarray) -> None:
-    """Reverse the bytes of each row: uint8 (rows, n) -> uint8 (rows, n).
+    """Reverse the bytes of each row: from `rows`, uint8 (rows, n), to `out`, uint8 (rows, n).
 
     Whole 8-byte words are reversed, then their bytes by a change of byte order: 13 us against 60 us at 256 px.
     """

@@ -10,7 +10,7 @@ from framework.utils.redaction import redact_text, redact_urls
 
 
 def _writable(message: str) -> str:
-    """The text without halves of characters, which names of files may hold and no terminal takes."""
+    """Return the text without halves of characters, which names of files may hold and no terminal takes."""
     return message if message.isascii() else message.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -30,7 +30,7 @@ class ShardError(DataError):
 
     Args:
         shard: path or address of the shard.
-        why: what is wrong with it.
+        why: a clause that says what is wrong with it.
         key: key of the sample, where one sample is at fault and not the whole shard.
     """
 

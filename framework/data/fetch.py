@@ -1,8 +1,8 @@
-"""Bytes from `http(s)://` and `pipe:` into a file, or an error in bounded time.
+"""Copies bytes from `http(s)://` and `pipe:` into a file, or raises an error in bounded time.
 
 Every wait has an end: a silent source is given up after `stall_seconds`, everything together after `deadline_seconds`.
-Interrupted downloads go on where they stopped when the server supports ranges (RFC 9110, section 14), otherwise from
-the beginning. Answers that will not change (401, 403, 404, 410) are not asked for twice.
+Interrupted downloads continue where they stopped if the server supports ranges (RFC 9110, section 14), otherwise from
+the beginning. A request whose answer will not change (401, 403, 404, 410) is not repeated.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from framework.data.errors import DataError, ShardError
 from framework.data.http import answered, content_length, content_start, plain, request_for, validator_of
 
 PIPE = "pipe:"
+"""Beginning of an address that is a shell command, whose standard output is the file."""
 _CHUNK_BYTES = 1 << 20
 _FINAL_STATUS = (400, 401, 403, 404, 405, 410, 451)
-# What a broken network or a broken command looks like; other exceptions are our own mistakes and pass through.
+# Errors of a broken network or a broken command; other exceptions are mistakes in this code and pass through.
 _TRANSIENT = (OSError, http.client.HTTPException)
 
 
@@ -39,8 +40,11 @@ class FetchOptions:
     Attributes:
         stall_seconds: longest silence of a source.
         deadline_seconds: longest time for one file, all tries and waits together.
-        retries: further tries after the first.
+        retries: number of further tries after the first.
         backoff_seconds: wait before the first retry; doubled each time, with jitter, at most 30 s.
+
+    Raises:
+        DataError: a limit is not positive.
     """
 
     stall_seconds: float = 30.0
@@ -58,7 +62,7 @@ class NotFoundError(ShardError):
 
 
 class _Download:
-    """One file on its way: the bytes so far, their hash, and what is needed to continue."""
+    """A download under way: the bytes so far, their hash, and what is needed to continue."""
 
     def __init__(
         self,
@@ -89,7 +93,11 @@ class _Download:
             self.in_time()
 
     def in_time(self) -> None:
-        """Raise `TimeoutError` after the deadline."""
+        """Check the clock.
+
+        Raises:
+            TimeoutError: the deadline is over.
+        """
         if time.monotonic() > self.deadline:
             raise TimeoutError(f"slower than the deadline of {self.options.deadline_seconds:g} s")
 
@@ -122,11 +130,11 @@ class _Download:
             raise OSError(f"connection ended at byte {self.num_bytes} of {total}")
 
     def too_long(self, num_bytes: int) -> ShardError:
-        return ShardError(self.address, f"has {num_bytes} bytes or more, the most are {self.most_bytes}")
+        return ShardError(self.address, f"has {num_bytes} bytes or more; at most {self.most_bytes} are read")
 
 
 def _pipe_chunks(command: str, stall_seconds: float) -> Iterator[bytes]:
-    """The standard output of a shell command, which runs in its own process group so that all of it can be ended."""
+    """Yield the standard output of a shell command, which runs in its own process group: all of it can be ended."""
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
             command,
@@ -140,12 +148,14 @@ def _pipe_chunks(command: str, stall_seconds: float) -> Iterator[bytes]:
         try:
             with process.stdout as stdout, selectors.DefaultSelector() as selector:
                 selector.register(stdout, selectors.EVENT_READ)
+                # Each read waits for a bounded time.
                 while True:
                     if not selector.select(stall_seconds):
                         raise TimeoutError(f"no byte for {stall_seconds:g} s")
                     if not (chunk := os.read(stdout.fileno(), _CHUNK_BYTES)):
                         break
                     yield chunk
+            # A command that failed may have ended its output early: the file is not whole.
             if process.wait(stall_seconds):
                 stderr.seek(max(0, stderr.seek(0, io.SEEK_END) - 300))
                 said = stderr.read().decode(errors="replace").strip()
@@ -167,29 +177,27 @@ def fetch(
     progress: Callable[[int], None] = lambda num_bytes: None,
     check: Callable[[int, str], str | None] = lambda num_bytes, sha256: None,
 ) -> tuple[int, str]:
-    """Copy what an address holds into a file, with retries.
+    """Copy the content of an address into a file, with retries, and return its size in bytes and SHA-256 in hex.
 
     Args:
         address: `http(s)://...` or `pipe:<shell command>`.
-        file: opened for writing, seekable.
+        file: a seekable file, opened for writing.
         options: limits.
-        most_bytes: of the whole file; None where `progress` is the judge.
-        progress: called with the bytes received so far, before they are written, and while waiting for the next try;
-            what it raises ends the fetch.
-        check: called with size and SHA-256 (hex); the complaint it returns counts as a failed try.
-
-    Returns:
-        Size in bytes and SHA-256 in hex.
+        most_bytes: bound of the whole file; None where `progress` decides.
+        progress: a function that is called with the number of bytes received so far, before they are written, and
+            during the wait for the next try; what it raises ends the fetch.
+        check: a function of size and SHA-256 (hex); a complaint that it returns makes this a failed try.
 
     Raises:
-        NotFoundError: HTTP 404 or 410.
-        ShardError: longer than `most_bytes`, or not fetched; names the address, the number of tries and the last
-            reason.
+        NotFoundError: the server answered 404 or 410.
+        ShardError: the file is longer than `most_bytes`, or was not fetched; names the address, the number of tries and
+            the last reason.
     """
     download = _Download(address, file, options, progress, most_bytes)
     for attempt in range(options.retries + 1):
         try:
             download.once()
+            # A whole file with wrong bytes is fetched anew from its beginning.
             if complaint := check(download.num_bytes, download.hash.hexdigest()):
                 download.restart()
                 download.validator = None
@@ -199,6 +207,7 @@ def fetch(
         except urllib.error.HTTPError as error:
             error.close()
             reason = f"HTTP status {error.code} {plain(error.reason)}"
+            # These answers will not change; others may, and are tried again.
             if error.code in (404, 410):
                 raise NotFoundError(address, f"{reason}; check the location") from None
             if error.code in _FINAL_STATUS:
@@ -217,12 +226,16 @@ def fetch(
 def _pause(seconds: float, heartbeat: Callable[[], None]) -> None:
     end = time.monotonic() + seconds
     while (rest := end - time.monotonic()) > 0:
-        heartbeat()  # whoever waits for the file sees that somebody is at it, and can end it
+        heartbeat()  # whoever waits for the file sees that it is still being fetched, and can end it
         time.sleep(min(0.2, rest))
 
 
 def fetch_bytes(address: str, *, options: FetchOptions, most_bytes: int) -> bytes:
-    """A file of at most `most_bytes` as bytes; errors as `fetch`."""
+    """Return the content of a file of at most `most_bytes`.
+
+    Raises:
+        NotFoundError, ShardError: see `fetch`.
+    """
     buffer = io.BytesIO()
     fetch(address, buffer, options=options, most_bytes=most_bytes)
     return buffer.getvalue()

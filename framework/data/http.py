@@ -1,7 +1,7 @@
-"""One HTTP request and what its answer says about itself; a server may be anybody's.
+"""One HTTP request, and what the headers of its answer say; the server is not trusted.
 
-Only `http(s)` is followed, also where a server names another place; numbers in headers are digits and nothing else;
-an answer that does not come to its end is cut at the deadline, wherever it is.
+Only `http(s)` is followed, also where a server redirects; numbers in headers are digits and nothing else; an answer
+that is not complete at the deadline is cut.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _MOST_QUOTED = 200
 
 @contextmanager
 def answered(request: urllib.request.Request, *, stall_seconds: float, deadline: float) -> Iterator[Any]:
-    """The answer to a request, its head read and its body not.
+    """Yield the answer to a request, whose head has been read and whose body has not.
 
     Args:
         request: see `request_for`.
         stall_seconds: longest silence.
-        deadline: on `time.monotonic`'s clock: when the connection is cut.
+        deadline: time on the clock of `time.monotonic` at which the connection is cut.
 
     Raises:
-        OSError, http.client.HTTPException: no answer, or one that cannot be understood.
+        OSError, http.client.HTTPException: there is no answer, or it cannot be understood.
     """
     with contextlib.ExitStack() as stack:
 
         def watch(connection: socket.socket) -> None:
-            """Each byte of a head may come just in time, for years, and each answer announce another one."""
+            """Cut the connection at the deadline: slow bytes and endless redirects are never silent for long."""
             timer = threading.Timer(max(0.0, deadline - time.monotonic()), _cut, [connection])
             timer.daemon = True
             timer.start()
@@ -55,7 +55,7 @@ def answered(request: urllib.request.Request, *, stall_seconds: float, deadline:
 
 
 def request_for(address: str) -> urllib.request.Request:
-    """A request for an address; `user:password@` becomes basic authentication (RFC 7617), for this host only."""
+    """Return a request for an address; `user:password@` becomes basic authentication (RFC 7617), for this host only."""
     parts = urllib.parse.urlsplit(address)
     userinfo, at, host = parts.netloc.rpartition("@")
     request = urllib.request.Request(
@@ -64,13 +64,13 @@ def request_for(address: str) -> urllib.request.Request:
     if at:
         user, _, password = userinfo.partition(":")
         pair = f"{urllib.parse.unquote(user)}:{urllib.parse.unquote(password)}"
-        # Not sent on when the server names another place.
+        # The header is not sent on when the server redirects.
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
     return request
 
 
 def content_length(response: Any) -> int | None:
-    """Bytes that follow, or None where the server does not say.
+    """Return the number of bytes that follow, or None where the server does not say.
 
     Raises:
         OSError: the header is no number.
@@ -80,10 +80,10 @@ def content_length(response: Any) -> int | None:
 
 
 def content_start(response: Any) -> int:
-    """Position in the file of the first byte that follows.
+    """Return the position in the file of the first byte that follows.
 
     Raises:
-        OSError: the server sends a part and does not say which.
+        OSError: the server sends a part and does not say which one.
     """
     if response.status != 206:
         return 0
@@ -92,7 +92,7 @@ def content_start(response: Any) -> int:
 
 
 def validator_of(response: Any) -> str | None:
-    """What stands for the bytes of this answer when the rest of them is asked for later (RFC 9110, section 13.1.5)."""
+    """Return the `If-Range` for a later request for the rest of this answer (RFC 9110, section 13.1.5), or None."""
     etag = response.headers.get("ETag", "")
     # A weak tag does not promise equal bytes, so it may not join two halves.
     strong = etag if etag and not etag.startswith("W/") else None
@@ -101,7 +101,7 @@ def validator_of(response: Any) -> str | None:
 
 
 def plain(text: object) -> str:
-    """What a server said, as one line that a terminal may show."""
+    """Return a server's text as one short line that a terminal may show."""
     said = str(text)[:_MOST_QUOTED]
     return said if said.isprintable() else ascii(said)
 
@@ -113,12 +113,16 @@ def _number(said: str, header: str) -> int:
 
 
 class _OnlyHttp(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to the web alone, and none that would give up encryption."""
+    """Follows redirects to `http(s)` only, and none that would give up encryption."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        """See the base class."""
+        """Return the request for the new address; see the base class.
+
+        Raises:
+            OSError: its scheme is not followed.
+        """
         schemes = ("https",) if req.type == "https" else ("http", "https")
         if urllib.parse.urlsplit(newurl).scheme not in schemes:
             raise OSError(f"server leads to {newurl[:_MOST_QUOTED]!a}; only {' and '.join(schemes)} are followed")
@@ -146,7 +150,7 @@ class _Https(urllib.request.HTTPSHandler):
 def _watched(
     kind: type[http.client.HTTPConnection], watch: Callable[[socket.socket], None], host: str, **options: Any
 ) -> http.client.HTTPConnection:
-    """A connection whose socket is shown to `watch` as soon as there is one."""
+    """Return a connection that calls `watch` with its socket as soon as there is one."""
     connection = kind(host, **options)
     connect = connection.connect
 
@@ -159,7 +163,7 @@ def _watched(
 
 
 def _opener(watch: Callable[[socket.socket], None]) -> urllib.request.OpenerDirector:
-    """As `urllib.request.build_opener`, without files, FTP and inline data."""
+    """Return an opener like that of `urllib.request.build_opener`, without files, FTP and inline data."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),

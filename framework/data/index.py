@@ -1,4 +1,4 @@
-"""Where each sample stands inside a shard: NVIDIA DALI's text index, version 1.2, made and read.
+"""The place of each sample inside a shard: NVIDIA DALI's text index, version 1.2, made and read.
 
 Format (DALI `tools/wds2idx.py`): a line `v1.2 <samples>`, then per sample `<ext> <offset> <size> <member name>` for
 each of its members, separated by single spaces. Offset and size are those of the member's payload in bytes, so that a
@@ -25,17 +25,20 @@ from framework.utils.errors import FrameworkError
 
 BLOCK_BYTES = 512
 MOST_HEADER_BYTES = 1 << 20
-"""What may stand in a tar before a member's payload: long names and attributes have some hundred bytes."""
+"""Size of all that may be in a tar before a member's payload: long names and attributes have some hundred bytes."""
 MOST_INDEX_BYTES = 256 << 20
-"""The largest index: of four million samples in one shard."""
+"""Size of the largest index: that of four million samples in one shard."""
 _SHORTEST_LINE_BYTES = 12  # `a 512 0 b.a`
 _MOST_DIGITS = 18
-MAKE_ANEW = "make it anew: `framework data index`"  # what to do about a wrong index
+MAKE_ANEW = "make it anew: `framework data index`"
+"""The remedy for a wrong index, for the end of an error."""
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+"""The usual extensions of pictures, which are looked for first."""
 OTHER_IMAGE_EXTENSIONS = (
     *("jpe", "jfif", "avif", "heic", "heif", "hif", "gif", "apng"),
     *("bmp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm"),
 )
+"""The other extensions of pictures."""
 # Members that other readers execute or unpickle when they decode them. They are refused by name, never opened.
 UNSAFE_EXTENSIONS = frozenset(
     extension
@@ -65,21 +68,21 @@ class SampleIndex(NamedTuple):
     members: tuple[Member, ...]
 
     def find(self, *extensions: str) -> Member | None:
-        """The first member with one of these extensions, or None."""
+        """Return the first member with one of these extensions, or None."""
         return next((member for member in self.members if member.extension in extensions), None)
 
     def picture(self) -> Member | None:
-        """The member that holds the picture: the first of the usual kinds, else the first of another kind."""
+        """Return the member with the picture: the first of a usual kind, else the first of another kind, or None."""
         return self.find(*IMAGE_EXTENSIONS) or self.find(*OTHER_IMAGE_EXTENSIONS)
 
     def no_picture(self) -> str:
-        """What to say when there is none."""
+        """Return what an error says of a sample without a picture."""
         kinds = ", ".join((*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS))
         return f"has no picture ({kinds}), only {', '.join(member.extension for member in self.members)}"
 
 
 def key_and_extension(name: str) -> tuple[str, str] | None:
-    """WebDataset's rule for a member name -> (key, extension in lower case); None if it has no extension."""
+    """Return key and extension (in lower case) of a member name by WebDataset's rule; None if it has no extension."""
     from webdataset.tariterators import (
         base_plus_ext,
     )  # here: webdataset imports torch, which loading workers do not need
@@ -89,13 +92,13 @@ def key_and_extension(name: str) -> tuple[str, str] | None:
 
 
 def index_shard(path: str | os.PathLike[str]) -> list[SampleIndex]:
-    """Walk the header chain of a tar file and list its samples; payloads are not read.
+    """Read the headers of a tar file one after the other, and return its samples; payloads are not read.
 
-    Stricter than `tarfile` and WebDataset, which take a destroyed header for the end of the archive.
+    This is stricter than `tarfile` and WebDataset, which take a destroyed header for the end of the archive.
 
     Raises:
-        ShardError: not a tar, truncated, a destroyed header, no end mark, members of a sample not adjacent, a name
-            without extension or with a space, a link or device, an unsafe member, or no sample at all.
+        ShardError: it is no tar, is truncated, has a destroyed header, no end mark or no sample; members of a sample
+            are not adjacent; or a member is a link, a device, unsafe, or has a name without extension or with a space.
     """
     samples: list[SampleIndex] = []
     seen: set[str] = set()
@@ -130,7 +133,11 @@ class _Headers:
         self._file, self.num_bytes, self.left = file, num_bytes, MOST_HEADER_BYTES
 
     def read(self, size: int) -> bytes:
-        """So many bytes, fewer at the end; raises TarError when one member's headers have become too long."""
+        """Return so many bytes, fewer at the end of the file.
+
+        Raises:
+            tarfile.TarError: the headers of one member have become too long.
+        """
         size = min(size, self.num_bytes) if size >= 0 else self.num_bytes
         self.left -= size
         if self.left < 0:
@@ -138,16 +145,16 @@ class _Headers:
         return self._file.read(size)
 
     def seek(self, position: int) -> int:
-        """As of a file."""
+        """Go to a position in the file, and return it."""
         return self._file.seek(position)
 
     def tell(self) -> int:
-        """As of a file."""
+        """Return the position in the file."""
         return self._file.tell()
 
 
 def _headers(file: _Headers, path: object, samples: Sequence[SampleIndex]) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar, in order; whatever `tarfile` raises at damaged bytes becomes a ShardError."""
+    """Yield the members of a tar, in order; whatever `tarfile` raises at damaged bytes becomes a ShardError."""
     try:
         with tarfile.open(fileobj=cast(BinaryIO, file), mode="r:") as tar:
             while (info := tar.next()) is not None:
@@ -162,7 +169,7 @@ def _headers(file: _Headers, path: object, samples: Sequence[SampleIndex]) -> It
 
 
 def _is_shadow(name: str) -> bool:
-    """Whether a member is what macOS writes beside a file: its attributes, named `._` and the file's name."""
+    """Return whether a member is what macOS writes beside a file: its attributes, named `._` and the file's name."""
     return name.rpartition("/")[2].startswith("._") or "__MACOSX" in name.split("/")
 
 
@@ -190,7 +197,11 @@ def _add_member(samples: list[SampleIndex], seen: set[str], info: tarfile.TarInf
 
 
 def refuse_unsafe(extension: str, *, shard: object, key: str) -> None:
-    """Raise ShardError for a member whose usual decoder unpickles or executes it."""
+    """Refuse a member whose usual decoder unpickles or executes it.
+
+    Raises:
+        ShardError: names shard, sample and extension.
+    """
     if extension.rpartition(".")[2] in UNSAFE_EXTENSIONS:
         raise ShardError(shard, f"member .{extension} is refused: decoding such files can run code; remove it", key=key)
 
@@ -204,7 +215,7 @@ def _is_utf8(name: str) -> bool:
 
 
 def _check_end(file: BinaryIO, path: object, end: int, num_samples: int) -> None:
-    """`tarfile` stops without a word at a bad header; only two zero blocks are an end."""
+    """Refuse a tar that does not end in two zero blocks: `tarfile` stops without an error at a bad header."""
     size = os.fstat(file.fileno()).st_size
     file.seek(min(end, size))
     tail = file.read(2 * BLOCK_BYTES)
@@ -213,7 +224,7 @@ def _check_end(file: BinaryIO, path: object, end: int, num_samples: int) -> None
 
 
 def format_index(samples: Sequence[SampleIndex]) -> str:
-    """The text of a `.idx` file."""
+    """Return the text of a `.idx` file."""
     rows = (" ".join(f"{_raw_extension(m)} {m.offset} {m.size} {m.name}" for m in sample.members) for sample in samples)
     return f"v1.2 {len(samples)}\n" + "".join(f"{row}\n" for row in rows)
 
@@ -223,7 +234,7 @@ def _raw_extension(member: Member) -> str:
 
 
 def write_index(path: str | os.PathLike[str], samples: Iterable[SampleIndex]) -> Path:
-    """Write a `.idx` file atomically; returns its path."""
+    """Write a `.idx` file atomically, and return its path."""
     return write_atomically(Path(path), format_index(list(samples)))
 
 
@@ -274,8 +285,8 @@ class IndexLines(Sequence[SampleIndex]):
     def check_order(self, *, num_bytes: int) -> None:
         """Refuse an index whose members do not follow each other inside a shard of `num_bytes`.
 
-        An index that lists samples twice, in another order, or beyond the end is found here; one that is wrong about a
-        single member, when its header is read. Nothing of the shard is read.
+        This finds an index that lists samples twice, in another order, or beyond the end. An index that is wrong about
+        a single member is found when that member's header is read. Nothing of the shard is read here.
 
         Raises:
             ManifestError: it describes another shard, or none.
@@ -289,24 +300,29 @@ class IndexLines(Sequence[SampleIndex]):
             offsets, sizes = (np.array(column, dtype="S").astype(np.int64) for column in columns)
         except (ValueError, OverflowError):
             raise ManifestError(f"{self._origin}: offsets and sizes must be numbers of bytes; {MAKE_ANEW}") from None
+        # Each member ends before the header of the next one begins.
         inside = (sizes >= 0) & (sizes <= num_bytes) & (offsets >= BLOCK_BYTES) & (offsets <= num_bytes)
-        headers = np.append(offsets - BLOCK_BYTES, num_bytes)  # where each member's header stands, and the end
+        headers = np.append(offsets - BLOCK_BYTES, num_bytes)  # the beginning of each member's header, and the end
         if not inside.all() or (offsets + sizes > headers[1:]).any():
             text = f"members overlap or lie outside the {num_bytes} bytes of the shard"
             raise ManifestError(f"{self._origin}: {text}; {MAKE_ANEW}")
 
 
 def parse_index(text: str | bytes, *, origin: object) -> IndexLines:
-    """Samples from the text of a `.idx` file.
+    """Return the samples in the text of a `.idx` file; `origin` names it in errors.
 
     Raises:
-        ManifestError: not a v1.2 index, or it holds another number of lines than it says.
+        ManifestError: it is no v1.2 index, or holds another number of lines than it says.
     """
     return IndexLines(text.encode() if isinstance(text, str) else text, origin=origin)
 
 
 def read_index(path: str | os.PathLike[str], *, most_bytes: int = MOST_INDEX_BYTES) -> IndexLines:
-    """Read a `.idx` file of at most so many bytes; see `parse_index` for the errors."""
+    """Return the samples in a `.idx` file of at most so many bytes.
+
+    Raises:
+        ManifestError: see `parse_index`, or the file cannot be read or is larger.
+    """
     try:
         text = read_file(Path(path), most_bytes=most_bytes, error=ManifestError)
     except OSError as error:
@@ -315,5 +331,5 @@ def read_index(path: str | os.PathLike[str], *, most_bytes: int = MOST_INDEX_BYT
 
 
 def most_index_bytes(shard_bytes: int) -> int:
-    """The most bytes that the index of a shard of this size can have: a line is hardly longer than a header."""
+    """Return the largest size in bytes of an index for a shard of this size: a line is hardly longer than a header."""
     return min(MOST_INDEX_BYTES, 2 * shard_bytes + BLOCK_BYTES)

@@ -1,4 +1,4 @@
-"""Looking at a data set as a whole: every fault in it, what it holds, and a manifest for shards made by others."""
+"""Looks at a data set as a whole: finds its faults, reports what it holds, and makes a manifest for others' shards."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ from framework.data.sources import FOREIGN, Source, default_cache_folder, list_s
 from framework.data.survey import RECORD_SUFFIX, manifest_of, survey_local
 from framework.utils.redaction import redact_text
 
-Progress = Callable[[int, int], None]  # pictures done, pictures in all
+Progress = Callable[[int, int], None]
+"""A function to call with the number of pictures done, and that of all."""
 _CACHE_BYTES = 50 << 30
 
 
 @dataclasses.dataclass(kw_only=True)
 class Faults:
-    """What `find_faults` met: texts with shard and key, and how much was looked at."""
+    """The result of `find_faults`: what is wrong, and how much was looked at."""
 
     faults: list[str] = dataclasses.field(default_factory=list)
+    """One text per fault, with shard and key."""
     num_shards: int = 0
     num_samples: int = 0
     num_decoded: int = 0
+    """Number of pictures that were decoded."""
 
 
 def parts_of(location: str) -> list[str]:
-    """A local folder with several resolutions as its sub-folders; any other location as itself."""
+    """Return the sub-folders of a local folder with several resolutions; any other location is its only part."""
     folder = Path(location)
     if (folder / MANIFEST_NAME).is_file() and (table := load_resolutions(folder)):
         return [str(folder / name) for name in table.values()]
@@ -48,7 +51,11 @@ def parts_of(location: str) -> list[str]:
 
 
 def open_any(location: str, *, cache_folder: Path | None = None) -> tuple[Source, ShardCache]:
-    """A source in its stored resolution, with the cache for it."""
+    """Return a source in its stored resolution, and the cache for it.
+
+    Raises:
+        DataError: see `framework.data.sources.open_source`.
+    """
     folder = cache_folder or default_cache_folder()
     options = FetchOptions()
 
@@ -65,13 +72,13 @@ def find_faults(
     cache_folder: Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Faults:
-    """Check sizes, hashes, header chains, indexes, labels and pictures.
+    """Check sizes, hashes, headers, indexes, labels and pictures, and return all faults.
 
     Args:
-        location: see `framework.data.sources`; all resolutions of a folder that has several.
-        sample: decode only this many pictures, spread evenly; None for all.
-        cache_folder: for remote shards.
-        progress: told how many pictures are done, of how many.
+        location: see `framework.data.sources`; a folder with several resolutions is checked in all of them.
+        sample: number of pictures to decode, spread evenly; None for all.
+        cache_folder: folder for remote shards; None for the usual one.
+        progress: a function that is called after each picture.
     """
     found = Faults()
     for part in parts_of(location):
@@ -87,6 +94,7 @@ def find_faults(
 def _check_source(source: Source, cache: ShardCache, sample: int | None, found: Faults, progress: Progress) -> None:
     manifest = source.manifest
     unusable = manifest.source.get("unusable_label")
+    # Samples are read as training reads them, and the first bad one does not end it.
     shards = Shards(source, cache=cache if source.remote else None, verify="size", max_indexes=1)
     options = ReadOptions(
         resolution=manifest.resolution,
@@ -102,6 +110,7 @@ def _check_source(source: Source, cache: ShardCache, sample: int | None, found: 
     labels: collections.Counter[int] = collections.Counter()
     chosen = _spread(manifest.count, sample)
     number, faults_before = 0, len(found.faults)
+    # Every shard is checked, and the chosen pictures are decoded.
     with closing(SampleReader(shards, order, options)) as reader:
         for shard, entry in enumerate(manifest.shards):
             found.num_shards += 1
@@ -117,8 +126,9 @@ def _check_source(source: Source, cache: ShardCache, sample: int | None, found: 
                 found.num_decoded += 1
                 progress(found.num_decoded, len(chosen))
             number += entry.count
-    if unusable and len(found.faults) == faults_before:  # among those that were not looked at
+    if unusable and len(found.faults) == faults_before:  # its sample was not looked at
         found.faults.append(str(unusable))
+    # Labels can be counted only where all samples could be read.
     counts = tuple(labels[label] for label in range(manifest.classes))
     complete = len(chosen) == manifest.count and len(found.faults) == faults_before
     if complete and manifest.label_counts and counts != manifest.label_counts:
@@ -126,14 +136,14 @@ def _check_source(source: Source, cache: ShardCache, sample: int | None, found: 
 
 
 def _spread(count: int, sample: int | None) -> Collection[int]:
-    """The numbers of so many samples of `count`, spread evenly; of all of them for None."""
+    """Return the numbers of so many samples of `count`, spread evenly, or those of all samples for None."""
     if sample is None or sample >= count:
         return range(count)
     return set(np.linspace(0, count - 1, sample).astype(int).tolist())
 
 
 def _samples(shards: Shards, shard: int, faults: list[str]) -> Iterator[tuple[int, SampleIndex]]:
-    """The samples of a shard whose header chain is whole, with its open file; what is wrong goes to `faults`."""
+    """Yield the samples of a shard with its open file, if all its headers are sound; add what is wrong to `faults`."""
     source = shards.source
     name, entry = redact_text(source.addresses[shard]), source.manifest.shards[shard]
     try:
@@ -141,6 +151,7 @@ def _samples(shards: Shards, shard: int, faults: list[str]) -> Iterator[tuple[in
     except DataError as error:
         faults.append(str(error))
         return
+    # The bytes, the headers, and the index against both.
     try:
         path = shards.path(shard)
         if not source.remote and file_sha256(path) != entry.sha256:
@@ -162,20 +173,22 @@ def _samples(shards: Shards, shard: int, faults: list[str]) -> Iterator[tuple[in
 
 
 def index_foreign(location: str, *, name: str = "", split: str = "", force: bool = False) -> tuple[Path, Manifest]:
-    """Write a `.idx` beside each shard of a folder and a `manifest.json` for all; the shards are not touched.
+    """Write a `.idx` beside each shard of a folder and a `manifest.json` for all, and return folder and manifest.
+
+    The shards are not changed.
 
     Args:
-        location: local folder or glob or brace list of shards in one folder.
-        name: of the data set; default the folder's.
-        split: such as "train".
+        location: a local folder, or a glob or brace list of shards in one.
+        name: name of the data set; by default, that of the folder.
+        split: name of the split, such as "train".
         force: replace an existing manifest.
 
-    Returns:
-        Folder and manifest.
-
     Raises:
-        DataError: not local, several folders, or a manifest stands there; ShardError: a shard is damaged.
+        DataError: the location is not local, is in several folders, holds no shards or cannot be written, or there is a
+            manifest already.
+        ShardError: a shard is damaged.
     """
+    # Refuse a location that cannot be indexed in place.
     if "://" in location or location.startswith("pipe:"):
         raise DataError(
             f"{redact_text(location)}: only local shards can be indexed in place; remote ones are on first use"
@@ -193,6 +206,7 @@ def index_foreign(location: str, *, name: str = "", split: str = "", force: bool
         raise DataError(
             f"{folder}: cannot be written; the stream indexes such shards on first use, in its cache folder"
         )
+    # Read every shard, and join what was found.
     surveys = [survey_local(path, cache_folder=default_cache_folder())[0] for path in paths]
     source = {"kind": FOREIGN, "name": location}
     names = [path.name for path in paths]
@@ -204,12 +218,15 @@ def index_foreign(location: str, *, name: str = "", split: str = "", force: bool
 
 
 def report_on(location: str, *, cache_folder: Path | None = None, num_keys: int = 5) -> list[dict[str, Any]]:
-    """What a data set holds, one plain dictionary per resolution.
+    """Return what a data set holds, one plain dictionary per resolution.
 
     Args:
         location: see `framework.data.sources`.
-        cache_folder: for remote shards.
-        num_keys: keys to show from the first shard; none of a remote one, which would be fetched for them.
+        cache_folder: folder for remote shards; None for the usual one.
+        num_keys: number of keys to show from the first shard; a remote one shows none, as it would have to be fetched.
+
+    Raises:
+        DataError: see `open_any`.
     """
     return [_report(open_any(part, cache_folder=cache_folder)[0], num_keys) for part in parts_of(location)]
 

@@ -1,18 +1,18 @@
-"""Class numbers: what a label may be, wherever it is read from."""
+"""Class numbers: the rule for labels, wherever they are read from."""
 
 from __future__ import annotations
 
 MAX_CLASSES = 1_000_000
-"""Classes a data set may have: labels are 0 ... MAX_CLASSES - 1. Counts and embeddings have a row for each of them."""
+"""Largest number of classes: labels are 0 ... MAX_CLASSES - 1. Counts and embeddings have a row for each of them."""
 
 _MAX_LABEL_BYTES = 64
 
 
 def parse_label(data: bytes, *, classes: int = MAX_CLASSES) -> int:
-    """An ASCII integer in [0, classes).
+    """Return the label in the text of a `.cls` member, an ASCII integer in [0, classes).
 
     Raises:
-        ValueError: not an ASCII integer, or out of range. The caller adds shard and key.
+        ValueError: it is not an ASCII integer, or out of range. The caller adds shard and key.
     """
     text = data.strip() if len(data) <= _MAX_LABEL_BYTES else b""
     if not text.isdigit():
@@ -26,5 +26,5 @@ def parse_label(data: bytes, *, classes: int = MAX_CLASSES) -> int:
 
 
 def is_label(data: bytes) -> bool:
-    """Whether the text of a label is a whole number, in range or not."""
+    """Return whether the text of a label is a whole number, in range or not."""
     return len(data) <= _MAX_LABEL_BYTES and data.strip().isdigit()

@@ -1,8 +1,8 @@
-"""What a packed data set says about itself: `manifest.json`, one folder of shards per data set.
+"""The manifest of a packed data set, `manifest.json`, beside its shards in one folder.
 
     <split>-000000.tar  <split>-000000.idx  ...  manifest.json
 
-The manifest holds counts, sizes and SHA-256 per shard, so that damage is found and not guessed. A folder with several
+The manifest holds counts, sizes and SHA-256 per shard, so that damage is found. A folder with several
 resolutions of the same pictures has a parent manifest naming one sub-folder per resolution. The `.idx` files beside the
 shards are described in `framework.data.index`.
 """
@@ -27,15 +27,16 @@ from framework.utils.pictures import most_pixels
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 MOST_MANIFEST_BYTES = 32 << 20
-"""The largest manifest: of 150,000 shards."""
+"""Size of the largest manifest: that of 150,000 shards."""
 _MOST_SIDE_DIGITS = 5
-_SMALLEST_SAMPLE_BYTES = 512  # in a tar: the header of an empty picture
-ENCODINGS = ("png", "webp", "jpg", "mixed")  # "mixed" only in shards made by others: several kinds, or another
+_SMALLEST_SAMPLE_BYTES = 512  # the header of an empty picture in a tar
+ENCODINGS = ("png", "webp", "jpg", "mixed")
+"""The kinds of files; "mixed" is for shards made by others with several kinds, or another one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardEntry:
-    """One shard: file name (no folder), samples, size in bytes, SHA-256 of the whole file in hex."""
+    """One shard: file name without folder, number of samples, size in bytes, SHA-256 of the whole file in hex."""
 
     name: str
     count: int
@@ -54,7 +55,7 @@ class Manifest:
         class_names: one name per class, or empty.
         label_counts: samples per class, or empty.
         encoding: "png", "webp", "jpg", or "mixed" for shards made by others: several kinds, or another one.
-        source: where the pictures came from: at least "kind", "name", "license" where known.
+        source: origin of the pictures: at least "kind" and "name", and "license" where it is known.
 
     Raises:
         ManifestError: a field contradicts another one or cannot be right.
@@ -84,11 +85,11 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Hash over (name, count, sha256) of the shards: the identity of the data."""
+        """Hash of (name, count, sha256) of the shards: the identity of the data."""
         return fingerprint(self.shards)
 
     def to_json(self) -> dict[str, Any]:
-        """The dictionary written to `manifest.json`."""
+        """Return the dictionary that is written to `manifest.json`."""
         fields = dataclasses.asdict(self) | {"source": dict(self.source)}
         head = {"format": FORMAT, "name": self.name, "split": self.split, "count": self.count}
         shards = fields.pop("shards")
@@ -96,15 +97,16 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: dict[str, Any], *, origin: object) -> Manifest:
-        """The manifest in the dictionary of a `manifest.json`.
+        """Return the manifest in the dictionary of a `manifest.json`; `origin` names it in errors.
 
         Raises:
-            ManifestError: unknown format, a field missing, of the wrong type, or contradicting another.
+            ManifestError: it names several resolutions; or a field is missing, of a wrong type, or contradicts another.
         """
         if (table := _resolutions(data, origin)) is not None:
             folders = ", ".join(sorted(table.values()))
             raise ManifestError(f"{origin}: names several resolutions; open one of its folders: {folders}")
 
+        # Types first: a missing field has none of them.
         def field(where: dict[str, Any], name: str, kind: type) -> Any:
             value = where.get(name)
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -126,6 +128,7 @@ class Manifest:
         }
         fields |= {name: field(data, name, str) for name in ("name", "split", "encoding", "resize_filter", "crop")}
         fields |= {name: field(data, name, int) for name in ("resolution", "channels", "classes", "seed")}
+        # Then what the fields say together.
         try:
             manifest = cls(**fields)
         except ManifestError as error:
@@ -138,19 +141,23 @@ class Manifest:
 
 
 def fingerprint(shards: Iterable[ShardEntry]) -> str:
-    """SHA-256 in hex over the JSON text of `[[name, count, sha256], ...]`, without spaces."""
+    """Return the SHA-256 in hex of the JSON text `[[name, count, sha256], ...]`, without spaces."""
     rows = [[shard.name, shard.count, shard.sha256] for shard in shards]
     return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file in hex."""
+    """Return the SHA-256 of a file in hex.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def index_name(shard_name: str) -> str:
-    """`train-000000.tar` -> `train-000000.idx`."""
+    """Return the name of a shard's index: `train-000000.idx` for `train-000000.tar`."""
     return shard_name.removesuffix(".tar") + ".idx"
 
 
@@ -158,7 +165,7 @@ def validate(manifest: Manifest) -> None:
     """Refuse a manifest that contradicts itself.
 
     Raises:
-        ManifestError: names the field and the shard.
+        ManifestError: names data set, field and shard.
     """
     m = manifest
 
@@ -166,6 +173,7 @@ def validate(manifest: Manifest) -> None:
         if wrong:
             raise ManifestError(f"manifest of data set {m.name!r}: {text}")
 
+    # Fields by themselves.
     refuse(m.resolution < 1, f"resolution is {m.resolution}, must be positive")
     refuse(m.channels not in (1, 3), f"channels is {m.channels}, must be 1 or 3")
     refuse(not 0 <= m.classes <= MAX_CLASSES, f"classes is {m.classes}, must be in 0 .. {MAX_CLASSES}")
@@ -173,6 +181,7 @@ def validate(manifest: Manifest) -> None:
     refuse(len(m.label_counts) not in (0, m.classes), f"label_counts has {len(m.label_counts)} of {m.classes} values")
     refuse(m.encoding not in ENCODINGS, f"encoding is {m.encoding!r}, must be one of {', '.join(ENCODINGS)}")
     refuse(not m.shards, "has no shards")
+    # Shards: their names become paths, and their counts and sizes bound what is allocated.
     names: set[str] = set()
     for shard in m.shards:
         plain = shard.name not in ("", ".", "..") and not re.search(r"[/\\\0]", shard.name)
@@ -183,6 +192,7 @@ def validate(manifest: Manifest) -> None:
         too_many = not is_count(shard.bytes) or shard.count * _SMALLEST_SAMPLE_BYTES > shard.bytes
         refuse(too_many, f"shard {shard.name}: {shard.bytes} bytes cannot hold {shard.count} samples")
         refuse(not re.fullmatch(r"[0-9a-f]{64}", shard.sha256), f"shard {shard.name}: sha256 is not 64 hex digits")
+    # Fields against the shards.
     side_fits = m.resolution**2 <= most_pixels(max(shard.bytes for shard in m.shards))
     refuse(not side_fits, f"resolution is {m.resolution}, more than its shards can hold")
     refuse(not is_count(m.count), f"{m.count} samples are more than can be numbered")
@@ -192,20 +202,24 @@ def validate(manifest: Manifest) -> None:
 
 
 def parse_manifest(text: str | bytes, *, origin: object) -> Manifest:
-    """Manifest from the text of a `manifest.json`.
+    """Return the manifest in the text of a `manifest.json`.
 
     Args:
         text: JSON text.
         origin: file or address, for error messages.
 
     Raises:
-        ManifestError: not JSON; see `Manifest.from_json`.
+        ManifestError: it is no JSON, or see `Manifest.from_json`.
     """
     return Manifest.from_json(_load_object(text, origin), origin=origin)
 
 
 def parse_resolutions(text: str | bytes, *, origin: object) -> dict[int, str] | None:
-    """Resolution -> sub-folder from a parent manifest; None if the text is an ordinary manifest."""
+    """Return resolution -> sub-folder of a parent manifest; None if the text is an ordinary manifest.
+
+    Raises:
+        ManifestError: it is no JSON, or no table of resolutions.
+    """
     return _resolutions(_load_object(text, origin), origin)
 
 
@@ -229,10 +243,10 @@ def _load_object(text: str | bytes, origin: object) -> dict[str, Any]:
 
 
 def read_manifest_file(path: Path) -> bytes:
-    """The bytes of a `manifest.json`.
+    """Return the bytes of a `manifest.json`.
 
     Raises:
-        ManifestError: not there, no regular file, or larger than any.
+        ManifestError: it is not there, is no regular file, or has more than `MOST_MANIFEST_BYTES`.
     """
     try:
         return read_file(path, most_bytes=MOST_MANIFEST_BYTES, error=ManifestError)
@@ -242,24 +256,32 @@ def read_manifest_file(path: Path) -> bytes:
 
 
 def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
-    """Read and validate `manifest.json` of a folder; see `parse_manifest` for the errors."""
+    """Return the manifest of a folder.
+
+    Raises:
+        ManifestError: see `read_manifest_file` and `parse_manifest`.
+    """
     path = Path(folder) / MANIFEST_NAME
     return parse_manifest(read_manifest_file(path), origin=path)
 
 
 def load_resolutions(folder: str | os.PathLike[str]) -> dict[int, str] | None:
-    """Read a folder's parent manifest: resolution -> sub-folder; None for a single data set."""
+    """Return resolution -> sub-folder of a folder's parent manifest; None for a single data set.
+
+    Raises:
+        ManifestError: see `read_manifest_file` and `parse_resolutions`.
+    """
     path = Path(folder) / MANIFEST_NAME
     return parse_resolutions(read_manifest_file(path), origin=path)
 
 
 def save_manifest(manifest: Manifest, folder: str | os.PathLike[str]) -> Path:
-    """Write `manifest.json` atomically; returns its path."""
+    """Write `manifest.json` atomically, and return its path."""
     return write_atomically(Path(folder) / MANIFEST_NAME, json.dumps(manifest.to_json(), indent=1) + "\n")
 
 
 def save_resolutions(resolutions: Mapping[int, str], folder: str | os.PathLike[str]) -> Path:
-    """Write the parent manifest of a folder with several resolutions atomically; returns its path."""
+    """Write the parent manifest of a folder with several resolutions atomically, and return its path."""
     table = {str(side): resolutions[side] for side in sorted(resolutions)}
     text = json.dumps({"format": FORMAT, "resolutions": table}, indent=1) + "\n"
     return write_atomically(Path(folder) / MANIFEST_NAME, text)

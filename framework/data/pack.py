@@ -1,7 +1,7 @@
-"""`framework pack`: pictures of many kinds -> WebDataset shards, an index per shard, and a manifest.
+"""Packs pictures of many kinds into WebDataset shards, an index per shard, and a manifest: `framework pack`.
 
-Same input, same bytes: one global shuffle by seed, fixed encoder settings, USTAR headers without dates or names,
-results taken in order whatever the number of workers. The data set appears whole or not at all (see `pack_shards`).
+The same input gives the same bytes: one global shuffle by seed, fixed encoder settings, USTAR headers without dates or
+names, and results in order for any number of workers. The data set appears whole or not at all (see `pack_shards`).
 
     train-000000.tar  train-000000.idx  ...  manifest.json          one resolution
     r004/ r008/ ...   manifest.json                                 several, with the same keys in the same shards
@@ -32,7 +32,7 @@ __all__ = ["BadImagesError", "PackOptions", "pack"]
 
 
 class BadImagesError(DataError):
-    """Some pictures cannot be used; nothing was published. `bad` lists (picture, reason)."""
+    """Some pictures cannot be used, and nothing was published; `bad` lists them as (picture, reason)."""
 
     def __init__(self, bad: list[tuple[str, str]], total: int) -> None:
         self.bad = bad
@@ -53,23 +53,20 @@ def pack(
     progress: bool = True,
     **options: Any,
 ) -> Manifest:
-    """Pack pictures into WebDataset shards.
+    """Pack pictures into WebDataset shards, and return the manifest; with several resolutions, that of the largest.
 
     Args:
         source: folder (sub-folders are classes), zip, npz (`images`, `labels`), idx file or folder, or tars.
         out: folder of the data set; appears when everything in it is complete.
         notice: text of the file `NOTICE` beside the shards (licence, copyright).
-        overwrite: replace another data set standing there; other folders are never replaced.
-        workers: threads that decode and encode; default one per core. Does not change the result.
-        progress: show how far it is, on standard error.
+        overwrite: replace another data set at `out`; other folders are never replaced.
+        workers: number of threads that decode and encode; default one per core. It does not change the result.
+        progress: show on standard error how far it is.
         options: fields of `PackOptions`.
 
-    Returns:
-        The manifest; with several resolutions, that of the largest.
-
     Raises:
-        BadImagesError: pictures that cannot be used, all of them listed.
-        DataError: source or options do not fit, or `out` holds something else.
+        BadImagesError: some pictures cannot be used; all of them are listed.
+        DataError: source or options do not fit, `out` holds something else, or it cannot be written.
     """
     settings, target = PackOptions(**options), Path(out).resolve()
     if Path(source).resolve() == target:
@@ -112,7 +109,7 @@ def _pack(
 
 
 def _existing(out: Path, plan: Plan, *, overwrite: bool) -> Manifest | None:
-    """The data set standing at `out` if it is the one asked for, None if the place is free; refuses anything else."""
+    """Return the data set at `out` if it is the one asked for, None if the place is free; refuse anything else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not (out / MANIFEST_NAME).is_file():
@@ -132,7 +129,7 @@ def _existing(out: Path, plan: Plan, *, overwrite: bool) -> Manifest | None:
 
 
 def _run(build: Build, pictures: Source, *, workers: int, progress: bool) -> None:
-    """Bring every picture of the plan into the shards, or onto the list of bad ones."""
+    """Write every picture of the plan to the shards, or add it to the list of bad ones."""
     plan, total = build.plan, len(build.plan.order)
     bar = show_progress(f"packing {pictures.name}", total=total, done=build.position, enabled=progress)
     with ExitStack() as stack:
@@ -145,7 +142,7 @@ def _run(build: Build, pictures: Source, *, workers: int, progress: bool) -> Non
             if isinstance(result, BadImageError):
                 build.refuse(pictures.names[index], str(result))
             elif build.bad and not build.options.skip_bad:
-                build.position += 1  # only looked at: the list of bad pictures is to be complete
+                build.position += 1  # nothing is written any more, but all bad pictures are listed
             else:
                 build.add(result, None if plan.labels is None else int(plan.labels[index]))
             advance(1)
@@ -156,7 +153,7 @@ def _run(build: Build, pictures: Source, *, workers: int, progress: bool) -> Non
 def _encoded(
     build: Build, pictures: Source, *, workers: int
 ) -> Generator[tuple[int, Encoded | BadImageError], None, None]:
-    """(index, files or what is wrong) in the order of the plan; a bounded number of pictures is on its way."""
+    """Yield (index, files or what is wrong) in the order of the plan; the number of pictures under way is bounded."""
 
     def work(index: int) -> Encoded | BadImageError:
         try:

@@ -1,16 +1,16 @@
-"""One way to read a picture, whoever asks: packing, training from shards, evaluation.
+"""Reads a picture in the same way for packing, for training from shards, and for evaluation.
 
 The rule, for every format:
 
-* upright: turned as its EXIF or XMP orientation says;
-* on white where it is transparent;
-* 8 bits a channel: 16-bit grey is scaled (value / 257, rounded), of 16-bit colour the high byte is taken, and 32-bit
-  values, which have no fixed range, are refused;
+* it is turned upright, as its EXIF or XMP orientation says;
+* it is put on white where it is transparent;
+* it gets 8 bits a channel: 16-bit grey is scaled (value / 257, rounded), the high byte of 16-bit colour is taken, and
+  32-bit values, which have no fixed range, are refused;
 * grey stays grey, everything else (palette, CMYK, YCbCr) becomes RGB by Pillow's conversion; colour profiles are not
   applied;
-* of an animation, or of several pages, the first picture.
+* the first picture of an animation, or of several pages, is taken.
 
-What a picture is, its content says and not its name. The size is known from the header before a pixel is decoded.
+The content tells the format, not the name. The size is known from the header before a pixel is decoded.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Picture(NamedTuple):
     """A decoded picture.
 
     Attributes:
-        image: mode "L" or "RGB", without colour profile or comments.
-        plain: a reader that knows none of the rules above sees the same pixels, so that the file's bytes may be kept.
-        animated: there were further frames or pages, which are left aside.
+        image: the picture in mode "L" or "RGB", without colour profile or comments.
+        plain: True if a reader that knows nothing of this rule sees the same pixels, so that the file may be kept.
+        animated: True if there were further frames or pages, which are left out.
     """
 
     image: Image.Image
@@ -62,7 +62,7 @@ class Picture(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What is known of a picture before it is decoded: upright height and width in pixels, and channels (1 or 3)."""
+    """The header of a picture: upright height and width in pixels, and channels (1 or 3)."""
 
     height: int
     width: int
@@ -70,7 +70,10 @@ class Header(NamedTuple):
 
 
 class JpegHeader(NamedTuple):
-    """Height and width in pixels as stored; whether the picture is grey; whether libjpeg alone reads it by the rule."""
+    """The header of a JPEG: height and width in pixels as stored, and whether it is grey.
+
+    `plain` is True if libjpeg alone reads it by the rule of this module.
+    """
 
     height: int
     width: int
@@ -79,15 +82,15 @@ class JpegHeader(NamedTuple):
 
 
 def read_picture(content: bytes, *, check: Callable[[int, int], object] = lambda height, width: None) -> Picture:
-    """Decode a picture by the rule of this module.
+    """Decode a picture by the rule of this module, and return it.
 
     Args:
         content: the encoded file.
-        check: given height and width of the header, raises ValueError for a size that is not wanted.
+        check: a function of height and width in the header that raises ValueError for a size that is not wanted.
 
     Raises:
-        ValueError: not a picture, damaged, refused by `check`, of a kind without a fixed meaning in 8 bits, or so large
-            that it must be a decompression bomb. The caller adds which picture it is.
+        ValueError: it is no picture, is damaged, refused by `check`, has no fixed meaning in 8 bits, or is so large
+            that it could be a decompression bomb. The caller adds which picture it is.
     """
     try:
         with open_content(content, formats=_formats_for(content), check=check) as image:
@@ -99,17 +102,17 @@ def read_picture(content: bytes, *, check: Callable[[int, int], object] = lambda
             several = bool(getattr(image, "is_animated", False))
             plain = plain and orientation == 1 and not several and not _deep_png(content)
             animated = several and image.format not in _SEVERAL_STILLS
-    except Exception as error:  # decoders meet foreign bytes with whatever their C code raises
+    except Exception as error:  # decoders raise whatever their C code raises at foreign bytes
         raise unreadable(error) from error
     result.info.clear()  # colour profiles, comments: encoders would write them into every file
     return Picture(result, plain, animated)
 
 
 def picture_header(content: bytes) -> Header:
-    """Size and channels of a picture, without decoding it.
+    """Return size and channels of a picture, without decoding it.
 
     Raises:
-        ValueError: not a picture, or a decompression bomb.
+        ValueError: it is no picture, or could be a decompression bomb.
     """
     try:
         if is_jpeg(content):
@@ -126,10 +129,10 @@ def picture_header(content: bytes) -> Header:
 
 
 def jpeg_header(content: bytes) -> JpegHeader:
-    """Header of a JPEG.
+    """Return the header of a JPEG.
 
     Raises:
-        ValueError: not a JPEG, or a decompression bomb.
+        ValueError: it is no JPEG, or could be a decompression bomb.
     """
     height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
     check_size(width, height, num_bytes=len(content))
@@ -140,7 +143,7 @@ def jpeg_header(content: bytes) -> JpegHeader:
 
 
 def _is_surely_upright(content: bytes) -> bool:
-    """Whether nothing before the first scan of a JPEG turns it; a short look, where Pillow's takes half a decode.
+    """Return whether nothing before the first scan of a JPEG turns it; to ask Pillow takes half as long as to decode.
 
     EXIF and XMP stand in segments APP1. False means that Pillow must be asked.
     """
@@ -156,7 +159,7 @@ def _is_surely_upright(content: bytes) -> bool:
 
 
 def _says_upright(segment: bytes) -> bool:
-    """Whether a segment APP1 holds no orientation, or that of an upright picture, as far as can be told."""
+    """Return whether a segment APP1 holds no orientation, or that of an upright picture; False where it is unclear."""
     if not segment.startswith(b"Exif\0\0"):
         return b"Orientation" not in segment
     tiff = segment[6:]
@@ -184,14 +187,14 @@ def _exif_orientation(content: bytes) -> object:
 
 
 def _orientation(image: Image.Image, content: bytes) -> object:
-    """EXIF's number for how a picture is to be turned, 1 for not at all."""
+    """Return EXIF's number for how a picture is to be turned; 1 for not at all."""
     if content.startswith(_PNG_SIGN) and not _png_may_turn(content):
         return 1  # asking Pillow would decode it
     return image.getexif().get(_ORIENTATION, 1)
 
 
 def _png_may_turn(content: bytes) -> bool:
-    """Whether a PNG has a chunk in which EXIF or XMP can stand. Walks the chunks: length, type, data, checksum."""
+    """Return whether a PNG has a chunk that can hold EXIF or XMP; a chunk is length, type, data and checksum."""
     at = len(_PNG_SIGN)
     while at < len(content):
         if content.startswith(_PNG_MAY_TURN, at + 4):
@@ -201,10 +204,10 @@ def _png_may_turn(content: bytes) -> bool:
 
 
 def _formats_for(content: bytes) -> tuple[str, ...]:
-    """The formats Pillow may try.
+    """Return the formats that Pillow may try.
 
     Raises:
-        ValueError: HEIC, and its reader is not installed.
+        ValueError: it is HEIC, and the reader for that is not installed.
     """
     if content[4:8] != b"ftyp":
         return FORMATS
@@ -219,7 +222,7 @@ def _formats_for(content: bytes) -> tuple[str, ...]:
 
 @functools.cache
 def _heic_is_readable() -> bool:
-    """Whether the optional reader of HEIC is installed; the first call makes Pillow know it."""
+    """Return whether the optional reader of HEIC is installed; the first call registers it with Pillow."""
     if importlib.util.find_spec("pillow_heif") is None:
         return False
     from pillow_heif import register_heif_opener
@@ -229,7 +232,7 @@ def _heic_is_readable() -> bool:
 
 
 def _deep_png(content: bytes) -> bool:
-    """A PNG of other than 8-bit grey or RGB, which Pillow may show as such: 16-bit RGB, 1- to 4-bit grey."""
+    """Return whether a PNG is neither 8-bit grey nor 8-bit RGB, though Pillow may show it as such."""
     return content.startswith(_PNG_SIGN) and (content[24] != 8 or content[25] not in (0, 2))
 
 

@@ -1,10 +1,10 @@
-"""Which sample stands at which position: pure arithmetic, the same for any number of ranks and workers.
+"""The sample at every position: pure arithmetic, the same for any number of ranks and workers.
 
 A position counts samples since the start of training (it equals the clock, images seen) and never ends; epoch e holds
 the positions [e * count, (e + 1) * count). Inside an epoch:
 
 1. the shards are permuted and laid end to end on a line of `count` samples;
-2. the line is cut into `lanes` near-equal pieces, by samples and not by shards, so uneven shards do no harm;
+2. the line is cut into lanes, `lanes` near-equal parts, by samples and not by shards, so uneven shards do no harm;
 3. each lane is cut into blocks of `window` samples and each block is permuted;
 4. place p of the epoch is offset p // lanes in lane p % lanes.
 
@@ -13,8 +13,8 @@ costs one permutation of a window. A batch mixes `lanes` windows: raise `lanes` 
 and the window cannot grow.
 
 Permutations sort the output of SplitMix64 (Steele et al., OOPSLA 2014, doi:10.1145/2660193.2660195) in counter mode:
-NumPy does not promise that its generators keep their streams between releases (NEP 19), and a run must be resumable
-with next year's.
+NumPy does not promise that its generators keep their streams between releases (NEP 19), and it must be possible to
+resume a run with a later release.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SHARDS, _BLOCK, _FLIP = 1, 2, 3
 
 
 class Place(NamedTuple):
-    """Where a position's sample is: epoch, number of the shard, number of the sample in it."""
+    """The place of a position's sample: epoch, number of the shard, number of the sample in it."""
 
     epoch: int
     shard: int
@@ -43,14 +43,14 @@ class Place(NamedTuple):
 
 
 def _mix(value: int) -> int:
-    """SplitMix64's output function of a 64-bit integer."""
+    """Return SplitMix64's output function of a 64-bit integer."""
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
     return value ^ (value >> 31)
 
 
 def hash_integers(*values: int) -> int:
-    """64-bit hash of a sequence of integers."""
+    """Return a 64-bit hash of a sequence of integers."""
     state = 0
     for value in values:
         state = _mix((state + _GOLDEN + _mix(value & _MASK)) & _MASK)
@@ -58,7 +58,7 @@ def hash_integers(*values: int) -> int:
 
 
 def permutation(count: int, *key: int) -> np.ndarray:
-    """A uniform permutation of range(count) that depends on the key alone: int64 (count,)."""
+    """Return a uniform permutation of range(count) that depends on the key alone, int64 (count,)."""
     draws = np.uint64(hash_integers(*key)) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     draws = (draws ^ (draws >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     draws = (draws ^ (draws >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -70,12 +70,12 @@ def permutation(count: int, *key: int) -> np.ndarray:
 
 
 def flipped(seed: int, position: int) -> bool:
-    """Whether the sample at this position is mirrored left to right: one fair coin per (seed, position)."""
+    """Return whether the sample at this position is mirrored left to right: one fair coin per (seed, position)."""
     return bool(hash_integers(seed, _FLIP, position) >> 63)
 
 
 def near_equal(total: int, parts: int) -> list[int]:
-    """Cut a total into parts that differ by at most one, larger ones first: (10, 4) -> [3, 3, 2, 2]."""
+    """Return parts of a total that differ by at most one, larger ones first: [3, 3, 2, 2] for (10, 4)."""
     size, rest = divmod(total, parts)
     return [size + (part < rest) for part in range(parts)]
 
@@ -87,24 +87,27 @@ def _slice(start: int, total: int, parts: int, part: int) -> range:
 
 
 def rank_slices(start: int, *, batch_size: int, micro_batches: int, rank: int, world: int) -> list[range]:
-    """As `rank_positions`, for a batch of any size: a rank's slice may be empty (the last batch of an evaluation)."""
-    shares = []
+    """Return what `rank_positions` returns, for a batch of any size, in which a rank may have no sample.
+
+    The last batch of an evaluation can be that small.
+    """
+    slices = []
     for micro in range(micro_batches):
         whole = _slice(start, batch_size, micro_batches, micro)
-        shares.append(_slice(whole.start, len(whole), world, rank))
-    return shares
+        slices.append(_slice(whole.start, len(whole), world, rank))
+    return slices
 
 
 def rank_positions(
     start: int, *, batch_size: int, micro_batches: int = 1, rank: int = 0, world: int = 1
 ) -> list[range]:
-    """This rank's share of the batch [start, start + batch_size): one range of positions per micro-batch.
+    """Return this rank's part of the batch [start, start + batch_size): one range of positions per micro-batch.
 
     The batch is cut into near-equal global micro-batches, each of them into `world` near-equal consecutive slices, so
     which samples meet in a micro-batch does not depend on the number of ranks.
 
     Raises:
-        DataError: fewer samples in a micro-batch than ranks, or an argument out of range.
+        DataError: a micro-batch has fewer samples than there are ranks, or an argument is out of range.
     """
     if start < 0 or micro_batches < 1 or not 0 <= rank < world:
         raise DataError(f"start {start}, micro_batches {micro_batches}, rank {rank} of {world}: out of range")
@@ -117,16 +120,20 @@ def rank_positions(
 
 
 class GlobalOrder:
-    """The order of a data set; knows nothing of ranks, workers and batches.
+    """The order of a data set, which does not depend on ranks, workers and batches.
 
     Args:
-        sizes: samples per shard.
-        seed: any integer; another seed is another order.
-        window: samples shuffled together; 0 means everything (best mixing, for local data that fits a permutation).
-        lanes: places of the line read in turn.
+        sizes: number of samples of each shard.
+        seed: any integer; another seed gives another order.
+        window: number of samples shuffled together; 0 for all (best mixing, where one permutation of all fits into
+            memory).
+        lanes: number of places of the line that are read in turn.
+
+    Attributes:
+        count: number of samples in an epoch.
 
     Raises:
-        DataError: no samples, or a parameter out of range.
+        DataError: there are no samples, or a parameter is out of range.
     """
 
     def __init__(self, sizes: Sequence[int] | np.ndarray, *, seed: int, window: int, lanes: int = 1) -> None:
@@ -138,31 +145,35 @@ class GlobalOrder:
             raise DataError(f"window {window} must not be negative, lanes {lanes} must be in 1 ... {self.count}")
         self.seed, self.lanes = seed, lanes
         self.window = min(window, self.count) or self.count
-        # Per instance: a cache on the class would keep every order that was ever made alive.
+        # One cache per instance: a cache on the class would keep every order alive that was ever made.
         self._shards = functools.lru_cache(maxsize=2)(self._permute_shards)
         self._block = functools.lru_cache(maxsize=2 * lanes + 2)(self._permute_block)
 
     def locate(self, position: int) -> Place:
-        """The sample at a position (0, 1, 2, ... without end)."""
+        """Return the place of the sample at a position (0, 1, 2, ... without end).
+
+        Raises:
+            DataError: the position is negative; this holds for every method that takes one.
+        """
         epoch, lane, block, offset = self._split(position)
         return self._place(epoch, lane, block, offset)
 
     def stand_ins(self, position: int) -> Iterator[Place]:
-        """Substitutes for an unreadable sample: the rest of its block, in order, each once."""
+        """Yield substitutes for an unreadable sample: the rest of its block, in order, each once."""
         epoch, lane, block, offset = self._split(position)
         first, last = self._block_bounds(lane, block)
         for step in range(1, last - first):
             yield self._place(epoch, lane, block, (offset + step) % (last - first))
 
     def block_number(self, position: int) -> tuple[int, int]:
-        """Epoch and number of the block of a position; all lanes enter a block of a number together."""
+        """Return epoch and number of the block of a position; all lanes enter their blocks of one number together."""
         epoch, _, block, _ = self._split(position)
         return epoch, block
 
     def shards_near(self, position: int) -> list[int]:
-        """The shards needed now and next: those of the position's block in each lane, then those of the blocks after.
+        """Return the shards needed now and next, in this order and each once.
 
-        In the order in which they are needed, each once.
+        First come those of the position's block in each lane, then those of the blocks after them.
         """
         epoch, block = self.block_number(position)
         here = [(epoch, lane, block) for lane in range(self.lanes)]
@@ -179,7 +190,7 @@ class GlobalOrder:
         return order[bisect.bisect_right(starts, first) - 1 : bisect.bisect_left(starts, last)].tolist()
 
     def max_block_shards(self) -> int:
-        """An upper bound for the shards one position's neighbourhood needs at a time: one block of every lane."""
+        """Return an upper bound for the number of shards in use at a time: those of one block of every lane."""
         smallest = sorted(int(size) for size in self.sizes if size)
         shards, covered = 0, 0
         while covered < self.window and shards < len(smallest):
@@ -194,7 +205,7 @@ class GlobalOrder:
         return Place(epoch, int(order[at]), point - starts[at])
 
     def _split(self, position: int) -> tuple[int, int, int, int]:
-        """Position -> epoch, lane, block, offset inside the block."""
+        """Return epoch, lane, block, and offset inside the block of a position."""
         if position < 0:
             raise DataError(f"position {position} is negative")
         epoch, place = divmod(position, self.count)
@@ -210,11 +221,11 @@ class GlobalOrder:
         return first, min(first + self.window, line.stop)
 
     def _permute_shards(self, epoch: int) -> tuple[np.ndarray, list[int]]:
-        """The shards in this epoch's order, and where each begins on the line (the last entry is its end)."""
+        """Return the shards in this epoch's order, and the points on the line where each begins and the last ends."""
         order = permutation(len(self.sizes), self.seed, _SHARDS, epoch)
         return order, [0, *np.cumsum(self.sizes[order]).tolist()]
 
     def _permute_block(self, epoch: int, lane: int, block: int) -> np.ndarray:
-        """The points of a block on the line, shuffled."""
+        """Return the points of a block on the line, shuffled, int64 (n,)."""
         first, last = self._block_bounds(lane, block)
         return first + permutation(last - first, self.seed, _BLOCK, epoch, lane, block)

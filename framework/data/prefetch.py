@@ -18,12 +18,13 @@ _JOIN_SECONDS = 5.0
 
 
 class Prefetcher:
-    """Two threads that fetch shards; the readers wait for the lock of a shard that is on its way.
+    """Threads that fetch shards; the readers wait for the lock of a shard that is being fetched.
 
     Args:
-        shards: with a heartbeat that raises StoppedError when the stream closes.
-        order: says which shards come next.
+        shards: the shards, whose heartbeat raises StoppedError when the stream closes.
+        order: the order of the samples, which tells the shards that come next.
         heartbeat: the same heartbeat.
+        threads: number of threads.
     """
 
     def __init__(self, shards: Shards, order: GlobalOrder, heartbeat: Callable[[], None], *, threads: int = 2) -> None:
@@ -35,7 +36,7 @@ class Prefetcher:
             thread.start()
 
     def reached(self, position: int) -> None:
-        """The stream has come to a position; on entering a block, its shards and the next block's are asked for."""
+        """Note that the stream has reached a position; in a new block, ask for its shards and those of the next one."""
         block = self._order.block_number(position)
         if block != self._block:
             self._block = block
@@ -58,6 +59,6 @@ class Prefetcher:
                 try:
                     self._shards.path(shard)
                 except DataError as error:
-                    _LOG.debug("not prefetched, the reader will meet it: %s", error)
+                    _LOG.debug("not prefetched, so the reader will raise it: %s", error)
         except StoppedError:
             return

@@ -30,60 +30,73 @@ from framework.data.samples import Loaded, ReadOptions, SampleReader
 from framework.data.shards import Shards, Verify
 from framework.data.sources import Source
 
-LEAVE = signal.SIGUSR2  # from the trainer, and from nobody else: schedulers use the others
+LEAVE = signal.SIGUSR2
+"""Signal by which the trainer, and nobody else, ends a worker: schedulers use the others."""
 _ALIVE_SECONDS = 1.0
 _END_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadPlan:
-    """All that reading a sample depends on; can be sent to another process."""
+    """Everything that reading a sample depends on; it can be sent to another process.
+
+    Raises:
+        DataError: `verify` is not one of its values.
+    """
 
     source: Source
     options: ReadOptions
     window: int
+    """Number of samples shuffled together; see `GlobalOrder`."""
     lanes: int
+    """Number of places of the data set that are read in turn; see `GlobalOrder`."""
     verify: Verify
+    """Check of local shards on first use; see `Shards`."""
     cache_folder: str
     cache_bytes: int
+    """Bound of the cache."""
     fetch: FetchOptions
+    """Limits of each fetch."""
 
     def __post_init__(self) -> None:
         if self.verify not in ("size", "sha256"):
             raise DataError(f"verify is {self.verify!r}, must be 'size' or 'sha256'")
 
     def make_order(self) -> GlobalOrder:
-        """The global order of the source's samples."""
+        """Return the global order of the source's samples."""
         sizes = [shard.count for shard in self.source.manifest.shards]
         return GlobalOrder(sizes, seed=self.options.seed, window=self.window, lanes=self.lanes)
 
     def make_shards(self, order: GlobalOrder, heartbeat: Callable[[], None]) -> Shards:
-        """The shards, with room for the indexes of the blocks in use."""
+        """Return the shards, with room for the indexes of the blocks in use."""
         cache = None
         if self.source.remote:
             cache = ShardCache(self.cache_folder, max_bytes=self.cache_bytes, options=self.fetch, heartbeat=heartbeat)
         return Shards(self.source, cache=cache, verify=self.verify, max_indexes=2 * order.max_block_shards() + 8)
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for `from_json` in another process."""
+        """Return a dictionary for `from_json` in another process."""
         plain = {name: getattr(self, name) for name in ("window", "lanes", "verify", "cache_folder", "cache_bytes")}
         parts = {"options": dataclasses.asdict(self.options), "fetch": dataclasses.asdict(self.fetch)}
         return {"source": self.source.to_json(), **parts, **plain}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ReadPlan:
-        """The plan that `to_json` described."""
+        """Return the plan that `to_json` described."""
         parts = {"options": ReadOptions(**data["options"]), "fetch": FetchOptions(**data["fetch"])}
         return cls(**{**data, **parts, "source": Source.from_json(data["source"])})
 
 
 class ProcessLoader:
-    """The trainer's end of a worker process; a `Loader`.
+    """The trainer's end of a worker process, which is a `Loader`.
 
     Args:
-        plan: what to read.
-        max_rows: most samples of one `load`.
-        heartbeat: called whenever the worker says that it moves.
+        plan: the plan of what to read.
+        max_rows: largest number of samples of one `load`.
+        heartbeat: a function that is called whenever the worker says that it is at work.
+
+    Raises:
+        DataError: there is no room for the memory that both processes use.
     """
 
     def __init__(self, plan: ReadPlan, *, max_rows: int, heartbeat: Callable[[], None]) -> None:
@@ -99,13 +112,17 @@ class ProcessLoader:
                 pass_fds=[file.fileno()],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))},
                 text=True,
-                start_new_session=True,  # Ctrl-C is for the trainer, which then ends us
+                start_new_session=True,  # Ctrl-C is for the trainer, which then ends the worker
             )
         self._rows = np.frombuffer(self._memory, np.uint8).reshape(shape)
         self._send({"plan": plan.to_json(), "shape": shape})
 
     def load(self, positions: Sequence[int], out: np.ndarray) -> list[Loaded]:
-        """See `Loader`."""
+        """Fill `out`, uint8 (n, C, H, W) or (n, H, W, C), with the samples of n positions; see `Loader`.
+
+        Raises:
+            DataError: what the worker raised, or a WorkerError if it died.
+        """
         self._send({"positions": list(positions)})
         while "rows" not in (answer := self._receive()):
             if "alive" not in answer:
@@ -115,7 +132,7 @@ class ProcessLoader:
         return [Loaded(*row) for row in answer["rows"]]
 
     def interrupt(self) -> None:
-        """End the process; it gets a moment to remove what it was fetching."""
+        """End the process, after a moment in which it removes what it was fetching."""
         self._process.send_signal(LEAVE)
         try:
             self._process.wait(_END_SECONDS)
@@ -151,17 +168,17 @@ class ProcessLoader:
         self._heartbeat()  # raises if it was ended on purpose
         status = self._process.wait()
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        hint = "; out of memory? see the kernel's log" if status == -signal.SIGKILL else "; its last words are above"
+        hint = "; out of memory? see the kernel's log" if status == -signal.SIGKILL else "; its error is printed above"
         return WorkerError(f"loading worker {self._process.pid} {how}{hint}")
 
 
 def _shared_file(size: int) -> IO[bytes]:
-    """A file without a name, in memory where there is room for it: gone with the last process that maps it."""
+    """Return a file without a name, in memory where there is room; it ends with the last process that maps it."""
     for folder in ("/dev/shm", None):
         if folder is None or os.access(folder, os.W_OK):
             file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # the caller closes it
             try:
-                os.posix_fallocate(file.fileno(), 0, size)  # a container's small /dev/shm would end us by SIGBUS later
+                os.posix_fallocate(file.fileno(), 0, size)  # a small /dev/shm would end this process by SIGBUS later
                 return file
             except OSError:
                 file.close()
@@ -179,6 +196,7 @@ def _serve(requests: IO[str], answers: IO[str], memory: int) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
+    # While a fetch runs, the trainer hears from time to time that the worker is alive.
     last = time.monotonic()
 
     def heartbeat() -> None:
@@ -187,6 +205,7 @@ def _serve(requests: IO[str], answers: IO[str], memory: int) -> None:
             last = time.monotonic()
             say({"alive": True})
 
+    # The first request is the plan; every other one is a list of positions.
     first = json.loads(requests.readline())
     plan = ReadPlan.from_json(first["plan"])
     order = plan.make_order()
@@ -207,19 +226,19 @@ def _serve(requests: IO[str], answers: IO[str], memory: int) -> None:
 
 
 def _leave(number: int, frame: object) -> None:
-    """End by an exception, so that a fetch cleans up after itself; once, so that the clean-up is not interrupted."""
+    """End the worker by an exception, so that a fetch cleans up, and only once, so that nothing interrupts that."""
     signal.signal(number, signal.SIG_IGN)
     sys.exit()
 
 
 def main() -> None:
-    """Entry of the worker process: `python -m framework.data.process <descriptor of the shared memory>`."""
+    """Run the worker process: `python -m framework.data.process <descriptor of the shared memory>`."""
     signal.signal(LEAVE, _leave)
-    # A scheduler may ask every process of a job to stop; the trainer needs us until its step is done.
+    # A scheduler may ask every process of a job to stop; the trainer needs its workers until its step is done.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)  # a library that prints must not speak into the protocol
+        os.dup2(2, 1)  # what a library prints must not become part of the protocol
         _serve(sys.stdin, answers, int(sys.argv[1]))
 
 

@@ -1,4 +1,4 @@
-"""From a position to pixels and a label: locate, read, check, decode, mirror; or say which sample is at fault."""
+"""Turns a position into pixels and a label: finds, reads, checks, decodes and mirrors a sample, or names a bad one."""
 
 from __future__ import annotations
 
@@ -28,25 +28,39 @@ from framework.data.shards import Shards
 from framework.utils.pictures import MOST_BYTES
 
 OnBadSample = Literal["error", "skip"]
+"""The policies for a sample that cannot be used."""
 _PLAIN_EXTENSIONS = frozenset((*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS, "cls", "json", "txt"))
 _OPEN_FILES = 32
 _TOUCH_SECONDS = 10.0
-_OCTAL_SIZE_END = 8**11  # larger sizes are written in another way
-_JOIN_GAP_BYTES = 1 << 16  # a gap smaller than this between two members is read through instead of read around
+_OCTAL_SIZE_END = 8**11  # larger sizes are written in another form
+_JOIN_GAP_BYTES = 1 << 16  # with a smaller gap between them, two members are read at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How samples are read; see `open_stream` for the fields."""
+    """The form in which samples are delivered, and what follows from a bad one.
+
+    Raises:
+        DataError: a value that cannot work.
+    """
 
     resolution: int
+    """Side in pixels of the pictures to deliver; pictures 2, 4, 8, ... times as large are scaled."""
     channels: int
+    """1 (grey) or 3 (RGB); pictures are converted."""
     classes: int
+    """Number of classes; 0 ignores labels."""
     seed: int
+    """Seed of order and flips."""
     flip: bool
+    """Mirror half of the samples, as a function of (seed, position)."""
     on_bad_sample: OnBadSample
+    """Policy for bad samples: "error" raises; "skip" takes the next sample of the same block, logs and counts."""
     max_skipped: int
+    """Number of samples skipped in an epoch by this rank, above which "skip" raises, too."""
     channels_last: bool = False
+    """Deliver images in torch's channels_last memory format (the shape stays (n, C, H, W)). This saves the tenth of the
+    CPU time that sorting colours into planes takes; a GPU does that for nothing."""
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3) or self.resolution < 1 or self.classes < 0:
@@ -65,11 +79,11 @@ class ReadOptions:
 
 
 class Loaded(NamedTuple):
-    """What is known of a sample beside its pixels.
+    """The result of reading a sample, beside its pixels.
 
     Attributes:
-        skipped: the samples it stands in for.
-        animated: the picture had further frames, which were left aside.
+        skipped: one text per sample that it replaces.
+        animated: True if the picture had further frames, which were left out.
     """
 
     key: str
@@ -79,7 +93,7 @@ class Loaded(NamedTuple):
 
 
 class SampleReader:
-    """Reads the sample of a position into an array. Keeps files open and scratch memory: one per thread."""
+    """Reads the sample of a position into an array; keeps open files and scratch memory, so use one per thread."""
 
     def __init__(self, shards: Shards, order: GlobalOrder, options: ReadOptions) -> None:
         self._shards, self._order, self._options = shards, order, options
@@ -87,15 +101,16 @@ class SampleReader:
         self._files: collections.OrderedDict[int, tuple[int, float]] = collections.OrderedDict()
 
     def load(self, position: int, out: np.ndarray, *, heartbeat: Callable[[], None] = lambda: None) -> Loaded:
-        """Decode the sample of a position.
+        """Decode the sample of a position, and return its key and label.
 
         Args:
             position: see `GlobalOrder`.
-            out: uint8 of `ReadOptions.row_shape`, C-contiguous; filled.
-            heartbeat: called before each try.
+            out: pixels from 0 to 255, uint8 of `ReadOptions.row_shape`, C-contiguous; filled.
+            heartbeat: a function that is called before each try.
 
         Raises:
-            ShardError: the sample cannot be used, or under the policy "skip" nor can `max_skipped` stand-ins.
+            ShardError: the sample cannot be used, and the policy is "error".
+            DataError: the policy is "skip", and more than `max_skipped` samples, or all of a block, cannot be used.
         """
         options = self._options
         flip = options.flip and flipped(options.seed, position)
@@ -123,10 +138,19 @@ class SampleReader:
     def read(
         self, descriptor: int, sample: SampleIndex, name: str, out: np.ndarray, *, flip: bool = False
     ) -> tuple[int, bool]:
-        """Decode one sample of an open shard into `out`; returns its label, and whether further frames were left aside.
+        """Decode one sample of an open shard into `out`, and return its label and whether there were further frames.
+
+        Args:
+            descriptor: the open shard.
+            sample: the sample's entry in the index.
+            name: name of the shard in errors.
+            out: pixels from 0 to 255, uint8 of `ReadOptions.row_shape`, C-contiguous; filled.
+            flip: mirror left to right.
 
         Raises:
-            ShardError: truncated, not the indexed file, unsafe, without picture or label, or one of them unusable.
+            ShardError: the shard is truncated or not the indexed file; or the sample is unsafe, lacks picture or label,
+                or one of them is unusable.
+            DataError: there is not enough memory for the picture.
         """
         picture, label = self._members(sample, name)
         members = [label, picture] if label else [picture]
@@ -139,13 +163,13 @@ class SampleReader:
             animated = self._decoder().decode(payloads[-1], out, flip=flip)
         except ValueError as error:
             raise ShardError(name, f".{at_fault.extension} is unusable: {error}", key=sample.key) from None
-        except MemoryError:  # no ShardError: a machine that is full must not skip samples which others read
+        except MemoryError:  # no ShardError: a machine without memory must not skip samples that others read
             text = "needs more memory than there is; give the job more, or use fewer workers"
             raise DataError(f"shard {name}, sample {sample.key}: .{at_fault.extension} {text}") from None
         return number, animated
 
     def _decoder(self) -> PictureDecoder:
-        """Made when the first shard has been opened: until then, its pictures' size is only what a manifest says."""
+        """Return the decoder, made after the first shard was opened: before that, the size is only a claim."""
         if self._made_decoder is None:
             options = self._options
             self._made_decoder = PictureDecoder(
@@ -187,7 +211,7 @@ class SampleReader:
         return descriptor
 
     def _close_old_files(self) -> None:
-        """The least recently used one of many, and those that were evicted from the cache: open, they fill the disk."""
+        """Close the least recently used files, and those evicted from the cache, which take disk space while open."""
         while len(self._files) >= _OPEN_FILES:
             os.close(self._files.popitem(last=False)[1][0])
         for shard, (descriptor, _) in list(self._files.items()):
@@ -197,7 +221,7 @@ class SampleReader:
 
 
 def too_many_skipped(count: int, limit: int, last: str) -> DataError:
-    """The error of the policy "skip" when it has been used too often."""
+    """Return the error of the policy "skip" when too many samples were skipped."""
     return DataError(
         f"{count} samples skipped in one epoch, the limit is {limit}; `framework data verify` lists them; "
         f"the last: {last}"
@@ -208,13 +232,13 @@ _offset = operator.attrgetter("offset")
 
 
 def _read_members(descriptor: int, members: list[Member], shard: str, key: str) -> list[bytes]:
-    """Payloads of a sample's members, with one read where they are neighbours; each header must name its member."""
+    """Return the payloads of a sample's members, with one read where they are neighbours; check their headers."""
     ordered = sorted(members, key=_offset) if len(members) > 1 else members
     begin, end = ordered[0].offset - BLOCK_BYTES, ordered[-1].offset + ordered[-1].size
     if len(members) > 1 and ordered[1].offset - ordered[0].offset - ordered[0].size > _JOIN_GAP_BYTES:
         return [_read_members(descriptor, [member], shard, key)[0] for member in members]
     if end - begin > MOST_BYTES:
-        raise ShardError(shard, f"has members of {end - begin} bytes, the most are {MOST_BYTES}", key=key)
+        raise ShardError(shard, f"has members of {end - begin} bytes; at most {MOST_BYTES} are read", key=key)
     try:
         data = os.pread(descriptor, end - begin, begin)
     except OSError as error:
@@ -232,9 +256,9 @@ def _read_members(descriptor: int, members: list[Member], shard: str, key: str) 
 
 
 def _is_header_of(header: bytes, member: Member) -> bool:
-    """Whether a tar header block carries this member's name and size.
+    """Return whether a tar header block holds this member's name and size.
 
-    Long and non-ASCII names stand elsewhere, as do sizes from 8 GiB on: they are not checked.
+    Long and non-ASCII names, and sizes from 8 GiB on, are stored elsewhere and not checked.
     """
     digits = header[124:136].strip(b"\0 ").lstrip(b"0") or b"0"
     if member.size < _OCTAL_SIZE_END and digits != b"%o" % member.size:

@@ -1,4 +1,4 @@
-"""The shards of a source as open files with their indexes: checked, cached, shared by the threads of a process."""
+"""The shards of a source as open files with their indexes: checked, cached, for all threads of a process."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from framework.utils.bounded import open_descriptor
 from framework.utils.errors import FrameworkError
 
 Verify = Literal["size", "sha256"]
+"""The checks of a local shard when it is first opened: its size, or all its bytes too."""
 
 
 class Shards:
-    """The shards of a source: opened, checked and indexed on demand. Safe for threads.
+    """The shards of a source: opened, checked and indexed on demand. Several threads may use it at once.
 
     Args:
-        source: what and where.
-        cache: for a remote source.
-        verify: check of a local shard when it is first opened: its size, or all its bytes too. Shards that come
-            through the cache are always hashed as they arrive.
-        max_indexes: indexes kept in memory.
+        source: the shards and their places.
+        cache: the cache of a remote source, None for a local one.
+        verify: check of a local shard when it is first opened. Shards that come through the cache are always hashed as
+            they arrive.
+        max_indexes: number of indexes kept in memory.
     """
 
     def __init__(self, source: Source, *, cache: ShardCache | None, verify: Verify, max_indexes: int) -> None:
@@ -50,17 +51,21 @@ class Shards:
         self._lock, self._making = threading.Lock(), threading.Lock()
 
     def open(self, shard: int) -> int:
-        """A file descriptor of a shard with the right bytes; the caller closes it.
+        """Return a file descriptor of a shard with the right bytes; the caller closes it.
 
         Raises:
-            ShardError: missing, truncated, altered, not to be fetched. A shard that failed once fails at once: the
-                skip policy would otherwise wait for a dead server once per sample.
+            ShardError: it is missing, truncated or altered, or was not fetched. A shard that failed once fails at once
+                afterwards: the policy "skip" would otherwise wait for a dead server once per sample.
         """
         with self._remembered(shard):
             return self._open(shard)
 
     def index(self, shard: int) -> IndexLines:
-        """The index of a shard that has been opened; errors as `open`, and ManifestError."""
+        """Return the index of a shard that has been opened.
+
+        Raises:
+            ShardError: see `open`, or the index is not usable.
+        """
         with self._lock:
             if (lines := self._indexes.get(shard)) is not None:
                 self._indexes.move_to_end(shard)
@@ -73,7 +78,11 @@ class Shards:
         return lines
 
     def path(self, shard: int) -> Path:
-        """The local file of a shard, fetched into the cache if it is remote; errors as `open`."""
+        """Return the local file of a shard, fetched into the cache if it is remote.
+
+        Raises:
+            ShardError: see `open`.
+        """
         with self._remembered(shard):
             return self._ensure(shard)
 
@@ -145,9 +154,12 @@ class Shards:
             raise ShardError(address, f"no usable index: {error}") from None
 
     def _agreeing(self, shard: int, lines: IndexLines) -> IndexLines:
-        """The index, if it can be that of the shard: no hash of the manifest covers it.
+        """Return the index if it can be that of the shard, since no hash in the manifest covers it.
 
-        Its headers are compared as its samples are read; where shards are hashed, all of it is compared at once.
+        Headers are compared as samples are read; where local shards are hashed, the whole index is compared here.
+
+        Raises:
+            ShardError, ManifestError: it is that of another shard.
         """
         address, entry = self.source.addresses[shard], self.source.manifest.shards[shard]
         if len(lines) != entry.count:
@@ -165,5 +177,5 @@ class Shards:
                 text = fetch_bytes(where, options=self._cache.options, most_bytes=most_bytes)
                 return parse_index(text, origin=where)
             except NotFoundError:
-                pass  # the owner keeps no index: the shard itself is here and tells
+                pass  # there is no index to fetch, so it is made from the shard
         return parse_index(format_index(index_shard(shard)), origin=shard)

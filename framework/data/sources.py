@@ -1,4 +1,4 @@
-"""From a location to its shards: where each stands, how many samples it holds, and what its bytes must be.
+"""Finds the shards of a location: the place, the number of samples and the hash of each. These are locations:
 
 /data/faces                                  folder with manifest.json (or one sub-folder per resolution)
 /data/faces/train-{000000..000011}.tar       brace list; globs too; without a manifest the shards are indexed once
@@ -37,19 +37,20 @@ from framework.data.manifest import (
 from framework.data.survey import RECORD_SUFFIX, ShardSurvey, manifest_of, recorded, survey_local, survey_shard
 from framework.utils.redaction import redact_text
 
-FOREIGN = "indexed shards"  # the manifest's source kind for shards that were indexed and not packed by us
+FOREIGN = "indexed shards"
+"""The kind of source in the manifest of shards that were made by others and only indexed here."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set and where its parts are.
+    """A data set and the places of its parts.
 
     Attributes:
-        location: as given, without passwords and tokens: for messages and documents.
-        manifest: what the shards hold.
+        location: location that was given, without passwords and tokens: for messages and documents.
+        manifest: manifest of the shards.
         addresses: path, URL or `pipe:` command of each shard.
         indexes: path or URL of each `.idx`; "" where it is made from the fetched shard.
-        remote: shards come through the cache.
+        remote: True if shards come through the cache.
     """
 
     location: str
@@ -62,13 +63,13 @@ class Source:
         object.__setattr__(self, "location", redact_text(self.location))
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for `from_json` in another process."""
+        """Return a dictionary for `from_json` in another process."""
         parts = {"location": self.location, "addresses": self.addresses, "indexes": self.indexes}
         return {**parts, "remote": self.remote, "manifest": self.manifest.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Source:
-        """The source that `to_json` described."""
+        """Return the source that `to_json` described."""
         return cls(
             location=data["location"],
             manifest=Manifest.from_json(data["manifest"], origin=data["location"]),
@@ -79,7 +80,7 @@ class Source:
 
 
 def default_cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/framework/shards`, or the same under `~/.cache`."""
+    """Return `$XDG_CACHE_HOME/framework/shards`, or the same under `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "framework" / "shards"
 
 
@@ -91,18 +92,18 @@ def open_source(
     options: FetchOptions,
     resolution: int | None = None,
 ) -> Source:
-    """Find the shards of a location and their manifest; shards without one are read once and indexed.
+    """Return the shards of a location with their manifest; shards without one are read once and indexed.
 
     Args:
-        location: see the module's text.
-        cache: makes the cache for remote shards; called only if there are any.
-        cache_folder: where records of foreign shards go.
+        location: see the top of this module.
+        cache: a function that makes the cache for remote shards; called only if there are any.
+        cache_folder: folder for the records of shards made by others.
         options: limits of each fetch.
-        resolution: picks the sub-folder of a set with several resolutions: the equal one, else the next larger one.
+        resolution: side in pixels that picks the sub-folder of a set with several; see `pick_resolution`.
 
     Raises:
-        DataError: no such location, nothing there, or no fitting resolution.
-        ManifestError, ShardError: what is there is damaged.
+        DataError: there is no such location, no shard in it, or no resolution that fits.
+        ManifestError, ShardError: a manifest or a shard is damaged.
     """
     text = os.fspath(location)
     if text.startswith(PIPE):
@@ -122,7 +123,16 @@ def open_source(
 
 
 def pick_resolution(table: dict[int, str], resolution: int | None, *, location: object) -> str:
-    """The sub-folder for a resolution: the equal one, else the smallest that is a power of two larger."""
+    """Return the sub-folder for a resolution: the equal one, else the smallest that is 2, 4, 8, ... times as large.
+
+    Args:
+        table: sub-folder by resolution.
+        resolution: side in pixels; None for the largest.
+        location: name of the folder in errors.
+
+    Raises:
+        DataError: no resolution fits.
+    """
     if resolution is None:
         return table[max(table)]
     fitting = [side for side in table if side % resolution == 0 and (side // resolution).bit_count() == 1]
@@ -133,7 +143,11 @@ def pick_resolution(table: dict[int, str], resolution: int | None, *, location: 
 
 
 def list_shards(pattern: str) -> list[Path]:
-    """Local paths of a brace list of globs, in order; a part that matches nothing stays as it is."""
+    """Return the local paths of a brace list of globs, in order; a part that matches nothing stays as it is.
+
+    Raises:
+        DataError: it is no brace list.
+    """
     return [Path(path) for part in _expand(pattern) for path in (sorted(glob.glob(part)) or [part])]
 
 
@@ -149,7 +163,7 @@ def _path_of(url: str) -> str:
 
 
 def _shard_name(address: str) -> str:
-    """The last part of an address; of a command that ends in more than a path, the shard that it names, if any."""
+    """Return the last part of an address; for a command that does not end in a path, the shard it names, if any."""
     name = _path_of(address).rpartition("/")[2]
     if address.startswith(PIPE) and not re.fullmatch(r"[\w.-]*", name):
         return redact_text(address).removeprefix(f"{PIPE}***")
@@ -173,7 +187,7 @@ def _local_folder(folder: Path, cache_folder: Path, resolution: int | None, *, i
 
 
 def _refuse_nested(origin: object, *, inner: bool) -> None:
-    """A list of resolutions names data sets; lists of lists could go on for ever, through links or a server."""
+    """Refuse a list of resolutions inside another: through links or a server, they could go on for ever."""
     if inner:
         raise ManifestError(f"{origin}: names resolutions, but is one itself; it must describe shards")
 
@@ -185,11 +199,12 @@ def _local_source(location: str, folder: Path, manifest: Manifest) -> Source:
 
 
 def _local_shards(location: str, shards: Sequence[Path], cache_folder: Path) -> Source:
-    """Shards named one by one: a manifest beside them that knows them all is used, otherwise they are surveyed."""
+    """Return shards that were named one by one, with a manifest beside them that lists them all, or after a survey."""
     missing = [path for path in shards if not path.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{location}: no such file or folder: {missing[0]}{more}")
+    # A manifest beside the shards saves reading them.
     folder = shards[0].parent
     if (folder / MANIFEST_NAME).exists() and all(path.parent == folder for path in shards):
         data = read_manifest_file(folder / MANIFEST_NAME)
@@ -197,6 +212,7 @@ def _local_shards(location: str, shards: Sequence[Path], cache_folder: Path) -> 
             part = _part_of(parse_manifest(data, origin=folder / MANIFEST_NAME), [path.name for path in shards])
             if part is not None:
                 return _local_source(location, folder, part)
+    # Without one, each shard is surveyed, or was before.
     found = [survey_local(path, cache_folder=cache_folder) for path in shards]
     surveys = [survey for survey, _ in found]
     names = _unique_names([path.name for path in shards])
@@ -213,7 +229,7 @@ def _local_shards(location: str, shards: Sequence[Path], cache_folder: Path) -> 
 
 
 def _part_of(manifest: Manifest, names: Sequence[str]) -> Manifest | None:
-    """The manifest of some of a set's shards; None if it does not know them all."""
+    """Return the manifest of some of a set's shards; None if it does not list them all."""
     known = {shard.name: shard for shard in manifest.shards}
     if not all(name in known for name in names):
         return None
@@ -223,7 +239,7 @@ def _part_of(manifest: Manifest, names: Sequence[str]) -> Manifest | None:
 
 
 def _unique_names(names: Sequence[str]) -> list[str]:
-    """Shards of several folders or commands may share names; a manifest may not."""
+    """Return names for a manifest, all different: shards of several folders or commands may have the same name."""
     if len(set(names)) == len(names):
         return list(names)
     return [f"{number:06d}-{name}" for number, name in enumerate(names)]
@@ -261,7 +277,7 @@ def _remote_source(location: str, base: str, manifest: Manifest) -> Source:
 
 
 def _known_remote(location: str, shards: Sequence[str], options: FetchOptions) -> Source | None:
-    """Shards listed by URL whose folder has a manifest that knows them all."""
+    """Return shards that are listed by URL if their folder has a manifest that lists them all, else None."""
     base = shards[0].rpartition("/")[0] + "/"
     if any("?" in shard or shard.rpartition("/")[0] + "/" != base for shard in shards):
         return None
@@ -275,7 +291,7 @@ def _known_remote(location: str, shards: Sequence[str], options: FetchOptions) -
 
 
 def _foreign_remote(location: str, shards: Sequence[str], cache: ShardCache, cache_folder: Path) -> Source:
-    """Fetch each shard once to learn its content; the records make later starts free."""
+    """Return shards without a manifest; each is fetched once to learn its content, which a record then keeps."""
 
     def survey(address: str) -> ShardSurvey:
         with cache.unknown(address) as (path, sha256):
@@ -283,6 +299,7 @@ def _foreign_remote(location: str, shards: Sequence[str], cache: ShardCache, cac
             cache.keep_index(sha256, samples)
             return found
 
+    # One record per address, whose lock lets one process fetch.
     folder = cache_folder / "surveys"
     surveys = []
     for address in shards:

@@ -1,4 +1,4 @@
-"""The stream: batches of a data set by position, from any position on, the same for any number of ranks and workers.
+"""The stream of a data set: batches from any position on, the same for any number of ranks and workers.
 
 stream = open_stream("/data/faces", resolution=256, classes=10, flip=True)
 with stream.batches(1_280_000, batch_size=256, rank=rank, world=world) as batches:
@@ -7,6 +7,7 @@ with stream.batches(1_280_000, batch_size=256, rank=rank, world=world) as batche
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ __all__ = ["Batch", "Batches", "Stream", "open_stream"]
 
 
 class Stream:
-    """A data set in its global order. Opening reads the manifest; `batches` reads samples.
+    """A data set in its global order. `open_stream` reads the manifest; `batches` reads samples.
 
     Attributes:
-        count: samples in an epoch.
-        fingerprint: identity of the data, see `framework.data.manifest`.
-        manifest: of the shards that are read.
-        class_names: as in the manifest; may be empty.
+        manifest: manifest of the shards that are read.
+        order: order of the samples.
+        count: number of samples in an epoch.
+        fingerprint: identity of the data; see `framework.data.manifest`.
+        class_names: names of the classes in the manifest; may be empty.
     """
 
     def __init__(self, plan: ReadPlan, loading: Loading) -> None:
@@ -44,7 +46,7 @@ class Stream:
         self._plan, self._loading = plan, loading
 
     def describe(self) -> dict[str, Any]:
-        """What was opened and how, as plain values for the record of a run."""
+        """Return what was opened and how, as plain values for the record of a run."""
         options, manifest = self._plan.options, self.manifest
         return {
             "location": self._plan.source.location,
@@ -77,19 +79,19 @@ class Stream:
         world: int = 1,
         stop: int | None = None,
     ) -> Batches:
-        """This rank's part of the global batches from position `start` on; no sample before it is read.
+        """Return this rank's part of the global batches from position `start` on; no sample before it is read.
 
         Args:
             start: first position (= images seen so far).
-            batch_size: samples of all ranks together.
-            micro_batches: see `framework.data.plan.rank_positions`.
-            rank: of this process, 0 ... world - 1.
+            batch_size: number of samples of all ranks together.
+            micro_batches: number of micro-batches of a batch; see `framework.data.plan.rank_positions`.
+            rank: number of this process, 0 ... world - 1.
             world: number of processes.
-            stop: end before this position: the last batch is cut there, and may be empty on some ranks. Without it
-                the stream has no end; batches run across the ends of epochs.
+            stop: position before which the stream ends: the last batch is cut there, and may be empty on some ranks.
+                Without it the stream has no end; batches run across the ends of epochs.
 
         Raises:
-            DataError: an argument out of range.
+            DataError: an argument is out of range.
         """
         rank_positions(start, batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world)
         share = Share(batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world, stop=stop)
@@ -121,35 +123,20 @@ def open_stream(
 ) -> Stream:
     """Open a data set: a folder, a glob or brace list of shards, `http(s)://` of these, or `pipe:` commands.
 
-    Shards made by others (no manifest) are read once in full on first use, to learn what they hold.
+    Shards made by others (no manifest) are read once in full on first use, to learn what they hold. Arguments not named
+    below are fields of `ReadOptions` (what a sample becomes) and of `Loading` (who loads it).
 
     Args:
         location: see `framework.data.sources`.
-        resolution: side in pixels of the pictures to deliver; pictures 2, 4, 8, ... times as large are scaled.
-        channels: 1 (grey) or 3 (RGB); pictures are converted.
-        classes: number of classes; 0 ignores labels.
-        seed: of order and flips.
-        flip: mirror half of the samples, a function of (seed, position).
-        window: samples shuffled together; 0 for all of them. Shards of a window must fit into the cache twice.
-        lanes: places of the data set read in turn; see `framework.data.plan`.
-        cache_folder: for remote shards and for records of foreign ones; default `~/.cache/framework/shards`.
+        window: number of samples shuffled together; 0 for all. Shards of a window must fit into the cache twice.
+        lanes: number of places of the data set read in turn; see `framework.data.plan`.
+        cache_folder: folder for remote shards and for records of foreign ones; default `~/.cache/framework/shards`.
         cache_bytes: bound of the cache, shared by all processes that use the folder.
-        on_bad_sample: "error" raises; "skip" takes the next sample of the same block instead, logs and counts.
-        max_skipped: samples skipped in an epoch (by this rank) after which "skip" raises, too.
-        workers: loading threads or processes of this rank; 0 loads in the consumer.
-        worker_kind: "process" or "thread". Both cost the same CPU time, but threads wait for the interpreter lock of a
-            busy training loop (and it for them): half the throughput beside small steps. Threads start at once.
-        prefetch_batches: batches loaded ahead.
-        pin_memory: put images into page-locked memory, for asynchronous copies to a GPU.
-        channels_last: images in torch's channels_last memory format (the shape stays (n, C, H, W)): saves the tenth of
-            the CPU time that sorting colours into planes takes; a GPU does that for nothing.
-        timeout_seconds: longest silence of a worker or a server.
         verify: check of local shards on first use, "size" or "sha256". Remote ones are always hashed as they arrive.
         fetch: limits for remote shards; the default follows `timeout_seconds`.
 
     Raises:
-        DataError: what is there does not fit what is asked.
-        ManifestError, ShardError: what is there is damaged.
+        DataError: the data set does not fit what is asked for; ManifestError or ShardError: it is damaged.
     """
     loading = Loading(
         workers=workers,
@@ -168,14 +155,43 @@ def open_stream(
         max_skipped=max_skipped,
         channels_last=channels_last,
     )
-    # A server's silence must end in the fetch's own error, which names it, before the consumer's patience does.
-    limits = fetch or FetchOptions(stall_seconds=min(30.0, timeout_seconds / 2), deadline_seconds=15 * timeout_seconds)
-    folder = Path(cache_folder) if cache_folder else default_cache_folder()
+    limits = fetch or _limits(timeout_seconds)
+    cache = _CachePlan(folder=Path(cache_folder or default_cache_folder()), max_bytes=cache_bytes, fetch=limits)
+    return _open(location, options, loading, cache, window=window, lanes=lanes, verify=verify)
 
-    def cache() -> ShardCache:
-        return ShardCache(folder, max_bytes=cache_bytes, options=limits)
 
-    source = open_source(location, cache=cache, cache_folder=folder, options=limits, resolution=resolution)
+def _limits(timeout_seconds: float) -> FetchOptions:
+    """Return limits under which a silent server is named in the fetch's own error before the consumer gives up."""
+    return FetchOptions(stall_seconds=min(30.0, timeout_seconds / 2), deadline_seconds=15 * timeout_seconds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _CachePlan:
+    """The cache for remote shards, which is made only where there are any."""
+
+    folder: Path
+    max_bytes: int
+    fetch: FetchOptions
+    """Limits of each fetch."""
+
+    def make(self) -> ShardCache:
+        """Return the cache, whose folder is made if it is missing."""
+        return ShardCache(self.folder, max_bytes=self.max_bytes, options=self.fetch)
+
+
+def _open(
+    location: str | os.PathLike[str],
+    options: ReadOptions,
+    loading: Loading,
+    cache: _CachePlan,
+    *,
+    window: int,
+    lanes: int,
+    verify: Verify,
+) -> Stream:
+    source = open_source(
+        location, cache=cache.make, cache_folder=cache.folder, options=cache.fetch, resolution=options.resolution
+    )
     _check_fit(source, options)
     plan = ReadPlan(
         source=source,
@@ -183,18 +199,22 @@ def open_stream(
         window=window,
         lanes=lanes,
         verify=verify,
-        cache_folder=str(folder),
-        cache_bytes=cache_bytes,
-        fetch=limits,
+        cache_folder=str(cache.folder),
+        cache_bytes=cache.max_bytes,
+        fetch=cache.fetch,
     )
     stream = Stream(plan, loading)
     if source.remote:
-        _check_cache(source, stream.order, cache_bytes)
+        _check_cache(source, stream.order, cache.max_bytes)
     return stream
 
 
 def _check_fit(source: Source, options: ReadOptions) -> None:
-    """Refuse a data set that cannot give what is asked."""
+    """Refuse a data set that cannot give what is asked for.
+
+    Raises:
+        DataError: resolution or classes do not fit.
+    """
     manifest, place = source.manifest, source.location
     factor = manifest.resolution // options.resolution
     if factor * options.resolution != manifest.resolution or factor.bit_count() != 1:
@@ -210,13 +230,17 @@ def _check_fit(source: Source, options: ReadOptions) -> None:
         raise DataError(
             f"{place}: has no labels, {options.classes} classes are asked for; set classes=0 or pack labels"
         )
-    # The classes of foreign shards are only the highest label seen; too high ones are errors of their samples.
+    # Foreign shards have as many classes as their highest label says; samples with a label too high fail when read.
     if manifest.classes != options.classes and manifest.source.get("kind") != FOREIGN:
         raise DataError(f"{place}: has {manifest.classes} classes, {options.classes} are asked for")
 
 
 def _check_cache(source: Source, order: GlobalOrder, cache_bytes: int) -> None:
-    """Refuse a cache that would fetch the same shards again and again: two blocks must fit."""
+    """Refuse a cache that would fetch the same shards again and again: two blocks must fit.
+
+    Raises:
+        DataError: says how many bytes are needed.
+    """
     sizes = [shard.bytes for shard in source.manifest.shards]
     need = min(sum(sizes), 2 * order.max_block_shards() * max(sizes))
     if cache_bytes < need:

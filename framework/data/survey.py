@@ -1,7 +1,7 @@
-"""Learning what shards made by others hold: one full read each, on first use; the answer is kept.
+"""Learns what shards made by others hold: each is read once in full, on first use, and a record is kept.
 
-A record (`<shard>.survey.json`) and a `.idx` stand beside a local shard, or in the cache folder where the shard's own
-cannot be written. The record of a local shard holds its size and modification time and is made anew when they change.
+A record (`<shard>.survey.json`) and a `.idx` are kept beside a local shard, or in the cache folder where its own cannot
+be written. The record of a local shard holds its size and modification time and is made anew when they change.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from framework.utils.redaction import redact_text
 
 _LOG = logging.getLogger(__name__)
 RECORD_SUFFIX = ".survey.json"
+"""Ending of a record's name."""
 _RECORD_FORMAT = 2
 _MOST_RECORD_BYTES = 64 << 20  # a line for each of a million classes has half of it
 _LOCK_SECONDS = 3600.0
@@ -39,14 +40,14 @@ _LOCK_SECONDS = 3600.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardSurvey:
-    """What one shard holds.
+    """The content of one shard.
 
     Attributes:
-        count, bytes, sha256: as in the manifest.
-        resolution, channels: of the first picture.
-        labels: label -> samples; samples without a usable `.cls` are not counted.
-        unusable_label: sample and reason of the first `.cls` that holds no number; "" when there is none.
+        count, bytes, sha256: see `ShardEntry`.
+        resolution, channels: side in pixels and channels of the first picture.
+        labels: label -> number of samples; samples without a usable `.cls` are not counted.
         encodings: kinds of pictures, "jpg", "png", "webp", ...
+        unusable_label: sample and reason of the first `.cls` that holds no number; "" when there is none.
         modified_ns: modification time of a local file, 0 for others.
     """
 
@@ -61,12 +62,12 @@ class ShardSurvey:
     modified_ns: int = 0
 
     def to_text(self) -> str:
-        """JSON text of the record."""
+        """Return the JSON text of the record."""
         return json.dumps({"format": _RECORD_FORMAT, **dataclasses.asdict(self)}) + "\n"
 
     @classmethod
     def from_text(cls, text: str | builtins.bytes) -> ShardSurvey | None:
-        """A record read back; None if it is not one of this format."""
+        """Return the survey in the text of a record; None if it is not one of this format."""
         try:
             data = parse_json(text, source="record of a shard")
             if data.pop("format") != _RECORD_FORMAT:
@@ -78,7 +79,7 @@ class ShardSurvey:
         return survey if survey._is_sound() else None
 
     def _is_sound(self) -> bool:
-        """Whether the fields have their types and can be true together; others may have written the record."""
+        """Return whether the fields have their types and can be true together; others may have written the record."""
         counts = (self.count, self.bytes, self.resolution, self.channels, self.modified_ns, *self.labels.values())
         texts = (self.sha256, self.unusable_label, *self.encodings)
         return (
@@ -90,11 +91,12 @@ class ShardSurvey:
 
 
 def survey_shard(path: str | os.PathLike[str], *, sha256: str | None = None) -> tuple[ShardSurvey, list[SampleIndex]]:
-    """Index a shard, hash it, count its labels and look at its first picture.
+    """Index a shard, hash it, count its labels and look at its first picture; return all that with its samples.
 
     Raises:
-        ShardError: damaged, unsafe, a sample without a picture, or a label above the largest accepted one; see
-            `index_shard`.
+        ShardError: see `index_shard`; or a sample has no picture or a label that is too high, or the first picture is
+            not square.
+        OSError: the file cannot be read.
     """
     status = os.stat(path)
     samples = index_shard(path)
@@ -106,6 +108,7 @@ def survey_shard(path: str | os.PathLike[str], *, sha256: str | None = None) -> 
         def read(offset: int, size: int) -> bytes:
             return os.pread(file.fileno(), size, offset)
 
+        # A label that is no number makes all labels unusable; one that is too high is a fault of the shard.
         for sample in samples:
             picture, label = sample.picture(), sample.find("cls")
             if picture is None:
@@ -119,6 +122,7 @@ def survey_shard(path: str | os.PathLike[str], *, sha256: str | None = None) -> 
                 if is_label(text):
                     raise ShardError(path, f".cls is unusable: {error}", key=sample.key) from None
                 unusable_label = unusable_label or f"sample {sample.key}: .cls is unusable: {error}"
+        # One picture stands for all: the others are checked when they are read.
         height, width, channels = _first_picture(path, samples, read)
     if height != width:
         size = f"{width}x{height}"
@@ -140,7 +144,7 @@ def survey_shard(path: str | os.PathLike[str], *, sha256: str | None = None) -> 
 def _first_picture(
     path: object, samples: Sequence[SampleIndex], read: Callable[[int, int], bytes]
 ) -> tuple[int, int, int]:
-    """Height, width, channels of the first picture with a readable header; unreadable ones are found when used."""
+    """Return height, width and channels of the first picture with a readable header; others fail when they are used."""
     for sample in samples:
         picture = sample.picture()
         try:
@@ -152,15 +156,17 @@ def _first_picture(
 
 
 def survey_local(path: Path, *, cache_folder: Path) -> tuple[ShardSurvey, Path]:
-    """The survey of a local shard, from its record or made now; and the path of its `.idx`.
+    """Return the survey of a local shard, from its record or made now, and the path of its `.idx`.
 
     Raises:
-        ShardError: missing or damaged; see `survey_shard`.
+        ShardError: it is missing, or see `survey_shard`.
+        DataError: see `recorded`.
     """
     try:
         status = path.stat()
     except OSError as error:
         raise ShardError(path, f"cannot be read ({error.strerror})") from None
+    # Record and index lie beside the shard if possible.
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
     if os.access(path.parent, os.W_OK):
         index = path.with_name(index_name(path.name))
@@ -191,10 +197,17 @@ def recorded(
     lock: Path,
     is_current: Callable[[ShardSurvey], bool] = lambda known: True,
 ) -> ShardSurvey:
-    """The survey in a record file; made and written by one process if it is not there, while others wait for it.
+    """Return the survey in a record file; if it is not there, one process makes and writes it while others wait.
+
+    Args:
+        record: path of the record.
+        make: a function that makes the survey.
+        shard: name of the shard in the log.
+        lock: path of the lock.
+        is_current: a function that tells whether a survey from the record still holds.
 
     Raises:
-        DataError: another process holds the lock for an hour.
+        DataError: another process holds the lock for an hour, or the record cannot be read.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -210,10 +223,10 @@ def recorded(
 
 
 def _read_record(record: Path) -> ShardSurvey | None:
-    """What a record says; None where there is none that can be used.
+    """Return the survey in a record; None where there is none that can be used.
 
     Raises:
-        DataError: it is no regular file, or larger than any record.
+        DataError: it cannot be read, is no regular file, or is larger than any record.
     """
     try:
         return ShardSurvey.from_text(read_file(record, most_bytes=_MOST_RECORD_BYTES, error=DataError))
@@ -226,7 +239,12 @@ def _read_record(record: Path) -> ShardSurvey | None:
 def manifest_of(
     surveys: Sequence[ShardSurvey], names: Iterable[str], *, name: str, split: str, source: dict[str, Any]
 ) -> Manifest:
-    """The manifest of surveyed shards. Classes are counted up to the highest label."""
+    """Return the manifest of surveyed shards; their number of classes is the highest label plus one.
+
+    Raises:
+        ManifestError: see `framework.data.manifest.validate`.
+    """
+    # Classes are known by their labels only.
     labels: collections.Counter[int] = collections.Counter()
     for survey in surveys:
         labels.update(survey.labels)

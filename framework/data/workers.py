@@ -1,4 +1,4 @@
-"""Threads that fill batches: tasks in, rows out, errors and silence reported, all of it ended on request."""
+"""Threads that fill batches, report errors and silence, and end when they are asked to."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _POLL_SECONDS = 0.5
 
 
 class StoppedError(Exception):
-    """Raised inside a worker when its pool is being closed; never reaches the consumer."""
+    """The pool of a worker is being closed; raised inside the worker, it never reaches the consumer."""
 
 
 class Pulse:
-    """Sign of life of everything that works for one consumer, and the way to end it."""
+    """The sign of life of everything that works for one consumer, and the way to end it."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
         self.stopping = threading.Event()
 
     def beat(self) -> None:
-        """Called by whatever moves.
+        """Note that work goes on.
 
         Raises:
             StoppedError: the consumer has left.
@@ -42,13 +42,19 @@ class Pulse:
 
 
 class Loader(Protocol):
-    """What one worker thread does its work with."""
+    """The part of a worker thread that loads samples."""
 
     def load(self, positions: Sequence[int], out: np.ndarray) -> list[Loaded]:
-        """Fill uint8 (n, C, H, W) with the samples of n positions."""
+        """Fill `out`, pixels from 0 to 255, with the samples of n positions, and return what else is known of each.
+
+        `out` is uint8 (n, C, H, W), or (n, H, W, C) with channels_last.
+
+        Raises:
+            DataError: a sample cannot be used.
+        """
 
     def interrupt(self) -> None:
-        """Make a `load` under way in another thread end soon."""
+        """Make a `load` end soon that another thread is running."""
 
     def close(self) -> None:
         """Free what the loader holds."""
@@ -61,11 +67,11 @@ class ThreadLoader:
         self._reader, self._heartbeat = reader, heartbeat
 
     def load(self, positions: Sequence[int], out: np.ndarray) -> list[Loaded]:
-        """See `Loader`."""
+        """Fill `out`, uint8 (n, C, H, W) or (n, H, W, C), with the samples of n positions; see `Loader`."""
         return [self._reader.load(p, row, heartbeat=self._heartbeat) for p, row in zip(positions, out, strict=True)]
 
     def interrupt(self) -> None:
-        """The heartbeat ends it."""
+        """Do nothing: the heartbeat ends a `load`."""
 
     def close(self) -> None:
         """Close the files."""
@@ -73,7 +79,7 @@ class ThreadLoader:
 
 
 class Job:
-    """One batch being filled: positions, the array to fill, and one `Loaded` per row in the end."""
+    """A batch being filled: positions, the array to fill, and in the end one `Loaded` per row."""
 
     def __init__(self, positions: Sequence[int], out: np.ndarray) -> None:
         self.positions, self.out = positions, out
@@ -89,11 +95,11 @@ class _Task(NamedTuple):
 
 
 class WorkerPool:
-    """Worker threads, each with its own loader. Jobs are worked on in the order in which they come.
+    """Worker threads, each with its own loader, which work on jobs in the order in which these come.
 
     Args:
-        make_loader: called once per worker, in its thread.
-        pulse: beaten by the loaders while they work.
+        make_loader: a function that is called once per worker, in its thread.
+        pulse: sign of life of the loaders while they work.
         workers: number of threads; 0 loads in `wait`, in the caller's thread.
         timeout_seconds: longest time without any sign of life before `wait` gives up.
     """
@@ -112,16 +118,16 @@ class WorkerPool:
             thread.start()
 
     def submit(self, job: Job, *, rows_per_task: int) -> None:
-        """Begin to fill a job."""
+        """Hand a job to the workers, in tasks of so many rows."""
         bounds = [*range(0, len(job.positions), rows_per_task), len(job.positions)]
         for begin, end in itertools.pairwise(bounds):
             self._tasks.put(_Task(job, begin, end))
 
     def wait(self, job: Job) -> list[Loaded]:
-        """The rows of a job, when it is full.
+        """Wait until a job is full, and return its rows.
 
         Raises:
-            DataError: what a worker met first; WorkerError if nothing moved for `timeout_seconds`.
+            DataError: the first error of a worker, or a WorkerError if there was no sign of life for `timeout_seconds`.
         """
         if not self._threads:
             self._work_until(job)
@@ -140,7 +146,7 @@ class WorkerPool:
         return [row for row in job.rows if row is not None]
 
     def close(self) -> None:
-        """End and join the workers; harmless when repeated."""
+        """End and join the workers; a second call does no harm."""
         self._pulse.stopping.set()
         for loader in tuple(self._loaders):
             loader.interrupt()
@@ -149,7 +155,7 @@ class WorkerPool:
         end = time.monotonic() + _JOIN_SECONDS
         for thread in self._threads:
             if thread is not threading.current_thread():
-                # A thread inside a system call that does not return (dead network storage) is left behind: a daemon.
+                # A thread in a system call that does not return (dead network storage) is left behind, as a daemon.
                 thread.join(max(0.0, end - time.monotonic()))
         if not self._threads:
             while self._loaders:

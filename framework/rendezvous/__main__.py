@@ -1,7 +1,7 @@
 """torchrun with the rendezvous of this package: `python -m framework.rendezvous --rdzv_backend authenticated ...`.
 
-Registered here and not through the entry point group `torchrun.handlers`, which torch reads from installed packages
-only: a checkout works too, and every other torchrun of the environment stays as it is.
+The rendezvous is registered here and not through the entry point group `torchrun.handlers`, which torch reads from
+installed packages only: a checkout works too, and every other torchrun of the environment stays as it is.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from framework.utils.errors import FrameworkError
 
 
 def main(arguments: list[str]) -> int:
-    """Take the secret out of the environment, hand over to torchrun, and return the status of its processes."""
+    """Take the secret out of the environment, start torchrun, and return its exit status: 2 without a usable secret."""
     options = run.parse_args(arguments)
-    meets = options.rdzv_backend == BACKEND and run.parse_min_max_nnodes(options.nnodes)[1] > 1
+    is_needed = options.rdzv_backend == BACKEND and run.parse_min_max_nnodes(options.nnodes)[1] > 1
     try:
-        secret = take_secret(os.environ) if meets else None
+        secret = take_secret(os.environ) if is_needed else None
     except FrameworkError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,9 +1,8 @@
 """A rendezvous for torchrun in which only machines that know the job's secret take part.
 
 torch's own (`c10d`) keeps its state as a pickle in a TCPStore, which listens on all interfaces and takes values from
-anybody: whoever reaches the port runs code on every machine. Here the same state machine works on a store that speaks
-only with holders of the secret (`wire.py`). On one machine there is nobody to meet: the store is in memory, and no port
-is opened.
+anybody: whoever reaches the port runs code on every machine. Here the same state machine works on a store that answers
+only those who have the secret (`wire.py`). For one machine the store is in memory, and no port is opened.
 """
 
 from __future__ import annotations
@@ -19,7 +18,9 @@ from framework.rendezvous.server import Server
 from framework.rendezvous.store import AuthenticatedStore
 
 BACKEND = "authenticated"
+"""Name of this rendezvous, for `--rdzv_backend`."""
 DEFAULT_PORT = 29500
+"""Port of machine 0 where `--rdzv_endpoint` names none."""
 
 
 class _Backend(C10dRendezvousBackend):
@@ -29,23 +30,23 @@ class _Backend(C10dRendezvousBackend):
 
 
 def authenticated_handler(parameters: RendezvousParameters, *, secret: bytes | None) -> RendezvousHandler:
-    """Make torchrun's rendezvous handler.
+    """Return torchrun's rendezvous handler.
 
     Args:
-        parameters: torchrun's; `is_host=true` in `--rdzv_conf` on the one machine that keeps the table.
-        secret: the job's; None is enough for one machine.
+        parameters: parameters of torchrun; `is_host=true` in `--rdzv_conf` on the one machine that keeps the table.
+        secret: secret of the job; None is enough for one machine.
 
     Raises:
-        RendezvousConnectionError: the table cannot be kept here, or not be reached from here.
+        RendezvousConnectionError: the table cannot be kept on this machine, or cannot be reached from it.
     """
     store: Store = HashStore()
     if parameters.max_nodes > 1:
         assert secret is not None
-        store = _meet(parameters, secret)
+        store = _connected_store(parameters, secret)
     return create_handler(store, _Backend(store, parameters.run_id), parameters)
 
 
-def _meet(parameters: RendezvousParameters, secret: bytes) -> Store:
+def _connected_store(parameters: RendezvousParameters, secret: bytes) -> Store:
     host, port = parse_rendezvous_endpoint(parameters.endpoint, default_port=DEFAULT_PORT)
     timeout_seconds = parameters.get_as_int("read_timeout", 60)
     assert timeout_seconds is not None

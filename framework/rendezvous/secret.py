@@ -1,4 +1,4 @@
-"""The secret of a job: what its machines know and nobody else on their network does."""
+"""The secret of a job, which its machines know and nobody else on their network does."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from pathlib import Path
 from framework.utils.errors import FrameworkError
 
 VALUE, FILE = "JOB_SECRET", "JOB_SECRET_FILE"
+"""Names of the variables that hold the secret, or the path of its file."""
 MIN_CHARACTERS = 32
-"""A machine that listens at the meeting place's address sees a proof that it could guess against; 32 hex digits are
-out of reach."""
+"""Length of the shortest secret: whoever listens at the address of machine 0 gets a proof to test guesses against, and
+32 hex digits are too many to guess."""
 
 
 def take_secret(environment: MutableMapping[str, str]) -> bytes:
     """Return the job's secret and take its value out of the environment, which the processes to be started inherit.
 
     Raises:
-        FrameworkError: there is none, it is too short to be one, or everybody on this machine may read its file.
+        FrameworkError: there is none, it is too short, or its file cannot be read or may be read by everybody.
     """
     text = environment.pop(VALUE, "")
     where = VALUE

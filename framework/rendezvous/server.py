@@ -1,4 +1,4 @@
-"""The table that the machines of a job meet over: key -> bytes, kept by machine 0 for those who know the secret."""
+"""The table through which the machines of a job find each other: key -> bytes, kept by machine 0 behind the secret."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ import time
 from framework.rendezvous.wire import Message, StrangerError, greet
 
 HANDSHAKE_SECONDS = 10.0
+"""Time in which a connection must prove that it knows the secret."""
 MAX_STRANGERS = 64
-"""Connections at once that have not proved themselves yet; more are closed."""
+"""Number of connections at once that have not proved yet that they know the secret; more are closed."""
 MAX_WARNINGS = 100
-"""One an address: who knocks all day fills no disk."""
+"""Number of lines about closed connections in a log, one per address and kind: nobody can fill the disk with them."""
 
 _log = logging.getLogger(__name__)
 
 
 class Table:
-    """What the machines have told each other; every operation is atomic and none waits."""
+    """The values that the machines have written for each other; every operation is atomic and none waits."""
 
     def __init__(self) -> None:
         self._values: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
     def answer(self, request: Message) -> Message:
-        """Do what a machine of the job asks.
+        """Do what a machine of the job asks, and return the answer.
 
         Raises:
-            KeyError, TypeError, ValueError: the request is none of ours.
+            KeyError, TypeError, ValueError: the request is not one that `AuthenticatedStore` sends.
         """
         with self._lock:
             match request["do"]:
@@ -52,7 +53,7 @@ class Table:
                     raise ValueError(f"unknown operation {other!r}")
 
     def _compare_set(self, *, key: str, expected: str, desired: str) -> bytes:
-        """As torch's TCPStore: an expected value of no bytes stands for no value."""
+        """Write as torch's TCPStore does: an expected value of no bytes stands for none. Return what is there then."""
         wanted, present = base64.b64decode(expected), self._values.get(key)
         if present is None and wanted:
             return wanted
@@ -63,7 +64,14 @@ class Table:
 
 
 class Server:
-    """Answers machines of the job from a thread each until the process ends.
+    """Answers every machine of the job on a thread of its own, until the process ends.
+
+    Args:
+        port: port to listen on, on all interfaces; 0 for any free one.
+        secret: secret of the job.
+
+    Attributes:
+        port: port that it listens on.
 
     Raises:
         OSError: the port is taken.
@@ -81,7 +89,7 @@ class Server:
         threading.Thread(target=self._accept, name="rendezvous-server", daemon=True).start()
 
     def close(self) -> None:
-        """Take no more machines; those connected stay so until they go."""
+        """Take no more connections; those that exist stay until the other end closes them."""
         self._closed = True
         with contextlib.suppress(OSError):  # wakes the thread that accepts
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -94,7 +102,7 @@ class Server:
             except OSError as error:
                 if self._closed:
                     return
-                _log.warning("rendezvous: a connection was not taken: %s", error)  # no more files, for one
+                _log.warning("rendezvous: a connection was not taken: %s", error)  # too many open files, for example
                 time.sleep(0.1)
                 continue
             if not self._strangers.acquire(blocking=False):
@@ -123,7 +131,7 @@ class Server:
                 _log.debug("rendezvous: %s has gone: %s", address, error)
 
     def _warn(self, address: str, error: OSError) -> None:
-        kind = (address, type(error))  # a line that breaks must not silence what is said of a stranger later
+        kind = (address, type(error))  # a broken connection must not hide a later warning of a stranger
         if kind not in self._warned and len(self._warned) < MAX_WARNINGS:
             self._warned.add(kind)
             _log.warning("rendezvous: a connection from %s was closed: %s", address, error)

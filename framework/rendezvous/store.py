@@ -1,4 +1,4 @@
-"""The table of machine 0 as torch's elastic launcher wants it: a `torch.distributed.Store`."""
+"""The table of machine 0 in the form that torch's elastic launcher takes: a `torch.distributed.Store`."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from torch.distributed import DistStoreError, Store
 from framework.rendezvous.wire import StrangerError, introduce
 
 POLL_SECONDS = 0.05
+"""Time between two questions for a key that has no value yet."""
 
 
 class AuthenticatedStore(Store):
-    """Client of a `Server`; one connection, which all threads of the process share.
+    """The client of a `Server`, with one connection for all threads of the process.
 
     Where torch's stores wait for a key, this one asks again every 50 ms, up to its time-out, so a wait of one thread
     does not keep the heartbeats of another from being sent.
 
     Args:
-        host: of the server.
-        port: of the server.
-        secret: the job's.
-        timeout_seconds: how long to try to connect, and to wait for an answer; `set_timeout` says how long to wait for
-            keys.
+        host: name or address of the server.
+        port: port of the server.
+        secret: secret of the job.
+        timeout_seconds: longest time to connect, and to wait for an answer; also for keys, until `set_timeout` sets
+            another.
 
     Raises:
-        ConnectionError: nobody listens there, or not one of this job.
+        ConnectionError: nobody listens there, or not a machine of this job.
+        OSError: the server did not answer in time.
     """
 
     timeout: datetime.timedelta
-    """torch's own attribute, which its type stubs leave out."""
+    """Longest wait for keys: an attribute of torch's, which its type stubs leave out."""
 
     def __init__(self, host: str, port: int, *, secret: bytes, timeout_seconds: float) -> None:
         super().__init__()
@@ -49,15 +51,19 @@ class AuthenticatedStore(Store):
             raise
 
     def close(self) -> None:
-        """Say goodbye."""
+        """Close the connection."""
         self._connection.close()
 
     def set(self, key: str, value: str | bytes) -> None:
-        """Write a value."""
+        """Write a value.
+
+        Raises:
+            DistStoreError: machine 0 does not answer; this holds for every method that asks it.
+        """
         self.multi_set([key], [value])
 
     def get(self, key: str) -> bytes:
-        """Wait for a value and return it."""
+        """Wait for a value and return it; see `multi_get` for the errors."""
         return self.multi_get([key])[0]
 
     def multi_set(self, keys: Sequence[str], values: Sequence[str | bytes]) -> None:
@@ -65,7 +71,11 @@ class AuthenticatedStore(Store):
         self._ask(do="set", values={key: _text(value) for key, value in zip(keys, values, strict=True)})
 
     def multi_get(self, keys: Sequence[str]) -> list[bytes]:
-        """Wait for several values and return them."""
+        """Wait for several values and return them.
+
+        Raises:
+            DistStoreError: a key had no value in time, or machine 0 does not answer.
+        """
         deadline = time.monotonic() + self.timeout.total_seconds()
         while None in (found := self._ask(do="get", keys=list(keys))["values"]):
             self._pause(deadline, [key for key, value in zip(keys, found, strict=True) if value is None])
@@ -76,7 +86,10 @@ class AuthenticatedStore(Store):
         return int(self._ask(do="add", key=key, amount=amount)["total"])
 
     def compare_set(self, key: str, expected: str | bytes, desired: str | bytes) -> bytes:
-        """Write a value if the present one is as expected (no bytes: there is none); return what stands there then."""
+        """Write a value if the present one is as expected (no bytes: there is none), and return what is there then.
+
+        Where there is no value and one was expected, the expected one is returned, as torch's TCPStore does.
+        """
         answer = self._ask(do="compare_set", key=key, expected=_text(expected), desired=_text(desired))
         return base64.b64decode(answer["value"])
 
@@ -85,7 +98,11 @@ class AuthenticatedStore(Store):
         return None not in self._ask(do="get", keys=list(keys))["values"]
 
     def wait(self, keys: Sequence[str], timeout: datetime.timedelta | None = None) -> None:
-        """Wait until all keys have values."""
+        """Wait until all keys have values.
+
+        Raises:
+            DistStoreError: a key had no value in time, or machine 0 does not answer.
+        """
         deadline = time.monotonic() + (timeout or self.timeout).total_seconds()
         while not self.check(keys):
             self._pause(deadline, keys)
@@ -105,7 +122,7 @@ class AuthenticatedStore(Store):
                 self._channel.send(request)
                 return self._channel.receive()
             except OSError as error:
-                self._connection.close()  # a late answer must not be taken for that of the next question
+                self._connection.close()  # a late answer must not be taken for that to the next request
                 raise DistStoreError(f"the machine that the others meet at does not answer: {error}") from error
 
 

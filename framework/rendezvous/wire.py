@@ -4,9 +4,9 @@
     client -> server   nonce, HMAC(secret, "client", both nonces)  64 bytes
     server -> client   HMAC(secret, "server", both nonces)         32 bytes
 
-From the nonces follows the key of this connection. A message is its length (4 bytes), JSON, and an HMAC over direction,
-number and bytes, so what a stranger sends, repeats, reorders or reflects is not even parsed. All HMACs are SHA-256 (RFC
-2104), compared in constant time. Nothing is encrypted: what is said here (addresses, ranks) is no secret.
+The key of the connection is computed from the nonces. A message is its length (4 bytes), JSON, and an HMAC over
+direction, number and bytes, so what a stranger sends, repeats, reorders or reflects is not even parsed. All HMACs are
+SHA-256 (RFC 2104), compared in constant time. Nothing is encrypted: the messages (addresses, ranks) are no secret.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 Message = dict[str, Any]
 
 MAX_MESSAGE_BYTES = 4 << 20
+"""Size of the longest message, without its length and signature."""
 _NONCE_BYTES = _PROOF_BYTES = 32
 _LENGTH = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
@@ -33,7 +34,7 @@ class StrangerError(ConnectionError):
 
 
 class Channel:
-    """One end of a connection after both ends have proved themselves."""
+    """One end of a connection, after both ends have proved that they know the secret."""
 
     def __init__(self, connection: socket.socket, *, key: bytes, is_server: bool) -> None:
         self._connection, self._key = connection, key
@@ -41,7 +42,11 @@ class Channel:
         self._sent = self._received = 0
 
     def send(self, message: Message) -> None:
-        """Sign and send a JSON object of at most `MAX_MESSAGE_BYTES` bytes."""
+        """Sign and send a JSON object of at most `MAX_MESSAGE_BYTES` bytes.
+
+        Raises:
+            OSError: the connection has ended.
+        """
         payload = json.dumps(message, separators=(",", ":")).encode()
         assert len(payload) <= MAX_MESSAGE_BYTES
         signature = _hmac(self._key, self._ours, _NUMBER.pack(self._sent), payload)
@@ -49,11 +54,11 @@ class Channel:
         self._connection.sendall(_LENGTH.pack(len(payload)) + payload + signature)
 
     def receive(self) -> Message:
-        """Wait for a message, as long as the connection's time-out says.
+        """Wait for a message, at most for the connection's time-out, and return it.
 
         Raises:
             StrangerError: it is longer than allowed, or not signed.
-            OSError: the connection has ended.
+            OSError: the connection has ended, or was silent for too long.
         """
         (size,) = _LENGTH.unpack(_read(self._connection, _LENGTH.size))
         if size > MAX_MESSAGE_BYTES:
@@ -66,7 +71,7 @@ class Channel:
 
 
 def greet(connection: socket.socket, secret: bytes, *, timeout_seconds: float) -> Channel:
-    """Let a client prove itself, and prove ourselves to it.
+    """Let a client prove that it knows the secret, prove it in turn, and return the server's end of the connection.
 
     Raises:
         StrangerError: it does not know the secret.
@@ -86,10 +91,10 @@ def greet(connection: socket.socket, secret: bytes, *, timeout_seconds: float) -
 
 
 def introduce(connection: socket.socket, secret: bytes, *, timeout_seconds: float) -> Channel:
-    """Prove ourselves to a server, and let it prove itself.
+    """Prove to a server that this machine knows the secret, let it do the same, and return the client's end.
 
     Raises:
-        StrangerError: it does not know the secret, or does not take ours for it.
+        StrangerError: it does not know the secret, or refuses that of this machine.
         OSError: it went away, or was silent for too long.
     """
     deadline = time.monotonic() + timeout_seconds
@@ -107,7 +112,7 @@ def introduce(connection: socket.socket, secret: bytes, *, timeout_seconds: floa
 
 
 def _hmac(key: bytes, label: bytes, *parts: bytes) -> bytes:
-    # Labels end with a zero and only the last part has no fixed length: no two meanings give the same bytes.
+    # Labels end with a zero and only the last part has no fixed length, so different inputs are different bytes.
     return hmac.digest(key, label + b"\0" + b"".join(parts), hashlib.sha256)
 
 
@@ -116,8 +121,8 @@ def _read(connection: socket.socket, size: int, *, deadline: float | None = None
     while len(data) < size:
         if deadline is not None:
             connection.settimeout(max(0.001, deadline - time.monotonic()))
-        piece = connection.recv(min(size - len(data), 1 << 16))
-        if not piece:
+        chunk = connection.recv(min(size - len(data), 1 << 16))
+        if not chunk:
             raise ConnectionError("the connection has ended")
-        data += piece
+        data += chunk
     return bytes(data)

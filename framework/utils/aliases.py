@@ -17,15 +17,15 @@ from typing import Any
 Json = Any
 
 CLASSES: Mapping[str, str] = {}
-"""Today's name by former name: `"Old": "New"` for a part of a recipe, and for a network with its module,
+"""Today's name of a class by its former one: `"Old": "New"` for a part of a recipe, and for a network with its module,
 `"framework.networks.old.Generator": "framework.networks.new.Generator"`."""
 
 FIELDS: Mapping[str, Mapping[str, str]] = {}
-"""By today's name of the class, as in `CLASSES`: today's name of a field (for a network: option) by former name."""
+"""Today's name of a field (for a network: option) by its former one, for each class under its name of today."""
 
 
 def todays(document: Json) -> Json:
-    """A copy of a JSON document in which descriptions have today's names; everything else is as it was."""
+    """Return a copy of a JSON document in which descriptions have today's names; everything else is as it was."""
     return _translated(
         document,
         class_name=lambda name: CLASSES.get(name, name),
@@ -34,7 +34,7 @@ def todays(document: Json) -> Json:
 
 
 def first(document: Json) -> Json:
-    """A copy of a JSON document with today's names, in which descriptions have those of the first version."""
+    """Return a copy of a JSON document with today's names, in which descriptions have those of the first version."""
     return _translated(
         document,
         class_name=first_class_name,
@@ -43,7 +43,7 @@ def first(document: Json) -> Json:
 
 
 def first_class_name(name: str) -> str:
-    """The name under which today's class `name` was first written; its own when it was never renamed."""
+    """Return the name under which today's class `name` was first written; its own if it was never renamed."""
     return next((former for former, today in CLASSES.items() if today == name), name)
 
 

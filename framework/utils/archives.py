@@ -1,4 +1,4 @@
-"""Zip archives of arrays from elsewhere, read within bounds: `.npz`, and the archives in which torch keeps tensors.
+"""Reads zip archives of arrays from elsewhere within bounds: `.npz`, and the archives in which torch keeps tensors.
 
 A zip file tells how large its members become. That is compared with the file's own size first, so that a small file
 cannot fill the memory; see `framework.utils.bounded` for the rule.
@@ -19,13 +19,13 @@ from framework.utils.bounded import decoding, element_count, open_regular
 from framework.utils.errors import FrameworkError
 
 MOST_TIMES = 16
-"""How many times its own size an archive may unpack to: weights and photographs shrink to a half at most."""
+"""Largest ratio of unpacked to packed size of an archive: weights and photographs shrink to a half at most."""
 _FLOOR_BYTES = 64 << 20
-"""What any archive may unpack to: small ones hold zeros and flat pictures."""
+"""Size that any archive may unpack to: small ones hold zeros and pictures of one colour."""
 _MOST_MEMBERS = 100_000
 _CHUNK_BYTES = 1 << 20
 _DEFLATE_TIMES = 1032
-"""What deflate can shrink at most."""
+"""Largest ratio of unpacked to packed size that deflate can reach."""
 _ENCRYPTED = 0x1
 
 
@@ -33,12 +33,13 @@ def check_archive(archive: zipfile.ZipFile, *, num_bytes: int, source: object, m
     """Refuse members that are encrypted, packed in an unusual way, or unpack to far more than the archive's size.
 
     Args:
+        archive: the archive; only its list of members is read.
         num_bytes: size of the archive.
-        source: what the message names.
-        most_times: how many times its own size it may unpack to.
+        source: name of the archive in messages.
+        most_times: largest ratio of unpacked to packed size.
 
     Raises:
-        FrameworkError: names the member and what is wrong with it.
+        FrameworkError: there are too many members, or one of them is refused; names it and says why.
     """
     members = archive.infolist()
     if len(members) > _MOST_MEMBERS:
@@ -70,10 +71,10 @@ def check_member(member: zipfile.ZipInfo, *, source: object) -> None:
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, most_bytes: int, source: object) -> bytes:
-    """One member, of at most `most_bytes`, for archives of which the others may be anything.
+    """Return the content of one member of at most `most_bytes`; the other members may be anything.
 
     Raises:
-        FrameworkError: as `check_member`, or it is larger or damaged.
+        FrameworkError: see `check_member`, or it is larger or damaged.
     """
     check_member(member, source=source)
     name = f"{source}: {member.filename!a}"
@@ -84,7 +85,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, most_bytes
         )
     content = bytearray()
     with decoding(name), archive.open(member) as file:
-        # In pieces: what is asked for at once is unpacked at once, whatever the member's size is said to be.
+        # Read in chunks: one read of all would unpack all, whatever size the member is said to have.
         while chunk := file.read(_CHUNK_BYTES):
             content += chunk
     if len(content) != member.file_size:
@@ -93,7 +94,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, most_bytes
 
 
 def check_members(archive: zipfile.ZipFile, *, source: object) -> None:
-    """Compare every member with its checksum, in small pieces.
+    """Compare every member with its checksum, in small chunks.
 
     Raises:
         FrameworkError: one differs, or cannot be unpacked.
@@ -105,14 +106,16 @@ def check_members(archive: zipfile.ZipFile, *, source: object) -> None:
 
 
 class Arrays:
-    """The arrays of an `.npz` file, each read when asked for; nothing is unpickled. Use it as a context manager.
+    """The arrays of an `.npz` file, each read when it is asked for; also a context manager, which closes the file.
+
+    Nothing is unpickled.
 
     Args:
         path: the file.
-        most_times: how many times its own size it may unpack to.
+        most_times: largest ratio of unpacked to packed size.
 
     Attributes:
-        listed: names as they stand in the file; one may stand there twice, and the last is read.
+        listed: names as they stand in the file; one may be there twice, and its last array is read.
 
     Raises:
         OSError: the file is not there, or may not be read.
@@ -147,7 +150,7 @@ class Arrays:
         return name in self._members
 
     def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
-        """The array of this name.
+        """Return the array of this name, in its stored type and shape.
 
         Raises:
             FrameworkError: there is none, or it is damaged or no plain array of numbers or texts.

@@ -1,4 +1,4 @@
-"""Bytes that others may have written: one rule for every file that comes from elsewhere.
+"""Reads bytes that others may have written: one rule for every file that comes from elsewhere.
 
 A downloaded checkpoint, a run folder from a colleague, public weights: whoever wrote them decides what they say, so
 
@@ -26,23 +26,24 @@ from typing import Any, TypeGuard
 from framework.utils.errors import FrameworkError
 
 MOST_JSON_BYTES = 256 << 20
-"""The largest JSON file: the manifest of a checkpoint with a million pieces has about half."""
+"""Size of the largest JSON file: the manifest of a checkpoint with a million slices has about half."""
 MOST_DEPTH = 64
-"""Containers within containers in JSON."""
+"""Largest number of containers within each other in JSON."""
 MOST_ELEMENTS = 1 << 48
-"""The most elements of an array: no machine holds as many, and products of two such numbers are still exact."""
+"""Largest number of elements of an array: no machine holds as many."""
 MOST_AXES = 32
+"""Largest number of dimensions of an array."""
 _MOST_DIGITS = 40
-"""The longest number: the states of random generators are 128-bit integers."""
+"""Largest number of digits of an integer: the states of random generators have 128 bits."""
 _MOST_QUOTED = 300
-"""Characters of a decoder's own message that are repeated in ours."""
+"""Number of characters of a decoder's own message that are repeated in an error."""
 
 
 @contextlib.contextmanager
 def decoding(source: object, *, error: type[FrameworkError] = FrameworkError) -> Iterator[None]:
     """Turn whatever a decoder raises into `error`, which names `source`; a `FrameworkError` passes as it is.
 
-    For calls of decoders only: around our own code it would hide mistakes.
+    Use it around calls of decoders only: around our own code it would hide mistakes.
     """
     try:
         yield
@@ -58,7 +59,11 @@ def decoding(source: object, *, error: type[FrameworkError] = FrameworkError) ->
 
 
 def open_descriptor(path: Path, *, error: type[FrameworkError] = FrameworkError) -> int:
-    """As `open_regular`: a file descriptor, which the caller closes."""
+    """Open a file as `open_regular` does, and return its descriptor, which the caller closes.
+
+    Raises:
+        OSError, FrameworkError: see `open_regular`.
+    """
     try:
         # Without O_NONBLOCK the open itself would wait for a named pipe's other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -75,7 +80,7 @@ def open_descriptor(path: Path, *, error: type[FrameworkError] = FrameworkError)
 
 
 def open_regular(path: Path, *, error: type[FrameworkError] = FrameworkError) -> BufferedReader:
-    """Open a file for reading; links are followed.
+    """Open a file for reading, and return it; links are followed.
 
     Raises:
         OSError: there is none, or it may not be read.
@@ -85,11 +90,11 @@ def open_regular(path: Path, *, error: type[FrameworkError] = FrameworkError) ->
 
 
 def read_file(path: Path, *, most_bytes: int, error: type[FrameworkError] = FrameworkError) -> bytes:
-    """The content of a regular file of at most `most_bytes`.
+    """Return the content of a regular file of at most `most_bytes`.
 
     Raises:
-        OSError: as `open_regular`.
-        FrameworkError: as `open_regular`, or it is larger.
+        OSError: see `open_regular`.
+        FrameworkError: see `open_regular`, or it is larger.
     """
     with open_regular(path, error=error) as file:
         size = os.fstat(file.fileno()).st_size
@@ -100,11 +105,11 @@ def read_file(path: Path, *, most_bytes: int, error: type[FrameworkError] = Fram
 
 
 def read_json(path: Path, *, most_bytes: int = MOST_JSON_BYTES, error: type[FrameworkError] = FrameworkError) -> Any:
-    """The content of a JSON file.
+    """Return the content of a JSON file.
 
     Raises:
-        OSError: as `open_regular`.
-        FrameworkError: as `read_file` and `parse_json`; names the file.
+        OSError: see `open_regular`.
+        FrameworkError: see `read_file` and `parse_json`; names the file.
     """
     return parse_json(read_file(path, most_bytes=most_bytes, error=error), source=path, error=error)
 
@@ -112,7 +117,11 @@ def read_json(path: Path, *, most_bytes: int = MOST_JSON_BYTES, error: type[Fram
 def read_object(
     path: Path, *, most_bytes: int = MOST_JSON_BYTES, error: type[FrameworkError] = FrameworkError
 ) -> dict[str, Any]:
-    """As `read_json`, for a file that must hold an object."""
+    """Return the object in a JSON file.
+
+    Raises:
+        OSError, FrameworkError: see `read_json`, or it holds something else than an object.
+    """
     content = read_json(path, most_bytes=most_bytes, error=error)
     if not isinstance(content, dict):
         raise error(f"{path} is damaged: it must hold a JSON object, not {_kind(content)}")
@@ -122,14 +131,16 @@ def read_object(
 def parse_json(
     text: bytes | str, *, source: object, finite: bool = True, error: type[FrameworkError] = FrameworkError
 ) -> Any:
-    """What a JSON text in UTF-8 says.
+    """Return the value in a JSON text.
 
     Args:
-        source: what the message names.
+        text: the text; bytes are UTF-8.
+        source: name of the text in messages.
         finite: refuse NaN and infinity, which are no JSON, and numbers too large for a float.
+        error: class of the error to raise.
 
     Raises:
-        FrameworkError: it is no JSON, nested too deeply, or holds a number or a text that nothing else could take.
+        FrameworkError: it is no JSON, nested too deeply, or holds a number or a text that could not be written again.
     """
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
@@ -138,34 +149,37 @@ def parse_json(
         raise error(f"{source} is damaged: it is not valid JSON: it is nested too deeply") from None
     except ValueError as cause:  # bad JSON, bad UTF-8, and numbers out of range
         raise error(f"{source} is damaged: it is not valid JSON ({str(cause)[:_MOST_QUOTED]})") from None
-    # Without a container too many, or an escape, there is nothing to look for.
+    # Only a text with many brackets, or with an escape, can break the rule on depth or on characters.
     if decoded.count("[") + decoded.count("{") > MOST_DEPTH or "\\u" in decoded:
         _check(content, source=source, error=error)
     return content
 
 
 def element_count(shape: object, *, source: object, error: type[FrameworkError] = FrameworkError) -> int:
-    """The number of elements of an array of this shape.
+    """Return the number of elements of an array of this shape.
 
     Raises:
-        FrameworkError: the shape is no list of counts, or no machine could hold such an array.
+        FrameworkError: the shape is no list or tuple of counts, or no machine could hold such an array.
     """
     sizes = list(shape) if isinstance(shape, list | tuple) else None
     if sizes is None or len(sizes) > MOST_AXES or not all(type(size) is int and size >= 0 for size in sizes):
         raise error(f"{source}: {_short(shape)} is not the shape of an array")
-    # Empty arrays too: libraries multiply all lengths before they look for a zero.
+    # This holds for empty arrays, too: libraries multiply all lengths before they look for a zero.
     if math.prod(max(size, 1) for size in sizes) > MOST_ELEMENTS:
         raise error(f"{source}: an array of shape {_short(shape)} cannot be held by any machine")
     return math.prod(sizes)
 
 
 def is_count(value: object, *, most: int = (1 << 53)) -> bool:
-    """Is it an integer from 0 to `most`? True and False are not; numbers beyond 2^53 are not exact everywhere."""
+    """Return whether a value is an integer from 0 to `most`; numbers beyond 2^53 are not exact everywhere.
+
+    True and False are no integers here.
+    """
     return type(value) is int and 0 <= value <= most
 
 
 def is_texts(value: object) -> TypeGuard[Mapping[str, str]]:
-    """Is it a mapping of texts to texts?"""
+    """Return whether a value is a mapping of texts to texts."""
     return isinstance(value, Mapping) and all(isinstance(each, str) for pair in value.items() for each in pair)
 
 

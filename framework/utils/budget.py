@@ -1,7 +1,7 @@
-"""Networks built from descriptions of others, in no more memory than their stored tensors justify.
+"""Bounds networks that are built from descriptions of others by the number and size of their stored tensors.
 
 A description in a file may ask for any width or depth. It is built on the meta device first, where tensors have shapes
-and no values, and given up as soon as it has more than what is stored could fill.
+and no values, and refused as soon as it has far more than the stored tensors could fill.
 """
 
 from __future__ import annotations
@@ -25,36 +25,39 @@ from framework.utils.bounded import decoding
 from framework.utils.errors import FrameworkError
 
 _TIMES = 4
-"""Weights are registered again when they are wrapped, and filters and caches are not stored."""
+"""Largest ratio of what a network registers to what is stored: weights are registered again when they are wrapped, and
+filters and caches are not stored."""
 _SPARE_ELEMENTS = 1 << 22
+"""Number of elements that any network may register beyond that."""
 _SPARE_MODULES = 4096
+"""Number of modules and tensors that any network may register beyond that."""
 _LARGEST_OPTION = 1 << 24
-"""The largest number that a constructor may be given: lists of that length are made before there is a layer."""
+"""Largest number that a constructor may be given: it may make a list of that length before there is a layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a network may have: numbers of tensors and of their elements."""
+    """The numbers of stored tensors and of their elements, by which a network is bounded."""
 
     tensors: int
     elements: int
 
     @classmethod
     def of(cls, shapes: Iterable[tuple[int, ...]]) -> Budget:
-        """The budget of a network with stored tensors of these shapes."""
+        """Return the budget of a network with stored tensors of these shapes."""
         counts = [math.prod(shape) for shape in shapes]
         return cls(tensors=len(counts), elements=sum(counts))
 
     def check(self, build: Callable[[], nn.Module], options: Mapping[str, Any], *, source: str) -> None:
-        """Build a network on the meta device.
+        """Build a network on the meta device, where its tensors take no memory, and refuse one that is too large.
 
         Args:
-            build: makes it, on the default device.
-            options: what its constructor is given.
-            source: what the message names.
+            build: a function that makes it on the default device.
+            options: the options that its constructor is given.
+            source: name of the description in messages.
 
         Raises:
-            FrameworkError: it cannot be built, or has more than the budget.
+            FrameworkError: it cannot be built, or has far more than the budget.
         """
         for name, value in options.items():
             _check_numbers(value, name=name, source=source)
@@ -72,7 +75,7 @@ def _check_numbers(value: Any, *, name: str, source: str) -> None:
 
 @contextmanager
 def _counting(budget: Budget, *, source: str) -> Iterator[None]:
-    """Count what modules of this thread register, and raise when it becomes too much."""
+    """Count what the modules of this thread register inside the context, and raise when it becomes too much."""
     thread, num_elements, num_members = threading.get_ident(), 0, 0
 
     def count(module: nn.Module, name: str, member: object) -> None:
@@ -90,6 +93,7 @@ def _counting(budget: Budget, *, source: str) -> Iterator[None]:
                 f"{budget.elements} elements: its options are not those of these weights"
             )
 
+    # torch calls these hooks in all threads; `count` ignores the others.
     hooks = [
         register_module_parameter_registration_hook(count),
         register_module_buffer_registration_hook(count),

@@ -1,4 +1,4 @@
-"""The base of every error a user can mend."""
+"""The base of every error that a user can mend."""
 
 
 class FrameworkError(ValueError):
@@ -10,4 +10,4 @@ class FrameworkError(ValueError):
 
 
 class RecipeError(FrameworkError):
-    """A recipe that cannot work; names the field."""
+    """A recipe cannot work; the message names the field."""

@@ -1,4 +1,4 @@
-"""Types of flags that several commands share."""
+"""Types of flags that several commands have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _URL_LIKE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/|pipe:")
 def local_path(text: str) -> Path:
     """Return the path of a file or folder on this machine.
 
-    `Path("s3://bucket/x")` would be a local folder named `s3:`, which nobody means who writes that.
+    `Path("s3://bucket/x")` would be a local folder named `s3:`, which nobody who writes that means.
 
     Raises:
         FrameworkError: the text is a URL, or looks like one.

@@ -12,8 +12,8 @@ def leaves(document: Any, prefix: str = "", *, lists: bool = True, empty: bool =
     Args:
         document: mappings, lists and plain values, nested.
         prefix: path of the document itself.
-        lists: whether lists are containers; if not, a list is a value.
-        empty: whether an empty container is a value, too; if not, it is left out.
+        lists: True where lists are containers; otherwise a list is a value.
+        empty: True where an empty container is a value, too; otherwise it is left out.
     """
     if isinstance(document, Mapping):
         items: Any = document.items()

@@ -1,6 +1,6 @@
-"""Gives one process at a time the right to do something: for run folders, uploads, packing and caches.
+"""Gives one process at a time the right to use something: run folders, uploads, packing and caches.
 
-The mechanism is `filelock`, that is flock. The system releases the lock however the process dies. A bare flock would
+The mechanism is `filelock`, which uses flock. The system releases the lock however the process dies. A bare flock would
 live on in a forked child, such as a data worker that outlives a killed trainer; filelock closes its descriptor there. A
 POSIX record lock (lockf) ends at the first close of any descriptor of the file, and is of no use to a reader who may
 not write. Between machines Linux carries flock to an NFS server. The lock file stays; it is made with the user's umask,
@@ -25,13 +25,13 @@ _PATIENCE_SECONDS, _POLL_SECONDS = 0.3, 0.02
 
 
 class ProcessLock:
-    """A lock on a file, for one process at a time; a context manager that releases it.
+    """A lock on a file, for one process at a time; also a context manager, which releases it.
 
     Some cluster file systems are mounted without locks. There, taking the lock succeeds and guards nothing.
 
     Attributes:
         path: the locked file.
-        guards: whether the lock keeps others out.
+        guards: True if the lock keeps others out.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is printed must not end a program, whatever the terminal can show."""
+"""Keeps a program from ending because the terminal cannot show what it prints."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def escape_unprintable() -> None:
     Names of classes and files come from anywhere. Python raises an error for them under a locale that is not UTF-8, and
     under any locale for a file's name that is not valid in it.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's or a test's need not be one
+    if isinstance(sys.stdout, io.TextIOWrapper):  # that of a notebook or a test need not be one
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Shows on standard error how far a long piece of work is: a bar on a terminal, a line now and then elsewhere."""
+"""Shows on standard error how far a long task is: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def show_progress(title: str, *, total: int, enabled: bool, done: int = 0, unit:
     Args:
         title: name of the work.
         total: number of images in all; more than these are not counted.
-        enabled: whether anything is shown.
+        enabled: True to show anything.
         done: number of images finished by an earlier run.
         unit: name of what is counted.
     """

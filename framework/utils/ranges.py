@@ -19,7 +19,7 @@ from typing import Any
 from framework.utils.errors import FrameworkError
 
 LARGEST = 2**63 - 1
-"""Largest integer that is taken, positive or negative: clocks, counts and seeds become int64."""
+"""The largest integer that is taken, positive or negative: clocks, counts and seeds become int64."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,13 @@ class Range:
     """
 
     least: float = -math.inf
+    """The smallest number that is taken."""
     most: float = math.inf
+    """The largest number that is taken."""
     above: float = -math.inf
-    """All numbers are larger than this."""
+    """A bound that all numbers are larger than."""
     below: float = math.inf
-    """All numbers are smaller than this."""
+    """A bound that all numbers are smaller than."""
 
     def refusal(self, value: float) -> str:
         """Return why a number is not taken, such as `must be at least 1`; empty if it is taken."""

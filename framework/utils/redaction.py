@@ -1,4 +1,4 @@
-"""Addresses without what is secret in them, for whatever is printed or written: one way for the whole framework."""
+"""Removes secrets from addresses before they are printed or written, in one way for the whole framework."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _DRAWN = re.compile(r"[A-Za-z0-9_~%=+-]{16,}(?:\.[A-Za-z0-9_-]{16,})*")
 _RUN = re.compile(r"[A-Za-z0-9]{16,}")
 _CHANGES = re.compile(r"[A-Z]+|[a-z]+|[0-9]+")
 _MOST_CHANGES = 8
-"""Of capitals, small letters and digits in a name of somebody's choice."""
+"""Largest number of changes between capitals, small letters and digits in a name that somebody has chosen."""
 
 
 def redact_text(text: str) -> str:
     """Return a location or a command line without passwords, tokens in queries, and commands behind `pipe:`.
 
-    Of a `pipe:` command, which may hold anything, only the name of the shard that it brings is kept, if there is one.
+    A `pipe:` command may hold anything; only the name of the shard that it reads is kept, if there is one.
     """
     head, pipe, command = text.partition(_PIPE)
     if pipe:
@@ -35,14 +35,14 @@ def redact_text(text: str) -> str:
 def redact_urls(text: str) -> str:
     """Return a message without the passwords, the queries, and tokens in the paths of the addresses in it.
 
-    What is a token in a path cannot be known: long names that look drawn by lot are taken for one.
+    Nothing marks a token in a path: long names that look random are taken for one.
     """
     text = _QUERY.sub(r"\1?***", _CREDENTIALS.sub("***@", text))
     return _PATH.sub(lambda found: found[1] + _without_tokens(found[2]), text)
 
 
 def _without_tokens(path: str) -> str:
-    """A path of an address, the last part of which names a file."""
+    """Return the path of an address, whose last part names a file, without its tokens."""
     *folders, file = _UUID.sub("***", _NAMED.sub(r"\1***", path)).split("/")
     shown = [_DRAWN.sub(lambda word: "***" if _is_drawn(re.sub("[^A-Za-z0-9]", "", word[0])) else word[0], folder)
              for folder in folders]  # fmt: skip
@@ -50,7 +50,7 @@ def _without_tokens(path: str) -> str:
 
 
 def _is_drawn(word: str) -> bool:
-    """Do letters and digits change as often as in a hash or a random key?"""
+    """Return whether letters and digits change as often as in a hash or a random key."""
     groups = _CHANGES.findall(word)
     digits = sum(group.isdigit() for group in groups)
     return len(word) >= 16 and len(groups) > digits >= 1 and (digits >= 3 or len(groups) > _MOST_CHANGES)

@@ -1,4 +1,4 @@
-"""A data set under construction: shards of all resolutions cut at the same samples, then the manifests."""
+"""Builds a data set: shards of all resolutions, cut at the same samples, and then the manifests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from framework.data.readers import Source
 
 
 class Build:
-    """The shards being written, one per resolution, cut at the same samples; starts after the last finished shard."""
+    """The shards being written, one per resolution, cut at the same samples; they follow the last finished ones."""
 
     def __init__(self, staging: Staging, plan: Plan, options: PackOptions) -> None:
         self.staging, self.plan, self.options = staging, plan, options
@@ -33,12 +33,12 @@ class Build:
         self._recorded_bad, self._recorded_counts = len(self.bad), self.label_counts.copy()
 
     def folders(self) -> dict[int, Path]:
-        """Resolution -> folder of its shards."""
+        """Return resolution -> folder of its shards."""
         sides = self.plan.target.sides
         return {side: self.staging.path / (f"r{side:03d}" if len(sides) > 1 else "") for side in sides}
 
     def refuse(self, name: str, reason: str) -> None:
-        """Leave a picture out."""
+        """Leave a picture out, and note why."""
         self.bad.append((name, reason))
         self.position += 1
 
@@ -70,7 +70,7 @@ class Build:
         return any(writer.size + sample_bytes(sample) + len(END_MARK) > limit for writer, sample in pairs)
 
     def finish_shard(self) -> None:
-        """Close the open shards and state it; a killed run goes on from here."""
+        """Close the open shards and record that; after a kill, the next run continues from here."""
         if not self._open:
             return
         entries = [(writer.path, writer.finish()) for writer in self._open]
@@ -85,7 +85,7 @@ class Build:
         self._open, self._recorded_bad, self._recorded_counts = [], len(self.bad), self.label_counts.copy()
 
     def lack(self) -> str | None:
-        """What the data set lacks because too many pictures were left out."""
+        """Return what the data set lacks because too many pictures were left out, or None."""
         if not self.finished:
             return f"none of {len(self.bad)} pictures can be used"
         missing = [name for name, count in zip(self.plan.class_names, self.label_counts, strict=True) if not count]
@@ -98,7 +98,7 @@ class Build:
 
 
 def write_manifests(build: Build, pictures: Source, *, notice: str) -> Manifest:
-    """Manifests of all resolutions; returns that of the largest."""
+    """Write the manifests of all resolutions, and return that of the largest."""
     plan, options = build.plan, build.options
     folders = build.folders()
     manifests = {
@@ -119,6 +119,7 @@ def write_manifests(build: Build, pictures: Source, *, notice: str) -> Manifest:
         )
         for number, side in enumerate(plan.target.sides)
     }
+    # One manifest per resolution, and a parent that names their folders.
     for side, manifest in manifests.items():
         save_manifest(manifest, folders[side])
     if len(folders) > 1:
@@ -135,7 +136,7 @@ def _filter(plan: Plan, side: int) -> str:
 
 
 def _provenance(build: Build, pictures: Source) -> dict[str, Any]:
-    """Where the pictures came from and what was done to them beyond the manifest's own fields."""
+    """Return the origin of the pictures, and what was done to them beyond the manifest's own fields."""
     options = build.options
     extra = {
         "per_class": options.per_class,

@@ -1,4 +1,4 @@
-"""One picture on its way into a shard: decode, make it 8-bit grey or RGB, pad or crop, resize, encode.
+"""Prepares one picture for a shard: decodes it, makes it 8-bit grey or RGB, pads or crops, resizes, encodes.
 
 Encoder settings are fixed, so that the same picture gives the same bytes with the same Pillow. Pillow's filters widen
 with the scale (they antialias), as torchvision's `antialias=True` and StyleGAN's tools do.
@@ -37,13 +37,13 @@ _FILTERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The form every picture is brought to.
+    """The form that every picture gets; see `PackOptions` for the other fields.
 
     Attributes:
         sides: resolutions in pixels, ascending.
-        resize: pictures may be cropped and resized; otherwise they must have the side already.
+        resize: True if pictures may be cropped and resized; otherwise they must have the side already.
         channels: 1 or 3.
-        grey_only: refuse colour, because nobody asked for grey: the first picture merely was.
+        grey_only: True if colour is refused: nobody asked for grey, but the first picture is grey.
     """
 
     sides: tuple[int, ...]
@@ -58,7 +58,7 @@ class Target:
 
 
 def encoder_versions(encoding: str) -> str:
-    """What the encoded bytes depend on besides the pixels: Pillow and the library that encodes."""
+    """Return what encoded bytes depend on besides the pixels: the versions of Pillow and of the encoding library."""
     library = {"png": "zlib_ng" if features.check("zlib_ng") else "zlib", "webp": "webp", "jpg": "libjpeg_turbo"}[
         encoding
     ]
@@ -66,17 +66,17 @@ def encoder_versions(encoding: str) -> str:
 
 
 class Encoded(NamedTuple):
-    """A picture in the target form: one file per side, and whether further frames of it were left aside."""
+    """A picture in the target form: one file per side, and whether further frames of it were left out."""
 
     files: tuple[bytes, ...]
     animated: bool
 
 
 def open_upright(content: bytes | Pixels) -> Picture:
-    """A picture by the rule of `framework.data.pictures`; pixels are taken as they are.
+    """Return a picture by the rule of `framework.data.pictures`; pixels are taken as they are.
 
     Raises:
-        BadImageError: not a picture, damaged, or of a kind that has no fixed meaning in 8 bits.
+        BadImageError: it is no picture, is damaged, has no fixed meaning in 8 bits, or needs too much memory.
     """
     if isinstance(content, np.ndarray):
         return Picture(Image.fromarray(np.ascontiguousarray(content)), plain=False, animated=False)
@@ -89,7 +89,7 @@ def open_upright(content: bytes | Pixels) -> Picture:
 
 
 def encode(content: bytes | Pixels, target: Target) -> Encoded:
-    """A picture in the target form, encoded: one file per side, in the order of `target.sides`.
+    """Return a picture in the target form, encoded: one file per side, in the order of `target.sides`.
 
     Raises:
         BadImageError: it cannot be decoded or does not fit the target.
@@ -114,7 +114,7 @@ def _format(content: bytes) -> str:
 
 
 def _to_channels(image: Image.Image, target: Target) -> tuple[Image.Image, bool]:
-    """The picture with the target's channels, and whether a file of the target's format would hold it as it was."""
+    """Return the picture with the target's channels, and whether its own file in the target's format would do."""
     mode = "L" if target.channels == 1 else "RGB"
     if image.mode == mode:
         return image, True
@@ -161,7 +161,7 @@ def _resize(image: Image.Image, size: tuple[int, int], resize_filter: Filter) ->
 
 
 def _centre(width: int, height: int, aspect: float) -> tuple[int, int, int, int]:
-    """The largest box of this width : height in the middle of a picture."""
+    """Return the largest box of this width : height in the middle of a picture: left, upper, right, lower in pixels."""
     box_width, box_height = min(width, round(height * aspect)), min(height, round(width / aspect))
     left, upper = (width - box_width) // 2, (height - box_height) // 2
     return left, upper, left + box_width, upper + box_height

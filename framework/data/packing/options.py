@@ -1,4 +1,4 @@
-"""What `framework pack` makes of the pictures: everything here, and nothing else, decides the bytes of the data set."""
+"""The options of `framework pack`: they and the pictures decide the bytes of the data set, and nothing else does."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ Filter = Literal["lanczos", "box", "bilinear", "bicubic", "hamming", "nearest"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PackOptions:
-    """How pictures become a data set.
+    """The options that turn pictures into a data set.
 
     Raises:
         DataError: a value that cannot work; the message names the field.
     """
 
     resolution: tuple[int, ...] | None = None
-    """Side in pixels; several make one data set per side (4 8 16 32: progressive growing). Default: as they are."""
+    """Side in pixels; several (4 8 16 32: progressive growing) make a data set each. Default: the first picture's."""
     channels: Literal[1, 3] | None = None
-    """1 = grey, 3 = RGB. Default: as the first picture."""
+    """1 = grey, 3 = RGB. Default: those of the first picture."""
     encoding: Encoding = "png"
-    """png, webp: lossless; jpg: quality 95, 4:4:4; keep: the format most files have. Files that fit go in untouched."""
+    """Format. png, webp: lossless; jpg: quality 95, 4:4:4; keep: that of most files. Files that fit go in untouched."""
     crop: Crop = "center"
-    """center: the largest square; wide: 4:3 with black bars (LSUN Cars); none: everything, aspect ratio not kept."""
+    """Part that is used. center: the largest square; wide: 4:3 with black bars (LSUN Cars); none: all, stretched."""
     resize_filter: Filter = "lanczos"
     """Filter from the source to the (largest) resolution."""
     pyramid_filter: Filter = "box"
     """Filter from the largest resolution to the smaller ones (box: the averages of ProGAN)."""
     pad: int | None = None
-    """Instead of cropping, add zeros around the picture up to this side (28 -> 32 for the MNIST family)."""
+    """Side in pixels up to which zeros are added instead of cropping (28 -> 32 for the MNIST family)."""
     labels: bool = True
     """Read class labels. Without them the data set is unconditional."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, in order. Default: the folder names, or the numbers."""
     per_class: int | None = None
-    """Take only the first so many pictures of each class."""
+    """Number of pictures to take of each class, the first ones. Default: all."""
     seed: int | None = 0
     """Seed of the one shuffle before writing, which also balances the classes per shard. None: keep the order."""
     shard_bytes: int = 128_000_000
@@ -57,17 +57,20 @@ class PackOptions:
     """Leave out pictures that cannot be used, and count them in the manifest, instead of failing."""
 
     def __post_init__(self) -> None:
+        # One number is a tuple of one; several are kept in order.
         if isinstance(self.resolution, int):
             object.__setattr__(self, "resolution", (self.resolution,))
         if self.resolution is not None:
             sides = tuple(sorted(set(self.resolution)))
             self._refuse(not sides or sides[0] < 1, "resolution", self.resolution, "must be positive sides in pixels")
             object.__setattr__(self, "resolution", sides)
+        # Numbers.
         for name in ("pad", "per_class", "shard_samples"):
             value = getattr(self, name)
             self._refuse(value is not None and value < 1, name, value, "must be positive")
         self._refuse(self.shard_bytes < 4096, "shard_bytes", self.shard_bytes, "must be at least 4096")
         self._refuse(self.channels not in (None, 1, 3), "channels", self.channels, "must be 1 or 3")
+        # Choices, and names that become parts of file names.
         for name, kind in (
             ("encoding", Encoding),
             ("crop", Crop),
@@ -79,6 +82,7 @@ class PackOptions:
         self._refuse(self.seed is not None and not 0 <= self.seed < 2**64, "seed", self.seed, "must be in 0 .. 2**64-1")
         word = re.fullmatch(r"[A-Za-z0-9_]+", self.split)
         self._refuse(not word, "split", self.split, "must be letters, digits and underscores")
+        # Options that exclude each other.
         self._refuse(
             not self.labels and bool(self.per_class or self.class_names), "labels", False, "but classes are asked for"
         )

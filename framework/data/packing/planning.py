@@ -1,4 +1,4 @@
-"""Which pictures go into a data set, in which order, with which labels, and in which form: settled before the first."""
+"""Decides, before the first picture is written, on the pictures of a data set, their order, labels and form."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Plan:
     """The order of the pictures and the form they get.
 
     Attributes:
-        order: int64 (M,), indexes into the source, in the order of writing.
-        labels: int64 (N,) over the whole source, or None.
+        order: indexes into the source, int64 (M,), in the order of writing.
+        labels: class numbers of the whole source, int64 (N,), or None.
         class_names: one per class, empty without labels.
         target: the form of every picture.
-        request: identifies source content and options; the same request gives the same data set.
+        request: hash of source content and options; the same request gives the same data set.
     """
 
     order: npt.NDArray[np.int64]
@@ -51,10 +51,11 @@ class Plan:
 
 
 def make_plan(source: Source, options: PackOptions, *, notice: str) -> Plan:
-    """Settle order, classes and form.
+    """Decide on order, classes and form, and return the plan.
 
     Raises:
-        SourceError: labels and classes do not fit, too few pictures of a class, or no picture can be decoded.
+        SourceError: labels and classes do not fit, a class has too few pictures, no picture can be decoded, or the
+            first one is not square and no side is given.
     """
     class_names = _class_names(source, options)
     request = {"source": source.digest, "kind": source.kind, "options": asdict(options), "notice": notice}
@@ -68,7 +69,7 @@ def make_plan(source: Source, options: PackOptions, *, notice: str) -> Plan:
 
 
 def _class_names(source: Source, options: PackOptions) -> tuple[str, ...]:
-    """Names of the classes, checked against the labels: each number has a name, each name a picture."""
+    """Return the names of the classes, checked against the labels: each number has a name, each name a picture."""
     where = f"{source.kind} {source.name!r}"
     if source.labels is None:
         if options.class_names or options.per_class:
@@ -87,7 +88,7 @@ def _class_names(source: Source, options: PackOptions) -> tuple[str, ...]:
         label = int(short[0])
         name = names[label] if names else str(label)
         raise SourceError(f"{where}: class {name!r} has {counts[label]} pictures, needed: {need}")
-    return names or tuple(str(number) for number in range(found))  # no more than pictures: each class has one
+    return names or tuple(str(number) for number in range(found))  # no more classes than pictures, since each has one
 
 
 def _order(source: Source, options: PackOptions, class_names: tuple[str, ...]) -> npt.NDArray[np.int64]:
@@ -124,7 +125,7 @@ def _target(source: Source, options: PackOptions) -> Target:
 
 
 def _first_picture(source: Source) -> tuple[tuple[int, int], bool]:
-    """Size and greyness of the first picture that can be decoded; the others are held against it."""
+    """Return (width, height) of the first picture that can be decoded, and whether it is grey; others must fit it."""
     reasons = []
     for index in range(len(source)):
         try:

@@ -1,8 +1,8 @@
-"""Shards on their way to disk: the tar writer, and the staging folder that makes a data set appear whole or not at all.
+"""Writes shards to disk: a tar writer, and a staging folder that makes a data set appear whole or not at all.
 
 Everything is written to `<parent>/.<out>.part/`; a line of `progress.jsonl` there states each finished shard, and the
-folder is renamed to its name last. A killed run leaves the staging folder, and the same request goes on after the last
-finished shard; another request clears it.
+folder is renamed to its name last. A killed run leaves the staging folder, and the same request continues after the
+last finished shard; another request clears it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _PROGRESS_NAME, _LOCK_NAME = "progress.jsonl", "packing.lock"
 
 
 def sample_bytes(members: Sequence[tuple[str, bytes]]) -> int:
-    """Room one sample takes in a tar: a header block per member, payloads in whole blocks."""
+    """Return the bytes that one sample takes in a tar: a header block per member, payloads in whole blocks."""
     return sum(BLOCK_BYTES + -(-len(payload) // BLOCK_BYTES) * BLOCK_BYTES for _, payload in members)
 
 
 class ShardWriter:
-    """Writes one tar and its index. USTAR headers, date and owner 0: the same samples give the same bytes.
+    """Writes one tar and its index. Headers are USTAR with date and owner 0: the same samples give the same bytes.
 
     (`webdataset.TarWriter` is not used: it writes its own user name, and pads every shard to 10 240 bytes.)
     """
@@ -45,7 +45,7 @@ class ShardWriter:
         self._digest = hashlib.sha256()
 
     def add(self, key: str, members: Sequence[tuple[str, bytes]]) -> None:
-        """Append one sample: (extension, payload) pairs, adjacent."""
+        """Append one sample, given as (extension, payload) pairs; its members are adjacent."""
         listed = []
         for extension, payload in members:
             info = tarfile.TarInfo(f"{key}.{extension}")
@@ -56,7 +56,7 @@ class ShardWriter:
         self.samples.append(SampleIndex(key, tuple(listed)))
 
     def finish(self) -> ShardEntry:
-        """Write the end mark and the index, flush both to disk."""
+        """Write the end mark and the index, flush both to disk, and return the shard's entry for the manifest."""
         self._write(END_MARK)
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -77,14 +77,15 @@ class ShardWriter:
 
 
 class Staging:
-    """The folder a data set is built in, for one process at a time; a context manager.
+    """The folder in which a data set is built, for one process at a time; also a context manager, which frees it.
 
     Args:
-        out: folder the data set will have.
-        request: identifies source and options; progress of another request is cleared.
+        out: folder that the data set will have.
+        request: text that identifies source and options; progress of another request is cleared.
 
     Attributes:
-        progress: what `record` was given, one entry per finished shard, in order.
+        path: the staging folder.
+        progress: one entry per finished shard, in order; see `record`.
 
     Raises:
         DataError: another process is packing to the same folder.
@@ -108,7 +109,7 @@ class Staging:
         self._lock.release()
 
     def record(self, *, shards: Sequence[tuple[Path, ShardEntry]], **state: Any) -> None:
-        """State that a shard (one per resolution) is finished, with what is needed to go on after it."""
+        """Record that a shard (one per resolution) is finished, with the state that is needed to continue after it."""
         files: dict[str, int] = {}
         for path, _ in shards:
             index = path.with_name(index_name(path.name))
@@ -121,7 +122,7 @@ class Staging:
         self.progress.append(line)
 
     def discard(self) -> None:
-        """Remove the staging folder: nothing is published and nothing is kept."""
+        """Remove the staging folder, so that nothing is published and nothing is kept."""
         shutil.rmtree(self.path)
 
     def publish(self) -> None:
@@ -147,7 +148,7 @@ def restore_interrupted(out: Path) -> None:
 
 
 def foreign_file(out: Path) -> Path | None:
-    """A file below `out` that is no part of a packed data set, or None."""
+    """Return a file below `out` that is no part of a packed data set, or None."""
     for file in sorted(out.rglob("*")):
         ours = file.suffix in (".tar", ".idx") or file.name in (MANIFEST_NAME, NOTICE_NAME)
         ours = ours or (file.is_dir() and file.name.startswith("r") and file.name[1:].isdecimal())
@@ -157,7 +158,7 @@ def foreign_file(out: Path) -> Path | None:
 
 
 def _read_progress(folder: Path, request: str) -> list[dict[str, Any]]:
-    """Entries of the shards that are finished and still have their size; none for another request."""
+    """Return the entries of finished shards; none if a file is missing or has another size, or for another request."""
     try:
         head, *lines = (folder / _PROGRESS_NAME).read_text("utf-8").splitlines(keepends=True)
         if json.loads(head) != {"request": request}:
@@ -174,7 +175,7 @@ def _read_progress(folder: Path, request: str) -> list[dict[str, Any]]:
 
 
 def _clear(folder: Path, *, keep: set[str]) -> None:
-    for file in sorted(folder.rglob("*"), reverse=True):  # what a folder holds before the folder
+    for file in sorted(folder.rglob("*"), reverse=True):  # the content of a folder comes before the folder
         if file.is_dir():
             if not any(file.iterdir()):
                 file.rmdir()

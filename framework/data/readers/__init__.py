@@ -1,4 +1,4 @@
-"""Where pictures come from before they are packed: folder, zip, idx, npz, or another WebDataset."""
+"""Readers of pictures that are to be packed: folder, zip, idx, npz, or another WebDataset."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["BadImageError", "Source", "SourceError", "open_source"]
 
 
 def open_source(location: str | os.PathLike[str], *, split: str = "train", labels: bool = True) -> Source:
-    """Open pictures for packing; what they are is told from the path and its content.
+    """Open pictures for packing, and return them; the path and its content tell the kind.
 
     Args:
         location: a folder of pictures (sub-folders are classes), a `.zip` of the same layout, an idx images file or a
             folder of them, an `.npz` with `images` and `labels`, or tars: a folder, one, a glob, a brace list.
-        split: which files of an idx folder.
+        split: name of the split, which chooses the files of an idx folder.
         labels: read the labels; without them the data set is unconditional.
 
     Raises:
-        SourceError: nothing there, an unknown kind, or see the reader of the kind.
+        SourceError: there is nothing, its kind is unknown, or see the reader of the kind.
     """
     text = os.fspath(location)
     path = Path(text)
@@ -57,7 +57,7 @@ def _open_directory(path: Path, *, split: str, labels: bool) -> Source:
 
 
 def _expand(text: str) -> list[Path]:
-    """Paths of a brace list and globs, each of which must exist."""
+    """Return the paths of a brace list and globs, each of which must exist."""
     from braceexpand import braceexpand  # WebDataset's own, so that lists mean the same to both
 
     paths: list[Path] = []

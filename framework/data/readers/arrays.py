@@ -1,4 +1,4 @@
-"""Pictures as one array: the idx files of MNIST and its family, and npz files. Nothing is unpickled.
+"""Reads pictures that are one array: the idx files of MNIST and its family, and npz files. Nothing is unpickled.
 
 The idx format (http://yann.lecun.com/exdb/mnist): two zero bytes, a type byte (8 = uint8), the number of dimensions,
 one big-endian uint32 per dimension, then the values.
@@ -23,14 +23,18 @@ from framework.utils.bounded import element_count, open_regular
 from framework.utils.errors import FrameworkError
 
 _UINT8 = 8
-_MOST_TIMES = 100  # drawings and masks shrink that far
+_MOST_TIMES = 100  # drawings and masks shrink to that part
 _FREE_BYTES = 64 << 20  # what any file may unpack to: pictures of one colour shrink a thousand times
 _CHUNK_BYTES = 1 << 20
 _SPLIT_PREFIXES = {"train": "train", "test": "t10k", "validation": "t10k"}
 
 
 def find_idx(folder: Path, *, split: str) -> Path | None:
-    """The images file of a split in a folder of the MNIST family, or None."""
+    """Return the images file of a split in a folder of the MNIST family; None where there is no images file.
+
+    Raises:
+        SourceError: there is none for this split.
+    """
     found = sorted(folder.glob("*-images-idx?-ubyte*"))
     if not found:
         return None
@@ -42,10 +46,10 @@ def find_idx(folder: Path, *, split: str) -> Path | None:
 
 
 def open_idx(path: Path, *, labels: bool = True) -> Source:
-    """Pictures of `*-images-idx3-ubyte[.gz]` with the labels of the file named alike beside it.
+    """Return the pictures of `*-images-idx3-ubyte[.gz]`, with the labels of the file beside it that is named alike.
 
     Raises:
-        SourceError: not such a file, damaged, or no labels file beside it.
+        SourceError: it is no such file, is damaged, or has no labels file beside it.
     """
     images = read_idx(path)
     if images.ndim not in (3, 4):
@@ -61,7 +65,11 @@ def open_idx(path: Path, *, labels: bool = True) -> Source:
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """Array of an idx file of uint8 values, gzipped or not."""
+    """Return the array in an idx file of uint8 values, gzipped or not, in the shape that its head says.
+
+    Raises:
+        SourceError: it cannot be read, is no such file, or is damaged.
+    """
     try:
         with open_regular(path, error=SourceError) as raw:
             num_bytes = os.fstat(raw.fileno()).st_size
@@ -73,7 +81,7 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _read_values(file: BinaryIO | gzip.GzipFile, path: Path, *, most_bytes: int) -> npt.NDArray[np.uint8]:
-    """The array of an idx file, in no more memory than `most_bytes`."""
+    """Return the array in an idx file, in no more memory than `most_bytes`."""
     start = file.read(4)
     head = file.read(4 * start[3]) if len(start) == 4 else b""
     if start[:3] != bytes((0, 0, _UINT8)) or len(start) < 4 or len(head) < 4 * start[3]:
@@ -96,10 +104,10 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def open_npz(path: Path, *, labels: bool = True) -> Source:
-    """Pictures of the array `images`, uint8 (N, H, W[, C]), with the labels of the array `labels`, whole numbers (N,).
+    """Return the pictures in the array `images`, uint8 (N, H, W[, C]), with the labels in `labels`, whole numbers (N,).
 
     Raises:
-        SourceError: not an npz, no such arrays, wrong types, or an array that would have to be unpickled.
+        SourceError: it is no npz, has no such arrays or others of these names, or one that would have to be unpickled.
     """
     images, values = load_npz(path, labels=labels)
     if images is None or images.dtype != np.uint8 or images.ndim not in (3, 4):
@@ -109,10 +117,10 @@ def open_npz(path: Path, *, labels: bool = True) -> Source:
 
 
 def load_npz(path: Path, *, labels: bool = True) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The arrays `images` and `labels` of an npz, None where there is none.
+    """Return the arrays `images` and `labels` of an npz in their stored shapes and types, None where there is none.
 
     Raises:
-        SourceError: not an npz, one that holds an array twice, or one that would have to be unpickled.
+        SourceError: it is no npz, holds an array twice, or one that would have to be unpickled.
     """
     try:
         with Arrays(path, most_times=_MOST_TIMES) as arrays:

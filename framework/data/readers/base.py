@@ -1,4 +1,4 @@
-"""What every source of pictures looks like to `framework pack`: a numbered list, read in any order, by any thread."""
+"""The form of every source of pictures for `framework pack`: a numbered list, read in any order, by any thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from framework.data.errors import DataError
 from framework.data.labels import MAX_CLASSES
 
 Pixels = npt.NDArray[np.uint8]
+"""Pixels from 0 to 255, (H, W) or (H, W, 3)."""
 Labels = npt.NDArray[np.int64]
+"""Class numbers, (N,)."""
 
 
 class SourceError(DataError):
@@ -22,11 +24,11 @@ class SourceError(DataError):
 
 
 class BadImageError(DataError):
-    """One picture cannot be read, decoded or brought to the asked form; `str(error)` is the reason."""
+    """One picture cannot be read, decoded or brought to the form asked for; `str(error)` is the reason."""
 
 
 def _nothing() -> None:
-    """Nothing to close."""
+    """Do nothing: there is nothing to close."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +38,19 @@ class Source:
     Attributes:
         kind: "folder", "zip", "idx", "npz" or "webdataset".
         name: base name of the file or folder, without extension.
-        names: one per picture, in source order; says in an error which picture is meant.
-        read: index -> encoded file (`bytes`) or pixels, uint8 (H, W) or (H, W, 3). Safe to call from several threads;
-            raises BadImageError.
+        names: one per picture, in source order, for errors.
+        read: a function that gives for an index the encoded file (`bytes`) or pixels, uint8 (H, W) or (H, W, 3).
+            Several threads may call it at once; it raises BadImageError.
         digest: SHA-256 in hex over what identifies the content (sizes and checksums, never dates).
-        modified_ns: latest change of the files, to notice an edit between an interrupted run and its continuation.
-        labels: int64 (N,), or None where the source has none.
+        modified_ns: time of the latest change of the files, which shows edits since an interrupted run.
+        labels: class numbers, int64 (N,), or None where the source has none.
         class_names: one per class, or empty.
         channels: 1 or 3 where the source says so itself.
-        ignored: files left aside because their suffix is no picture's: suffix -> number.
-        close: releases open files.
+        ignored: suffix -> number of files that are not read because the suffix is not that of a picture.
+        close: a function that closes open files.
+
+    Raises:
+        SourceError: there are no pictures, or not as many labels as pictures.
     """
 
     kind: str
@@ -75,7 +80,7 @@ class Source:
 
 
 def digest_rows(rows: Iterable[Sequence[Any]]) -> str:
-    """SHA-256 in hex over rows of words and numbers."""
+    """Return the SHA-256 in hex of rows of words and numbers."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update("\0".join(map(str, row)).encode("utf-8", "surrogateescape") + b"\n")
@@ -83,15 +88,15 @@ def digest_rows(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def as_labels(values: object, *, origin: object, names: Sequence[str] = ()) -> Labels:
-    """Class numbers as int64 (N,).
+    """Return class numbers as int64 (N,).
 
     Args:
-        values: what was found.
-        origin: where, for errors.
-        names: of the pictures, for errors.
+        values: numbers that were found, (N,).
+        origin: name of the file in errors.
+        names: names of the pictures in errors.
 
     Raises:
-        SourceError: not a flat list of whole numbers, or one is negative or above the largest accepted label.
+        SourceError: they are no flat list of whole numbers, or one is negative or above the largest accepted label.
     """
     try:
         array = np.asarray(values)

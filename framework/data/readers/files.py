@@ -1,7 +1,7 @@
-"""Pictures as files in a folder or a zip.
+"""Reads pictures that are files in a folder or a zip.
 
-Either one sub-folder per class (class numbers follow the sorted names), or flat and without labels, or with a
-`dataset.json` holding `{"labels": [[file, class], ...]}` (the layout StyleGAN's tools write).
+There is either one sub-folder per class (class numbers follow the sorted names), or a flat folder without labels, or a
+`dataset.json` with `{"labels": [[file, class], ...]}` (the layout that StyleGAN's tools write).
 """
 
 from __future__ import annotations
@@ -27,15 +27,19 @@ from framework.utils.errors import FrameworkError
 from framework.utils.pictures import MOST_BYTES
 
 PICTURE_SUFFIXES = frozenset(f".{extension}" for extension in (*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS))
+"""Suffixes of files that are read."""
 LABEL_FILE = "dataset.json"
+"""Name of the file with labels."""
 
 
 def open_folder(path: Path, *, labels: bool = True) -> Source:
-    """Pictures of a folder, at any depth, sorted by path; links are followed, hidden files left out.
+    """Return the pictures in a folder, at any depth, sorted by path; links are followed, hidden files left out.
 
     Raises:
-        SourceError: no picture, files beside class folders, an empty class folder, or a wrong `dataset.json`.
+        SourceError: there is no picture, there are pictures beside class folders, a class folder is empty, or a
+            `dataset.json` is wrong.
     """
+    # Names decide on the order, and on the labels where there is no file with them.
     sizes, modified_ns, others = _walk(path)
     names = sorted(sizes)
     found: tuple[Labels | None, tuple[str, ...]] = (None, ())
@@ -65,22 +69,24 @@ def open_folder(path: Path, *, labels: bool = True) -> Source:
 
 
 def open_zip(path: Path, *, labels: bool = True) -> Source:
-    """Pictures of a zip, sorted by path, under the same rules as a folder.
+    """Return the pictures in a zip, sorted by path, under the same rules as a folder.
 
     Raises:
-        SourceError: not a zip, or as for `open_folder`.
+        SourceError: it is no zip, holds two files of one name, or see `open_folder`.
     """
     try:
         with decoding(f"{path}: cannot be opened as a zip: it", error=SourceError):
             archive = _Archive(open_regular(path, error=SourceError))
     except OSError as error:
         raise SourceError(f"{path}: cannot be opened as a zip ({error.strerror or error})") from None
+    # Two entries of one name cannot be told apart.
     listed = [entry for entry in archive.infolist() if not entry.is_dir() and _shown(entry.filename)]
     entries = {entry.filename: entry for entry in listed}
     if len(entries) < len(listed):
         archive.close()
         name, count = Counter(entry.filename for entry in listed).most_common(1)[0]
         raise SourceError(f"{path}: holds {count} entries named {name}; only one of them can be meant: write it anew")
+    # Labels are found as in a folder.
     names = sorted(name for name in entries if _is_picture(name))
     others = sorted(entries.keys() - set(names))
     found: tuple[Labels | None, tuple[str, ...]] = (None, ())
@@ -109,7 +115,7 @@ def open_zip(path: Path, *, labels: bool = True) -> Source:
 
 
 class _Archive(zipfile.ZipFile):
-    """Closes its file, as an archive does that was opened by name."""
+    """A zip that closes its file, as one does that was opened by name."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._opened = file
@@ -142,7 +148,7 @@ def _read_label_file(path: Path) -> bytes:
 
 
 def _walk(root: Path) -> tuple[dict[str, int], int, list[str]]:
-    """Picture -> size in bytes, the latest change, and the other files; all paths relative, with `/`."""
+    """Return picture -> size in bytes, the latest change, and the other files; all paths are relative, with `/`."""
     sizes: dict[str, int] = {}
     modified_ns, others = 0, []
     visited: set[tuple[int, int]] = set()  # folders, so that a link to a parent does not walk in circles
@@ -168,12 +174,12 @@ def _walk(root: Path) -> tuple[dict[str, int], int, list[str]]:
 
 
 def _refuse_folder(error: OSError) -> None:
-    """Without it, `os.walk` passes over a folder that it may not list, and its pictures would be missing in silence."""
+    """Raise for a folder that cannot be listed, which `os.walk` would pass over in silence, with its pictures."""
     raise SourceError(f"{error.filename}: cannot be listed ({error.strerror})")
 
 
 def _shown(name: str) -> bool:
-    """Neither hidden nor the shadow folder that macOS puts into zips."""
+    """Return whether a file is neither hidden nor in the folder that macOS adds to zips."""
     return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
@@ -186,20 +192,20 @@ def _is_label_file(name: str) -> bool:
 
 
 def _by_suffix(others: Iterable[str]) -> dict[str, int]:
-    """Suffix -> number of files that are neither pictures nor labels; the commonest first."""
+    """Return suffix -> number of files that are neither pictures nor labels, the commonest first."""
     files = (PurePosixPath(name) for name in others if not _is_label_file(name))
     return dict(Counter(file.suffix.lower() or file.name for file in files).most_common())
 
 
 def in_words(ignored: Mapping[str, int]) -> str:
-    """What is not read, for people: "3 .txt, 1 .mp4"; the ten commonest."""
+    """Return the files that are not read as text, such as "3 .txt, 1 .mp4", with the ten commonest suffixes."""
     shown = [f"{count:,} {suffix}" for suffix, count in list(ignored.items())[:10]]
     rest = sum(list(ignored.values())[10:])
     return ", ".join(shown + ([f"{rest:,} others"] if rest else []))
 
 
 def _label_file(others: Sequence[str], origin: Path) -> str | None:
-    """The one `dataset.json` at the top or one folder below it."""
+    """Return the one `dataset.json` at the top or one folder below it, or None."""
     files = [name for name in others if _is_label_file(name)]
     if len(files) > 1:
         raise SourceError(f"{origin}: {files[0]} and {files[1]} both hold labels; keep one, or pack with labels off")
@@ -209,7 +215,7 @@ def _label_file(others: Sequence[str], origin: Path) -> str | None:
 def _find_labels(
     names: Sequence[str], text: bytes | None, file: str | None, origin: Path
 ) -> tuple[Labels | None, tuple[str, ...]]:
-    """Labels and class names from `dataset.json` where there is one, else from the sub-folders."""
+    """Return labels and class names from `dataset.json` where there is one, else from the sub-folders."""
     if text is None or file is None:
         return _labels_of_folders(names, origin)
     base = PurePosixPath(file).parent
@@ -234,8 +240,8 @@ def _labels_of_folders(names: Sequence[str], origin: Path) -> tuple[Labels | Non
 
 
 def _labels_of_file(names: Sequence[str], text: bytes, base: PurePosixPath, origin: str) -> Labels | None:
-    told = parse_json(text, source=origin, error=SourceError)
-    rows = told.get("labels") if isinstance(told, dict) else ()
+    content = parse_json(text, source=origin, error=SourceError)
+    rows = content.get("labels") if isinstance(content, dict) else ()
     if rows is None:
         return None
     if not isinstance(rows, list) or not all(map(_is_row, rows)):
@@ -257,12 +263,12 @@ def _labels_of_file(names: Sequence[str], text: bytes, base: PurePosixPath, orig
 
 
 def _is_row(row: object) -> bool:
-    """A file and its class; that the class is in range is checked where all labels are."""
+    """Return whether a row is a file and its class; `as_labels` checks that the class is in range."""
     return isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and type(row[1]) is int
 
 
 def _refuse_empty_classes(path: Path, names: Sequence[str]) -> None:
-    """A class folder without pictures would shift the numbers of the classes after it."""
+    """Refuse a class folder without pictures, which would shift the numbers of the classes after it."""
     common = PurePosixPath(os.path.commonpath([PurePosixPath(name).parent for name in names]))
     used = {PurePosixPath(name).relative_to(common).parts[0] for name in names}
     for entry in sorted(os.scandir(path / common), key=lambda entry: entry.name):

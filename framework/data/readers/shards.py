@@ -1,4 +1,4 @@
-"""Pictures in another WebDataset on this machine: a folder of tars, one tar, a glob, or a brace list."""
+"""Reads pictures in another WebDataset on this machine: a folder of tars, one tar, a glob, or a brace list."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from framework.utils.pictures import MOST_BYTES
 
 
 def open_shards(paths: Sequence[Path], *, name: str, labels: bool = True) -> Source:
-    """Pictures of tar files, in the order of the shards; labels from the `.cls` members.
+    """Return the pictures in tar files, in the order of the shards, with labels from the `.cls` members.
 
     Class names and channels come from a `manifest.json` beside the shards, where there is one.
 
     Raises:
-        ShardError: a damaged shard, a sample without a picture, or one with and others without a label.
+        ShardError: a shard is damaged, a sample has no picture or an unusable label, or only some have a label.
     """
     samples = [(path, sample) for path in paths for sample in index_shard(path)]
     pictures = [(path, _picture(path, sample)) for path, sample in samples]
@@ -69,7 +69,7 @@ def _labels(samples: Sequence[tuple[Path, SampleIndex]]) -> Labels | None:
 
 def _read_member(path: Path, member: Member) -> bytes:
     if member.size > MOST_BYTES:
-        raise BadImageError(f"has {member.size} bytes, the most are {MOST_BYTES}")
+        raise BadImageError(f"has {member.size} bytes; at most {MOST_BYTES} are read")
     try:
         file = open_descriptor(path, error=BadImageError)
     except OSError as error:

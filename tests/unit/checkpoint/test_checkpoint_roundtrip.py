@@ -137,7 +137,7 @@ def test_reads_that_cannot_be_meant_are_refused(folder, state, save):
 
 
 @pytest.mark.parametrize(
-    ("piece", "message"),
+    ("tensor_slice", "message"),
     [
         (TensorSlice(key="a@1", start=0, values=torch.zeros(2), shape=(2,)), "'@'"),
         (TensorSlice(key="a", start=1, values=torch.zeros(2), shape=(2,)), "not an interval"),

@@ -204,9 +204,9 @@ OK = b"HTTP/1.1 200 OK\r\n"
     [
         (OK + b"Content-Length: abc\r\n\r\nx", b"", "Content-Length that says no number"),
         (OK + b"Content-Length: -5\r\n\r\nx", b"", "Content-Length that says no number"),
-        (OK + b"Content-Length: 99999999999\r\n\r\nx", b"", "the most are 1000"),
+        (OK + b"Content-Length: 99999999999\r\n\r\nx", b"", "at most 1000 are read"),
         (OK + b"Content-Length: 9\r\n\r\nx", b"", "connection ended at byte 1 of 9"),
-        (OK + b"\r\n", b"x" * 4096, "the most are 1000"),
+        (OK + b"\r\n", b"x" * 4096, "at most 1000 are read"),
         (b"HTTP/1.1 206 P\r\nContent-Range: bytes \xb2-9/9\r\n\r\nx", b"", "Content-Range that says no number"),
         (b"HTTP/1.1 302 F\r\nLocation: ftp://a/b\r\n\r\n", b"", "server leads to 'ftp://a/b'"),
         (b"HTTP/1.1 302 F\r\nLocation: file:///etc/hostname\r\n\r\n", b"", "is not allowed"),
