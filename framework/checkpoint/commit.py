@@ -41,7 +41,7 @@ class Attempt:
 
     folder: Path
     """`<run>/checkpoints`, shared by all ranks."""
-    images: int
+    images_seen: int
     """The clock: number of real images seen, which names the checkpoint."""
     rank: int
     world: int
@@ -60,12 +60,12 @@ class Attempt:
     @property
     def temporary(self) -> Path:
         """The folder in which the checkpoint is assembled."""
-        return temporary_folder(self.folder, images_seen=self.images, token=self.token, sequence=self.sequence)
+        return temporary_folder(self.folder, images_seen=self.images_seen, token=self.token, sequence=self.sequence)
 
     @property
     def final(self) -> Path:
         """The folder of the complete checkpoint."""
-        return self.folder / str(self.images)
+        return self.folder / str(self.images_seen)
 
 
 def open_folder(attempt: Attempt) -> None:
@@ -96,7 +96,7 @@ def collect(attempt: Attempt, manifest: Manifest) -> None:
         visible = set(os.listdir(attempt.temporary))
         for rank in sorted(missing):
             if failed_file(rank) in visible:
-                raise CheckpointError(f"checkpoint {attempt.images}: rank {rank} failed; its own log says why")
+                raise CheckpointError(f"checkpoint {attempt.images_seen}: rank {rank} failed; its own log says why")
             part = _read_part(attempt, rank) if part_file(rank) in visible else None
             if part is not None:
                 manifest.add(part, source=f"rank {rank}")
@@ -106,7 +106,7 @@ def collect(attempt: Attempt, manifest: Manifest) -> None:
     else:
         named = ", ".join(str(rank) for rank in sorted(missing)[:8]) + (", ..." if len(missing) > 8 else "")
         raise CheckpointError(
-            f"checkpoint {attempt.images}: rank {named} ({len(missing)} of {attempt.world}) did not deliver "
+            f"checkpoint {attempt.images_seen}: rank {named} ({len(missing)} of {attempt.world}) did not deliver "
             f"{_patience(attempt, attempt.timeout_seconds)} in {attempt.temporary}; unless its log shows that it died "
             f"or hangs, {attempt.folder} is not shared: put the run folder on a file system that all nodes mount"
         )
@@ -135,7 +135,7 @@ def publish(attempt: Attempt, manifest: Manifest) -> None:
     # Two renames replace a checkpoint; between them, the former one is found under its name aside.
     if attempt.final.exists():
         aside = replaced_folder(
-            attempt.folder, images_seen=attempt.images, token=attempt.token, sequence=attempt.sequence
+            attempt.folder, images_seen=attempt.images_seen, token=attempt.token, sequence=attempt.sequence
         )
         os.rename(attempt.final, aside)
         attempt.at("set aside")
@@ -160,7 +160,8 @@ def await_outcome(attempt: Attempt) -> None:
             raise
         _raise_if_aborted(attempt, names)
     raise CheckpointError(
-        f"checkpoint {attempt.images}: rank 0 did not commit it {_patience(attempt, 2 * attempt.timeout_seconds)}; "
+        f"checkpoint {attempt.images_seen}: rank 0 did not commit it "
+        f"{_patience(attempt, 2 * attempt.timeout_seconds)}; "
         f"unless its log shows that it died or hangs, {attempt.folder} is not shared: put the run folder on a file "
         "system that all nodes mount"
     )
@@ -199,7 +200,7 @@ def aborted(attempt: Attempt) -> bool:
 
 def given_up(attempt: Attempt) -> CheckpointError:
     """Return the error that the other ranks raise when rank 0 has given up this save."""
-    return CheckpointError(f"checkpoint {attempt.images}: rank 0 gave it up; rank 0's log says why")
+    return CheckpointError(f"checkpoint {attempt.images_seen}: rank 0 gave it up; rank 0's log says why")
 
 
 def _read_part(attempt: Attempt, rank: int) -> Manifest | None:
@@ -213,7 +214,7 @@ def _read_part(attempt: Attempt, rank: int) -> Manifest | None:
     except CheckpointError:
         return None  # written atomically, so it is still on its way; collect's deadline bounds the wait
     if isinstance(content, dict) and "error" in content:
-        raise CheckpointError(f"checkpoint {attempt.images}: rank {rank} failed: {content['error']}")
+        raise CheckpointError(f"checkpoint {attempt.images_seen}: rank {rank} failed: {content['error']}")
     part = parse_manifest(content)
     for name, digest in part.files.items():
         file = attempt.temporary / name

@@ -42,7 +42,7 @@ class TensorRecord:
 class Manifest:
     """Everything about a checkpoint except the bytes of its tensors."""
 
-    images: int
+    images_seen: int
     """The clock: number of real images seen."""
     world: int
     """Number of ranks that wrote it."""
@@ -59,10 +59,10 @@ class Manifest:
         Raises:
             CheckpointError: `source` belongs to a save of other images or world, or disagrees about a tensor.
         """
-        if (other.images, other.world) != (self.images, self.world):
+        if (other.images_seen, other.world) != (self.images_seen, self.world):
             raise CheckpointError(
-                f"{source} saved images {other.images} as one of {other.world} ranks; the others save images "
-                f"{self.images} as {self.world} ranks: all ranks must save at the same clock"
+                f"{source} saved images {other.images_seen} as one of {other.world} ranks; the others save images "
+                f"{self.images_seen} as {self.world} ranks: all ranks must save at the same clock"
             )
         self.files |= other.files
         for key, theirs in other.tensors.items():
@@ -123,7 +123,7 @@ class Manifest:
         """Return the content of `manifest.json`."""
         body = {
             "format": FORMAT,
-            "images": self.images,
+            "images": self.images_seen,
             "world": self.world,
             "record": self.record,
             "files": {name: digest._asdict() for name, digest in sorted(self.files.items())},
@@ -157,7 +157,7 @@ def parse_manifest(content: JSON) -> Manifest:
         raise CheckpointError("its content does not match its own sha256: it is damaged or was edited")
     try:
         return Manifest(
-            images=_count(body["images"]),
+            images_seen=_count(body["images"]),
             world=_count(body["world"]),
             files={_file_name(name): _read_digest(digest) for name, digest in _object(body["files"]).items()},
             tensors={key: _tensor(key, tensor) for key, tensor in _object(body["tensors"]).items()},

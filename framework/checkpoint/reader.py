@@ -60,14 +60,14 @@ class Checkpoint:
         if not (path / MANIFEST).exists():
             raise CheckpointError(f"{path} is not a complete checkpoint: {MANIFEST} is missing; use another one")
         manifest = load_manifest(path / MANIFEST)
-        if named is not None and named != manifest.images:
-            raise CheckpointError(f"{path} holds the checkpoint of {manifest.images} images: rename the folder so")
+        if named is not None and named != manifest.images_seen:
+            raise CheckpointError(f"{path} holds the checkpoint of {manifest.images_seen} images: rename the folder so")
         return cls(path, manifest)
 
     @property
     def images_seen(self) -> int:
         """The clock: number of real images seen."""
-        return self._manifest.images
+        return self._manifest.images_seen
 
     @property
     def world(self) -> int:

@@ -99,7 +99,7 @@ def take_snapshot(
     # Names and record are checked before anything is copied.
     for name in documents:
         check_document(name)
-    part = Manifest(images=images_seen, world=world, record=plain(record, where="record"))
+    part = Manifest(images_seen=images_seen, world=world, record=plain(record, where="record"))
     tensors: dict[str, list[Stored]] = {}
     seen: set[str] = set()
     # Slices come one by one, and each is copied before the next is asked for.

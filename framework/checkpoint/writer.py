@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class Saved:
     """A checkpoint that has been committed."""
 
-    images: int
+    images_seen: int
     """The clock: number of real images seen."""
     path: Path
     num_bytes: int
@@ -123,7 +123,7 @@ class Writer:
         self.wait()
         attempt = commit.Attempt(
             folder=self.folder,
-            images=images_seen,
+            images_seen=images_seen,
             rank=self._rank,
             world=self._world,
             token=self._token,
@@ -195,7 +195,7 @@ class Writer:
         try:
             self._write(attempt, snapshot)
             self._saved = Saved(
-                images=attempt.images,
+                images_seen=attempt.images_seen,
                 path=attempt.final,
                 num_bytes=snapshot.num_bytes,
                 seconds=time.perf_counter() - began,
@@ -211,17 +211,19 @@ class Writer:
         if isinstance(error, FileNotFoundError) and commit.aborted(attempt):
             named = commit.given_up(attempt)  # rank 0 cleared the folder while this rank was writing
         elif isinstance(error, OSError):
-            named = explain(error, doing=f"write checkpoint {attempt.images}", path=attempt.temporary)
+            named = explain(error, doing=f"write checkpoint {attempt.images_seen}", path=attempt.temporary)
             named = CheckpointError(f"{named} (earlier checkpoints are untouched)")
         else:
-            named = CheckpointError(f"writing checkpoint {attempt.images} to {attempt.temporary} failed: {error!r}")
+            named = CheckpointError(
+                f"writing checkpoint {attempt.images_seen} to {attempt.temporary} failed: {error!r}"
+            )
         named.__cause__ = error
         return named
 
     def _write(self, attempt: commit.Attempt, snapshot: Snapshot) -> None:
         commit.open_folder(attempt)
         part = snapshot.part
-        metadata = {"format": "pt", "checkpoint_format": str(FORMAT), "images": str(attempt.images)}
+        metadata = {"format": "pt", "checkpoint_format": str(FORMAT), "images": str(attempt.images_seen)}
         for name, tensors in snapshot.tensors.items():
             part.files[name] = write_tensors(attempt.temporary / name, tensors, metadata=metadata, at=attempt.at)
         if attempt.rank == 0:
@@ -240,11 +242,11 @@ class Writer:
         try:
             settle_replaced(self.folder)
             attempt.at("settled")
-            set_aside_later(self.folder, images_seen=attempt.images, token=self._token)
+            set_aside_later(self.folder, images_seen=attempt.images_seen, token=self._token)
             attempt.at("later ones aside")
             apply_retention(self.folder, self._retention, token=self._token)
             # The previous save's folder may still tell a slow rank that it was aborted; older ones are read by nobody.
             sweep(self.folder, token=self._token, before_sequence=attempt.sequence - 1)
             attempt.at("retention")
         except (OSError, CheckpointError) as error:
-            log.error("checkpoint %d is saved, but old ones could not be tidied up: %s", attempt.images, error)
+            log.error("checkpoint %d is saved, but old ones could not be tidied up: %s", attempt.images_seen, error)

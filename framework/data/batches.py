@@ -81,7 +81,7 @@ class Loading:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Share:
+class ReadPartition:
     """The part of every global batch that a process reads; see `Stream.batches` for the fields."""
 
     batch_size: int
@@ -134,12 +134,14 @@ class Batches(Iterator[Batch]):
     They also stop at `close`, after an error, when the iterator is dropped, and when the interpreter ends.
     """
 
-    def __init__(self, plan: ReadPlan, order: GlobalOrder, *, start: int, share: Share, loading: Loading) -> None:
-        self._options, self._share, self._loading = plan.options, share, loading
+    def __init__(
+        self, plan: ReadPlan, order: GlobalOrder, *, start: int, partition: ReadPartition, loading: Loading
+    ) -> None:
+        self._options, self._partition, self._loading = plan.options, partition, loading
         self._position, self._closed = start, False
         self._pending: deque[tuple[Job, torch.Tensor, list[range]]] = deque()
         self._buffers = Buffers(pin_memory=loading.pin_memory)
-        self._rows_per_task = share.rows_per_task(loading.workers)
+        self._rows_per_task = partition.rows_per_task(loading.workers)
         self.num_skipped = 0
         self._epoch_samples, self._epoch, self._skipped_in_epoch = order.count, 0, 0
         self._reported: set[str] = set()
@@ -188,7 +190,7 @@ class Batches(Iterator[Batch]):
     def _submit_ahead(self) -> None:
         ahead = self._loading.prefetch_batches if self._loading.workers else 0
         # One batch for the consumer, and as many ahead as asked for.
-        while not self._closed and len(self._pending) <= ahead and (slices := self._share.slices(self._position)):
+        while not self._closed and len(self._pending) <= ahead and (slices := self._partition.slices(self._position)):
             positions = [position for micro in slices for position in micro]
             images = self._buffers.take((len(positions), *self._options.row_shape))
             job = Job(positions, images.numpy())
@@ -198,8 +200,8 @@ class Batches(Iterator[Batch]):
             if self._options.channels_last:
                 images = images.permute(0, 3, 1, 2)
             self._pending.append((job, images, slices))
-            stop = self._share.stop
-            self._position += self._share.batch_size
+            stop = self._partition.stop
+            self._position += self._partition.batch_size
             self._position = self._position if stop is None else min(self._position, stop)
 
     def _warn_of_frames(self, rows: list[Loaded]) -> None:

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from framework.data.batches import Batch, Batches, Loading, Share, WorkerKind
+from framework.data.batches import Batch, Batches, Loading, ReadPartition, WorkerKind
 from framework.data.cache import ShardCache
 from framework.data.errors import DataError
 from framework.data.fetch import FetchOptions
@@ -94,8 +94,8 @@ class Stream:
             DataError: an argument is out of range.
         """
         rank_positions(start, batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world)
-        share = Share(batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world, stop=stop)
-        return Batches(self._plan, self.order, start=start, share=share, loading=self._loading)
+        partition = ReadPartition(batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world, stop=stop)
+        return Batches(self._plan, self.order, start=start, partition=partition, loading=self._loading)
 
 
 def open_stream(

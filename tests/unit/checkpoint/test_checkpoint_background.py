@@ -47,7 +47,7 @@ def test_save_returns_before_anything_is_written(folder, state, open_writer, pie
     assert list_checkpoints(folder) == []
     gate.open.set()
     saved = writer.wait()
-    assert (saved.images, saved.path) == (1, folder / "1")
+    assert (saved.images_seen, saved.path) == (1, folder / "1")
     assert saved.num_bytes == sum(tensor.nbytes for tensor in state.values())
     assert list_checkpoints(folder) == [1]
 

@@ -45,7 +45,7 @@ def test_full_disk(small_disk):
     found, rejected = newest_valid(folder)
     assert (found.images_seen, rejected) == (1, [])
     writer.save(3, slices(400_000))
-    assert writer.wait().images == 3
+    assert writer.wait().images_seen == 3
     assert os.listdir(folder) == ["3"]
     writer.close()
 

@@ -91,7 +91,7 @@ def test_after_a_failure_the_same_images_can_be_saved_again(folder, open_writer)
     broken = False
     first.save(2, one_piece(0))
     second.save(2, one_piece(1))
-    assert first.wait().images == second.wait().images == 2
+    assert first.wait().images_seen == second.wait().images_seen == 2
     assert torch.equal(newest_valid(folder)[0].full("generator/weight/w"), torch.ones(8))
     # At most the newest failure's mark remains, for a rank that has not read it yet.
     assert len([name for name in os.listdir(folder) if name.endswith(".tmp")]) <= 1
@@ -129,7 +129,7 @@ def test_a_slow_rank_is_waited_for(folder, open_writer):
     assert list_checkpoints(folder) == []
     second = open_writer(rank=1, world=2)
     second.save(2, one_piece(1))
-    assert first.wait().images == second.wait().images == 2
+    assert first.wait().images_seen == second.wait().images_seen == 2
 
 
 def test_files_that_become_visible_late_are_waited_for(folder, open_writer):
@@ -152,7 +152,7 @@ def test_files_that_become_visible_late_are_waited_for(folder, open_writer):
     time.sleep(0.2)
     assert list_checkpoints(folder) == []
     shown.set()
-    assert first.wait().images == second.wait().images == 2
+    assert first.wait().images_seen == second.wait().images_seen == 2
     newest_valid(folder)[0].verify("hash")
 
 
@@ -223,7 +223,7 @@ def test_many_ranks_many_saves(folder, state, pieces_of, open_writer, assert_hol
             live = {key: tensor + step if tensor.is_floating_point() else tensor for key, tensor in state.items()}
             writer.save(step, pieces_of(live, rank=rank, world=world, sharded=True))
         writer.close()
-        seen[rank] = writer.wait().images
+        seen[rank] = writer.wait().images_seen
 
     threads = [threading.Thread(target=train, args=(rank,)) for rank in range(world)]
     for thread in threads:
