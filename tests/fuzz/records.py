@@ -12,8 +12,8 @@ import torch
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.engines.precision import LossScale
 from framework.runtime.straggling import StepTimer
-from framework.sentinels import SENTINELS, Baselines, Health, Watch
-from framework.train.health import Course
+from framework.sentinels import SENTINELS, Baselines, Health, SentinelStates
+from framework.train.health import Recovery
 from framework.train.loop import Window
 from framework.train.memory import MicroBatching
 from framework.train.metric_history import MetricHistory
@@ -85,14 +85,14 @@ def _taken_up(folder: Path) -> Any:
         [float(value) for value in small.get("memory", {}).values()]
     if record.get("cut"):
         MicroBatching(**record["cut"])
-    course = Course.restored(record.get("rollbacks", ()))
-    assert 0 <= course.lr_factor <= 1
-    assert course.shift_images >= 0
-    window = Window(pace=StepTimer(_CPU))
+    recovery = Recovery.restored(record.get("rollbacks", ()))
+    assert 0 <= recovery.lr_factor <= 1
+    assert recovery.shift_images >= 0
+    window = Window(timer=StepTimer(_CPU))
     window.restore(record.get("window", {}), rank=0, world=1)
-    window.scores.means(device=_CPU)
+    window.metrics.means(device=_CPU)
     health = record.get("health", {})
-    watch = Watch(SENTINELS, total_images=1000, step_images=8)
+    watch = SentinelStates(SENTINELS, total_images=1000, step_images=8)
     watch.load_state(health.get("watch", {}))
     assert watch.health in Health
     watch.observe(500, {sentinel.signal: 0.0 for sentinel in SENTINELS})
