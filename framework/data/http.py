@@ -115,6 +115,18 @@ def _number(said: str, header: str) -> int:
 class _OnlyHttp(urllib.request.HTTPRedirectHandler):
     """Follows redirects to the web alone, and none that would give up encryption."""
 
+    def http_error_302(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
+    ) -> Any:
+        """See the base class, which leaves an answer open whose place is refused."""
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except BaseException:
+            fp.close()
+            raise
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
