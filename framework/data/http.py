@@ -118,12 +118,9 @@ class _OnlyHttp(urllib.request.HTTPRedirectHandler):
     def http_error_302(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
     ) -> Any:
-        """See the base class, which leaves an answer open whose place is refused."""
-        try:
-            return super().http_error_302(req, fp, code, msg, headers)
-        except BaseException:
-            fp.close()
-            raise
+        """See the base class, which would read the body, whatever its length, and leave it open at a refused place."""
+        fp.close()
+        return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 

@@ -26,7 +26,7 @@ SIDE, CLASSES = 16, 3
 _MANIFEST, _INDEX, _SHARD = "manifest.json", "train-000000.idx", "train-000000.tar"
 _RESUMED = "resumed"
 _PATIENT = FetchOptions()
-_LIMITS = FetchOptions(stall_seconds=0.3, deadline_seconds=0.5, retries=1, backoff_seconds=0)
+_LIMITS = FetchOptions(stall_seconds=0.15, deadline_seconds=0.3, retries=1, backoff_seconds=0)
 _ENDLESS, _HELD = b"X-Then: endless", b"X-Then: held"
 """What the server does after the answer's bytes: it repeats the last ones without end, or keeps the connection."""
 _NUMBERS = (b"", b"0", b"1", b"-5", b"+5", b"5, 5", b"abc", b"1e3", b"0x10", b"\xb2", b"1_0", b"9" * 17, b"9" * 5000,
@@ -34,7 +34,8 @@ _NUMBERS = (b"", b"0", b"1", b"-5", b"+5", b"5, 5", b"abc", b"1e3", b"0x10", b"\
 _STATUS = (b"HTTP/1.1 100 C", b"HTTP/1.1 101 S", b"HTTP/1.1 204 N", b"HTTP/1.1 206 P", b"HTTP/1.1 301 M",
            b"HTTP/1.1 302 F", b"HTTP/1.1 304 N", b"HTTP/1.1 308 P", b"HTTP/1.1 401 U", b"HTTP/1.1 404 N",
            b"HTTP/1.1 407 P", b"HTTP/1.1 416 R", b"HTTP/1.1 500 \x1b[2J", b"HTTP/1.1 999 X", b"HTTP/1.1 abc X",
-           b"HTTP/1.1 -1 X", b"HTTP/9.9 200 OK", b"HTTP/0.9 200 OK", b"ICY 200 OK", b"200", b"", b"x" * 70_000)  # fmt: skip
+           b"HTTP/1.1 -1 X", b"HTTP/9.9 200 OK", b"HTTP/0.9 200 OK", b"ICY 200 OK", b"200", b"",
+           b"x" * 70_000)  # fmt: skip
 _PLACES = (b"manifest.json", b"/a/train-000000.tar", b"/nothing", b"?", b"", b"#", b"http://127.0.0.1:1/a",
            b"http://127.0.0.1:99999/a", b"http://[::1/a", b"http://127.0.0.1:x/", b"https://127.0.0.1:1/a",
            b"file:///etc/hostname", b"ftp://127.0.0.1/a", b"data:,x", b"\xff\xfe", b"/\xc3\xa9 \t", b"http:///",
@@ -52,7 +53,7 @@ def _answer(body: bytes, *, status: bytes = b"HTTP/1.1 200 OK") -> bytes:
 
 
 def head_edited(random: Random, data: bytes) -> bytes:
-    """Another status, length, range, place or encoding; headers added, repeated and lost; or an end that never comes."""
+    """Another status, length, range, place or encoding; headers added, repeated and lost; an end that never comes."""
     head, _, body = data.partition(b"\r\n\r\n")
     status, *headers = head.split(b"\r\n")
     for _ in range(random.choice((1, 1, 2, 3))):
@@ -79,7 +80,7 @@ def head_edited(random: Random, data: bytes) -> bytes:
             body = _chunked(random, body)
         elif what == 8:
             body = body[: random.randrange(len(body) + 1)]  # the end comes early
-        elif random.random() < 0.3:
+        elif random.random() < 0.15:
             headers.append(random.choice((_ENDLESS, _ENDLESS, _HELD)))
             headers = [header for header in headers if not header.startswith(b"Content-Length")]
     return b"\r\n".join((status, *headers)) + random.choice((b"\r\n\r\n",) * 8 + (b"\r\n", b"\n\n", b"")) + body
@@ -101,7 +102,7 @@ def _body_edited(edit: Mutator) -> Mutator:
 
 def _announced(random: Random, data: bytes) -> bytes:
     """Heads before the answer's own: early hints, which may never end."""
-    if random.random() < 0.03:
+    if random.random() < 0.015:
         return b"HTTP/1.1 100 Continue\r\n" + _ENDLESS + b"\r\n\r\n"
     return b"HTTP/1.1 %d X\r\n\r\n" % random.choice((100, 102, 103)) * random.choice((1, 2, 50)) + data
 
@@ -123,8 +124,9 @@ def _make_cut(folder: Path) -> None:
 
 
 def _read(folder: Path) -> Any:
-    cache = folder / "cache"
-    limits = _LIMITS if cache.exists() else _PATIENT  # the first time the answers are good, and must not fail
+    cache, begun = folder / "cache", folder / "begun"
+    limits = _LIMITS if begun.exists() else _PATIENT  # the first time the answers are good, and must not fail
+    begun.touch()
     shutil.rmtree(cache, ignore_errors=True)
     with _served(folder) as url:
         stream = open_stream(

@@ -7,8 +7,8 @@ import pytest
 
 from framework.data.errors import DataError, ShardError
 from framework.data.inspection import find_faults
-from framework.data.readers import BadImageError
 from framework.data.packing.images import open_upright
+from framework.data.readers import BadImageError
 from framework.data.stream import open_stream
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.images import FolderImages, ShardImages
@@ -64,7 +64,9 @@ def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("read", [_train, _train_skipping, _verify, _evaluate])
 def test_a_decoder_without_memory_is_named_and_not_skipped(tmp_path: Path, read: Callable[[Path], None]) -> None:
     folder = make_set(tmp_path / "a", sizes=(4,), side=16)
-    with pytest.raises(DataError, match=rf"a/{SHARD}, sample 00000000\d: \.png needs more memory than there is") as caught:
+    with pytest.raises(
+        DataError, match=rf"a/{SHARD}, sample 00000000\d: \.png needs more memory than there is"
+    ) as caught:
         read(folder)
     assert not isinstance(caught.value, ShardError)
 

@@ -213,6 +213,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
         (b"HTTP/1.1 302 F\r\nLocation: ftp://a/b\r\n\r\n", b"", "server leads to 'ftp://a/b'"),
         (b"HTTP/1.1 302 F\r\nLocation: file:///etc/hostname\r\n\r\n", b"", "is not allowed"),
         (b"HTTP/1.1 302 F\r\nLocation: http://[::1\r\n\r\n", b"", "cannot be understood"),
+        (b"HTTP/1.1 302 F\r\nLocation: /b\r\nContent-Length: 99999999999999999\r\n\r\n", b"", "HTTP status 302"),
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "not fetched"),
     ],
 )
