@@ -3,10 +3,12 @@
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import tempfile
 import threading
 import webbrowser
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -116,19 +118,32 @@ def _serve(console: Console, runs: list[_Run], database: Path, *, port: int, bro
         signal.signal(sign, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         with console.status("starting MLflow (10 to 60 s)"):
-            log = _server_log(database.parent)
+            log = stack.enter_context(_server_log(database.parent))
             url = stack.enter_context(mlflow_server(database, port=chosen, log=log))
         _show(console, runs, url=url, browser=browser)
         console.print("Ctrl-C ends it.")
         threading.Event().wait()
 
 
-def _server_log(folder: Path) -> Path:
-    """Return a place for the log: beside the database, or among temporary files where that is not writable."""
+@contextlib.contextmanager
+def _server_log(folder: Path) -> Iterator[Path]:
+    """Yield a place for the log: beside the database, or in a temporary folder where that is not writable.
+
+    The temporary folder is removed after the block, except where the server failed and the log is to be read.
+    """
     log = folder / "mlflow-server.log"
     if os.access(log if log.exists() else folder, os.W_OK):
-        return log
-    return Path(tempfile.mkdtemp(prefix="framework-review-")) / log.name
+        yield log
+        return
+    temporary, is_wanted = Path(tempfile.mkdtemp(prefix="framework-review-")), False
+    try:
+        yield temporary / log.name
+    except FrameworkError:  # its message names the log
+        is_wanted = True
+        raise
+    finally:
+        if not is_wanted:
+            shutil.rmtree(temporary)
 
 
 def run_folders(*targets: Path) -> list[Path]:

@@ -115,6 +115,15 @@ def _number(said: str, header: str) -> int:
 class _OnlyHttp(urllib.request.HTTPRedirectHandler):
     """Follows redirects to `http(s)` only, and none that would give up encryption."""
 
+    def http_error_302(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
+    ) -> Any:
+        """See the base class, which would read the body, whatever its length, and leave it open at a refused place."""
+        fp.close()
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:

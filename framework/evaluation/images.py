@@ -176,6 +176,8 @@ class FolderImages:
             picture = read_picture(self._content(number))
         except ValueError as error:
             raise self._unreadable(number, error) from None
+        except MemoryError:
+            raise self._unreadable(number, MemoryError("needs more memory than there is")) from None
         if picture.animated and not self._told_of_frames:
             self._told_of_frames = True
             name = self._source.names[number]

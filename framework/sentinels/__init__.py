@@ -1,6 +1,6 @@
 """Sentinels: cheap signals that training is collapsing, judged at every tick, with a reason and the usual remedy.
 
-watch = Watch(SENTINELS, total_images=recipe.images, step_images=recipe.batch_size)
+watch = SentinelStates(SENTINELS, total_images=recipe.images, step_images=recipe.batch_size)
 changes = watch.observe(images, signals(scores, ...))      # alerts that became better or worse
 watch.health, watch.onset_images                           # ok | warn | failing, and when the trouble began
 """

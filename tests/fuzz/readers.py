@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import checkpoints, data, evaluations, imports, records, runs, uploads
+from tests.fuzz import answers, checkpoints, data, evaluations, imports, packing, records, runs, uploads
 from tests.fuzz.reader import Reader
 
 READERS: tuple[Reader, ...] = (
@@ -13,4 +13,6 @@ READERS: tuple[Reader, ...] = (
     *imports.READERS,
     *evaluations.READERS,
     *data.READERS,
+    *packing.READERS,
+    *answers.READERS,
 )

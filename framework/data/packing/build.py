@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from framework.data.errors import DataError
 from framework.data.manifest import Manifest, ShardEntry, save_manifest, save_resolutions
 from framework.data.packing.images import Encoded, encoder_versions
 from framework.data.packing.options import PackOptions
@@ -25,12 +26,34 @@ class Build:
         self.position: int = done[-1]["position"] if done else 0  # in plan.order
         self.bad: list[tuple[str, str]] = [(name, reason) for line in done for name, reason in line["bad"]]
         self.animated: int = done[-1].get("animated", 0) if done else 0
+        self._check_progress()
         self.label_counts = np.zeros(plan.classes, np.int64)
         for line in done:
             self.label_counts += np.asarray(line["label_counts"], np.int64)
         self.key = sum(shards[0].count for shards in self.finished)
         self._open: list[ShardWriter] = []
         self._recorded_bad, self._recorded_counts = len(self.bad), self.label_counts.copy()
+
+    def _check_progress(self) -> None:
+        """Raise DataError if what an earlier run left, though whole, does not lead to this plan."""
+        num_samples = num_bad = 0
+        for number, line in enumerate(self.staging.progress):
+            folders = [folder.relative_to(self.staging.path) for folder in self.folders().values()]
+            names = [str(folder / f"{self.options.split}-{number:06d}.tar") for folder in folders]
+            counts = {entry.count for entry in self.finished[number]}
+            num_samples += max(counts, default=0)
+            num_bad += len(line["bad"])
+            if (
+                [name for name in line["files"] if name.endswith(".tar")] != names
+                or len(counts) != 1
+                or line["position"] != num_samples + num_bad
+                or num_samples + num_bad > len(self.plan.order)
+                or len(line["label_counts"]) != self.plan.classes
+                or sum(line["label_counts"]) != (counts.pop() if self.plan.classes else 0)
+            ):
+                raise DataError(
+                    f"{self.staging.path}: shard {number} of an earlier run does not fit this one; remove the folder"
+                )
 
     def folders(self) -> dict[int, Path]:
         """Return resolution -> folder of its shards."""

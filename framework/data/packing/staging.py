@@ -20,6 +20,7 @@ from typing import Any, Self
 from framework.data.errors import DataError
 from framework.data.index import BLOCK_BYTES, Member, SampleIndex, write_index
 from framework.data.manifest import MANIFEST_NAME, ShardEntry, index_name
+from framework.data.packing.progress import read_progress
 from framework.utils.atomic import write_atomically
 from framework.utils.locks import ProcessLock
 
@@ -88,16 +89,18 @@ class Staging:
         progress: one entry per finished shard, in order; see `record`.
 
     Raises:
-        DataError: another process is packing to the same folder.
+        DataError: another process is packing to the same folder, or the staging folder is a link.
     """
 
     def __init__(self, out: Path, *, request: str) -> None:
         self.out, self.path = out, out.parent / f".{out.name}.part"
+        if self.path.is_symlink():  # whatever it leads to would be cleared
+            raise DataError(f"{self.path}: is a link, must be a folder; remove it")
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = ProcessLock(self.path / _LOCK_NAME)
         if not self._lock.take():
             raise DataError(f"{out}: another process is packing to this folder")
-        self.progress = _read_progress(self.path, request)
+        self.progress = read_progress(self.path / _PROGRESS_NAME, request=request)
         _clear(self.path, keep={_LOCK_NAME, *(file for entry in self.progress for file in entry["files"])})
         lines = [{"request": request}, *self.progress]
         write_atomically(self.path / _PROGRESS_NAME, "".join(json.dumps(line) + "\n" for line in lines))
@@ -157,26 +160,9 @@ def foreign_file(out: Path) -> Path | None:
     return None
 
 
-def _read_progress(folder: Path, request: str) -> list[dict[str, Any]]:
-    """Return the entries of finished shards; none if a file is missing or has another size, or for another request."""
-    try:
-        head, *lines = (folder / _PROGRESS_NAME).read_text("utf-8").splitlines(keepends=True)
-        if json.loads(head) != {"request": request}:
-            return []
-        entries = [json.loads(line) for line in lines if line.endswith("\n")]  # the last line may be cut
-    except (FileNotFoundError, ValueError):
-        return []
-    intact = all(
-        (folder / name).is_file() and (folder / name).stat().st_size == size
-        for entry in entries
-        for name, size in entry["files"].items()
-    )
-    return entries if intact else []
-
-
 def _clear(folder: Path, *, keep: set[str]) -> None:
     for file in sorted(folder.rglob("*"), reverse=True):  # the content of a folder comes before the folder
-        if file.is_dir():
+        if file.is_dir() and not file.is_symlink():
             if not any(file.iterdir()):
                 file.rmdir()
         elif str(file.relative_to(folder)) not in keep:

@@ -7,6 +7,7 @@ import socket
 import struct
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from framework.data.decode import PictureDecoder
 from framework.data.errors import DataError, ManifestError, ShardError
 from framework.data.fetch import FetchOptions, fetch_bytes
+from framework.data.http import answered, request_for
 from framework.data.index import index_shard, parse_index, read_index
 from framework.data.manifest import load_manifest
 from framework.data.readers import BadImageError, SourceError, open_source
@@ -211,6 +213,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
         (b"HTTP/1.1 302 F\r\nLocation: ftp://a/b\r\n\r\n", b"", "server leads to 'ftp://a/b'"),
         (b"HTTP/1.1 302 F\r\nLocation: file:///etc/hostname\r\n\r\n", b"", "is not allowed"),
         (b"HTTP/1.1 302 F\r\nLocation: http://[::1\r\n\r\n", b"", "cannot be understood"),
+        (b"HTTP/1.1 302 F\r\nLocation: /b\r\nContent-Length: 99999999999999999\r\n\r\n", b"", "HTTP status 302"),
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "not fetched"),
     ],
 )
@@ -222,3 +225,26 @@ def test_answers_of_a_server(answer: bytes, endless: bytes, why: str) -> None:
 def test_an_answer_may_be_longer_than_promised() -> None:
     with _answering(OK + b"Content-Length: 3\r\n\r\nabcdef") as url:
         assert fetch_bytes(url, options=ONCE, most_bytes=1000) == b"abc"
+
+
+def test_an_answer_that_is_refused_is_closed() -> None:
+    """Also while its error is held, and with the error all that urllib knew of it."""
+    seen: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.settimeout(5)
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 302 F\r\nLocation: ftp://a/b\r\n\r\n")
+                seen.append(connection.recv(1))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        request = request_for(f"http://127.0.0.1:{server.getsockname()[1]}/a")
+        with pytest.raises(OSError, match="server leads to") as caught:  # noqa: SIM117
+            with answered(request, stall_seconds=5, deadline=time.monotonic() + 60):
+                pass
+        thread.join(2)
+    assert seen == [b""], f"the connection is open beside {caught.value}"
