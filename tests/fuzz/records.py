@@ -88,9 +88,9 @@ def _taken_up(folder: Path) -> Any:
     recovery = Recovery.restored(record.get("rollbacks", ()))
     assert 0 <= recovery.lr_factor <= 1
     assert recovery.shift_images >= 0
-    window = Window(pace=StepTimer(_CPU))
+    window = Window(timer=StepTimer(_CPU))
     window.restore(record.get("window", {}), rank=0, world=1)
-    window.scores.means(device=_CPU)
+    window.metrics.means(device=_CPU)
     health = record.get("health", {})
     watch = SentinelStates(SENTINELS, total_images=1000, step_images=8)
     watch.load_state(health.get("watch", {}))
