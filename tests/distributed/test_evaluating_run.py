@@ -29,13 +29,13 @@ EVERY, IMAGES, METRICS = 48, 128, "fd60,fd_by_class90"
 NAME = "fd_fashion_classifier_60"
 
 
-def train(out: Path, data: str, *, evaluated: bool = True, images_seen: int = IMAGES, **flags: Any) -> None:
+def train(out: Path, data: str, *, evaluated: bool = True, images: int = IMAGES, **flags: Any) -> None:
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     session = Session(rank=rank, world=world, local_rank=rank, device=torch.device("cpu"), local_world=world)
     light = {"eval_every_images": EVERY, "eval_metrics": METRICS, "eval_extractor": "fashion_classifier"}
     settings = {"tracking": "none", "workers": 0, "log_every_images": 80, "save_every_images": 80, "keep_last": 9}
-    config = RunConfig(out=out, images=images_seen, **(settings | (light if evaluated else {}) | flags))
-    run(replace(RECIPE, images=images_seen), config, session=session, data=data)
+    config = RunConfig(out=out, images=images, **(settings | (light if evaluated else {}) | flags))
+    run(replace(RECIPE, images=images), config, session=session, data=data)
 
 
 def worker(folder: str, good: str, damaged: str) -> dict[str, Tensor]:

@@ -10,12 +10,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from framework.data.pack import pack
-from framework.evaluation.errors import EvaluationError
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedImages
 from framework.evaluation.images import FolderImages, ShardImages
 from framework.evaluation.metrics import Settings, parse_metrics
 from framework.runtime.session import Session
+from framework.utils.errors import FrameworkError
 from tests.helpers.judged import CLASSES, SmallGenerator, pictures, small_models
 from tests.helpers.spawn import run_ranks
 
@@ -73,7 +73,7 @@ def test_values_do_not_depend_on_the_number_of_ranks(tmp_path: Path) -> None:
 def failing(folder: str) -> dict[str, Tensor]:
     """Rank 1's part of the pictures is damaged: every rank must say so and none may wait."""
     session = here()
-    with pytest.raises(EvaluationError) as caught:
+    with pytest.raises(FrameworkError) as caught:
         evaluate(FolderImages(Path(folder)), None, metrics=parse_metrics("is"), models=small_models(), session=session)
     text = str(caught.value)
     assert ("0060.png: cannot be read" if session.rank == 1 else "1 other rank(s) failed") in text, text

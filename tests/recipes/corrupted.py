@@ -12,10 +12,10 @@ IMAGES, RANK = int(os.environ["CORRUPT_AT_IMAGES"]), os.environ.get("CORRUPT_RAN
 _step = AlternatingGame.step
 
 
-def step(self, batches, *, images):  # type: ignore[no-untyped-def]
+def step(self, batches, *, images_seen):  # type: ignore[no-untyped-def]
     """The step, and the fault after it."""
-    result = _step(self, batches, images_seen=images)
-    if images == IMAGES and os.environ["RANK"] == RANK:
+    result = _step(self, batches, images_seen=images_seen)
+    if images_seen == IMAGES and os.environ["RANK"] == RANK:
         weight = dict(self.discriminator.network.named_parameters())["embedding.parametrizations.weight.original"]
         with torch.no_grad():
             weight[3, 7] = torch.nextafter(weight[3, 7], torch.tensor(torch.inf))

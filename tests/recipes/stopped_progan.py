@@ -11,10 +11,10 @@ STOP_AT = int(os.environ.get("FRAMEWORK_TEST_STOP_AT", "-1"))
 _step = AlternatingGame.step
 
 
-def step(self, batches, *, images):  # type: ignore[no-untyped-def]
+def step(self, batches, *, images_seen):  # type: ignore[no-untyped-def]
     """The step, and the signal after it."""
-    result = _step(self, batches, images_seen=images)
-    if images == STOP_AT and os.environ["RANK"] == "0":
+    result = _step(self, batches, images_seen=images_seen)
+    if images_seen == STOP_AT and os.environ["RANK"] == "0":
         os.kill(os.getpid(), signal.SIGTERM)
     return result
 
