@@ -159,7 +159,7 @@ class AlternatingGame:
             images_seen: the clock, from which all random numbers follow.
 
         Returns:
-            The scores, and whether every turn had finite losses and gradients.
+            The metrics, and whether every turn had finite losses and gradients.
         """
         # Keep what a step that does not count must give back.
         metrics, draws = Metrics(), Draws(seed=self._recipe.seed, images_seen=images_seen)
@@ -170,9 +170,8 @@ class AlternatingGame:
         # The discriminator's turns, each on fresh real images; then the generator's.
         self._grow(images_seen, metrics)
         for turn in range(self.rules.critic_steps):
-            real, labels = self._real(
-                next(batches), images_seen
-            )  # taken even when the turn is skipped: the clock goes on
+            # Images are taken even when the turn is skipped: the clock goes on.
+            real, labels = self._real(next(batches), images_seen)
             turn_images = images_seen + turn * self._batch_size
             finite = finite and self._discriminator_turn(real, labels, turn, turn_images, draws, metrics)
         finite = finite and self._generator_turn(real, labels, images_seen, draws, metrics)
@@ -227,12 +226,10 @@ class AlternatingGame:
                 fake = self._imagined(micro_batch)
                 discriminate = self._augmenter.through(player.network, images_seen=images_seen, draw=micro_batch.draw)
                 with player.autocast():
-                    on_real, on_fake = (
-                        discriminate("real")(micro_batch.real, micro_batch.labels),
-                        discriminate("fake")(fake, micro_batch.fake_labels),
-                    )
+                    on_real = discriminate("real")(micro_batch.real, micro_batch.labels)
+                    on_fake = discriminate("fake")(fake, micro_batch.fake_labels)
                 on_real, on_fake = on_real.to(self._dtype), on_fake.to(self._dtype)
-                # The adversarial loss, and what is scored.
+                # The adversarial loss, and the metrics of the turn.
                 loss = self.rules.loss.discriminator(on_real, on_fake)
                 metrics.add("loss/D", loss, weight=micro_batch.weight)
                 metrics.add("logits/real", on_real.mean(), weight=micro_batch.weight)
