@@ -28,6 +28,7 @@ FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 MOST_MANIFEST_BYTES = 32 << 20
 """Size of the largest manifest: that of 150,000 shards."""
+_MOST_NAME_BYTES, _MOST_FOLDER_CHARACTERS = 200, 50  # file systems end a name at 255 bytes, and ours get suffixes
 _MOST_SIDE_DIGITS = 5
 _SMALLEST_SAMPLE_BYTES = 512  # the header of an empty picture in a tar
 ENCODINGS = ("png", "webp", "jpg", "mixed")
@@ -185,7 +186,8 @@ def validate(manifest: Manifest) -> None:
     names: set[str] = set()
     for shard in m.shards:
         plain = shard.name not in ("", ".", "..") and not re.search(r"[/\\\0]", shard.name)
-        refuse(not plain, f"shard name {shard.name!r} is not a plain file name")
+        long = len(shard.name.encode("utf-8", "surrogatepass")) > _MOST_NAME_BYTES
+        refuse(not plain or long, f"shard name {shard.name!r:.80} is not a plain file name")
         refuse(shard.name in names, f"shard {shard.name} is listed twice")
         names.add(shard.name)
         refuse(shard.count < 1 or shard.bytes < 1, f"shard {shard.name} is empty")
@@ -229,7 +231,9 @@ def _resolutions(data: dict[str, Any], origin: object) -> dict[int, str] | None:
     table = data["resolutions"]
     ok = isinstance(table, dict) and table and all(isinstance(folder, str) for folder in table.values())
     sides = ok and all(re.fullmatch(rf"[1-9][0-9]{{0,{_MOST_SIDE_DIGITS - 1}}}", side) for side in table)
-    if not sides or any(not re.fullmatch(r"[\w-]+", folder) for folder in table.values()):
+    if not sides or any(
+        not re.fullmatch(rf"[\w-]{{1,{_MOST_FOLDER_CHARACTERS}}}", folder) for folder in table.values()
+    ):
         raise ManifestError(f"{origin}: 'resolutions' must map a side in pixels to the name of a sub-folder")
     return {int(side): folder for side, folder in sorted(table.items(), key=lambda item: int(item[0]))}
 

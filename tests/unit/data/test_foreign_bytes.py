@@ -98,6 +98,18 @@ def test_a_list_of_resolutions_that_leads_to_itself(tmp_path: Path) -> None:
         open_stream(tmp_path, resolution=16)
 
 
+def test_names_longer_than_a_file_system_takes(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "resolutions": {"16": "r" * 300}}))
+    with pytest.raises(ManifestError, match="the name of a sub-folder"):
+        open_stream(tmp_path, resolution=16)
+    folder = make_set(tmp_path / "a", sizes=(2,), side=16)
+    told = json.loads((folder / "manifest.json").read_text())
+    told["shards"][0]["name"] = "s" * 300 + ".tar"
+    (folder / "manifest.json").write_text(json.dumps(told))
+    with pytest.raises(ManifestError, match="is not a plain file name"):
+        load_manifest(folder)
+
+
 def test_pictures_that_claim_too_much_or_are_none() -> None:
     decoder, out = PictureDecoder(resolution=16, channels=3), np.empty((3, 16, 16), np.uint8)
     jpeg = bytearray(encoded(0, 16, 3, "jpg"))
