@@ -25,7 +25,7 @@ import pytest
 
 from benchmarks.bits import checkpoint_hash
 from framework.checkpoint import Checkpoint
-from framework.commands.sample import sample
+from framework.commands.sample import SampleOptions, sample
 from framework.tracking.records import JOURNAL_NAME
 from tests.golden.runs.make import CONTINUED, FLAGS, FOLDER, SAVED, flags
 from tests.helpers.launch import Launch
@@ -48,7 +48,8 @@ def run(name: str, tmp_path: Path) -> Path:
 
 
 def test_it_draws_the_same_images(name: str, run: Path) -> None:
-    sample(str(run), out=run / "again.png", grid="5x4", seed=1, count=20, npz=run / "again.npz", progress=False)
+    options = SampleOptions(out=run / "again.png", grid="5x4", seed=1, count=20, npz=run / "again.npz", progress=False)
+    sample(str(run), options=options)
     with np.load(run / "samples.npz") as before, np.load(run / "again.npz") as after:
         assert np.array_equal(before["labels"], after["labels"])
         difference = np.abs(before["images"].astype(int) - after["images"].astype(int))
