@@ -40,13 +40,7 @@ if TYPE_CHECKING:
     from framework.recipe import Averaging, Game, Network, Player, Recipe, Shards
     from framework.recipe.growth import Growth, Phase
     from framework.recipe.optimizers import Adam, Optimizer
-    from framework.recipe.schedules import (
-        Constant,
-        Cosine,
-        Linear,
-        Ramp,
-        Schedule,
-    )
+    from framework.recipe.schedules import Constant, Cosine, Linear, Ramp, Schedule
     from framework.train.launch import launch
     from framework.utils.errors import FrameworkError, RecipeError
 

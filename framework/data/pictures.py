@@ -25,14 +25,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from framework.utils.pictures import (
-    FORMATS,
-    check_scans,
-    check_size,
-    is_jpeg,
-    open_content,
-    unreadable,
-)
+from framework.utils.pictures import FORMATS, check_scans, check_size, is_jpeg, open_content, unreadable
 
 RULE = "8 bits, upright, on white, first frame"
 """The rule in a few words, for the protocol of an evaluation."""

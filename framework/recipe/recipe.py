@@ -17,13 +17,7 @@ from torch import nn
 from framework.recipe.checks import check_fields
 from framework.recipe.growth import Growth, Segment
 from framework.recipe.optimizers import Adam, Optimizer
-from framework.recipe.schedules import (
-    Constant,
-    Ramp,
-    Schedule,
-    value_at,
-    values_of,
-)
+from framework.recipe.schedules import Constant, Ramp, Schedule, value_at, values_of
 from framework.utils.errors import FrameworkError, RecipeError
 from framework.utils.ranges import Range
 from framework.utils.suggest import nearest

@@ -11,14 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from framework.tracking.checkpoints import (
-    HOST_TAG,
-    LOCATION_TAG,
-    MODEL_TAG,
-    SHA256_TAG,
-    DamagedError,
-    read_checkpoint,
-)
+from framework.tracking.checkpoints import HOST_TAG, LOCATION_TAG, MODEL_TAG, SHA256_TAG, DamagedError, read_checkpoint
 from framework.tracking.process import mlflow_environment
 from framework.tracking.uri import move_credentials, redact
 from framework.utils.errors import FrameworkError

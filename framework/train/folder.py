@@ -13,13 +13,7 @@ from typing import Protocol
 from framework.checkpoint import Checkpoint, CheckpointError, newest_valid
 from framework.data.stream import Stream, open_stream
 from framework.recipe import Recipe
-from framework.recipe.description import (
-    describe,
-    differences,
-    dumps,
-    science,
-    science_hash,
-)
+from framework.recipe.description import describe, differences, dumps, science, science_hash
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.record_check import check_record

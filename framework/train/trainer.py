@@ -41,12 +41,7 @@ from framework.train.players import Players, build_players, grow_to, initialise_
 from framework.train.reporting import Reporter
 from framework.train.samples import SampleGrids
 from framework.train.saving import RunRecord, Saver
-from framework.train.tracking import (
-    introduce,
-    journal_is_closed,
-    log_generator,
-    open_tracker,
-)
+from framework.train.tracking import introduce, journal_is_closed, log_generator, open_tracker
 from framework.train.watchdog import awaited, watching
 from framework.utils.quantities import format_count
 

@@ -19,16 +19,7 @@ from framework.data.inspection import find_faults, report_on
 from framework.data.packing.images import Target, encode
 from framework.data.readers import open_source
 from framework.data.stream import open_stream
-from tests.fuzz.containers import (
-    idx,
-    idx_edited,
-    index_edited,
-    jpeg_edited,
-    png_edited,
-    tar,
-    tar_edited,
-    zip_edited,
-)
+from tests.fuzz.containers import idx, idx_edited, index_edited, jpeg_edited, png_edited, tar, tar_edited, zip_edited
 from tests.fuzz.mutation import damaged, json_edited
 from tests.fuzz.reader import Reader
 from tests.fuzz.reader import Target as File

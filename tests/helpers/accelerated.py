@@ -7,11 +7,7 @@ from pathlib import Path
 import pytest
 from accelerate.commands import launch
 from accelerate.commands.config import config_args
-from accelerate.utils.launch import (
-    prepare_deepspeed_cmd_env,
-    prepare_multi_gpu_env,
-    prepare_simple_launcher_cmd_env,
-)
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
 from framework.runtime import launchers
 from framework.train import launcher

@@ -16,13 +16,7 @@ from typing import BinaryIO
 from framework.data.index import IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSIONS
 from framework.data.readers.base import BadImageError, Labels, Source, SourceError, as_labels, digest_rows
 from framework.utils.archives import read_member
-from framework.utils.bounded import (
-    MOST_JSON_BYTES,
-    decoding,
-    open_regular,
-    parse_json,
-    read_file,
-)
+from framework.utils.bounded import MOST_JSON_BYTES, decoding, open_regular, parse_json, read_file
 from framework.utils.errors import FrameworkError
 from framework.utils.pictures import MOST_BYTES
 

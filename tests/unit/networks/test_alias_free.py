@@ -6,13 +6,7 @@ from scipy import signal, special
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from framework.networks.blocks.alias_free import (
-    centred_padding,
-    filtered_leaky_relu,
-    jinc,
-    kaiser_beta,
-    lowpass_filter,
-)
+from framework.networks.blocks.alias_free import centred_padding, filtered_leaky_relu, jinc, kaiser_beta, lowpass_filter
 
 BAND = {"cutoff": 2.0, "half_width": 1.5, "sampling_rate": 16.0}
 

@@ -2,14 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from framework.objectives.adversarial import (
-    AdversarialLoss,
-    Hinge,
-    LeastSquares,
-    Minimax,
-    NonSaturating,
-    Wasserstein,
-)
+from framework.objectives.adversarial import AdversarialLoss, Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
 
 LOSSES: list[AdversarialLoss] = [
     Hinge(),

@@ -9,20 +9,7 @@ from typing import ClassVar
 import pytest
 from torch import nn
 
-from framework import (
-    R1,
-    Adam,
-    Alternating,
-    Averaging,
-    Cosine,
-    Growth,
-    Hinge,
-    Linear,
-    Network,
-    Phase,
-    Player,
-    Ramp,
-)
+from framework import R1, Adam, Alternating, Averaging, Cosine, Growth, Hinge, Linear, Network, Phase, Player, Ramp
 from framework.networks import latent_size, sagan
 from framework.recipe import override
 from framework.recipe.description import describe

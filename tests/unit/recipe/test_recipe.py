@@ -9,23 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from framework import (
-    Adam,
-    Averaging,
-    Constant,
-    Cosine,
-    Linear,
-    Network,
-    Shards,
-)
+from framework import Adam, Averaging, Constant, Cosine, Linear, Network, Shards
 from framework.networks import sagan
 from framework.recipe import RecipeError, override
-from framework.recipe.description import (
-    describe,
-    differences,
-    network_from,
-    science_hash,
-)
+from framework.recipe.description import describe, differences, network_from, science_hash
 from framework.recipe.override import OverrideError
 from framework.utils.errors import FrameworkError
 from tests.helpers.play import small_recipe

@@ -74,7 +74,7 @@ def cosine(start: float, end: float, images_seen: int) -> float:
     return end + (start - end) * decayed
 
 
-@pytest.mark.parametrize("images", [0, 5_000_000, 12_345_678, 20_000_000, 200_000_000])
+@pytest.mark.parametrize("images_seen", [0, 5_000_000, 12_345_678, 20_000_000, 200_000_000])
 def test_r3gan_burns_in_along_one_cosine(images_seen: int) -> None:
     recipe = recipe_of("r3gan_cifar10")
     for player in (recipe.generator, recipe.discriminator):

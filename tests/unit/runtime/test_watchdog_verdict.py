@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from framework.runtime.watchdog import (
-    DATA,
-    STEP,
-    Note,
-    Seen,
-    verdict,
-)
+from framework.runtime.watchdog import DATA, STEP, Note, Seen, verdict
 
 STALL = 10.0
 

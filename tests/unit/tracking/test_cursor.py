@@ -4,14 +4,7 @@ import pytest
 
 from framework.tracking.cursor import Cursor, Position
 from framework.tracking.journal import Journal
-from framework.tracking.uri import (
-    check_uri,
-    embedded_uri,
-    is_redacted,
-    move_credentials,
-    redact,
-    without_secrets,
-)
+from framework.tracking.uri import check_uri, embedded_uri, is_redacted, move_credentials, redact, without_secrets
 from framework.utils.errors import FrameworkError
 
 

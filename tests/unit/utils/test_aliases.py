@@ -12,28 +12,13 @@ from typing import Any
 
 import pytest
 
-from framework import (
-    Adam,
-    Alternating,
-    Averaging,
-    Hinge,
-    Network,
-    Player,
-    Recipe,
-    Shards,
-)
+from framework import Adam, Alternating, Averaging, Hinge, Network, Player, Recipe, Shards
 from framework.networks import sagan
-from framework.recipe.description import (
-    describe,
-    differences,
-    network_from,
-    science,
-    science_hash,
-)
+from framework.recipe.description import describe, differences, network_from, science, science_hash
 from framework.utils import aliases
 from framework.utils.aliases import first, first_class_name, todays
 
-PACKAGE = Path(aliases.__file__).parent
+PACKAGE = Path(aliases.__file__).parents[1]
 GENERATOR, FORMER_GENERATOR = "framework.networks.sagan.Generator", "framework.networks.attention_gan.Maker"
 CLASSES = {
     "MovingMean": "Averaging",

@@ -16,12 +16,7 @@ from framework.networks import dcgan
 from framework.recipe import Network
 from framework.tracking.journal import Journal
 from framework.utils.archives import Arrays
-from framework.utils.bounded import (
-    element_count,
-    open_regular,
-    parse_json,
-    read_json,
-)
+from framework.utils.bounded import element_count, open_regular, parse_json, read_json
 from framework.utils.budget import Budget
 from framework.utils.errors import FrameworkError
 

@@ -2,12 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from framework.utils.quantities import (
-    format_bytes,
-    format_count,
-    format_duration,
-    parse_count,
-)
+from framework.utils.quantities import format_bytes, format_count, format_duration, parse_count
 from framework.utils.suggest import nearest
 
 

@@ -13,18 +13,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from framework import (
-    Adam,
-    Alternating,
-    Averaging,
-    Cosine,
-    Hinge,
-    Linear,
-    Network,
-    Player,
-    Ramp,
-    Shards,
-)
+from framework import Adam, Alternating, Averaging, Cosine, Hinge, Linear, Network, Player, Ramp, Shards
 from framework.__main__ import COMMANDS, run
 from framework.commands.evaluate import EvaluateOptions
 from framework.commands.sample import SampleOptions
@@ -36,13 +25,7 @@ from framework.recipe.override import OverrideError
 from framework.train.config import RunConfig
 from framework.utils.errors import FrameworkError
 from framework.utils.quantities import parse_count
-from framework.utils.ranges import (
-    LARGEST,
-    Range,
-    check_flags,
-    check_numbers,
-    with_checked_flags,
-)
+from framework.utils.ranges import LARGEST, Range, check_flags, check_numbers, with_checked_flags
 from tests.helpers.launch import ROOT
 from tests.helpers.play import small_recipe
 
