@@ -24,7 +24,7 @@ from framework.utils.bounded import open_regular, read_file
 from framework.utils.errors import FrameworkError
 
 BLOCK_BYTES = 512
-MOST_HEADER_BYTES = 1 << 20
+MOST_HEADER_BYTES, _MOST_HEADER_READS = 1 << 20, 64
 """Size of all that may be in a tar before a member's payload: long names and attributes have some hundred bytes."""
 MOST_INDEX_BYTES = 256 << 20
 """Size of the largest index: that of four million samples in one shard."""
@@ -130,7 +130,12 @@ class _Headers:
     """
 
     def __init__(self, file: BinaryIO, *, num_bytes: int) -> None:
-        self._file, self.num_bytes, self.left = file, num_bytes, MOST_HEADER_BYTES
+        self._file, self.num_bytes = file, num_bytes
+        self.next_member()
+
+    def next_member(self) -> None:
+        """Begin to count the headers of another member."""
+        self._bytes_left, self._reads_left = MOST_HEADER_BYTES, _MOST_HEADER_READS
 
     def read(self, size: int) -> bytes:
         """Return so many bytes, fewer at the end of the file.
@@ -139,9 +144,12 @@ class _Headers:
             tarfile.TarError: the headers of one member have become too long.
         """
         size = min(size, self.num_bytes) if size >= 0 else self.num_bytes
-        self.left -= size
-        if self.left < 0:
+        self._bytes_left -= size
+        self._reads_left -= 1
+        if self._bytes_left < 0:
             raise tarfile.ReadError(f"the headers of a member are longer than {MOST_HEADER_BYTES} bytes")
+        if self._reads_left < 0:  # `tarfile` reads each inside the one before, in time that grows with their square
+            raise tarfile.ReadError("a member has too many headers")
         return self._file.read(size)
 
     def seek(self, position: int) -> int:
@@ -159,7 +167,7 @@ def _headers(file: _Headers, path: object, samples: Sequence[SampleIndex]) -> It
         with tarfile.open(fileobj=cast(BinaryIO, file), mode="r:") as tar:
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # it would remember all of them
-                file.left = MOST_HEADER_BYTES
+                file.next_member()
                 yield info
     except OSError:
         raise

@@ -74,7 +74,8 @@ def open_zip(path: Path, *, labels: bool = True) -> Source:
     except OSError as error:
         raise SourceError(f"{path}: cannot be opened as a zip ({error.strerror or error})") from None
     # Two entries of one name cannot be told apart.
-    listed = [entry for entry in archive.infolist() if not entry.is_dir() and _shown(entry.filename)]
+    named = [entry for entry in archive.infolist() if entry.filename]  # zipfile fails at the others' first use
+    listed = [entry for entry in named if not entry.is_dir() and _shown(entry.filename)]
     entries = {entry.filename: entry for entry in listed}
     if len(entries) < len(listed):
         archive.close()

@@ -38,9 +38,24 @@ def test_a_chain_of_headers_and_names_that_are_no_text(tmp_path: Path) -> None:
     path.write_bytes((info.tobuf(tarfile.USTAR_FORMAT) + body) * 900 + tar([("a.png", PNG)]))
     with pytest.raises(ShardError, match=r"a\.tar: damaged tar after 0 samples"):
         index_shard(path)
+    path.write_bytes((info.tobuf(tarfile.USTAR_FORMAT) + body) * 40 + tar([("a.png", PNG)]))
+    with pytest.raises(ShardError, match="a member has too many headers"):
+        index_shard(path)
     path.write_bytes(tar([("a\udcff.png", PNG)]))
     with pytest.raises(ShardError, match=r"is no text in UTF-8"):
         index_shard(path)
+
+
+def test_a_member_of_a_zip_without_a_name(tmp_path: Path) -> None:
+    """Up to Python 3.11 zipfile itself fails when it is asked whether such a member is a folder."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("bbbb", b"nothing")
+        archive.writestr("a.png", PNG)
+    path = tmp_path / "a.zip"
+    path.write_bytes(path.read_bytes().replace(b"bbbb", b"\0bbb"))
+    source = open_source(path)
+    assert len(source.names) == 1
+    source.close()
 
 
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:
