@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 
 import pytest
-import torch
 
+from benchmarks.recipes import load_recipe
 from framework.objectives.penalties import R1, R2, Orthogonal
-from framework.recipe import Recipe
 from framework.recipe.override import apply
 from framework.recipe.schedules import value_at
-from framework.train.config import RunConfig
-from framework.train.dry_run import plan
-from tests.helpers.launch import ROOT
+from tests.helpers.parameters import counts
 
 KNOWN = {
     "sngan_cifar10": (4_276_739, 1_053_825),
@@ -23,33 +19,21 @@ KNOWN = {
 }
 
 
-def recipe_of(name: str) -> Recipe:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.RECIPE
-
-
-def counts(recipe: Recipe) -> tuple[int, int]:
-    report = plan(recipe, RunConfig(), world=1, device=torch.device("cpu"))
-    return report["parameters"]["generator"], report["parameters"]["discriminator"]
-
-
 @pytest.mark.parametrize("name", KNOWN)
 def test_dry_run_counts_the_known_parameters(name: str) -> None:
-    assert counts(recipe_of(name)) == KNOWN[name]
+    assert counts(load_recipe(name)) == KNOWN[name]
 
 
 def test_labels_make_sngan_the_projection_variant() -> None:
-    assert counts(apply(recipe_of("sngan_cifar10"), ["data.classes=10"])) == (4_304_387, 1_055_105)
+    assert counts(apply(load_recipe("sngan_cifar10"), ["data.classes=10"])) == (4_304_387, 1_055_105)
 
 
 def test_without_labels_r3gan_is_the_unconditional_variant() -> None:
-    assert counts(apply(recipe_of("r3gan_cifar10"), ["data.classes=0"])) == (20_732_160, 20_683_776)
+    assert counts(apply(load_recipe("r3gan_cifar10"), ["data.classes=0"])) == (20_732_160, 20_683_776)
 
 
 def test_sngans_learning_rate_falls_to_zero_over_100k_generator_steps() -> None:
-    recipe = recipe_of("sngan_cifar10")
+    recipe = load_recipe("sngan_cifar10")
     assert recipe.images == 100_000 * 5 * 64 == recipe.game.images_per_step(64) * 100_000
     for player in (recipe.generator, recipe.discriminator):
         assert [player.schedule.at(images) for images in (0, recipe.images // 2, recipe.images)] == [1.0, 0.5, 0.0]
@@ -57,7 +41,7 @@ def test_sngans_learning_rate_falls_to_zero_over_100k_generator_steps() -> None:
 
 
 def test_biggans_average_keeps_the_papers_share_per_step() -> None:
-    recipe = recipe_of("biggan_imagenet128")
+    recipe = load_recipe("biggan_imagenet128")
     step = recipe.game.images_per_step(recipe.batch_size)
     assert step == 4096
     kept = [recipe.averaging.kept_share(images_seen=n * step, step_images=step) for n in (20_000, 20_001, 150_000)]
@@ -76,7 +60,7 @@ def cosine(start: float, end: float, images_seen: int) -> float:
 
 @pytest.mark.parametrize("images_seen", [0, 5_000_000, 12_345_678, 20_000_000, 200_000_000])
 def test_r3gan_burns_in_along_one_cosine(images_seen: int) -> None:
-    recipe = recipe_of("r3gan_cifar10")
+    recipe = load_recipe("r3gan_cifar10")
     for player in (recipe.generator, recipe.discriminator):
         assert player.optimizer.lr * player.schedule.at(images_seen) == pytest.approx(cosine(2e-4, 5e-5, images_seen))
         assert player.optimizer.betas_at(images_seen) == (0.0, pytest.approx(cosine(0.9, 0.99, images_seen)))
@@ -93,7 +77,7 @@ def test_r3gan_burns_in_along_one_cosine(images_seen: int) -> None:
 
 
 def test_r3gan_augments_colours_by_half_and_cuts_out() -> None:
-    multipliers = recipe_of("r3gan_cifar10").game.augment.multipliers
+    multipliers = load_recipe("r3gan_cifar10").game.augment.multipliers
     halves = {"brightness", "contrast", "luma_flip", "hue", "saturation"}
     assert {name for name, value in multipliers.items() if value == 0.5} == halves
     assert {name for name, value in multipliers.items() if value == 0.0} == {"image_filter", "noise"}

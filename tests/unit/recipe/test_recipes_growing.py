@@ -1,25 +1,15 @@
 """Recipes of growing networks against the tables of their papers, written out here a second time."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import pytest
 
+from benchmarks.recipes import load_recipe
 from framework.networks import progan, stylegan1
 from framework.objectives.adversarial import NonSaturating, Wasserstein
 from framework.objectives.penalties import R1, Drift, GradientPenalty
 from framework.recipe import Recipe
 from framework.recipe.growth import Phase
-
-FOLDER = Path(__file__).parents[3] / "recipes"
-
-
-def recipe(name: str) -> Recipe:
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.RECIPE
 
 
 def rows(phases: tuple[Phase, ...]) -> list[tuple]:
@@ -33,7 +23,7 @@ def options(ours: Recipe, side: str) -> dict:
 
 
 def test_progan_celebahq1024() -> None:
-    ours = recipe("progan_celebahq1024")
+    ours = load_recipe("progan_celebahq1024")
     # arXiv:1710.10196, appendix A.1: 800k real images at 4x4, then in turn 800k to fade the next block in and 800k to
     # stabilise; minibatch 16 from 4^2 to 128^2, then 14 (256^2), 6 (512^2), 3 (1024^2); no learning rate decay.
     assert rows(ours.growth.phases) == [
@@ -68,7 +58,7 @@ def test_progan_celebahq1024() -> None:
 
 
 def test_stylegan1_ffhq1024() -> None:
-    ours = recipe("stylegan1_ffhq1024")
+    ours = load_recipe("stylegan1_ffhq1024")
     # arXiv:1812.04958, appendix C: growing as in ProGAN, but from 8^2 images; batches, rates and 600k images per half
     # phase are those of the authors' program for eight GPUs.
     assert rows(ours.growth.phases) == [
@@ -103,7 +93,7 @@ def test_stylegan1_ffhq1024() -> None:
 
 
 def test_progan_fashion_is_small_and_grows_to_the_data() -> None:
-    ours = recipe("progan_fashion")
+    ours = load_recipe("progan_fashion")
     assert [phase.resolution for phase in ours.growth.phases] == [4, 8, 16, 32]
     assert ours.data.resolution == 32
     assert ours.images == ours.growth.images <= 200_000
@@ -120,7 +110,7 @@ def test_progan_fashion_is_small_and_grows_to_the_data() -> None:
     ],
 )
 def test_recipes_use_the_networks_they_name(name: str, networks) -> None:
-    ours = recipe(name)
+    ours = load_recipe(name)
     assert ours.name == name
     assert ours.generator.network.cls is networks.Generator
     assert ours.discriminator.network.cls is networks.Discriminator

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import pytest
-import torch
 
+from benchmarks.recipes import load_recipe
 from framework.objectives.adversarial import NonSaturating
 from framework.objectives.path_length import PathLength
 from framework.objectives.penalties import R1
-from framework.recipe import Recipe
 from framework.recipe.override import apply
-from framework.train.config import RunConfig
-from framework.train.dry_run import plan
 from tests.helpers.launch import ROOT
+from tests.helpers.parameters import counts
 
 KNOWN = {
     "stylegan2_ffhq1024": (30_370_060, 29_012_513),
@@ -24,25 +21,13 @@ KNOWN = {
 }
 
 
-def recipe_of(name: str) -> Recipe:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.RECIPE
-
-
-def counts(recipe: Recipe) -> tuple[int, int]:
-    report = plan(recipe, RunConfig(), world=1, device=torch.device("cpu"))
-    return report["parameters"]["generator"], report["parameters"]["discriminator"]
-
-
 @pytest.mark.parametrize("name", KNOWN)
 def test_dry_run_counts_the_known_parameters(name: str) -> None:
-    assert counts(recipe_of(name)) == KNOWN[name]
+    assert counts(load_recipe(name)) == KNOWN[name]
 
 
 def test_labels_make_the_cifar_recipe_conditional() -> None:
-    assert counts(apply(recipe_of("stylegan2_cifar10"), ["data.classes=10"])) == (20_215_315, 23_089_664)
+    assert counts(apply(load_recipe("stylegan2_cifar10"), ["data.classes=10"])) == (20_215_315, 23_089_664)
 
 
 # Batch, images, learning rate, R1's gamma, path length's weight, half-life, its ramp, minibatch deviation over, clamp.
@@ -55,7 +40,7 @@ TABLE = {
 
 @pytest.mark.parametrize("name", TABLE)
 def test_the_papers_tables(name: str) -> None:
-    ours = recipe_of(name)
+    ours = load_recipe(name)
     batch, images, lr, gamma, path_length, half_life, ramp_up, group, clamp = TABLE[name]
     assert (ours.name, ours.batch_size, ours.images) == (name, batch, images)
     assert ours.game.loss == NonSaturating()
@@ -75,7 +60,7 @@ def test_the_papers_tables(name: str) -> None:
 
 
 def test_cifar_tuning_leaves_out_what_the_paper_does() -> None:
-    ours = recipe_of("stylegan2_cifar10")
+    ours = load_recipe("stylegan2_cifar10")
     generator, discriminator = (p.network.resolved(ours.data.derived()) for p in (ours.generator, ours.discriminator))
     assert (generator["mapping_layers"], generator["style_mixing"]) == (2, 0.0)
     assert discriminator["architecture"] == "orig"
@@ -84,7 +69,7 @@ def test_cifar_tuning_leaves_out_what_the_paper_does() -> None:
 
 
 def test_emoji_are_vendored_and_small() -> None:
-    ours = recipe_of("stylegan2_emoji")
+    ours = load_recipe("stylegan2_emoji")
     folder = ROOT / "recipes" / ours.data.location
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 2_000_000
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -13,13 +13,14 @@ from typing import Annotated, Any
 
 import pytest
 
+from benchmarks.recipes import load_recipe
 from framework import Adam, Alternating, Averaging, Cosine, Hinge, Linear, Network, Player, Ramp, Shards
 from framework.__main__ import COMMANDS, run
 from framework.commands.evaluate import EvaluateOptions
 from framework.commands.sample import SampleOptions
 from framework.data.errors import DataError
 from framework.data.packing.options import PackOptions
-from framework.recipe import Recipe, override
+from framework.recipe import override
 from framework.recipe.description import describe
 from framework.recipe.override import OverrideError
 from framework.train.config import RunConfig
@@ -152,16 +153,9 @@ def test_commands_refuse_before_they_look_for_anything(
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py"))
 
 
-def recipe_of(name: str) -> Recipe:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.RECIPE
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_no_number_of_a_recipe_can_be_set_to_what_is_none(name: str) -> None:
-    recipe = recipe_of(name)
+    recipe = load_recipe(name)
     numbers = [
         path
         for path, value in override.settable(recipe)
