@@ -38,7 +38,7 @@ RUNS: Mapping[str, tuple[int, str, int]] = MappingProxyType(
         "StyleGAN2 with ADA": (1, "stylegan2_emoji.py", 320),
     }
 )
-"""By name: processes, recipe, and real images to train on (at batch 16)."""
+"""The processes, the recipe, and the real images to train on (at batch 16) of each run, by name."""
 FLAGS = ("--device", "cpu", "--workers", "0", "--tracking", "none", "--sample-every-images", "0")
 
 

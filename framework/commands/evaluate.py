@@ -53,7 +53,7 @@ class EvaluateOptions:
     weights: Literal["ema", "raw"] = "ema"
     """The moving average (ema), or the weights as they were last trained (raw)."""
     seed: Annotated[int, Range()] = 0
-    """Of the latents and labels."""
+    """Seed of the latents and labels."""
     psi: Annotated[tuple[float, ...], Range()] = ()
     """Style-based generators: truncation; several values make a sweep."""
     truncation: Annotated[tuple[float, ...], Range(least=SMALLEST_TRUNCATION)] = ()
@@ -61,7 +61,7 @@ class EvaluateOptions:
     standing_statistics: Annotated[int, Range(least=0)] = 0
     """Recompute batch-norm statistics over so many batches first."""
     figure: OptionalLocalPath = None
-    """With a sweep of one checkpoint: write the curve as .svg here, too (a run's own are in its figures/)."""
+    """Write the curve of a sweep of one checkpoint as .svg here, too (a run's own are in its figures/)."""
     reference_count: Annotated[int | None, Range(least=1)] = None
     """Use the first so many real images; default all."""
     kid_subsets: Annotated[int, Range(least=1)] = 100
@@ -71,7 +71,7 @@ class EvaluateOptions:
     held: Annotated[int, Range(least=1)] = 50_000
     """Keep features of at most so many images a side (KID, precision and recall, density and coverage)."""
     cache_folder: OptionalLocalPath = None
-    """Of real statistics and downloads; default ~/.cache/framework/evaluation."""
+    """Folder of real statistics and downloads; default ~/.cache/framework/evaluation."""
     record: bool = True
     """Keep records beside the checkpoint and in the run's journal."""
     upload: bool = True

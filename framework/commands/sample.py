@@ -39,11 +39,11 @@ class SampleOptions:
     psi: Annotated[float | None, Range()] = None
     """Style-based generators: draw styles towards their mean (1 = not at all, 0.7 usual, 0 = the mean image)."""
     cutoff: Annotated[int | None, Range(least=0)] = None
-    """With --psi: in the first so many layers only."""
+    """Number of first layers in which --psi acts; the others draw as they are."""
     noise: Literal["none", "const", "random"] | None = None
     """Style-based generators: per-pixel noise; default: const, the same in every image."""
     seed: Annotated[int, Range()] = 0
-    """Of the latents."""
+    """Seed of the latents."""
     interpolate: bool = False
     """Walk between latents instead: one row per class."""
     frames: Annotated[int, Range(least=2)] = 60
