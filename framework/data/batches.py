@@ -50,6 +50,11 @@ class Batch:
     micro_sizes: list[int]
     wait_seconds: float
 
+    @property
+    def fields(self) -> dict[str, torch.Tensor]:
+        """Every field of the samples by name, rows (n, ...) on the host."""
+        return {"image": self.images, "label": self.labels}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loading:

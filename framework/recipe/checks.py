@@ -17,6 +17,18 @@ from typing import Any, Literal, Union, get_args, get_origin
 from framework.utils.errors import RecipeError
 from framework.utils.ranges import check_numbers
 
+OPERATIONAL = {"science": False}
+"""Metadata of a field that may differ when a run is resumed; the field does not enter the science hash."""
+
+ADDED_LATER = {"added_later": True}
+"""Metadata of a field that recipes were hashed without: while it holds its default it does not enter the hash."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a RecipeError with a message unless the condition holds."""
+    if not condition:
+        raise RecipeError(message)
+
 
 def check_fields(value: Any) -> None:
     """Compare every field of a dataclass instance with its annotation, types and numbers; for its `__post_init__`.

@@ -133,9 +133,10 @@ def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool, pat
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         described: dict[str, Json] = {"type": type(value).__name__}
         for field in dataclasses.fields(value):
-            if science_only and not field.metadata.get("science", True):
+            held = getattr(value, field.name)
+            if science_only and (not field.metadata.get("science", True) or _is_unused(field, held)):
                 continue
-            described[field.name] = inside(field.name, getattr(value, field.name))
+            described[field.name] = inside(field.name, held)
         return described
     if isinstance(value, list | tuple):
         return [inside(index, v) for index, v in enumerate(value)]
@@ -150,6 +151,14 @@ def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool, pat
         f"{path}: a recipe may hold numbers, strings, tuples and dataclasses, not {what}"
         + ("" if type(value).__module__ == "builtins" else f"; if {what} is yours, make it a frozen dataclass")
     )
+
+
+def _is_unused(field: dataclasses.Field[Any], held: object) -> bool:
+    """Return whether a field was added after recipes had been hashed without it, and holds its default."""
+    if not field.metadata.get("added_later", False):
+        return False
+    default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+    return held == default
 
 
 def _hash(document: Json) -> str:

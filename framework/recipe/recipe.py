@@ -14,28 +14,21 @@ from typing import Annotated, Any, Literal, Protocol
 
 from torch import nn
 
-from framework.recipe.checks import check_fields
+from framework.recipe.checks import OPERATIONAL, check_fields, require
 from framework.recipe.growth import Growth, Segment
 from framework.recipe.optimizers import Adam, Optimizer
 from framework.recipe.schedules import Constant, Ramp, Schedule, value_at, values_of
+from framework.recipe.sources import Shards
 from framework.utils.errors import FrameworkError, RecipeError
 from framework.utils.ranges import Range
 from framework.utils.suggest import nearest
 
 __all__ = ["Adam", "Averaging", "Game", "Network", "Player", "Recipe", "RecipeError", "Shards"]
 
-OPERATIONAL = {"science": False}
-"""Metadata of a field that may differ when a run is resumed; the field does not enter the science hash."""
-
 SIDES = ("generator", "discriminator")
 """The fields of a recipe that hold a `Player`."""
 
 EngineName = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise RecipeError(message)
 
 
 @dataclass(frozen=True, init=False)
@@ -58,7 +51,7 @@ class Network:
             raise RecipeError(f"Network takes the class of a torch.nn.Module and its options, not {what}")
         known = self.parameters_of(cls)
         for name in options:
-            _require(
+            require(
                 name in known,
                 f"{cls.__name__} has no option {name!r}{nearest(name, known)}; it takes: {', '.join(sorted(known))}",
             )
@@ -84,7 +77,7 @@ class Network:
         for name, parameter in self.parameters_of(self.cls).items():
             if name in self.options:
                 value = self.options[name]
-                _require(
+                require(
                     name not in derived or derived[name] == value,
                     f"{self.cls.__name__}: {name}={value!r} contradicts the data's {name}={derived.get(name)!r}",
                 )
@@ -104,40 +97,6 @@ class Network:
             RecipeError: see `resolved`.
         """
         return self.cls(**self.resolved(derived))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shards:
-    """The training images: WebDataset shards addressed by position.
-
-    `location` is a folder made by `framework pack`, a glob or brace list of tars, an `http(s)://` folder or list, or
-    `pipe:` commands. Relative paths are relative to the recipe file.
-
-    Raises:
-        RecipeError: a field that cannot work; names it.
-    """
-
-    location: str = field(metadata=OPERATIONAL)
-    resolution: Annotated[int, Range(least=1)]
-    """Side of the images in pixels."""
-    channels: int = 3
-    """1: grey, 3: RGB."""
-    classes: int = 0
-    """Number of classes; 0: labels are not read."""
-    flip: bool = False
-    """Whether each image is mirrored with probability 1/2, decided by its position."""
-    window: int = 65_536
-    """Number of images among which the order is shuffled; the whole set when it is larger than the set."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        _require(self.channels in (1, 3), f"data.channels={self.channels} must be 1 (grey) or 3 (RGB)")
-        _require(self.classes >= 0, f"data.classes={self.classes} must not be negative")
-        _require(self.window > 0, f"data.window={self.window} must be positive")
-
-    def derived(self) -> dict[str, int]:
-        """Return the options that networks take from the data unless their recipe names them."""
-        return {"resolution": self.resolution, "channels": self.channels, "classes": self.classes}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +121,7 @@ class Player:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} must be positive or None")
+        require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} must be positive or None")
 
     def build(self, derived: Mapping[str, Any]) -> nn.Module:
         """Build the network, freshly initialised; frozen parameters have `requires_grad=False`.
@@ -178,7 +137,7 @@ class Player:
                 raise RecipeError(f"frozen: the network has no {prefix!r}{nearest(prefix, modules)}")
             for parameter in chosen:
                 parameter.requires_grad_(False)
-        _require(any(p.requires_grad for p in network.parameters()), "frozen: leaves nothing to train")
+        require(any(p.requires_grad for p in network.parameters()), "frozen: leaves nothing to train")
         return network
 
 
@@ -201,8 +160,8 @@ class Averaging:
         check_fields(self)
         constant = isinstance(self.half_life_images, int | float)  # a ramp may begin at 0: no averaging
         positive = all(value > 0 or (value == 0 and not constant) for value in values_of(self.half_life_images))
-        _require(positive, f"averaging.half_life_images={self.half_life_images} must be positive")
-        _require(self.ramp_up is None or self.ramp_up > 0, f"averaging.ramp_up={self.ramp_up} must be positive or None")
+        require(positive, f"averaging.half_life_images={self.half_life_images} must be positive")
+        require(self.ramp_up is None or self.ramp_up > 0, f"averaging.ramp_up={self.ramp_up} must be positive or None")
 
     def kept_share(self, *, images_seen: int, step_images: int) -> float:
         """Return the weight, from 0 to 1, of the old average in the update after `images_seen` images."""
@@ -248,20 +207,20 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _require(self.batch_size > 0, f"batch_size={self.batch_size} must be positive")
-        _require(self.images > 0, f"images={self.images} must be positive")
+        require(self.batch_size > 0, f"batch_size={self.batch_size} must be positive")
+        require(self.images > 0, f"images={self.images} must be positive")
         for side in SIDES:
             try:
                 getattr(self, side).network.resolved(self.data.derived())
             except RecipeError as error:
                 raise RecipeError(f"{side}.network: {error}") from None
             grows = hasattr(getattr(self, side).network.cls, "grow")
-            _require(
+            require(
                 self.growth is None or grows, f"growth: the {side}'s network has no method grow(resolution=, alpha=)"
             )
         if self.growth is not None:
             last = self.growth.phases[-1].resolution
-            _require(last == self.data.resolution, f"growth ends at {last} px, the data has {self.data.resolution} px")
+            require(last == self.data.resolution, f"growth ends at {last} px, the data has {self.data.resolution} px")
 
     def segments(self) -> tuple[Segment, ...]:
         """Return the stretches of the clock between which the players change shape: one, unless the recipe grows."""

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from framework import Adam, Averaging, Constant, Cosine, Linear, Network, Shards
+from framework import Adam, Alternating, Averaging, Constant, Cosine, Linear, Network, Shards
 from framework.networks import sagan
 from framework.recipe import RecipeError, override
+from framework.recipe.checks import ADDED_LATER
 from framework.recipe.description import describe, differences, network_from, science_hash
 from framework.recipe.override import OverrideError
 from framework.utils.errors import FrameworkError
@@ -159,3 +160,15 @@ def test_every_settable_path_accepts_its_own_value() -> None:
 def test_building_on_the_meta_device_costs_nothing() -> None:
     with torch.device("meta"):
         assert next(RECIPE.build_network("generator").parameters()).is_meta
+
+
+def test_a_field_that_was_added_later_enters_the_hash_only_where_it_is_used() -> None:
+    added = ("turns", int, dataclasses.field(default=1, metadata=ADDED_LATER))
+    game = dataclasses.make_dataclass("Alternating", [added], bases=(Alternating,), frozen=True, kw_only=True)
+
+    def hashed(**options: int) -> str:
+        return science_hash(dataclasses.replace(RECIPE, game=game(loss=RECIPE.game.loss, **options)))
+
+    before = science_hash(dataclasses.replace(RECIPE, game=Alternating(loss=RECIPE.game.loss)))
+    assert hashed() == hashed(turns=1) == before
+    assert hashed(turns=2) != before
