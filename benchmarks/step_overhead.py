@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from benchmarks.recipes import load_recipe
 from framework.engines.choose import build_engine
 from framework.engines.ema import EMA
-from framework.games.alternating import Alternating, AlternatingGame
+from framework.games.alternating import Alternating
 from framework.games.microbatch import BatchPartition
+from framework.games.runner import GameRunner
 from framework.networks import latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.recipe import Recipe
@@ -38,8 +39,8 @@ class Batch:
     def __init__(self, recipe: Recipe) -> None:
         draws, data = Draws(seed=1, images_seen=0), recipe.data
         shape = (recipe.batch_size, data.channels, data.resolution, data.resolution)
-        self.images = draws.integers("images", 256, *shape).to(torch.uint8)
-        self.labels = draws.integers("labels", data.classes, recipe.batch_size)
+        images = draws.integers("images", 256, *shape).to(torch.uint8)
+        self.fields = {"image": images, "label": draws.integers("labels", data.classes, recipe.batch_size)}
 
 
 def networks(recipe: Recipe) -> dict[str, nn.Module]:
@@ -58,11 +59,10 @@ def our_step(recipe: Recipe, batch: Batch) -> Callable[[], object]:
         side: build_engine(network, getattr(recipe, side), side=side, engine="ddp", precision="fp32")
         for side, network in networks(recipe).items()
     }
-    game = AlternatingGame(
+    game = GameRunner(
         recipe.game,
-        generator=engines["generator"],
-        discriminator=engines["discriminator"],
-        average=EMA(engines["generator"]),
+        players=engines,
+        averages={"generator": EMA(engines["generator"])},
         recipe=recipe,
         partition=BatchPartition(batch_size=recipe.batch_size),
     )
@@ -83,12 +83,12 @@ def hand_written_step(recipe: Recipe, batch: Batch) -> Callable[[], object]:
         return torch.randn(size, z_dim), torch.randint(classes, (size,))
 
     def step() -> None:
-        real = batch.images.float() / 127.5 - 1
+        real = batch.fields["image"].float() / 127.5 - 1
         power_iteration(discriminator)
         z, y = latents()
         with torch.no_grad():
             fake = generator(z, y)
-        on_real, on_fake = discriminator(real, batch.labels), discriminator(fake, y)
+        on_real, on_fake = discriminator(real, batch.fields["label"]), discriminator(fake, y)
         d_adam.zero_grad()
         (torch.relu(1 - on_real).mean() + torch.relu(1 + on_fake).mean()).backward()
         d_adam.step()

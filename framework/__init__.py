@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
     from framework.games.alternating import Alternating
+    from framework.games.base import Game, Turn
+    from framework.games.forward import Forward
     from framework.networks.blocks.dropout import Dropout
     from framework.networks.blocks.moving import MovingMean
     from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
     from framework.objectives.lecam import LeCam
     from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
     from framework.objectives.path_length import PathLength
-    from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal, Penalty, PenaltyInputs
+    from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal, Penalty
     from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
-    from framework.recipe import Averaging, Game, Network, Player, Recipe, Shards
+    from framework.objectives.terms import Term, TermInputs
+    from framework.recipe import Averaging, Helper, Network, Player, Recipe, Shards
     from framework.recipe.growth import Growth, Phase
     from framework.recipe.optimizers import Adam, Optimizer
     from framework.recipe.schedules import Constant, Cosine, Linear, Ramp, Schedule
@@ -52,6 +55,8 @@ _HOME = {
     "framework.augment.diffaugment": ("DiffAugment",),
     "framework.utils.errors": ("FrameworkError", "RecipeError"),
     "framework.games.alternating": ("Alternating",),
+    "framework.games.base": ("Game", "Turn"),
+    "framework.games.forward": ("Forward",),
     "framework.recipe.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),
     "framework.networks.blocks.moving": ("MovingMean",),
@@ -60,6 +65,7 @@ _HOME = {
     "framework.networks.draw": ("Draw",),
     "framework.objectives.adversarial": (
         "AdversarialLoss",
+        "Helper",
         "Hinge",
         "LeastSquares",
         "Minimax",
@@ -71,18 +77,11 @@ _HOME = {
     "framework.objectives.lecam": ("LeCam",),
     "framework.objectives.lipschitz": ("Dragan", "MaxGradientPenalty"),
     "framework.objectives.path_length": ("PathLength",),
-    "framework.objectives.penalties": (
-        "R1",
-        "R2",
-        "Drift",
-        "PenaltyInputs",
-        "GradientPenalty",
-        "Orthogonal",
-        "Penalty",
-    ),
+    "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal", "Penalty"),
     "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
+    "framework.objectives.terms": ("Term", "TermInputs"),
     "framework.recipe.optimizers": ("Adam", "Optimizer"),
-    "framework.recipe": ("Averaging", "Game", "Network", "Player", "Recipe", "Shards"),
+    "framework.recipe": ("Averaging", "Helper", "Network", "Player", "Recipe", "Shards"),
     "framework.recipe.schedules": ("Constant", "Cosine", "Linear", "Ramp", "Schedule"),
     "framework.train.launch": ("launch",),
 }
@@ -107,10 +106,12 @@ __all__ = [
     "Dropout",
     "Equilibrium",
     "FirstOrderR1",
+    "Forward",
     "FrameworkError",
     "Game",
     "GradientPenalty",
     "Growth",
+    "Helper",
     "Hinge",
     "LeCam",
     "LeastSquares",
@@ -124,7 +125,6 @@ __all__ = [
     "Orthogonal",
     "PathLength",
     "Penalty",
-    "PenaltyInputs",
     "Phase",
     "Player",
     "Ramp",
@@ -134,6 +134,9 @@ __all__ = [
     "RelativisticPairing",
     "Schedule",
     "Shards",
+    "Term",
+    "TermInputs",
+    "Turn",
     "Wasserstein",
     "launch",
     "spectral_norm",

@@ -16,10 +16,11 @@ from benchmarks.gpu.job import synchronize
 from framework.engines.base import Engine, Precision
 from framework.engines.choose import build_engine
 from framework.engines.ema import EMA
-from framework.games.alternating import Alternating, AlternatingGame, RealBatch
+from framework.games.alternating import Alternating
 from framework.games.metrics import Metrics
 from framework.games.microbatch import BatchPartition
-from framework.recipe import SIDES, Recipe
+from framework.games.runner import GameRunner, RealBatch
+from framework.recipe import Recipe
 from framework.runtime.seeding import Draws, seed_torch
 from framework.train.state import TrainingState
 
@@ -30,6 +31,11 @@ class Batch:
 
     images: Tensor
     labels: Tensor
+
+    @property
+    def fields(self) -> dict[str, Tensor]:
+        """The fields of the samples."""
+        return {"image": self.images, "label": self.labels}
 
 
 class Play:
@@ -58,19 +64,17 @@ class Play:
         assert isinstance(recipe.game, Alternating)
         self.device, self._batch_size = device, batch_size
         self.players: dict[str, Engine] = {}
-        for side in SIDES:
+        for side, player in recipe.players.items():
             seed_torch(recipe.seed, "initialisation", side)
             network = recipe.build_network(side).to(device)
             prepare(network)
-            player = getattr(recipe, side)
             self.players[side] = build_engine(network, player, side=side, engine="ddp", precision=precision)
         segment = dataclasses.replace(recipe.segments()[-1], batch_size=batch_size)
         average = EMA(self.players["generator"])
-        self.game = AlternatingGame(
+        self.game = GameRunner(
             recipe.game,
-            generator=self.players["generator"],
-            discriminator=self.players["discriminator"],
-            average=average,
+            players=self.players,
+            averages={"generator": average},
             recipe=recipe,
             partition=BatchPartition(batch_size=batch_size),
             segment=segment,
@@ -80,7 +84,7 @@ class Play:
         self._batches = _batches(recipe, batch_size=batch_size, side=segment.resolution, device=device)
 
     def step(self) -> tuple[Metrics, bool]:
-        """One step of the game; see `AlternatingGame.step`."""
+        """One step of the game; see `GameRunner.step`."""
         metrics, finite = self.game.step(self._batches, images_seen=self.images)
         self.images += self.game.step_images
         return metrics, finite

@@ -12,7 +12,7 @@ from benchmarks.gpu.job import Job, allow_tf32, synchronize
 from benchmarks.gpu.play import Play
 from benchmarks.recipes import FOLDER, load_recipe
 from framework.engines.base import Precision
-from framework.recipe import SIDES, Recipe
+from framework.recipe import Recipe
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16", "fp32")
 """fp32 last: the CPU's steps take longest, and the budget may end in them."""
@@ -68,7 +68,7 @@ def stepped(job: Job, recipe: Recipe, precision: Precision) -> dict[str, Any]:
         beside = Play(recipe, batch_size=batch_size, device=torch.device("cpu"), precision=precision)
         metrics, _ = beside.step()
         found["score_difference"] = _score_difference(means, metrics.means(device=beside.device))
-        found["weight_difference"] = {side: _weight_difference(play, beside, recipe, side) for side in SIDES}
+        found["weight_difference"] = {side: _weight_difference(play, beside, recipe, side) for side in recipe.players}
         ok = ok and found["score_difference"] < SCORE_BOUND
         ok = ok and max(found["weight_difference"].values()) < WEIGHT_BOUND
     return found | {"ok": ok}

@@ -16,7 +16,7 @@ from benchmarks.gpu.job import Job, allow_tf32
 from benchmarks.gpu.play import Play
 from benchmarks.recipes import load_recipe
 from framework.engines.base import Precision
-from framework.recipe import SIDES, Adam, Recipe
+from framework.recipe import Adam, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def switches(job: Job) -> None:
 def measured(job: Job, recipe: Recipe, batch_size: int, switch: Switch) -> dict[str, Any]:
     """The pace, or why the code does not stand the switch, which is an answer and no failure of the benchmark."""
     if switch.fused_adam:
-        players = {side: _fused(getattr(recipe, side)) for side in SIDES}
+        players = {side: _fused(player) for side, player in recipe.players.items()}
         recipe = dataclasses.replace(recipe, **players)
     steps, warm_up = (1, 0) if job.rehearsal else (16, 3)
     with ExitStack() as stack:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from framework.recipe.sources import Shards
+
 
 @dataclass(frozen=True)
 class Field(ABC):
@@ -57,3 +59,9 @@ class Label(Field):
     def to_tensor(self, rows: Tensor, *, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Return classes (n,) int64; `rows` are the same on the host."""
         return rows.to(device, non_blocking=True)
+
+
+def fields_of(shards: Shards) -> tuple[Field, ...]:
+    """Return the fields of a source's samples; by default an image and, where there are classes, a label."""
+    image = Image("image", shards.resolution, shards.channels)
+    return (image, Label("label", shards.classes)) if shards.classes else (image,)

@@ -14,7 +14,7 @@ from framework.augment import Augmentation
 from framework.augment.blur import gaussian_blur
 from framework.games.microbatch import ImageDraws
 from framework.networks.draw import stochastic_inputs
-from framework.objectives.penalties import Discriminate, Memory
+from framework.objectives.terms import Discriminate, Memory
 from framework.recipe.schedules import Ramp, value_at
 from framework.runtime.collectives import sum_over_processes
 

@@ -8,7 +8,7 @@ number of processes. Random numbers are drawn for the global batch from (seed, i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -116,18 +116,12 @@ class ImageDraws:
 class MicroBatch:
     """One process's part of one micro-batch of one turn."""
 
-    real: Tensor
-    """Real images (n, C, H, W) in [-1, 1]."""
-    labels: Tensor | None
-    """The classes (n,) of real images; None without classes."""
-    z: Tensor
-    """Latents (n, z_dim), standard normal."""
-    fake_labels: Tensor | None
-    """The classes (n,) of generated images; None without classes."""
+    fields: Mapping[str, Tensor]
+    """The real samples by field, each (n, ...); pictures in [-1, 1]."""
     draw: ImageDraws
-    """All other random numbers."""
+    """All random numbers of the turn."""
     rows: Tensor
-    """The images' places in the global batch, (n,) int64 on the CPU."""
+    """The samples' places in the global batch, (n,) int64 on the CPU."""
     weight: float
     """The factor on this process's mean loss, see `BatchSlice`."""
     last: bool
@@ -140,39 +134,28 @@ class BatchSplitter:
 
     slices: list[BatchSlice]
     batch_size: int
-    z_dim: int
-    classes: int
-    draw_labels: bool
-    """Whether the classes of generated images are drawn uniformly; otherwise they are those of the real batch."""
     device: torch.device
     dtype: torch.dtype
 
-    def split(self, real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[MicroBatch]:
+    def split(self, fields: Mapping[str, Tensor], draws: Draws, purpose: str) -> Iterator[MicroBatch]:
         """Yield this process's micro-batches of one turn.
 
         Args:
-            real: this process's images (n, C, H, W), micro-batch after micro-batch.
-            labels: the images' classes (n,), or None without classes.
+            fields: this process's samples by field, each (n, ...), micro-batch after micro-batch.
             draws: random numbers of the step.
             purpose: name of the turn, part of what its random numbers are a function of.
         """
         for part in self.slices:
-            draw = ImageDraws(
-                draws=draws,
-                purpose=purpose,
-                batch_size=self.batch_size,
-                rows=part.rows,
-                device=self.device,
-                dtype=self.dtype,
-            )
-            mine = None if labels is None else labels[part.local]
-            drawn = self.draw_labels and self.classes > 0
             yield MicroBatch(
-                real=real[part.local],
-                labels=mine,
-                z=draw.normal("z", self.z_dim),
-                fake_labels=draw.integers("labels", self.classes) if drawn else mine,
-                draw=draw,
+                fields={name: rows[part.local] for name, rows in fields.items()},
+                draw=ImageDraws(
+                    draws=draws,
+                    purpose=purpose,
+                    batch_size=self.batch_size,
+                    rows=part.rows,
+                    device=self.device,
+                    dtype=self.dtype,
+                ),
                 rows=torch.arange(part.rows.start, part.rows.stop),
                 weight=part.weight,
                 last=part.last,

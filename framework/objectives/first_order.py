@@ -21,7 +21,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from framework.objectives.penalties import Discriminate, Penalty, PenaltyInputs
+from framework.objectives.penalties import Penalty
+from framework.objectives.terms import Discriminate, TermInputs
 from framework.utils.errors import FrameworkError
 
 
@@ -76,7 +77,7 @@ class FirstOrderR1(Penalty):
 
     needs_second_derivative: ClassVar[bool] = False
 
-    def value(self, inputs: PenaltyInputs) -> Tensor:
+    def value(self, inputs: TermInputs) -> Tensor:
         """Return half the estimated mean squared gradient norm at real images, a scalar."""
         real = self._given(inputs.real, "real images")
         draws = [inputs.draw.normal(f"first_order_r1/{k}", *real.shape[1:]) for k in range(self.num_draws)]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.objectives.penalties import Penalty, PenaltyInputs
+from framework.objectives.penalties import Penalty
+from framework.objectives.terms import TermInputs
 from framework.recipe.schedules import Ramp
 from framework.runtime.collectives import sum_over_processes
 from framework.utils.errors import FrameworkError
@@ -54,7 +55,7 @@ class LeCam(Penalty):
         if not 0.0 <= self.decay < 1.0:
             raise FrameworkError(f"LeCam: decay={self.decay} must lie in [0, 1)")
 
-    def value(self, inputs: PenaltyInputs) -> Tensor:
+    def value(self, inputs: TermInputs) -> Tensor:
         """Return the mean squared distances of the logits beyond the other side's anchor, a scalar; a collective."""
         real = self._given(inputs.real_logits, "logits of real images")
         fake = self._given(inputs.fake_logits, "logits of generated images")
@@ -62,7 +63,7 @@ class LeCam(Penalty):
         return lecam(real, fake, real_anchor=inputs.memory[_REAL], fake_anchor=inputs.memory[_FAKE])
 
     @torch.no_grad()
-    def _move_anchors(self, inputs: PenaltyInputs, real: Tensor, fake: Tensor) -> None:
+    def _move_anchors(self, inputs: TermInputs, real: Tensor, fake: Tensor) -> None:
         """Move the anchors towards the means of this batch, and count the move."""
         memory = inputs.memory
         rows = torch.stack([_sum_and_count(real), _sum_and_count(fake)])

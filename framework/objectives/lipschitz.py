@@ -9,15 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from framework.objectives.penalties import (
-    Discriminate,
-    Penalty,
-    PenaltyInputs,
-    gradient_penalty,
-    input_gradient,
-    interpolated,
-    squared_norms,
-)
+from framework.objectives.penalties import Penalty, gradient_penalty, input_gradient, interpolated, squared_norms
+from framework.objectives.terms import Discriminate, TermInputs
 from framework.recipe.schedules import Ramp
 from framework.runtime.collectives import max_over_processes, sum_over_processes
 from framework.utils.errors import FrameworkError
@@ -57,7 +50,7 @@ class MaxGradientPenalty(Penalty):
 
     needs_second_derivative: ClassVar[bool] = True
 
-    def value(self, inputs: PenaltyInputs) -> Tensor:
+    def value(self, inputs: TermInputs) -> Tensor:
         """Return the largest squared gradient norm between real and generated images, a scalar; a collective."""
         return max_gradient_penalty(
             inputs.discriminate,
@@ -91,7 +84,7 @@ class Dragan(Penalty):
         if not (math.isfinite(self.spread) and self.spread >= 0):
             raise FrameworkError(f"Dragan: spread={self.spread} must be finite and at least 0")
 
-    def value(self, inputs: PenaltyInputs) -> Tensor:
+    def value(self, inputs: TermInputs) -> Tensor:
         """Return the mean squared distance of gradient norms from 1 around real images, a scalar; a collective."""
         real = self._given(inputs.real, "real images").detach()
         noise = inputs.draw.uniform("dragan/noise", *real.shape[1:]).to(real.dtype)

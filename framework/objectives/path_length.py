@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from framework.networks.blocks.precision import full_precision
 from framework.networks.draw import stochastic_inputs
-from framework.objectives.penalties import Penalty, PenaltyInputs, norms
+from framework.objectives.penalties import Penalty, norms
+from framework.objectives.terms import TermInputs
 from framework.runtime.collectives import sum_over_processes
 from framework.utils.errors import FrameworkError
 
@@ -77,7 +78,7 @@ class PathLength(Penalty):
         if self.shrink < 1:
             raise FrameworkError(f"PathLength: shrink={self.shrink} must be at least 1")
 
-    def value(self, inputs: PenaltyInputs) -> Tensor:
+    def value(self, inputs: TermInputs) -> Tensor:
         """Return this process's part of the mean squared distance of lengths from their running mean, a scalar.
 
         The call moves the running mean and is a collective. It measures the images whose row in the global batch is a
@@ -97,14 +98,14 @@ class PathLength(Penalty):
             lengths = self._lengths(inputs, z, chosen.to(z.device)) * float(counted)
             total = torch.stack([lengths.sum(), lengths.new_tensor(len(chosen) * float(counted))])
             total = sum_over_processes(total)
-            old = inputs.memory.setdefault(MEMORY, torch.zeros((), dtype=torch.float64)).to(lengths)
+            old = inputs.memory.get(MEMORY, torch.zeros((), dtype=torch.float64)).to(lengths)
             target = torch.lerp(old, total[0] / total[1], self.decay)
-            inputs.memory[MEMORY].copy_(target.detach())
+            inputs.memory[MEMORY] = target.detach().to("cpu", torch.float64)
             squared = path_length_penalty(lengths, target) * float(counted)
         # The caller multiplies by this process's share of all images; of these, one in `shrink` was measured.
         return squared.sum() * (self.shrink / len(rows))
 
-    def _lengths(self, inputs: PenaltyInputs, z: Tensor, chosen: Tensor) -> Tensor:
+    def _lengths(self, inputs: TermInputs, z: Tensor, chosen: Tensor) -> Tensor:
         """Return the lengths (K,) of the images in the rows `chosen` (K,) int64."""
         network = inputs.network
         self._require_parts(network)

@@ -7,59 +7,15 @@ section 3.1). Penalties on input gradients need second derivatives, for which th
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from framework.networks.draw import Draw
-from framework.recipe.schedules import Ramp, value_at, values_of
+from framework.objectives.terms import Discriminate, Term, TermInputs
+from framework.recipe.schedules import Ramp
 from framework.utils.errors import FrameworkError
-
-Discriminate = Callable[[Tensor, Tensor | None], Tensor]
-"""A function from samples (N, ...), commonly images (N, C, H, W), and labels (N,) or None to logits (N,)."""
-
-Memory = dict[str, Tensor]
-"""Float64 scalars by name, the same on every process; checkpointed, and restored if a turn was not finite."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PenaltyInputs:
-    """The inputs of a turn's penalties: the samples, labels and logits of one micro-batch.
-
-    Samples have any shape (N, ...): images (N, C, H, W), points (N, D), numbers (N,). Penalties with an optimiser step
-    of their own get no logits. A field is None if the turn does not have it.
-    """
-
-    network: nn.Module
-    """The raw network whose turn it is."""
-    discriminate: Discriminate
-    """The discriminator as the game uses it: behind its augmentation, if there is one."""
-    draw: Draw
-    """Random numbers for each image; a function of the clock, without a state."""
-    memory: Memory = field(default_factory=dict)
-    """The state of the player's penalties, kept from turn to turn."""
-    images_seen: int = 0
-    """The clock: images seen before the turn."""
-    z: Tensor | None = None
-    """Latents (N, z_dim) of the generated images."""
-    rows: Tensor | None = None
-    """Places of the images in the global batch, (N,) int64 on the CPU."""
-    real: Tensor | None = None
-    """Real samples (N, ...)."""
-    fake: Tensor | None = None
-    """Generated samples (N, ...), detached in the discriminator's turn."""
-    labels: Tensor | None = None
-    """Labels of the real samples, (N,) int64."""
-    fake_labels: Tensor | None = None
-    """Labels of the generated samples, (N,) int64."""
-    real_logits: Tensor | None = None
-    """Logits of the real samples, (N,)."""
-    fake_logits: Tensor | None = None
-    """Logits of the generated samples, (N,)."""
 
 
 def input_gradient(network_fn: Discriminate, samples: Tensor, labels: Tensor | None) -> Tensor:
@@ -202,53 +158,18 @@ def _row_excess(weight: Tensor, *, modified: bool) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Penalty(ABC):
-    """The base of penalties: a weighted term in the loss of one player's turn.
+class Penalty(Term):
+    """The base of penalties: regularisers of a player, commonly weighted and lazy; they are scored with their weight.
 
     Raises:
         FrameworkError: `weight` is negative or not finite, or `every` is below 1.
     """
 
-    weight: float | Ramp
-    """A constant or a function of the clock."""
-    every: int = 1
-    """Turns from one use to the next; the weight is multiplied by it, so the average strength stays the same."""
-
-    needs_second_derivative: ClassVar[bool] = False
-    """Whether the penalty contains a gradient, so that its own gradient is a second derivative."""
-    needs_parameters: ClassVar[bool] = False
-    """Whether it reads parameters outside the network's forward."""
     players: ClassVar[tuple[str, ...]] = ("discriminator",)
-    """The players in whose turns it may be used."""
 
-    def __post_init__(self) -> None:
-        name = type(self).__name__
-        if not all(math.isfinite(weight) and weight >= 0 for weight in values_of(self.weight)):
-            raise FrameworkError(f"{name}: weight={self.weight} must be finite and at least 0")
-        if self.every < 1:
-            raise FrameworkError(f"{name}: every={self.every} must be at least 1 turn")
-
-    def due(self, turn: int) -> bool:
-        """Return whether the penalty is computed in this turn, counted from 0."""
-        return turn % self.every == 0
-
-    def __call__(self, inputs: PenaltyInputs) -> Tensor:
-        """Return the loss to add on a turn on which the penalty is due, `weight * every * value`, a scalar."""
-        return value_at(self.weight, inputs.images_seen) * self.every * self.value(inputs)
-
-    @abstractmethod
-    def value(self, inputs: PenaltyInputs) -> Tensor:
-        """Return the unweighted penalty of a micro-batch, a scalar.
-
-        Raises:
-            FrameworkError: the turn does not have a tensor that the penalty needs.
-        """
-
-    def _given(self, tensor: Tensor | None, what: str) -> Tensor:
-        """Return the tensor, or raise a FrameworkError which says that `what` is missing."""
-        if tensor is None:
-            raise FrameworkError(f"{type(self).__name__} needs {what}, which this player's turn does not have")
-        return tensor
+    def metrics(self, value: Tensor, weighted: Tensor, *, player: str) -> dict[str, Tensor]:
+        """Return the penalty as it is scored, with its weight and averaged over the turns; arguments as in `Term`."""
+        return {f"penalty/{self.name}": weighted / self.every}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +178,7 @@ class R1(Penalty):
 
     needs_second_derivative: ClassVar[bool] = True
 
-    def value(self, inputs: PenaltyInputs) -> Tensor:
+    def value(self, inputs: TermInputs) -> Tensor:
         """Return half the mean squared gradient norm at real images, a scalar."""
         return 0.5 * r1(inputs.discriminate, self._given(inputs.real, "real images"), inputs.labels)
 
@@ -268,7 +189,7 @@ class R2(Penalty):
 
     needs_second_derivative: ClassVar[bool] = True
 
-    def value(self, inputs: PenaltyInputs) -> Tensor:
+    def value(self, inputs: TermInputs) -> Tensor:
         """Return half the mean squared gradient norm at generated images, a scalar."""
         return 0.5 * r2(inputs.discriminate, self._given(inputs.fake, "generated images"), inputs.fake_labels)
 
@@ -292,7 +213,7 @@ class GradientPenalty(Penalty):
         if not (math.isfinite(self.target) and self.target >= 0):
             raise FrameworkError(f"GradientPenalty: target={self.target} must be finite and at least 0")
 
-    def value(self, inputs: PenaltyInputs) -> Tensor:
+    def value(self, inputs: TermInputs) -> Tensor:
         """Return the mean squared distance of gradient norms from the target, relative to the target, a scalar.
 
         The gradients are taken between real and generated images.
@@ -316,7 +237,7 @@ class Drift(Penalty):
 
     weight: float | Ramp = 1e-3
 
-    def value(self, inputs: PenaltyInputs) -> Tensor:
+    def value(self, inputs: TermInputs) -> Tensor:
         """Return the mean squared logit of real images, a scalar."""
         return drift(self._given(inputs.real_logits, "logits of real images"))
 
@@ -334,6 +255,6 @@ class Orthogonal(Penalty):
     needs_parameters: ClassVar[bool] = True
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
 
-    def value(self, inputs: PenaltyInputs) -> Tensor:
+    def value(self, inputs: TermInputs) -> Tensor:
         """Return half the squared distance of the network's weights from orthogonality, a scalar."""
         return orthogonal(inputs.network, modified=self.modified, exclude=self.exclude)

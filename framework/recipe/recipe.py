@@ -14,19 +14,16 @@ from typing import Annotated, Any, Literal, Protocol
 
 from torch import nn
 
-from framework.recipe.checks import OPERATIONAL, check_fields, require
+from framework.recipe.checks import ADDED_LATER, OPERATIONAL, check_fields, require
 from framework.recipe.growth import Growth, Segment
-from framework.recipe.optimizers import Adam, Optimizer
+from framework.recipe.optimizers import Optimizer
 from framework.recipe.schedules import Constant, Ramp, Schedule, value_at, values_of
 from framework.recipe.sources import Shards
 from framework.utils.errors import FrameworkError, RecipeError
 from framework.utils.ranges import Range
 from framework.utils.suggest import nearest
 
-__all__ = ["Adam", "Averaging", "Game", "Network", "Player", "Recipe", "RecipeError", "Shards"]
-
-SIDES = ("generator", "discriminator")
-"""The fields of a recipe that hold a `Player`."""
+__all__ = ["Averaging", "Game", "Helper", "Network", "Player", "Recipe"]
 
 EngineName = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
 
@@ -142,6 +139,27 @@ class Player:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Helper:
+    """A network that a game uses and does not train: it has no optimiser and no average, and checkpoints hold only the
+    hash of its weights.
+
+    Raises:
+        RecipeError: a field of another type, or a hash that is none.
+    """
+
+    network: Network
+    weights: str = field(metadata=OPERATIONAL)
+    """A safetensors file with the network's `state_dict`; a relative path is relative to the recipe file."""
+    sha256: str
+    """The SHA-256 of that file, 64 hexadecimal digits: other weights would be another game."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        digits = set("0123456789abcdef")
+        require(len(self.sha256) == 64 and set(self.sha256) <= digits, f"sha256={self.sha256!r}: 64 digits of 0-9, a-f")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Averaging:
     """Exponential moving average of the generator's weights (EMA), by half-life so that no convention is guessed.
 
@@ -174,10 +192,24 @@ class Averaging:
 
 
 class Game(Protocol):
-    """The rules of a game: whose turn it is, and which losses and penalties apply. See `framework.games`."""
+    """The rules of a game: its players, whose turn it is, and what is minimised. See `framework.games.base`."""
+
+    @property
+    def players(self) -> tuple[str, ...]:
+        """The names of the players it needs."""
+        ...
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The names of the players whose weights are averaged."""
+        ...
 
     def images_per_step(self, batch_size: int) -> int:
         """Return the number of real images that one step consumes, which is how far the clock advances."""
+        ...
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a recipe that does not fit the game."""
         ...
 
 
@@ -195,6 +227,10 @@ class Recipe:
     data: Shards
     generator: Player
     discriminator: Player
+    other_players: Mapping[str, Player] = field(default_factory=dict, metadata=ADDED_LATER)
+    """Further players by name, where the game has more than the usual two."""
+    helpers: Mapping[str, Helper] = field(default_factory=dict, metadata=ADDED_LATER)
+    """Networks by name that are used and not trained, such as one whose features are compared."""
     game: Game
     averaging: Averaging = field(default_factory=Averaging)
     growth: Growth | None = None
@@ -209,18 +245,24 @@ class Recipe:
         check_fields(self)
         require(self.batch_size > 0, f"batch_size={self.batch_size} must be positive")
         require(self.images > 0, f"images={self.images} must be positive")
-        for side in SIDES:
+        for name, player in self.players.items():
             try:
-                getattr(self, side).network.resolved(self.data.derived())
+                player.network.resolved(self.data.derived())
             except RecipeError as error:
-                raise RecipeError(f"{side}.network: {error}") from None
-            grows = hasattr(getattr(self, side).network.cls, "grow")
+                raise RecipeError(f"{name}.network: {error}") from None
+            grows = hasattr(player.network.cls, "grow")
             require(
-                self.growth is None or grows, f"growth: the {side}'s network has no method grow(resolution=, alpha=)"
+                self.growth is None or grows, f"growth: the {name}'s network has no method grow(resolution=, alpha=)"
             )
+        self.game.check(self)
         if self.growth is not None:
             last = self.growth.phases[-1].resolution
             require(last == self.data.resolution, f"growth ends at {last} px, the data has {self.data.resolution} px")
+
+    @property
+    def players(self) -> dict[str, Player]:
+        """All players by name."""
+        return {"generator": self.generator, "discriminator": self.discriminator, **self.other_players}
 
     def segments(self) -> tuple[Segment, ...]:
         """Return the stretches of the clock between which the players change shape: one, unless the recipe grows."""
@@ -230,14 +272,13 @@ class Recipe:
         critic_steps = self.game.images_per_step(self.batch_size) // self.batch_size
         return self.growth.segments(batch_size=self.batch_size, critic_steps=critic_steps)
 
-    def build_network(self, side: str) -> nn.Module:
-        """Build the raw network of `generator` or `discriminator`, freshly initialised.
+    def build_network(self, player: str) -> nn.Module:
+        """Build the raw network of a player, freshly initialised.
 
         Raises:
-            RecipeError: the network cannot be built; names the side.
+            RecipeError: the network cannot be built; names the player.
         """
-        player: Player = getattr(self, side)
         try:
-            return player.build(self.data.derived())
+            return self.players[player].build(self.data.derived())
         except FrameworkError as error:
-            raise RecipeError(f"{side}.network: {error}") from None
+            raise RecipeError(f"{player}.network: {error}") from None

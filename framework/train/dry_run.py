@@ -20,8 +20,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from framework.engines.choose import check
-from framework.games.alternating import RealBatch
-from framework.recipe import SIDES, Recipe
+from framework.games.runner import RealBatch
+from framework.recipe import Recipe
 from framework.recipe.description import describe, dumps, science_hash
 from framework.recipe.growth import Segment, dearest
 from framework.runtime.launchers import local_processes
@@ -39,8 +39,7 @@ WATCH_SECONDS = 0.01
 
 @dataclass(kw_only=True)
 class _Batch:
-    images: Tensor
-    labels: Tensor
+    fields: dict[str, Tensor]
 
 
 class _Peak:
@@ -131,7 +130,8 @@ def _pixels(recipe: Recipe, segment: Segment, count: int) -> Iterator[RealBatch]
     shape = (count, recipe.data.channels, segment.resolution, segment.resolution)
     while True:
         images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-        yield _Batch(images=images, labels=torch.randint(max(1, recipe.data.classes), (count,), generator=generator))
+        labels = torch.randint(max(1, recipe.data.classes), (count,), generator=generator)
+        yield _Batch(fields={"image": images, "label": labels})
 
 
 def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device) -> dict[str, Any]:
@@ -145,11 +145,10 @@ def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device)
         EngineError: an engine cannot do what the recipe asks.
         FrameworkError: a network cannot be built.
     """
-    for side in SIDES:
-        player = getattr(recipe, side)
+    for side, player in recipe.players.items():
         engine = player.engine or config.engine
         check(engine, player, side=side, device=device, precision=config.precision, world=world)
-    networks = {side: shapes_only(recipe, side) for side in SIDES}
+    networks = {side: shapes_only(recipe, side) for side in recipe.players}
     counts = {side: sum(p.numel() for p in network.parameters()) for side, network in networks.items()}
     last = recipe.segments()[-1]
     local = largest_share(last.batch_size, micro_batches=config.micro_batches, world=world)
@@ -170,18 +169,19 @@ def _memory(
     networks: dict[str, nn.Module], counts: dict[str, int], recipe: Recipe, local: int, config: RunConfig
 ) -> dict[str, int | None]:
     """Return bytes by what they are for; None where they cannot be estimated without running the networks."""
-    moments = {side: len(getattr(recipe, side).optimizer.moments) for side in SIDES}
+    moments = {side: len(player.optimizer.moments) for side, player in recipe.players.items()}
     memory = {
         "weights": 4 * sum(counts.values()),
         "gradients": 4 * sum(counts.values()),
-        "optimizer": 4 * sum(moments[side] * counts[side] for side in SIDES),
-        "average": 4 * counts["generator"],
+        "optimizer": 4 * sum(moments[side] * counts[side] for side in recipe.players),
+        "average": 4 * sum(counts[side] for side in recipe.game.averaged),
     }
     known = sum(memory.values())
     try:
-        activations = activation_bytes(networks, recipe, local) // (1 if config.precision == "fp32" else 2)
+        counted = activation_bytes(networks, recipe, local)
     except NoEstimate:
         return {**memory, "activations": None, "total": None}
+    activations = counted // (1 if config.precision == "fp32" else 2)
     return {**memory, "activations": activations, "total": known + activations}
 
 
@@ -205,8 +205,8 @@ def show(report: dict[str, Any], *, as_json: bool) -> None:
     recipe = report["recipe"]
     console.print(f"[bold]{recipe['name']}[/]  {recipe['paper']}", highlight=False)
     console.print(dumps(recipe), highlight=False, end="")
-    table = Table("", "generator", "discriminator", "total", title="Parameters")
-    table.add_row("count", *(f"{report['parameters'][side]:,}" for side in (*SIDES, "total")))
+    table = Table("", *report["parameters"], title="Parameters")
+    table.add_row("count", *(f"{count:,}" for count in report["parameters"].values()))
     console.print(table)
     if report.get("phases"):
         console.print(_phases(report["phases"]))

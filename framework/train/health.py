@@ -27,9 +27,10 @@ from torch import Tensor
 from framework.checkpoint import Checkpoint
 from framework.checkpoint.layout import EVALUATION, SCORES
 from framework.engines.ema import EMA
-from framework.games.alternating import Alternating
+from framework.games.base import Game
 from framework.networks import latent_size
-from framework.objectives.equilibrium import equilibrium_of
+from framework.objectives.equilibrium import Equilibrium
+from framework.objectives.terms import letter_of
 from framework.recipe import Recipe
 from framework.recipe.growth import Segment
 from framework.runtime.health import Collapse, OnCollapse
@@ -163,7 +164,6 @@ PER_CLASS = 8
 """The number of samples of a class; its spread is then known to about a tenth."""
 WITHOUT_CLASSES = 64
 """The number of samples of a generator without classes."""
-LETTERS = {"generator": "G", "discriminator": "D"}
 
 
 class HealthMonitor:
@@ -180,13 +180,14 @@ class HealthMonitor:
     ) -> None:
         self._recipe, self._state, self._average, self._session = recipe, state, average, session
         self._on_collapse = on_collapse
-        assert isinstance(recipe.game, Alternating)
-        self._equilibrium = equilibrium_of(recipe.game.loss)
-        if self._equilibrium.discriminator_loss is None and session.is_main:
+        assert isinstance(recipe.game, Game)
+        equilibrium = recipe.game.equilibrium()
+        self._equilibrium = equilibrium or Equilibrium(logit=None, discriminator_loss=None)
+        if equilibrium is not None and equilibrium.discriminator_loss is None and session.is_main:
             log.warning(
                 "%s states no `equilibrium`, and an undecided discriminator's logit is not 0 in it: sign_real and "
                 "discriminator_loss_share are not measured (docs/sentinels.md)",
-                type(recipe.game.loss).__name__,
+                type(getattr(recipe.game, "loss", recipe.game)).__name__,
             )
         step_images = recipe.game.images_per_step(recipe.batch_size)
         self._watch = SentinelStates(SENTINELS, total_images=recipe.images, step_images=step_images)
@@ -301,7 +302,7 @@ class HealthMonitor:
         found: dict[str, float] = {}
         for side, engine in self._state.players.items():
             with engine.resident():
-                found |= {f"{LETTERS[side]}/{name}": value for name, value in singular_values(engine.network).items()}
+                found |= {f"{letter_of(side)}/{name}": value for name, value in singular_values(engine.network).items()}
         return found
 
     def _diversity(self) -> dict[str, float]:

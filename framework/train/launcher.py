@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from framework.engines.base import Precision
-from framework.recipe import SIDES, EngineName, Recipe
+from framework.recipe import EngineName, Recipe
 from framework.runtime.launchers import LaunchError, asked_of_accelerate
 from framework.train.config import Flags, RunConfig
 
@@ -230,7 +230,7 @@ def check_clipping(recipe: Recipe) -> None:
     wished = os.environ.get("ACCELERATE_GRADIENT_CLIPPING", "none")
     if not _is_true(DEEPSPEED) or wished in ("none", "auto", "0.0", "0"):
         return
-    if any(getattr(recipe, side).clip_norm != float(wished) for side in SIDES):
+    if any(player.clip_norm != float(wished) for player in recipe.players.values()):
         raise LaunchError(
             f"the launcher's gradient_clipping {wished} is not the recipe's: leave it out, or add --set "
             f"generator.clip_norm={wished} --set discriminator.clip_norm={wished}"

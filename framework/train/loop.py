@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from framework.games.alternating import AlternatingGame
 from framework.games.metrics import Metrics
+from framework.games.runner import GameRunner
 from framework.runtime.health import FiniteGuard
 from framework.runtime.seeding import no_draws, seed_torch
 from framework.runtime.session import Session
@@ -128,7 +128,7 @@ class Waiting:
 
 
 def train(
-    game: AlternatingGame,
+    game: GameRunner,
     batches: Iterator,
     *,
     images_seen: int,

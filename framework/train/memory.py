@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from framework.games.microbatch import BatchPartition
-from framework.networks import grow, latent_size
+from framework.games.base import Game, Turn
+from framework.games.example import example_fields
+from framework.games.microbatch import BatchPartition, ImageDraws
+from framework.networks import grow
 from framework.networks.blocks.minibatch import MinibatchStddev
 from framework.networks.blocks.norm import BatchNorm2d
 from framework.networks.observe import iterates
@@ -21,12 +23,12 @@ from framework.objectives.lecam import LeCam
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
 from framework.objectives.path_length import PathLength
 from framework.objectives.relativistic import RelativisticAverage
-from framework.recipe import SIDES, Recipe
+from framework.recipe import Recipe
 from framework.recipe.growth import Segment
 from framework.runtime.memory import available_bytes
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
-from framework.train.trial import META, shapes_only, told, tried
+from framework.train.trial import META, draws_for, shapes_only, told, tried
 from framework.utils.errors import FrameworkError
 from framework.utils.quantities import format_bytes
 
@@ -87,7 +89,7 @@ def kept_micro_batches(
 
 def over_a_micro_batch(recipe: Recipe) -> list[str]:
     """Return the names of what the recipe computes over a whole micro-batch of all processes."""
-    parts: list[object] = [part for side in SIDES for part in shapes_only(recipe, side).modules()]
+    parts: list[object] = [part for side in recipe.players for part in shapes_only(recipe, side).modules()]
     for name in ("loss", "discriminator_terms", "generator_terms"):
         part = getattr(recipe.game, name, ())
         parts += part if isinstance(part, tuple) else (part,)
@@ -126,11 +128,12 @@ def fewest_micro_batches(recipe: Recipe, segment: Segment, config: RunConfig, *,
     Raises:
         FrameworkError: not even one image per process fits, or a network cannot run on meta tensors.
     """
-    networks = {side: shapes_only(recipe, side) for side in SIDES}
+    networks = {side: shapes_only(recipe, side) for side in recipe.players}
     for network in networks.values():
         grow(network, resolution=segment.resolution, alpha=0.5 if segment.fading else 1.0)
     # Two counts give the bytes of an image and those that do not depend on the batch.
-    one, two = (activation_bytes(networks, recipe, n) // (1 if config.precision == "fp32" else 2) for n in (1, 2))
+    width = 1 if config.precision == "fp32" else 2
+    one, two = (activation_bytes(networks, recipe, count, segment=segment) // width for count in (1, 2))
     per_image, whatever_the_batch = two - one, 2 * one - two  # the latter: weights that backward needs
     for micro_batches in range(config.micro_batches, segment.batch_size // world + 1):
         local = largest_share(segment.batch_size, micro_batches=micro_batches, world=world)
@@ -165,34 +168,48 @@ def largest_share(batch_size: int, *, micro_batches: int, world: int) -> int:
     return max(m.rows.stop - m.rows.start for m in share.slices())
 
 
-def activation_bytes(networks: dict[str, nn.Module], recipe: Recipe, local: int) -> int:
-    """Return the bytes that autograd keeps for the larger of the two turns, counted on meta tensors.
+def activation_bytes(
+    networks: dict[str, nn.Module], recipe: Recipe, local: int, *, segment: Segment | None = None
+) -> int:
+    """Return the bytes that autograd keeps for the largest turn, counted on meta tensors.
 
-    The generator's turn holds its own forward and the discriminator's; the discriminator's turn holds two of its own,
-    and about as much again for a penalty on input gradients, whose graph mirrors the forward.
+    A turn through other players (the generator's) holds its own forward and theirs; any other (the discriminator's)
+    holds two of its own, and about as much again for a penalty on input gradients, whose graph mirrors the forward.
+
+    Args:
+        networks: the players' networks by name, on the meta device.
+        local: number of samples.
+        segment: of the clock; the last one by default.
 
     Raises:
         NoEstimate: a network cannot run on meta tensors.
     """
-    generator, discriminator = networks["generator"], networks["discriminator"]
-    labels = torch.zeros(local, dtype=torch.int64, device=META) if recipe.data.classes else None
-    # What autograd would save in the generator and then in the discriminator.
-    own, judged = _SavedBytes(), _SavedBytes()
-    with torch.autograd.graph.saved_tensors_hooks(own.pack, lambda tensor: tensor):
-        images = _on_meta(generator, torch.zeros(local, latent_size(generator), device=META), labels)
-    with torch.autograd.graph.saved_tensors_hooks(judged.pack, lambda tensor: tensor):
-        _on_meta(discriminator, images, labels)
-    penalised = any(term.needs_second_derivative for term in getattr(recipe.game, "discriminator_terms", ()))
-    return judged.total + max(own.total, judged.total * (3 if penalised else 1))
+    game = recipe.game
+    assert isinstance(game, Game)
+    draw = draws_for(local, device=META)
+    fields = example_fields(recipe, segment or recipe.segments()[-1], draw)
+    # What autograd would save in one forward of each player.
+    saved = {}
+    for player, network in networks.items():
+        counted = _SavedBytes()
+        with torch.autograd.graph.saved_tensors_hooks(counted.pack, lambda tensor: tensor):
+            _on_meta(network, *game.example(player, network, fields, draw), draw=draw)
+        saved[player] = counted.total
+    return max(_turn_bytes(turn, saved) for turn in game.turns())
 
 
-def _on_meta(network: nn.Module, first: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-    trial = tried(network, first, labels)
+def _turn_bytes(turn: Turn, saved: dict[str, int]) -> int:
+    if turn.through:
+        return sum(saved[player] for player in (turn.player, *turn.through))
+    penalised = any(term.needs_second_derivative for term in turn.terms)
+    return saved[turn.player] * (4 if penalised else 2)
+
+
+def _on_meta(network: nn.Module, *inputs: torch.Tensor | None, draw: ImageDraws) -> None:
+    trial = tried(network, *inputs, draw=draw)
     if trial.error is not None:
         name = type(network).__name__
         raise NoEstimate(
             f"the memory cannot be estimated: {name} does not run on meta tensors ({told(trial.error)}); instead of "
             "--auto-micro-batch give --micro-batches"
         )
-    output: torch.Tensor = trial.output
-    return output

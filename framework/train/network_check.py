@@ -1,6 +1,6 @@
 """Check, before anything is written, that networks can be trained on these processes and resumed to the bit.
 
-The check is one forward of each player at every resolution (latents to images, images to logits, logits to losses) on
+The check is one forward of each player at every resolution, as its game calls it, and one of the losses, on
 meta tensors, so that it costs little for any network. Only what was seen is refused, in one sentence each, with what to
 write instead; docs/decisions/008-what-a-network-may-do.md has the reasons. A network that needs numbers (`.item()`,
 NumPy) is tried with two samples on the CPU. Where that fails too, although training might not, the user is told that
@@ -17,11 +17,13 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
-from framework.games.alternating import Alternating
-from framework.networks import grow, latent_size
+from framework.games.base import Game
+from framework.games.example import example_fields
+from framework.networks import grow
 from framework.networks.observe import Observed
 from framework.objectives.adversarial import AdversarialLoss
-from framework.recipe import SIDES, Recipe, RecipeError
+from framework.objectives.adversarial_term import Adversarial
+from framework.recipe import Recipe, RecipeError
 from framework.recipe.growth import Segment, dearest
 from framework.train.memory import largest_share
 from framework.train.trial import (
@@ -142,7 +144,7 @@ class Setting:
 
 
 def check_networks(recipe: Recipe, setting: Setting) -> list[str]:
-    """Try both players and the loss.
+    """Try all players and the losses.
 
     Returns:
         Sentences for the user about what works here but would not elsewhere, or could not be checked.
@@ -150,10 +152,13 @@ def check_networks(recipe: Recipe, setting: Setting) -> list[str]:
     Raises:
         RecipeError: something cannot work; the message has a sentence a line.
     """
-    if not isinstance(recipe.game, Alternating):
-        raise RecipeError(f"game={type(recipe.game).__name__}: no such game can be played; use Alternating(...)")
-    # Both players at every resolution; what is refused at one is refused at once.
-    checks = [_Player(recipe, side, setting) for side in SIDES]
+    if not isinstance(recipe.game, Game):
+        raise RecipeError(
+            f"game={type(recipe.game).__name__}: no such game can be played; use Alternating(...), or derive a game of "
+            "your own from framework.Game"
+        )
+    # All players at every resolution; what is refused at one is refused at once.
+    checks = [_Player(recipe.game, recipe, player, setting) for player in recipe.players]
     for segment in dearest(recipe.segments()):
         for check in checks:
             check.segment(segment)
@@ -163,7 +168,9 @@ def check_networks(recipe: Recipe, setting: Setting) -> list[str]:
     # What works here, and the loss.
     notes = [sentence for check in checks for sentence in check.notes]
     share = largest_share(recipe.batch_size, micro_batches=setting.micro_batches, world=setting.world)
-    return notes + _loss_notes(recipe.game.loss, count=share)
+    terms = [term for turn in recipe.game.turns() for term in turn.terms]
+    losses = dict.fromkeys(term.loss for term in terms if isinstance(term, Adversarial))
+    return notes + [note for loss in losses for note in _loss_notes(loss, count=share)]
 
 
 class _Player:
@@ -174,7 +181,8 @@ class _Player:
         notes: sentences about what works here but not elsewhere, each once.
     """
 
-    def __init__(self, recipe: Recipe, side: str, setting: Setting) -> None:
+    def __init__(self, game: Game, recipe: Recipe, side: str, setting: Setting) -> None:
+        self._game = game
         self._recipe, self._side, self._setting = recipe, side, setting
         self.refused: dict[str, None] = {}
         self.notes: dict[str, None] = {}
@@ -183,8 +191,7 @@ class _Player:
         self._name = type(network).__name__
         with self._refusing():
             _check_sizes(network)
-            check_signature(network, side=side)
-            self._z_dim = latent_size(network) if side == "generator" else 0
+            check_signature(network, game.arguments(side), sampled=side in game.averaged)
 
     @contextlib.contextmanager
     def _refusing(self) -> Iterator[None]:
@@ -213,18 +220,16 @@ class _Player:
     def _tried(self, segment: Segment, device: torch.device, count: int) -> Trial:
         if device not in self._networks:
             self._networks[device] = built(self._recipe, self._side)
-        network, data = self._networks[device], self._recipe.data
+        network = self._networks[device]
         grow(network, resolution=segment.resolution, alpha=0.5 if segment.fading else 1.0)
         draw = draws_for(count, device=device)
-        pixels = (data.channels, segment.resolution, segment.resolution)
-        first = draw.normal("z", self._z_dim) if self._side == "generator" else draw.normal("images", *pixels)
-        labels = draw.integers("labels", data.classes) if data.classes else None
+        fields = example_fields(self._recipe, segment, draw)
         with self._refusing():
-            return tried(network, first, labels)
+            return tried(network, *self._game.example(self._side, network, fields, draw), draw=draw)
 
     def _judge_output(self, output: object, segment: Segment, count: int) -> None:
-        pixels = (count, self._recipe.data.channels, segment.resolution, segment.resolution)
-        fault = _images_fault(output, pixels) if self._side == "generator" else _logits_fault(output, count)
+        fields = example_fields(self._recipe, segment, draws_for(count, device=META))
+        fault = self._game.output_fault(self._side, output, fields)
         if fault is not None:
             at = f" at {segment.resolution}x{segment.resolution}" if self._recipe.growth else ""
             self.refused[f"{self._side}.network: {self._name} returns {fault}{at}"] = None
@@ -257,41 +262,6 @@ def _check_sizes(network: nn.Module) -> None:
             )
 
 
-def _images_fault(output: object, pixels: tuple[int, ...]) -> str | None:
-    """Say what is wrong with what a generator returned, in words that follow `returns`; None if nothing is."""
-    if not isinstance(output, Tensor):
-        return f"a {type(output).__name__}: it must return the images alone, one tensor"
-    if tuple(output.shape) != pixels:
-        return (
-            f"images of shape {tuple(output.shape)} where the data has {pixels} (N, channels, height, width): take "
-            "`resolution` and `channels` as options of the constructor, the recipe passes them on"
-        )
-    if output.dtype != torch.float32:
-        return f"images of {output.dtype}: they must be torch.float32 in [-1, 1]"
-    return _cut_off(output, "images")
-
-
-def _logits_fault(output: object, count: int) -> str | None:
-    """Say what is wrong with what a discriminator returned, in words that follow `returns`; None if nothing is."""
-    if not isinstance(output, Tensor):
-        return f"a {type(output).__name__}: it must return the logits alone, one tensor"
-    if tuple(output.shape) != (count,):
-        hint = {2: "; .squeeze(1) drops an axis of length 1", 4: "; .mean((1, 2, 3)) takes the mean over patches"}
-        return (
-            f"logits of shape {tuple(output.shape)} for {count} images: losses take one logit per image, shape (N,)"
-            f"{hint.get(output.dim(), '')}"
-        )
-    if not output.dtype.is_floating_point:
-        return f"logits of {output.dtype}: they must be floating-point numbers"
-    return _cut_off(output, "logits")
-
-
-def _cut_off(output: Tensor, what: str) -> str | None:
-    if output.requires_grad:
-        return None
-    return f"{what} through which no gradient reaches its parameters (torch.no_grad, .detach() or .data in forward?)"
-
-
 def _loss_notes(loss: AdversarialLoss, *, count: int) -> list[str]:
     """Try a loss on logits of `count` images.
 
@@ -299,7 +269,7 @@ def _loss_notes(loss: AdversarialLoss, *, count: int) -> list[str]:
         RecipeError: it does not return a scalar that depends on the logits.
     """
     name = type(loss).__name__
-    for player in reversed(SIDES):  # in the order of turns
+    for player in ("discriminator", "generator"):  # in the order of turns
         trial = _loss_trial(loss, player, count)
         if trial.error is not None:
             if needs_others(trial.error):

@@ -10,79 +10,93 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from framework.checkpoint import Checkpoint, TensorSlice, resolve
 from framework.engines.base import Engine
 from framework.engines.choose import build_engine
 from framework.engines.ema import EMA
-from framework.games.alternating import Alternating, AlternatingGame
+from framework.games.base import Game
 from framework.games.microbatch import BatchPartition
+from framework.games.runner import GameRunner
 from framework.networks import grow
-from framework.objectives.penalties import Memory
-from framework.recipe import SIDES, Recipe
+from framework.objectives.terms import Memory
+from framework.recipe import Recipe
 from framework.recipe.growth import Segment, segment_at
 from framework.runtime.memory import release_unused
 from framework.runtime.seeding import seed_torch
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
+from framework.train.helpers import load_helpers
 from framework.train.state import TrainingState
 from framework.utils.errors import FrameworkError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Players:
-    """Both players with what belongs to them for the whole run, whichever segment of the clock is played."""
+    """All players with what belongs to them for the whole run, whichever segment of the clock is played."""
 
     recipe: Recipe
     players: dict[str, Engine]
-    average: EMA
+    averages: dict[str, EMA]
     memory: dict[str, Memory]
+    helpers: dict[str, nn.Module]
+
+    @property
+    def average(self) -> EMA:
+        """The average of the player that samples are drawn from."""
+        return next(iter(self.averages.values()))
 
     @property
     def state(self) -> TrainingState:
         """All tensors that a checkpoint holds."""
-        return TrainingState(players=self.players, averages={"generator": self.average}, memory=self.memory)
+        return TrainingState(players=self.players, averages=self.averages, memory=self.memory)
 
-    def game(self, segment: Segment, *, micro_batches: int, rank: int, world: int) -> AlternatingGame:
+    def game(self, segment: Segment, *, micro_batches: int, rank: int, world: int) -> GameRunner:
         """Return the game on one segment of the clock, for one process of `world`.
 
         Raises:
             DataError: some process would be left without images.
         """
-        assert isinstance(self.recipe.game, Alternating)
-        return AlternatingGame(
+        assert isinstance(self.recipe.game, Game)
+        return GameRunner(
             self.recipe.game,
-            generator=self.players["generator"],
-            discriminator=self.players["discriminator"],
-            average=self.average,
+            players=self.players,
+            averages=self.averages,
             recipe=self.recipe,
             partition=BatchPartition(
                 batch_size=segment.batch_size, micro_batches=micro_batches, rank=rank, world=world
             ),
             segment=segment,
             memory=self.memory,
+            helpers=self.helpers,
         )
 
 
 def build_players(recipe: Recipe, config: RunConfig, *, session: Session, stack: ExitStack) -> Players:
-    """Build both players on the session's device; the engines are closed with `stack` (a collective).
+    """Build all players on the session's device; the engines are closed with `stack` (a collective).
 
     Raises:
         EngineError: an engine cannot be used here.
     """
     players: dict[str, Engine] = {}
-    for side in SIDES:
-        seed_torch(recipe.seed, "initialisation", side)
-        players[side] = build_engine(
-            recipe.build_network(side).to(session.device),
-            getattr(recipe, side),
-            side=side,
+    for name, player in recipe.players.items():
+        seed_torch(recipe.seed, "initialisation", name)
+        players[name] = build_engine(
+            recipe.build_network(name).to(session.device),
+            player,
+            side=name,
             engine=config.engine,
             precision=config.precision,
         )
-        stack.callback(players[side].close)
-    average = EMA(players["generator"])
-    return Players(recipe=recipe, players=players, average=average, memory={side: {} for side in SIDES})
+        stack.callback(players[name].close)
+    return Players(
+        recipe=recipe,
+        players=players,
+        averages={name: EMA(players[name]) for name in recipe.game.averaged},
+        memory={name: {} for name in players},
+        helpers=load_helpers(recipe, device=session.device),
+    )
 
 
 def grow_to(players: Mapping[str, Engine], segments: tuple[Segment, ...], *, images_seen: int) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from framework.checkpoint import Checkpoint, TensorSlice
 from framework.engines.base import Engine, ParameterSlice
 from framework.engines.ema import EMA
-from framework.objectives.penalties import Memory
+from framework.objectives.terms import Memory
 
 
 def assembled(
@@ -92,7 +92,7 @@ class TrainingState:
     averages: Mapping[str, EMA]
     """The moving averages of some of the players."""
     memory: Mapping[str, Memory]
-    """The small numbers that a game remembers between turns, by player; see `AlternatingGame.memory`."""
+    """The small numbers that a game remembers between turns, by player; see `GameRunner.memory`."""
 
     def slices(self, *, own: bool, buffers: bool) -> Iterator[TensorSlice]:
         """Yield views of the state on this process, live unless they were put together from several processes.

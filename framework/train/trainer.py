@@ -17,7 +17,7 @@ from framework.data.consumed import recorded
 from framework.data.stream import Stream
 from framework.engines.base import forget_moments
 from framework.engines.choose import check
-from framework.recipe import SIDES, Recipe
+from framework.recipe import Recipe
 from framework.recipe.growth import Segment, remaining
 from framework.runtime.health import Collapse, FiniteGuard
 from framework.runtime.launchers import launcher_to_watch
@@ -183,8 +183,7 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
     # Refuse what could not work, before anything is opened.
     folder = run_folder(recipe, config)
     this = RunContext(recipe=recipe, config=config, session=session, folder=folder, data=data)
-    for side in SIDES:
-        player = getattr(recipe, side)
+    for side, player in recipe.players.items():
         check(
             player.engine or config.engine,
             player,
@@ -286,7 +285,7 @@ def _tasks(
     status = Status(name=recipe.name, images_seen=start, total=recipe.images, quiet=not session.is_main)
     evaluator = open_evaluator(
         this,
-        network=players.players["generator"].network,
+        network=players.players[recipe.game.averaged[0]].network,
         average=players.average,
         checkpoint=checkpoint,
         tracker=tracker,

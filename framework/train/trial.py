@@ -59,7 +59,7 @@ def built(recipe: Recipe, side: str) -> nn.Module:
     except FrameworkError:
         raise
     except Exception as error:
-        cls = getattr(recipe, side).network.cls
+        cls = recipe.players[side].network.cls
         kinds = {parameter.kind for parameter in inspect.signature(cls).parameters.values()}
         hint = ""
         if inspect.Parameter.VAR_KEYWORD in kinds:
@@ -79,20 +79,19 @@ def draws_for(count: int, *, device: torch.device, seed: int = 0) -> ImageDraws:
     )
 
 
-def tried(network: nn.Module, first: Tensor, labels: Tensor | None) -> Trial:
-    """Try a training forward of a player on its inputs' device.
+def tried(network: nn.Module, *inputs: Tensor | None, draw: ImageDraws) -> Trial:
+    """Try a training forward of a player on the device of its draws.
 
     Args:
-        network: the generator or the discriminator.
-        first: latents (N, z_dim) or images (N, C, H, W).
-        labels: (N,) int64, or None without classes.
+        network: the player's network.
+        inputs: what the game calls it with, such as latents (N, z_dim) and labels (N,).
+        draw: the random numbers of the N samples.
 
     Raises:
         FrameworkError: the network refuses what the game will give it.
     """
-    draw = draws_for(len(first), device=first.device)
-    with first.device, observed(network) as seen:
-        trial = attempted(lambda: network(first, labels, **_inputs(network, draw)))
+    with draw.device, observed(network) as seen:
+        trial = attempted(lambda: network(*inputs, **_inputs(network, draw)))
     return replace(trial, seen=seen)
 
 
@@ -120,14 +119,18 @@ def _inputs(network: nn.Module, draw: ImageDraws) -> dict[str, Any]:
     return dict(inputs)
 
 
-def check_signature(network: nn.Module, *, side: str) -> None:
-    """Refuse a forward that cannot be called as games call it; a generator's also as samplers do, with nothing drawn.
+def check_signature(network: nn.Module, arguments: tuple[str, ...], *, sampled: bool) -> None:
+    """Refuse a forward that cannot be called as games call it.
+
+    Args:
+        network: the player's network.
+        arguments: what the game calls it with, in words: ("latents", "labels").
+        sampled: whether samplers call it, too, with nothing drawn.
 
     Raises:
         FrameworkError: the forward takes other arguments.
     """
     name, signature = type(network).__name__, inspect.signature(network.forward)
-    first = "latents" if side == "generator" else "images"
     drawn = attempted(lambda: _inputs(network, draws_for(SAMPLES, device=META)))
     inputs = drawn.output or {}  # where drawing fails, the trial on the CPU will show whether it always does
     unknown = set() if _takes_any(signature) else set(inputs) - set(signature.parameters)
@@ -135,12 +138,13 @@ def check_signature(network: nn.Module, *, side: str) -> None:
         names = ", ".join(sorted(unknown))
         raise FrameworkError(f"{name}.stochastic(draw) gives what {name}.forward does not take: {names}")
     try:
-        signature.bind(None, None, **({} if side == "generator" else inputs))
+        signature.bind(*arguments, **({} if sampled else inputs))
     except TypeError as error:
         taken = ", ".join(signature.parameters)
+        missing = ", labels being None without classes," if "labels" in arguments else ""
         raise FrameworkError(
-            f"{name}.forward({taken}) cannot be called with {first} and labels: {error}; it must take ({first}, "
-            "labels), labels being None without classes, and any other argument needs a default"
+            f"{name}.forward({taken}) cannot be called with {' and '.join(arguments)}: {error}; it must take "
+            f"({', '.join(arguments)}){missing} and any other argument needs a default"
         ) from None
 
 

@@ -11,8 +11,9 @@ from framework.networks import biggan, biggan_deep
 from framework.networks.blocks.norm import BatchNorm2d
 from framework.objectives.lecam import LeCam
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
-from framework.objectives.penalties import Penalty, PenaltyInputs
+from framework.objectives.penalties import Penalty
 from framework.objectives.relativistic import RelativisticAverage
+from framework.objectives.terms import TermInputs
 from tests.helpers.draws import Given
 from tests.helpers.spawn import run_ranks
 
@@ -83,7 +84,7 @@ def of_penalty(penalty: Penalty) -> dict[str, Tensor]:
     draw = Given({"max_gradient_penalty": alpha, "dragan/alpha": alpha, "dragan/noise": noise})
     memory: dict[str, Tensor] = {}
     for _ in range(2):  # the second use has a memory
-        inputs = PenaltyInputs(
+        inputs = TermInputs(
             network=network,
             discriminate=network,
             draw=draw,

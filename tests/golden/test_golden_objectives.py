@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from framework.networks import sagan
 from framework.objectives.adversarial import AdversarialLoss, Hinge, LeastSquares, NonSaturating, Wasserstein
-from framework.objectives.penalties import R1, GradientPenalty, Orthogonal, PenaltyInputs, gradient_penalty
+from framework.objectives.penalties import R1, GradientPenalty, Orthogonal, gradient_penalty
+from framework.objectives.terms import TermInputs
 from tests.helpers.draws import Given
 
 from . import Case, load
@@ -79,7 +80,7 @@ def compare_penalty(case: Case, network: nn.Module, penalty: Tensor) -> None:
 def test_gradient_penalty_of_studiogan() -> None:
     case = load("studiogan_ops", "penalty/wgan_gp")
     network = SoftplusCritic(case.params)
-    inputs = PenaltyInputs(
+    inputs = TermInputs(
         network=network,
         real=case.inputs["real"],
         fake=case.inputs["fake"],
@@ -104,7 +105,7 @@ def test_r1_of_studiogan(name: str) -> None:
     compare_penalty(
         case,
         network,
-        R1(weight=1)(PenaltyInputs(network=network, real=case.inputs["real"], discriminate=network, draw=Given())),
+        R1(weight=1)(TermInputs(network=network, real=case.inputs["real"], discriminate=network, draw=Given())),
     )
 
 
@@ -118,7 +119,7 @@ def test_gradient_penalty_of_mimicry() -> None:
     real, fake = case.inputs["real"], case.inputs["fake"]
     case.agrees(network(real)[:, None], case.outputs["D_real"], tolerance=FP32)
     penalty = GradientPenalty(weight=10)(
-        PenaltyInputs(
+        TermInputs(
             network=network,
             real=real,
             fake=fake,
@@ -140,7 +141,7 @@ def test_orthogonal_of_biggan(kind: str) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 5)).double()
     network.load_state_dict(case.params)
     penalty = Orthogonal(weight=1e-2, modified=kind == "modified")
-    penalty(PenaltyInputs(network=network, discriminate=network, draw=Given())).backward()
+    penalty(TermInputs(network=network, discriminate=network, draw=Given())).backward()
     for name in ("0.weight", "2.weight"):
         case.agrees(network.get_parameter(name).grad, case.gradients[name], tolerance=FP64)
     for name in ("0.bias", "2.bias"):

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from framework.networks import r3gan
-from framework.objectives.penalties import R1, R2, PenaltyInputs, r1, r2
+from framework.objectives.penalties import R1, R2, r1, r2
 from framework.objectives.relativistic import RelativisticPairing
+from framework.objectives.terms import TermInputs
 from tests.helpers.draws import Given
 
 from . import Case, load
@@ -85,9 +86,7 @@ def test_steps_of_r3gan() -> None:
     case.agrees(loss, case.outputs["D_adv"].mean(), tolerance=FP32)
     case.agrees(r1(discriminator, real), case.outputs["R1"].mean(), tolerance=FP32)
     case.agrees(r2(discriminator, fake), case.outputs["R2"].mean(), tolerance=FP32)
-    inputs = PenaltyInputs(
-        network=discriminator, discriminate=discriminator, draw=Given(), real=real, fake=fake.detach()
-    )
+    inputs = TermInputs(network=discriminator, discriminate=discriminator, draw=Given(), real=real, fake=fake.detach())
     (loss + R1(weight=GAMMA)(inputs) + R2(weight=GAMMA)(inputs)).backward()
     compare_gradients(case, discriminator, "Dstep.D.", DISCRIMINATOR)
 

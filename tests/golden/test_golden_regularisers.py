@@ -2,7 +2,7 @@
 
 from framework.objectives.lecam import LeCam, lecam
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
-from framework.objectives.penalties import PenaltyInputs
+from framework.objectives.terms import TermInputs
 from tests.helpers.draws import Given
 
 from . import load
@@ -26,7 +26,7 @@ def test_lecam_penalty_takes_its_anchors_from_memory() -> None:
         "lecam/fake": real.new_tensor(-0.2),
         "lecam/moves": real.new_tensor(1e15),
     }
-    inputs = PenaltyInputs(
+    inputs = TermInputs(
         network=None, discriminate=None, draw=Given(), memory=memory, real_logits=real, fake_logits=fake
     )
     case.agrees(LeCam(weight=1, decay=1 - 1e-14)(inputs), case.outputs["reg"], tolerance=FP64)
@@ -36,7 +36,7 @@ def test_max_gradient_penalty_of_studiogan() -> None:
     case = load("studiogan_ops", "penalty/maxgp")
     network = SoftplusCritic(case.params)
     draw = Given({"max_gradient_penalty": case.draws["00_rand"].squeeze(1)})
-    inputs = PenaltyInputs(
+    inputs = TermInputs(
         network=network, discriminate=network, draw=draw, real=case.inputs["real"], fake=case.inputs["fake"]
     )
     compare_penalty(case, network, MaxGradientPenalty(weight=1)(inputs))
@@ -46,5 +46,5 @@ def test_dragan_of_studiogan() -> None:
     case = load("studiogan_ops", "penalty/dra")
     network = SoftplusCritic(case.params)
     draw = Given({"dragan/alpha": case.draws["00_rand"].flatten(), "dragan/noise": case.draws["01_rand"]})
-    inputs = PenaltyInputs(network=network, discriminate=network, draw=draw, real=case.inputs["real"])
+    inputs = TermInputs(network=network, discriminate=network, draw=draw, real=case.inputs["real"])
     compare_penalty(case, network, Dragan(weight=1)(inputs))

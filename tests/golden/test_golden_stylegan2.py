@@ -8,7 +8,8 @@ from torch import nn
 from framework.networks import stylegan2
 from framework.objectives.adversarial import NonSaturating
 from framework.objectives.path_length import MEMORY, PathLength
-from framework.objectives.penalties import R1, PenaltyInputs
+from framework.objectives.penalties import R1
+from framework.objectives.terms import TermInputs
 from tests.helpers.draws import Given
 
 from . import Case, load
@@ -56,8 +57,8 @@ def compare_gradients(case: Case, network: nn.Module, *, bias_tolerance: float =
     assert all(p.grad is None or not p.grad.any() for p in parameters.values())
 
 
-def inputs(network: nn.Module, discriminate: nn.Module, **values: object) -> PenaltyInputs:
-    return PenaltyInputs(network=network, discriminate=discriminate, **{"draw": Given(), **values})
+def inputs(network: nn.Module, discriminate: nn.Module, **values: object) -> TermInputs:
+    return TermInputs(network=network, discriminate=discriminate, **{"draw": Given(), **values})
 
 
 def test_generator_loss() -> None:

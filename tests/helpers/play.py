@@ -13,8 +13,8 @@ from torch import Tensor
 from framework import R1, Adam, Alternating, Averaging, Hinge, Linear, Network, Player, Recipe, Shards
 from framework.engines.choose import build_engine
 from framework.engines.ema import EMA
-from framework.games.alternating import AlternatingGame
 from framework.games.microbatch import BatchPartition
+from framework.games.runner import GameRunner
 from framework.networks import latent_size, sagan
 from framework.runtime.seeding import Draws, seed_torch
 from framework.train.state import TrainingState
@@ -61,6 +61,10 @@ class Batch:
     images: Tensor
     labels: Tensor
 
+    @property
+    def fields(self) -> dict[str, Tensor]:
+        return {"image": self.images, "label": self.labels}
+
 
 def synthetic(
     recipe: Recipe, partition: BatchPartition, start: int = 0, *, resolution: int | None = None
@@ -82,7 +86,7 @@ def synthetic(
 class Played:
     """A game with its parts, before or after some steps."""
 
-    game: AlternatingGame
+    game: GameRunner
     state: TrainingState
     partition: BatchPartition
     recipe: Recipe
@@ -106,11 +110,10 @@ def start(
         engines[side] = build_engine(network, getattr(recipe, side), side=side, engine=engine, precision=precision)
     average = EMA(engines["generator"])
     partition = BatchPartition(batch_size=recipe.batch_size, micro_batches=micro_batches, rank=rank, world=world)
-    game = AlternatingGame(
+    game = GameRunner(
         recipe.game,
-        generator=engines["generator"],
-        discriminator=engines["discriminator"],
-        average=average,
+        players=engines,
+        averages={"generator": average},
         recipe=recipe,
         partition=partition,
         segment=recipe.segments()[segment],
@@ -137,18 +140,18 @@ def steps(played: Played, *, begin: int = 0, count: int) -> dict[str, Tensor]:
 def outputs(played: Played) -> dict[str, Tensor]:
     """What the players and the average compute after playing, on fixed inputs."""
     recipe, draws = played.recipe, Draws(seed=5, images_seen=0)
-    dtype = next(played.game.generator.network.parameters()).dtype
-    z = draws.normal("z", 10, latent_size(played.game.generator.network)).to(dtype)
+    dtype = next(played.game.players["generator"].network.parameters()).dtype
+    z = draws.normal("z", 10, latent_size(played.game.players["generator"].network)).to(dtype)
     labels = torch.arange(10) % recipe.data.classes if recipe.data.classes else None
     result = {}
     with torch.no_grad():
-        with played.game.generator.resident(), played.game.discriminator.resident():
-            played.game.generator.network.eval()
-            images = played.game.generator.network(z, labels)
-            played.game.generator.network.train()
+        with played.game.players["generator"].resident(), played.game.players["discriminator"].resident():
+            played.game.players["generator"].network.eval()
+            images = played.game.players["generator"].network(z, labels)
+            played.game.players["generator"].network.train()
             result["outputs/generator"] = images
-            result["outputs/discriminator"] = played.game.discriminator.network(images, labels)
-        with played.game.average.swapped_in() as averaged:
+            result["outputs/discriminator"] = played.game.players["discriminator"].network(images, labels)
+        with played.game.averages["generator"].swapped_in() as averaged:
             result["outputs/average"] = averaged(z, labels)
     return result
 

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from framework.games.alternating import AlternatingGame
+from framework.games.runner import GameRunner
 from framework.runtime import collectives as collective
 
 REDUCING = ("all-reduce", "reduce-scatter", "reduce")
@@ -106,7 +106,7 @@ def _bytes(whole: Any) -> int:
 
 
 @contextlib.contextmanager
-def watched(game: AlternatingGame) -> Iterator[Traffic]:
+def watched(game: GameRunner) -> Iterator[Traffic]:
     """Records what the steps of `game` send, by turn: `discriminator`, `generator`, the lazy penalties' own, `rest`."""
     assert dist.is_initialized()
     traffic = Traffic()

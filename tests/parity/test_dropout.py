@@ -39,9 +39,9 @@ def play() -> dict[str, Tensor]:
     for micro_batches in (1, 3):
         for lazy in (False, True):
             played = start(recipe(lazy=lazy), dtype=torch.float64, micro_batches=micro_batches)
-            played.game.discriminator.network.train()
+            played.game.players["discriminator"].network.train()
             found = steps(played, count=COUNT)
-            played.game.discriminator.network.eval()
+            played.game.players["discriminator"].network.eval()
             found |= outputs(played)
             results |= {f"{micro_batches} {lazy}/{name}": value for name, value in found.items()}
     return results
@@ -68,13 +68,13 @@ def test_masks_do_not_depend_on_how_the_batch_is_cut(
 
 def test_masks_are_used_and_change_from_step_to_step() -> None:
     dropping, plain = start(recipe(), dtype=torch.float64), start(recipe(), dtype=torch.float64)
-    for player in (plain.game.generator, plain.game.discriminator):
+    for player in plain.game.players.values():
         for layer in player.network.modules():
             if isinstance(layer, Dropout):
                 layer.p = 0.0
     assert largest_difference(steps(dropping, count=1), steps(plain, count=1), "scores/loss/D") > 1e-3
     masks: list[Tensor] = []
-    layer = dropping.game.discriminator.network.drop
+    layer = dropping.game.players["discriminator"].network.drop
     layer.register_forward_hook(lambda layer, inputs, output: masks.append(output == 0))
     steps(dropping, begin=12, count=2)
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) > len(masks) // 2, "real, fake, penalty, each step"

@@ -32,7 +32,7 @@ def play(kind: str) -> dict[str, Tensor]:
         found = steps(played, count=COUNT) | outputs(played)
         for side, memory in played.game.memory.items():
             found |= {f"memory/{side}/{what}": value.clone() for what, value in memory.items()}
-        means = moving_means(played.game.generator.network)
+        means = moving_means(played.game.players["generator"].network)
         found |= {f"moving/{index}": mean.value.clone() for index, mean in enumerate(means)}
         results |= {f"{name}/{key}": value for key, value in found.items()}
     return results

@@ -5,11 +5,11 @@ import os
 import torch
 
 from framework import launch
-from framework.games.alternating import AlternatingGame
+from framework.games.runner import GameRunner
 from tests.recipes.smooth import RECIPE
 
 IMAGES, RANK = int(os.environ["CORRUPT_AT_IMAGES"]), os.environ.get("CORRUPT_RANK", "1")
-_step = AlternatingGame.step
+_step = GameRunner.step
 
 
 def step(self, batches, *, images_seen):  # type: ignore[no-untyped-def]
@@ -23,5 +23,5 @@ def step(self, batches, *, images_seen):  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    AlternatingGame.step = step  # type: ignore[method-assign]
+    GameRunner.step = step  # type: ignore[method-assign]
     launch(RECIPE)

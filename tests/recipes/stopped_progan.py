@@ -4,11 +4,11 @@ import os
 import signal
 
 from framework import launch
-from framework.games.alternating import AlternatingGame
+from framework.games.runner import GameRunner
 from tests.recipes.tiny_progan import RECIPE
 
 STOP_AT = int(os.environ.get("FRAMEWORK_TEST_STOP_AT", "-1"))
-_step = AlternatingGame.step
+_step = GameRunner.step
 
 
 def step(self, batches, *, images_seen):  # type: ignore[no-untyped-def]
@@ -20,5 +20,5 @@ def step(self, batches, *, images_seen):  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    AlternatingGame.step = step  # type: ignore[method-assign]
+    GameRunner.step = step  # type: ignore[method-assign]
     launch(RECIPE)

@@ -28,14 +28,14 @@ def play(kind: str) -> dict[str, Tensor]:
     verdicts, before = [], {}
     for step in range(5):
         if step == 2:
-            before = {n: p.detach().clone() for n, p in played.game.discriminator.network.named_parameters()}
+            before = {n: p.detach().clone() for n, p in played.game.players["discriminator"].network.named_parameters()}
         _, finite = played.game.step(batches, images_seen=step * 12)
         verdicts.append(finite)
         if step == 2:
-            after = dict(played.game.discriminator.network.named_parameters())
+            after = dict(played.game.players["discriminator"].network.named_parameters())
             unchanged = all(torch.equal(before[n], after[n]) for n in before)
-    weights = torch.cat([p.detach().flatten() for p in played.game.discriminator.network.parameters()])
-    steps = played.game.discriminator.steps_taken()
+    weights = torch.cat([p.detach().flatten() for p in played.game.players["discriminator"].network.parameters()])
+    steps = played.game.players["discriminator"].steps_taken()
     return {"verdicts": torch.tensor(verdicts), "unchanged": torch.tensor(unchanged), "weights": weights,
             "steps": torch.tensor(steps)}  # fmt: skip
 

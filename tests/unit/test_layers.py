@@ -34,7 +34,7 @@ ORDER = [
     "utils",
 ]
 # Every room may use what a recipe is made of; the recipe itself is for those that play it.
-PARTS_OF_RECIPES = {"checks", "optimizers", "schedules"}
+PARTS_OF_RECIPES = {"checks", "optimizers", "schedules", "sources"}
 USES_RECIPE = {"commands", "train", "sampling", "games", "interop", "engines", "recipe"}
 
 ONLY_IN = {

@@ -24,7 +24,7 @@ from framework import (
     Wasserstein,
 )
 from framework.games.metrics import Metrics
-from framework.games.microbatch import MicroBatch
+from framework.games.microbatch import ImageDraws, MicroBatch
 from framework.networks.blocks.moving import MovingMean
 from framework.networks.blocks.spectral import SpectralNorm
 from framework.networks.draw import Draw
@@ -35,7 +35,7 @@ from tests.helpers.play import Played, small_recipe, smooth_recipe, start, steps
 
 
 def power_vectors(played: Played) -> dict[str, Tensor]:
-    network = played.game.discriminator.network
+    network = played.game.players["discriminator"].network
     return {n: m.u.clone() for n, m in network.named_modules() if isinstance(m, SpectralNorm)}
 
 
@@ -72,20 +72,25 @@ def test_critic_steps_consume_fresh_images_and_advance_the_clock() -> None:
     played.game.step(batches, images_seen=0)
     assert next(taken) == 3
     assert played.game.step_images == 36
-    assert (played.game.discriminator.steps_taken(), played.game.generator.steps_taken()) == (3, 1)
+    assert (played.game.players["discriminator"].steps_taken(), played.game.players["generator"].steps_taken()) == (
+        3,
+        1,
+    )
 
 
 def test_the_opponent_is_not_changed_by_a_turn() -> None:
     played = start(smooth_recipe())
     game = played.game
-    real, labels = game._real(next(synthetic(played.recipe, played.partition)), 0)
-    draws, generator = Draws(seed=0, images_seen=0), game.generator.network
+    critic, maker = game.rules.turns()
+    fields = game._real(next(synthetic(played.recipe, played.partition)), 0)
+    draws, generator = Draws(seed=0, images_seen=0), game.players["generator"].network
     before = {n: p.detach().clone() for n, p in generator.named_parameters()}
-    game._discriminator_turn(real, labels, 0, 0, draws, Metrics())
+    game._turn(critic, fields, 0, 0, draws, Metrics())
     assert all(torch.equal(before[n], p) and p.grad is None for n, p in generator.named_parameters())
-    judged = {n: p.detach().clone() for n, p in game.discriminator.network.named_parameters()}
-    game._generator_turn(real, labels, 0, draws, Metrics())
-    assert all(torch.equal(judged[n], p) and p.grad is None for n, p in game.discriminator.network.named_parameters())
+    discriminator = game.players["discriminator"].network
+    judged = {n: p.detach().clone() for n, p in discriminator.named_parameters()}
+    game._turn(maker, fields, 0, 0, draws, Metrics())
+    assert all(torch.equal(judged[n], p) and p.grad is None for n, p in discriminator.named_parameters())
 
 
 @pytest.mark.parametrize(
@@ -111,7 +116,7 @@ def test_bf16_stays_near_fp32_and_keeps_fp32_parameters() -> None:
     losses = {precision: steps(played, count=3)["scores/loss/D"] for precision, played in runs.items()}
     # bf16 keeps 8 bits: a relative error of 2^-8 per operation, a handful of operations deep, on losses near 2.
     torch.testing.assert_close(losses["bf16"], losses["fp32"], atol=0.05, rtol=0)
-    assert {p.dtype for p in runs["bf16"].game.generator.network.parameters()} == {torch.float32}
+    assert {p.dtype for p in runs["bf16"].game.players["generator"].network.parameters()} == {torch.float32}
 
 
 def test_unconditional() -> None:
@@ -121,12 +126,19 @@ def test_unconditional() -> None:
     assert bool(steps(played, count=1)["scores/loss/G"].isfinite().all())
 
 
+class WithoutNumbers(ImageDraws):
+    """Draws whose normal values are NaN."""
+
+    def normal(self, what: str, *shape: int) -> Tensor:
+        return torch.full_like(super().normal(what, *shape), torch.nan)
+
+
 @pytest.mark.parametrize("side", ["generator", "discriminator"])
 def test_a_turn_that_is_not_finite_leaves_no_trace(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
     played = start(small_recipe(), dtype=torch.float64)
     steps(played, count=2)
-    game, average = played.game, played.game.average
-    networks = (game.generator.network, game.discriminator.network)
+    game, average = played.game, played.game.averages["generator"]
+    networks = (game.players["generator"].network, game.players["discriminator"].network)
     # Spectral norm's vectors move on with the turn; they depend on weights only, which stay finite.
     state = {
         f"{i}/{name}": value.clone()
@@ -138,13 +150,10 @@ def test_a_turn_that_is_not_finite_leaves_no_trace(side: str, monkeypatch: pytes
     split = game._splitter.split
     poisoned = {"generator": "generator", "discriminator": "discriminator/0"}[side]
 
-    def with_nan(real: Tensor, labels: Tensor | None, draws: Draws, purpose: str) -> Iterator[MicroBatch]:
-        for micro_batch in split(real, labels, draws, purpose):
-            yield (
-                replace(micro_batch, z=torch.full_like(micro_batch.z, torch.nan))
-                if purpose == poisoned
-                else micro_batch
-            )
+    def with_nan(fields: dict[str, Tensor], draws: Draws, purpose: str) -> Iterator[MicroBatch]:
+        for micro_batch in split(fields, draws, purpose):
+            draw = WithoutNumbers(**vars(micro_batch.draw))
+            yield replace(micro_batch, draw=draw) if purpose == poisoned else micro_batch
 
     monkeypatch.setattr(game, "_splitter", SimpleNamespace(split=with_nan))
     _, finite = game.step(synthetic(played.recipe, played.partition, 24), images_seen=24)
@@ -164,7 +173,7 @@ def test_a_turn_that_is_not_finite_leaves_no_trace(side: str, monkeypatch: pytes
 
 
 def test_a_penalty_of_the_wrong_player_is_refused() -> None:
-    with pytest.raises(RecipeError, match="R1 is a penalty of the discriminator"):
+    with pytest.raises(RecipeError, match=r"game\.generator_terms: R1 is a term of the discriminator"):
         Alternating(loss=Hinge(), generator_terms=(R1(weight=1.0),))
 
 
@@ -189,14 +198,14 @@ def test_a_discriminators_moving_means_move_once_a_step_and_not_in_one_that_does
     recipe = smooth_recipe()
     recipe = replace(recipe, discriminator=replace(recipe.discriminator, network=Network(Averaging)))
     played = start(recipe)
-    mean, batches = played.game.discriminator.network.mean, synthetic(recipe, played.partition)
+    mean, batches = played.game.players["discriminator"].network.mean, synthetic(recipe, played.partition)
     before = mean.value.clone()
     _, finite = played.game.step(batches, images_seen=0)
     assert finite
     moved = mean.value.clone()
     assert moved != before
     with torch.no_grad():
-        weight = next(played.game.generator.network.parameters())
+        weight = next(played.game.players["generator"].network.parameters())
         weight.fill_(torch.nan)
     _, finite = played.game.step(batches, images_seen=12)
     assert not finite

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from framework import R1, Ada, Adam, Alternating, DiffAugment, Hinge, Ramp
 from framework.checkpoint import Checkpoint, Retention, Writer
-from framework.objectives.penalties import Penalty, PenaltyInputs
+from framework.objectives.penalties import Penalty
+from framework.objectives.terms import TermInputs
 from framework.recipe import RecipeError
 from tests.helpers.play import Played, small_recipe, smooth_recipe, start, steps, synthetic
 
@@ -24,7 +25,7 @@ class Counting(Penalty):
     weight: float = 0.0
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
 
-    def value(self, inputs: PenaltyInputs) -> Tensor:
+    def value(self, inputs: TermInputs) -> Tensor:
         inputs.memory["uses"] = inputs.memory.get("uses", torch.zeros((), dtype=torch.float64)) + 1
         assert inputs.z is not None
         return inputs.z.sum() * 0
@@ -33,7 +34,7 @@ class Counting(Penalty):
 def believing(played: Played) -> Played:
     """The same with a discriminator that takes everything for real: what overfitting looks like to ADA."""
     with torch.no_grad():
-        played.game.discriminator.network.linear.bias.fill_(5.0)
+        played.game.players["discriminator"].network.linear.bias.fill_(5.0)
     return played
 
 
@@ -50,8 +51,8 @@ def test_lazy_penalties_get_steps_of_their_own(lazy: bool, expected: int) -> Non
     rules = Alternating(loss=Hinge(), discriminator_terms=(R1(weight=1.0, every=2),), lazy_steps=lazy)
     played = start(smooth_recipe(game=rules))
     metrics = steps(played, count=4)
-    assert played.game.discriminator.steps_taken() == expected
-    assert played.game.generator.steps_taken() == 4
+    assert played.game.players["discriminator"].steps_taken() == expected
+    assert played.game.players["generator"].steps_taken() == 4
     assert ("scores/grad_norm/D_lazy" in metrics) == lazy
     assert len(metrics["scores/penalty/R1"]) == 2
 
@@ -107,7 +108,7 @@ def test_a_step_that_is_not_finite_is_not_remembered() -> None:
     before = {name: value.clone() for name, value in played.game.memory["discriminator"].items()}
     batches = synthetic(played.recipe, played.partition, 12)
     with torch.no_grad():
-        next(played.game.generator.network.parameters()).fill_(torch.nan)
+        next(played.game.players["generator"].network.parameters()).fill_(torch.nan)
     _, finite = played.game.step(batches, images_seen=12)
     assert not finite
     assert played.game.memory["discriminator"] == before
@@ -123,7 +124,7 @@ def test_frozen_layers_stay_and_are_saved(tmp_path: Path) -> None:
     recipe = small_recipe()
     recipe = replace(recipe, discriminator=replace(recipe.discriminator, frozen=("blocks.0", "linear")))
     played = start(recipe)
-    network = played.game.discriminator.network
+    network = played.game.players["discriminator"].network
     before = {name: p.clone() for name, p in network.named_parameters()}
     steps(played, count=2)
     changed = {name for name, p in network.named_parameters() if not torch.equal(p, before[name])}
@@ -134,7 +135,7 @@ def test_frozen_layers_stay_and_are_saved(tmp_path: Path) -> None:
     checkpoint = saved(played, tmp_path, images_seen=24)
     other = start(replace(recipe, seed=1))
     other.state.restore(checkpoint)
-    for name, parameter in other.game.discriminator.network.named_parameters():
+    for name, parameter in other.game.players["discriminator"].network.named_parameters():
         assert torch.equal(parameter, network.get_parameter(name)), name
 
 

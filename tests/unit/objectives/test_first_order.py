@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from framework.objectives.first_order import FirstOrderR1, first_order_r1
-from framework.objectives.penalties import R1, PenaltyInputs, r1
+from framework.objectives.penalties import R1, r1
+from framework.objectives.terms import TermInputs
 from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Seeded
 
@@ -94,11 +95,11 @@ def test_the_weight_means_what_it_means_in_r1_and_draws_go_by_position() -> None
         draw = Seeded(batch_size=6, rows=rows)
         term = FirstOrderR1(weight=3.0, every=2, num_draws=500, **options)
         assert not term.needs_second_derivative
-        return term(PenaltyInputs(network=torch.nn.Identity(), discriminate=network, draw=draw, real=images[rows]))
+        return term(TermInputs(network=torch.nn.Identity(), discriminate=network, draw=draw, real=images[rows]))
 
     whole, exact = penalty(slice(None)), R1(weight=3.0, every=2)
     reference = exact(
-        PenaltyInputs(network=torch.nn.Identity(), discriminate=network, draw=Seeded(batch_size=6), real=images)
+        TermInputs(network=torch.nn.Identity(), discriminate=network, draw=Seeded(batch_size=6), real=images)
     )
     # 3000 draws in all: five standard errors are 5 * sqrt(2 / 3000) = 13 %.
     assert whole.item() == pytest.approx(reference.item(), rel=0.13)

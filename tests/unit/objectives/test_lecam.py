@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from framework.objectives.lecam import LeCam, lecam
-from framework.objectives.penalties import PenaltyInputs
+from framework.objectives.terms import TermInputs
 from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
 
@@ -11,10 +11,8 @@ REAL = torch.tensor([0.3, -1.2, 2.5], dtype=torch.float64)
 FAKE = torch.tensor([-0.4, 1.7], dtype=torch.float64)
 
 
-def inputs(memory: dict[str, Tensor], real: Tensor = REAL, fake: Tensor = FAKE) -> PenaltyInputs:
-    return PenaltyInputs(
-        network=None, discriminate=None, draw=Given(), memory=memory, real_logits=real, fake_logits=fake
-    )
+def inputs(memory: dict[str, Tensor], real: Tensor = REAL, fake: Tensor = FAKE) -> TermInputs:
+    return TermInputs(network=None, discriminate=None, draw=Given(), memory=memory, real_logits=real, fake_logits=fake)
 
 
 def test_the_formula() -> None:
@@ -80,4 +78,4 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(FrameworkError, match="LeCam: weight=-1"):
         LeCam(weight=-1.0)
     with pytest.raises(FrameworkError, match="LeCam needs logits of real images"):
-        LeCam()(PenaltyInputs(network=None, discriminate=None, draw=Given(), fake_logits=FAKE))
+        LeCam()(TermInputs(network=None, discriminate=None, draw=Given(), fake_logits=FAKE))

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from framework.games.microbatch import BatchPartition, ImageDraws
 from framework.networks import stylegan2
 from framework.objectives.path_length import MEMORY, PathLength, path_lengths
-from framework.objectives.penalties import R1, PenaltyInputs
+from framework.objectives.penalties import R1
+from framework.objectives.terms import TermInputs
 from framework.runtime.seeding import Draws
 from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
@@ -54,14 +55,14 @@ def test_penalty_measures_every_other_row_and_moves_its_mean() -> None:
     draw = Given({"path_length/noise": torch.randn(4, 1, 4, 2)})
     memory = {MEMORY: torch.tensor(0.5, dtype=torch.float64)}
     kept = memory[MEMORY]
-    inputs = PenaltyInputs(network=network, discriminate=network, draw=draw, z=z, rows=rows, memory=memory)
+    inputs = TermInputs(network=network, discriminate=network, draw=draw, z=z, rows=rows, memory=memory)
     penalty = PathLength(weight=3.0, every=2, decay=0.25)(inputs)
     ws = network.mapping.forward(z, None)
     lengths = path_lengths(network.synthesis.forward(ws), ws, draw.normal("path_length/noise", 1, 4, 2))[[0, 2]]
     mean = 0.75 * 0.5 + 0.25 * lengths.mean()
     torch.testing.assert_close(penalty, 3.0 * 2 * (lengths - mean).square().mean())
-    torch.testing.assert_close(kept, mean.detach().double())  # in place: what a checkpoint holds on to
-    assert kept.dtype == torch.float64
+    torch.testing.assert_close(memory[MEMORY], mean.detach().double())
+    assert float(kept) == 0.5  # replaced, so that a step that does not count can give it back
 
 
 @pytest.mark.parametrize(("options", "message"), [({"decay": 0.0}, "decay=0.0"), ({"shrink": 0}, "shrink=0")])
@@ -71,7 +72,7 @@ def test_wrong_options_are_named(options: dict, message: str) -> None:
 
 
 def test_a_generator_without_styles_is_refused() -> None:
-    inputs = PenaltyInputs(
+    inputs = TermInputs(
         network=nn.Linear(2, 2), discriminate=nn.Identity(), draw=Given(), z=torch.zeros(1, 2), rows=torch.arange(1)
     )
     with pytest.raises(FrameworkError, match="Linear has no module 'mapping'"):
@@ -102,7 +103,7 @@ def regularised(batch: int, shrink: int) -> dict[str, Tensor]:
                 dtype=torch.float64,
             )
             for side, network in enumerate((generator, discriminator)):
-                inputs = PenaltyInputs(
+                inputs = TermInputs(
                     network=network,
                     discriminate=discriminator,
                     draw=draw,

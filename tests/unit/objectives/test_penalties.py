@@ -14,7 +14,6 @@ from framework.objectives.penalties import (
     GradientPenalty,
     Orthogonal,
     Penalty,
-    PenaltyInputs,
     drift,
     gradient_penalty,
     input_gradient,
@@ -22,6 +21,7 @@ from framework.objectives.penalties import (
     r1,
     r2,
 )
+from framework.objectives.terms import TermInputs
 from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
 
@@ -41,12 +41,12 @@ class Critic(nn.Module):
 
 
 @pytest.fixture
-def inputs() -> PenaltyInputs:
+def inputs() -> TermInputs:
     torch.manual_seed(0)
     network = Critic()
     real, fake = torch.randn(2, 3, 1, 3, 3, dtype=torch.float64)
     labels, fake_labels = torch.tensor([0, 1, 2]), torch.tensor([2, 2, 0])
-    return PenaltyInputs(
+    return TermInputs(
         network=network,
         real=real,
         fake=fake,
@@ -70,13 +70,13 @@ def slopes(network: nn.Module, images: Tensor, labels: Tensor, *, step: float = 
     return torch.stack(columns, dim=1).detach()
 
 
-def test_input_gradients_by_finite_differences(inputs: PenaltyInputs) -> None:
+def test_input_gradients_by_finite_differences(inputs: TermInputs) -> None:
     ours = input_gradient(inputs.network, inputs.real, inputs.labels)
     assert ours.shape == inputs.real.shape
     torch.testing.assert_close(ours.flatten(1), slopes(inputs.network, inputs.real, inputs.labels))
 
 
-def test_values_from_slopes(inputs: PenaltyInputs) -> None:
+def test_values_from_slopes(inputs: TermInputs) -> None:
     network, real, fake = inputs.network, inputs.real, inputs.fake
     at_real = slopes(network, real, inputs.labels).square().sum(1)
     at_fake = slopes(network, fake, inputs.fake_labels).square().sum(1)
@@ -107,7 +107,7 @@ PENALTIES: list[Penalty] = [
 
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=repr)
-def test_parameter_gradients_by_finite_differences(penalty: Penalty, inputs: PenaltyInputs) -> None:
+def test_parameter_gradients_by_finite_differences(penalty: Penalty, inputs: TermInputs) -> None:
     network = inputs.network
     names = [name for name, _ in network.named_parameters()]
 
@@ -138,7 +138,7 @@ def test_gradients_at_a_flat_critic_are_finite() -> None:
     assert torch.isfinite(network[1].weight.grad).all()
 
 
-def test_fake_images_receive_no_gradient(inputs: PenaltyInputs) -> None:
+def test_fake_images_receive_no_gradient(inputs: TermInputs) -> None:
     fake = inputs.fake.clone().requires_grad_(True)
     for penalty in (R2(weight=1.0), GradientPenalty()):
         penalty(dataclasses.replace(inputs, fake=fake)).backward()
@@ -197,7 +197,7 @@ def test_orthogonal_leaves_out_what_is_named() -> None:
     assert orthogonal(network).item() > alone.item() + 0.1
 
 
-def test_lazy_penalties_keep_their_average_strength(inputs: PenaltyInputs) -> None:
+def test_lazy_penalties_keep_their_average_strength(inputs: TermInputs) -> None:
     lazy, steady = R1(weight=1.0, every=16), R1(weight=1.0)
     assert [turn for turn in range(40) if lazy.due(turn)] == [0, 16, 32]
     assert all(steady.due(turn) for turn in range(5))
@@ -233,7 +233,7 @@ def test_wrong_arguments_are_named(build: object, message: str) -> None:
 
 
 def test_a_penalty_in_the_wrong_turn_says_what_it_misses() -> None:
-    generators_turn = PenaltyInputs(network=Critic(), discriminate=Critic(), fake=torch.zeros(1, 1, 3, 3), draw=Given())
+    generators_turn = TermInputs(network=Critic(), discriminate=Critic(), fake=torch.zeros(1, 1, 3, 3), draw=Given())
     with pytest.raises(FrameworkError, match="R1 needs real images, which this player's turn does not have"):
         R1(weight=1.0)(generators_turn)
     with pytest.raises(FrameworkError, match="Drift needs logits of real images"):

@@ -18,13 +18,13 @@ from framework.objectives.penalties import (
     Drift,
     GradientPenalty,
     Penalty,
-    PenaltyInputs,
     gradient_penalty,
     input_gradient,
     interpolated,
     r1,
 )
 from framework.objectives.relativistic import RelativisticAverage
+from framework.objectives.terms import TermInputs
 from framework.utils.errors import FrameworkError
 from tests.helpers.draws import Given
 
@@ -62,7 +62,7 @@ def test_penalties_by_their_closed_forms(shape: tuple[int, ...], quadratic: bool
     shares, step = drawn((shape[0],), 5).sigmoid(), drawn(shape, 6)
     draws = {"gradient_penalty": shares, "max_gradient_penalty": shares, "dragan/alpha": shares}
     draws |= {"dragan/noise": drawn(shape, 7).sigmoid(), "first_order_r1/0": step}
-    inputs = PenaltyInputs(
+    inputs = TermInputs(
         network=nn.Identity(),
         discriminate=critic,
         draw=Given(draws),
@@ -149,7 +149,7 @@ def test_path_length_penalty_of_points() -> None:
             self.synthesis.forward = lambda ws: ws @ jacobian
 
     jacobian, noise = drawn((3, 2), 1), drawn((4, 2), 2)
-    inputs = PenaltyInputs(
+    inputs = TermInputs(
         network=Points(),
         discriminate=nn.Identity(),
         draw=Given({"path_length/noise": noise}),
@@ -171,7 +171,7 @@ def test_means_over_logits_count_every_logit() -> None:
         )
     memory: dict[str, Tensor] = {}
     LeCam()(
-        PenaltyInputs(
+        TermInputs(
             network=nn.Identity(),
             discriminate=nn.Identity(),
             draw=Given(),

@@ -231,6 +231,10 @@ def test_a_loss_is_tried_on_logits(loss: type[AdversarialLoss], message: str) ->
 
 def test_a_game_that_nobody_can_play_is_refused() -> None:
     class Solitaire:
+        players, averaged = ("generator", "discriminator"), ("generator",)
+
+        def check(self, recipe: object) -> None: ...
+
         def images_per_step(self, batch_size: int) -> int:
             return batch_size
 

@@ -43,7 +43,7 @@ def test_weights_averages_and_buffers_are_taken_over_and_moments_begin_anew(sour
             assert not tensor_slice.values.any(), tensor_slice.key
         else:
             assert torch.equal(tensor_slice.values, expected[tensor_slice.key]), tensor_slice.key
-    assert fresh.game.generator.steps_taken() == 0
+    assert fresh.game.players["generator"].steps_taken() == 0
     steps(fresh, count=1)
 
 
@@ -54,7 +54,7 @@ def test_an_average_serves_for_weights_and_a_missing_player_stays_fresh(
     before = {p.key: p.values.clone() for p in fresh.state.slices(own=True, buffers=True)}
     folder = write(source, tmp_path, without=("generator/weight", "generator/buffer", "discriminator"))
     initialise_from(folder, fresh.state)
-    average = {f"generator/weight/{n}": w for (n, _), w in source.game.average.weights.items()}
+    average = {f"generator/weight/{n}": w for (n, _), w in source.game.averages["generator"].weights.items()}
     for tensor_slice in fresh.state.slices(own=True, buffers=True):
         if tensor_slice.key.startswith("generator/weight"):
             assert torch.equal(tensor_slice.values, average[tensor_slice.key]), tensor_slice.key

@@ -1,0 +1,151 @@
+"""What a game is: players, the turns they take, and the arithmetic of one turn.
+
+A game is a frozen dataclass in the recipe. It names the players it needs, lists the turns of a step, and turns one
+micro-batch of a turn into the inputs of the turn's terms (`Game.inputs`). Everything else is done once for all games by
+`framework.games.runner`: micro-batches, the optimiser steps, finite votes and what they undo, lazy terms, averages,
+metrics.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+
+from framework.games.augmentation import Augmenter
+from framework.networks.draw import Draw
+from framework.objectives.equilibrium import Equilibrium
+from framework.objectives.terms import Memory, Term, TermInputs
+from framework.recipe.recipe import Recipe
+from framework.tracking.records import check_name
+from framework.utils.errors import RecipeError
+
+if TYPE_CHECKING:
+    from framework.games.forward import Forward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One turn of one player: an optimiser step on the sum of the terms that are due."""
+
+    player: str
+    """The name of the player that is trained."""
+    terms: tuple[Term, ...]
+    """What it minimises; the first is always due and is the turn's loss in metrics and sentinels."""
+    draws: str
+    """The name under which the turn's random numbers are drawn; turns of the same name have the same numbers."""
+    fresh: bool = False
+    """Whether the turn takes the next global batch; otherwise it plays on the samples of the turn before."""
+    through: tuple[str, ...] = ()
+    """Other players through which the gradient flows; their parameters are frozen meanwhile."""
+    lazy_steps: bool = False
+    """Whether terms with `every` above 1 get an optimiser step of their own (arXiv:1912.04958, appendix B)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Game(ABC):
+    """The rules of a game; subclass it for a game of your own."""
+
+    players: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
+    """The players that a recipe must have for it."""
+    averaged: ClassVar[tuple[str, ...]] = ("generator",)
+    """Those of whose weights a moving average is kept; the first is the one that samples are drawn from."""
+
+    @abstractmethod
+    def turns(self) -> tuple[Turn, ...]:
+        """Return the turns of a step, in order; the first is `fresh`."""
+
+    @abstractmethod
+    def inputs(self, forward: Forward) -> TermInputs:
+        """Return what the terms of a turn look at, for one micro-batch.
+
+        Args:
+            forward: the turn, its samples and draws, and the networks; see `framework.games.forward`.
+        """
+
+    def images_per_step(self, batch_size: int) -> int:
+        """Return the number of real samples that one step consumes, which is how far the clock advances.
+
+        Args:
+            batch_size: number of samples of a global batch.
+        """
+        return batch_size * sum(turn.fresh for turn in self.turns())
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a recipe whose players or terms do not fit the game.
+
+        Raises:
+            RecipeError: names what is missing.
+        """
+        missing = [player for player in self.players if player not in recipe.players]
+        unknown = [player for player in recipe.players if player not in self.players]
+        if missing or unknown:
+            name = type(self).__name__
+            raise RecipeError(
+                f"{name} is played by {' and '.join(self.players)}; the recipe has {' and '.join(recipe.players)}"
+            )
+        for turn in self.turns():
+            check_terms(turn.terms, player=turn.player, where=f"game: the {turn.player}'s terms")
+
+    def arguments(self, player: str) -> tuple[str, ...]:
+        """Return what a player's forward is called with, in words for messages; the usual players' by default."""
+        return ("latents", "labels") if player == "generator" else ("images", "labels")
+
+    @abstractmethod
+    def example(
+        self, player: str, network: nn.Module, fields: Mapping[str, Tensor], draw: Draw
+    ) -> tuple[Tensor | None, ...]:
+        """Return what a player's forward is called with in training, as `arguments` names it.
+
+        It serves the check of networks and estimates of memory, on any device.
+
+        Args:
+            network: the player's.
+            fields: real samples by field, each (n, ...).
+            draw: random numbers for n samples.
+
+        Raises:
+            FrameworkError: the network lacks what the game reads of it, such as a generator's `z_dim`.
+        """
+
+    @abstractmethod
+    def output_fault(self, player: str, output: object, fields: Mapping[str, Tensor]) -> str | None:
+        """Say what is wrong with what a player returned for `example`, in words that follow `returns`; None if nothing.
+
+        `framework.games.checks` has the usual sentences.
+        """
+
+    def equilibrium(self) -> Equilibrium | None:
+        """Return the logit and the loss of an undecided discriminator, for sentinels and ADA; None where it has none.
+
+        Some losses sum over processes to tell it (a collective): ask once.
+        """
+        return None
+
+    def augmenter(self, memory: Mapping[str, Memory], *, equilibrium: Equilibrium | None) -> Augmenter:
+        """Return the augmentation of what the discriminator sees; the default is none.
+
+        Args:
+            memory: what the players remember, by player.
+            equilibrium: what `equilibrium` returned.
+        """
+        return Augmenter(None, {}, undecided_logit=None)
+
+
+def check_terms(terms: Iterable[Term], *, player: str, where: str) -> None:
+    """Refuse terms that another player has, or whose names MLflow cannot take.
+
+    Args:
+        where: the field of the recipe that holds them, for the message.
+
+    Raises:
+        RecipeError: names the term.
+        FrameworkError: a name that MLflow cannot take.
+    """
+    for term in terms:
+        check_name(f"term/{term.name}")
+        if player not in term.players:
+            raise RecipeError(f"{where}: {type(term).__name__} is a term of the {' or '.join(term.players)}")

@@ -1,0 +1,66 @@
+"""The adversarial loss as a term of both players."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from framework.objectives.adversarial import AdversarialLoss
+from framework.objectives.outputs import scales_of
+from framework.objectives.terms import Term, TermInputs, letter_of
+from framework.recipe.schedules import Ramp
+from framework.utils.errors import FrameworkError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversarial(Term):
+    """An adversarial loss; with logits of several scales, their mean or their sum.
+
+    It is scored as `loss/D` and `loss/G`, without its weight.
+    """
+
+    loss: AdversarialLoss
+    weight: float | Ramp = 1.0
+    scales: Literal["mean", "sum"] = "mean"
+    """How the losses of several scales are put together: pix2pixHD sums (arXiv:1711.11585), SPADE averages
+    (arXiv:1903.07291)."""
+
+    def weighted(self, value: Tensor, *, images_seen: int) -> Tensor:
+        """Return the loss, a scalar; one of weight 1 is handed on as it is."""
+        plain = self.weight == 1.0 and self.every == 1
+        return value if plain else super().weighted(value, images_seen=images_seen)
+
+    def metrics(self, value: Tensor, weighted: Tensor, *, player: str) -> dict[str, Tensor]:
+        """Return the loss without its weight, as `loss/D` or `loss/G`; arguments as in `Term`."""
+        return {f"loss/{letter_of(player)}": value}
+
+    def value(self, inputs: TermInputs) -> Tensor:
+        """Return the loss of the player whose turn it is, a scalar.
+
+        Raises:
+            FrameworkError: the turn has no logits of generated samples, or none of real ones where the loss needs them.
+        """
+        fake = self._scales(inputs, "fake", inputs.fake_logits)
+        if inputs.player == "discriminator":
+            real = self._scales(inputs, "real", inputs.real_logits)
+            losses = [self.loss.discriminator(*pair) for pair in zip(real, fake, strict=True)]
+        elif self.loss.needs_real_logits:
+            real = self._scales(inputs, "real", inputs.real_logits)
+            losses = [self.loss.generator(*pair) for pair in zip(fake, real, strict=True)]
+        else:
+            losses = [self.loss.generator(logits) for logits in fake]
+        if len(losses) == 1:
+            return losses[0]
+        total = torch.stack(losses).sum()
+        return total / len(losses) if self.scales == "mean" else total
+
+    def _scales(self, inputs: TermInputs, which: str, logits: Tensor | None) -> tuple[Tensor, ...]:
+        if which in inputs.outputs:
+            return scales_of(inputs.outputs[which])
+        if logits is None:
+            kind = "real" if which == "real" else "generated"
+            raise FrameworkError(f"the adversarial loss needs logits of {kind} samples, which this turn does not have")
+        return (logits,)
