@@ -36,6 +36,8 @@ class RunFolder:
     """The folder `--out` with recipe.json, journal.jsonl, checkpoints/, samples/, and PREEMPTED when stopped early."""
 
     path: Path
+    players: tuple[str, ...] = ("generator", "discriminator")
+    """The names of the recipe's players, which its checkpoints must hold."""
 
     @property
     def checkpoints(self) -> Path:
@@ -126,13 +128,13 @@ class RunFolder:
         if not answer:
             return None
         checkpoint = _opened(self.checkpoints / answer)
-        check_record(checkpoint)
+        check_record(checkpoint, players=self.players)
         return checkpoint
 
 
 def run_folder(recipe: Recipe, config: RunConfig) -> RunFolder:
     """Return the folder of a run."""
-    return RunFolder(path=config.run_folder(recipe.name))
+    return RunFolder(path=config.run_folder(recipe.name), players=tuple(recipe.players))
 
 
 def _opened(path: Path) -> Checkpoint:

@@ -6,7 +6,7 @@ listed pass, since a later version may have more; those that older versions did 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from framework.checkpoint import Checkpoint, CheckpointError
@@ -28,14 +28,18 @@ class _Wrong(Exception):
         super().__init__(f"{where} is {repr(value)[:_MOST_QUOTED]} and must be {wanted}")
 
 
-def check_record(checkpoint: Checkpoint) -> None:
+def check_record(checkpoint: Checkpoint, *, players: Iterable[str]) -> None:
     """Compare the record of a checkpoint with what training takes from it.
+
+    Args:
+        players: names of the players that it must hold.
 
     Raises:
         CheckpointError: a field is missing, has another type, or is out of its range; names the file and the field.
     """
     try:
         _RECORD(checkpoint.record, "record")
+        _fields(dict.fromkeys(players, _PLAYER))(checkpoint.record["players"], "record.players")
     except _Wrong as wrong:
         raise CheckpointError(
             f"{checkpoint.path / MANIFEST}: {wrong}; training did not write that: use another checkpoint"
@@ -174,7 +178,7 @@ _HEALTH_STATE = {
 _MEASURED = _table(_pair(_COUNT, _optional(_NUMBER)))
 _RECORD = _fields(
     {
-        "players": _fields({"generator": _PLAYER, "discriminator": _PLAYER}),
+        "players": _table(_PLAYER),
         "skipped_steps": _COUNT,
         "science_hash": _TEXT,
         "data": _fields({"fingerprint": _TEXT, "count": _COUNT}),

@@ -84,6 +84,10 @@ def _exchange(operations: list[dist.P2POp]) -> None:
             work.wait()
 
 
+_MEMORY = "memory"
+"""The kind of the tensors that terms remember, in the keys of checkpoints."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
     """Every tensor that training changes, by player."""
@@ -92,7 +96,7 @@ class TrainingState:
     averages: Mapping[str, EMA]
     """The moving averages of some of the players."""
     memory: Mapping[str, Memory]
-    """The small numbers that a game remembers between turns, by player; see `GameRunner.memory`."""
+    """What a game remembers between turns, by player: numbers, and tensors such as pools; see `GameRunner.memory`."""
 
     def slices(self, *, own: bool, buffers: bool) -> Iterator[TensorSlice]:
         """Yield views of the state on this process, live unless they were put together from several processes.
@@ -119,6 +123,13 @@ class TrainingState:
                 yield from _buffers(f"{side}/ema", _frozen(engine.network) if average else {})
                 yield from _buffers(f"{side}/buffer", dict(engine.network.named_buffers()))
                 yield from _buffers(f"{side}/ema_buffer", average.buffers if average else {})
+            if own:
+                yield from _buffers(f"{side}/{_MEMORY}", self._own_memory(side, engine))
+
+    def _own_memory(self, side: str, engine: Engine) -> dict[str, Tensor]:
+        """Return the remembered tensors that this process saves; every process holds all of them."""
+        held = {name: value for name, value in sorted(self.memory[side].items()) if value.dim() > 0}
+        return {name: held[name].contiguous() for place, name in enumerate(held) if place % engine.world == engine.rank}
 
     def record(self) -> dict[str, Any]:
         """Return small states besides tensors by player, as JSON."""
@@ -126,7 +137,7 @@ class TrainingState:
             side: {
                 "steps_taken": engine.steps_taken(),
                 "engine_state": engine.state(),
-                "memory": {name: float(value) for name, value in self.memory[side].items()},
+                "memory": {name: float(value) for name, value in self.memory[side].items() if value.dim() == 0},
             }
             for side, engine in self.players.items()
         }
@@ -149,6 +160,9 @@ class TrainingState:
             self.memory[side].clear()
             for name, value in small.get("memory", {}).items():
                 self.memory[side][name] = torch.tensor(value, dtype=torch.float64)
+            prefix, device = f"{side}/{_MEMORY}/", next(engine.network.parameters()).device
+            for key in checkpoint.keys(prefix):
+                self.memory[side][key.removeprefix(prefix)] = checkpoint.full(key).to(device)
 
 
 def _averaged(engine: Engine, average: EMA, *, whole: bool) -> Iterator[ParameterSlice]:

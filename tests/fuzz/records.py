@@ -77,7 +77,7 @@ def _edited(random: Random, data: bytes) -> bytes:
 def _taken_up(folder: Path) -> Any:
     """Everything that a resume does with it and that needs no network."""
     checkpoint = Checkpoint.open(folder / "64")
-    check_record(checkpoint)
+    check_record(checkpoint, players=("generator", "discriminator"))
     record = checkpoint.record
     for small in (record["players"][side] for side in ("generator", "discriminator")):
         float(small["steps_taken"])

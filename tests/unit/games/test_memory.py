@@ -31,6 +31,19 @@ class Counting(Penalty):
         return inputs.z.sum() * 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pool(Penalty):
+    """Keeps the first real samples of the newest turn and of the one before."""
+
+    weight: float = 0.0
+
+    def value(self, inputs: TermInputs) -> Tensor:
+        if "pool/new" in inputs.memory:
+            inputs.memory["pool/old"] = inputs.memory["pool/new"]
+        inputs.memory["pool/new"] = inputs.tensor("real")[:2].clone()
+        return inputs.tensor("z").sum() * 0
+
+
 def believing(played: Played) -> Played:
     """The same with a discriminator that takes everything for real: what overfitting looks like to ADA."""
     with torch.no_grad():
@@ -99,6 +112,22 @@ def test_memory_goes_through_a_checkpoint(tmp_path: Path) -> None:
     for one in again.state.slices(own=True, buffers=True):
         assert torch.equal(one.values, expected.pop(one.key)), one.key
     assert not expected
+
+
+def test_tensors_that_terms_remember_are_pieces_of_a_checkpoint(tmp_path: Path) -> None:
+    rules = Alternating(loss=Hinge(), discriminator_terms=(Pool(),))
+    stopped, again = (start(smooth_recipe(game=rules)) for _ in range(2))
+    steps(stopped, count=2)
+    checkpoint = saved(stopped, tmp_path, images_seen=24)
+    assert [*checkpoint.keys("discriminator/memory/")] == [
+        f"discriminator/memory/pool/{which}" for which in ("new", "old")
+    ]
+    again.state.restore(checkpoint)
+    found, expected = (played.game.memory["discriminator"] for played in (again, stopped))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value)
+        assert value.shape == (2, 1, 8, 8)
 
 
 def test_a_step_that_is_not_finite_is_not_remembered() -> None:

@@ -12,6 +12,8 @@ from framework.checkpoint import Checkpoint, CheckpointError, Retention, Writer
 from framework.train.record_check import check_record
 from tests.fuzz.records import RECORD
 
+PLAYERS = ("generator", "discriminator")
+
 
 def written(folder: Path, record: dict[str, Any]) -> Checkpoint:
     """A signed checkpoint with this record."""
@@ -35,10 +37,10 @@ def changed(path: str, value: object) -> dict[str, Any]:
 
 
 def test_what_training_writes_passes(tmp_path: Path) -> None:
-    check_record(written(tmp_path / "a", RECORD))
+    check_record(written(tmp_path / "a", RECORD), players=PLAYERS)
     older = {name: RECORD[name] for name in ("players", "skipped_steps", "science_hash", "data")}
-    check_record(written(tmp_path / "b", older | {"a later version's": [1]}))
-    check_record(written(tmp_path / "c", RECORD | {"cut": None, "evaluation": None}))
+    check_record(written(tmp_path / "b", older | {"a later version's": [1]}), players=PLAYERS)
+    check_record(written(tmp_path / "c", RECORD | {"cut": None, "evaluation": None}), players=PLAYERS)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_what_training_writes_passes(tmp_path: Path) -> None:
 def test_file_and_field_are_named(tmp_path: Path, path: str, value: object, named: str) -> None:
     checkpoint = written(tmp_path, changed(path, value))
     with pytest.raises(CheckpointError) as refused:
-        check_record(checkpoint)
+        check_record(checkpoint, players=PLAYERS)
     assert named in str(refused.value)
     assert str(refused.value).startswith(f"{tmp_path}/64/manifest.json: record")
 
