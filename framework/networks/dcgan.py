@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framework.networks.blocks.init import initialize_normal
 from framework.networks.blocks.norm import BatchNorm2d, Statistics
 from framework.networks.sizes import check_sizes
 from framework.utils.errors import FrameworkError
@@ -49,7 +50,7 @@ class Generator(nn.Module):
         self.layers = nn.ModuleList([first, *(_doubling(*pair) for pair in pairwise(widths))])
         self.norms = nn.ModuleList(BatchNorm2d(width, statistics=statistics) for width in widths)
         self.to_image = _doubling(widths[-1], channels)
-        _initialize(self)
+        initialize_normal(self)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, channels, resolution, resolution) in [-1, 1] for latents z (N, z_dim)."""
@@ -81,7 +82,7 @@ class Discriminator(nn.Module):
         self.layers = nn.ModuleList(_halving(*pair) for pair in pairwise(widths))
         self.norms = nn.ModuleList(BatchNorm2d(width, statistics=statistics) for width in widths[1:])
         self.output = nn.Conv2d(widths[-1], 1, 4, bias=False)
-        _initialize(self)
+        initialize_normal(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits (N,), larger for real images, for images (N, channels, resolution, resolution) in [-1, 1]."""
@@ -107,13 +108,3 @@ def _widths(*, resolution: int, channels: int, width: int, z_dim: int = 1) -> li
         raise FrameworkError(f"resolution={resolution} must be a power of two of at least 8: 8, 16, 32, 64, ...")
     check_sizes(classes=0, channels=channels, width=width, z_dim=z_dim)
     return [width << exponent for exponent in range(resolution.bit_length() - 3)]
-
-
-@torch.no_grad()
-def _initialize(network: nn.Module) -> None:
-    """Draw weights from N(0, 0.02^2) (section 4), gains of batch norm from N(1, 0.02^2) (the authors' program)."""
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(module.weight, std=0.02)
-        elif isinstance(module, BatchNorm2d) and module.weight is not None:
-            nn.init.normal_(module.weight, mean=1.0, std=0.02)

@@ -32,6 +32,8 @@ class Case:
     gradients: dict[str, Tensor]
     draws: dict[str, Tensor]
     """Random numbers in the order of their use."""
+    after: dict[str, Tensor]
+    """State after the call: buffers, or after an optimiser's step everything."""
 
     def agrees(self, ours: Tensor, recorded: Tensor, *, tolerance: float, scale: float | None = None) -> None:
         """Assert `max |ours - recorded| <= tolerance * scale`; the scale is the recorded tensor's maximum if None."""
@@ -69,4 +71,5 @@ def load(file: str, name: str) -> Case:
         outputs=kind("out"),
         gradients=kind("grad"),
         draws=kind("rand"),
+        after=kind("after"),
     )

@@ -11,7 +11,7 @@ image's place in the global batch. A network asks for them in `stochastic` and p
         x = self.drop1(self.conv1(images), dropout)
         ...
 
-The default None is for evaluation, where nothing is dropped.
+The default None is for evaluation, where nothing is dropped unless the layer was built with `at_inference=True`.
 """
 
 from __future__ import annotations
@@ -33,44 +33,48 @@ def dropout_seeds(draw: Draw) -> Tensor:
 class Dropout(nn.Module):
     """Dropout with seeded masks: in training each number is 0 with probability `p`, otherwise divided by 1 - p.
 
-    In evaluation the input is returned unchanged.
+    In evaluation the input is returned unchanged, unless `at_inference`.
 
     Args:
         p: share that is dropped, in [0, 1).
         layer: number of this layer in its network; layers with the same number have the same masks.
         whole_channels: drop all numbers of a channel (N, C, ...) together, as `torch.nn.Dropout2d` does (Tompson et
             al., arXiv:1411.4280).
+        at_inference: drop in evaluation as in training, where dropout is a network's source of noise (pix2pix,
+            arXiv:1611.07004, section 3.3).
 
     Raises:
         FrameworkError: `p` lies outside [0, 1).
     """
 
-    def __init__(self, p: float = 0.5, *, layer: int, whole_channels: bool = False) -> None:
+    def __init__(self, p: float = 0.5, *, layer: int, whole_channels: bool = False, at_inference: bool = False) -> None:
         super().__init__()
         if not 0.0 <= p < 1.0:
             raise FrameworkError(f"Dropout: p={p} must be at least 0 and below 1")
-        self.p, self.layer, self.whole_channels = p, layer, whole_channels
+        self.p, self.layer, self.whole_channels, self.at_inference = p, layer, whole_channels, at_inference
 
     def extra_repr(self) -> str:
         """Return the options for `print`."""
-        return f"p={self.p}, layer={self.layer}" + (", whole_channels=True" if self.whole_channels else "")
+        flags = [name for name in ("whole_channels", "at_inference") if getattr(self, name)]
+        return ", ".join([f"p={self.p}", f"layer={self.layer}", *(f"{flag}=True" for flag in flags)])
 
     def forward(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
         """Drop numbers, or with `whole_channels` channels, of x; same shape.
 
         Args:
             x: (N, ...), or (N, C, ...) with `whole_channels`; one row per image.
-            seeds: (N,) int64, one per image; see `dropout_seeds`. Needed in training only.
+            seeds: (N,) int64, one per image; see `dropout_seeds`. Needed wherever numbers are dropped.
 
         Raises:
-            FrameworkError: in training the seeds are missing, or their number is not that of the images.
+            FrameworkError: the seeds are needed and missing, or their number is not that of the images.
         """
-        if not self.training or self.p == 0.0:
+        if not (self.training or self.at_inference) or self.p == 0.0:
             return x
         if seeds is None or len(seeds) != len(x):
             given = "no seeds" if seeds is None else f"{len(seeds)} seeds for {len(x)} images"
+            when = "training" if self.training else "evaluation"
             raise FrameworkError(
-                f"Dropout(layer={self.layer}): {given} in training; ask for dropout_seeds(draw) in the network's "
+                f"Dropout(layer={self.layer}): {given} in {when}; ask for dropout_seeds(draw) in the network's "
                 "method stochastic(draw), and pass them on in its forward (framework/networks/blocks/dropout.py shows "
                 "how)"
             )

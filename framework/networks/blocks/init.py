@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from framework.networks.blocks.norm import BatchNorm2d
 from framework.networks.blocks.spectral import power_iteration
 from framework.utils.errors import FrameworkError
 
@@ -37,6 +38,24 @@ def initialize(network: nn.Module, *, init: Init) -> None:
         if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
     power_iteration(network, steps=15)
+
+
+@torch.no_grad()
+def initialize_normal(network: nn.Module) -> None:
+    """Draw every (transposed) convolution from N(0, 0.02^2), gains of batch norm from N(1, 0.02^2); biases become zero.
+
+    This is the initialisation of DCGAN (arXiv:1511.06434, section 4; gains as in the authors' program), pix2pix
+    (arXiv:1611.07004, section 6.2) and CycleGAN. Torch's global generator is used.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(module.weight, std=0.02)
+        elif isinstance(module, BatchNorm2d) and module.weight is not None:
+            nn.init.normal_(module.weight, mean=1.0, std=0.02)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _draw(weight: Tensor, *, init: Init) -> None:

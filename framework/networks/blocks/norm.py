@@ -4,7 +4,7 @@ Statistics come from the images of all processes by two small differentiable sum
 it: no cancellation, unequal batches allowed, second derivatives exact), so 1, 2 and 4 processes compute the same
 result. `statistics="local"` uses each process's own images. `torch.nn.SyncBatchNorm` has no CPU path and no second
 derivative. Sources: Ioffe & Szegedy, arXiv:1502.03167; conditional: Dumoulin et al., arXiv:1610.07629; standing
-statistics: Brock et al., arXiv:1809.11096.
+statistics: Brock et al., arXiv:1809.11096; each image's own statistics at inference: Isola et al., arXiv:1611.07004.
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framework.networks.blocks.spectral import spectral_norm
+from framework.networks.sizes import check_choice
 from framework.runtime.collectives import num_processes, sum_over_processes
 from framework.utils.errors import FrameworkError
 
 Statistics = Literal["global", "local"]
 """The images that batch norm averages over in training: those of all processes, or of this one."""
 
+InferenceStatistics = Literal["running", "image"]
+"""The statistics that batch norm normalises by in evaluation mode: the running ones, or those of each image alone."""
+
 
 class BatchNorm2d(nn.Module):
     """Batch normalisation of (N, C, H, W).
 
     In training, `y = (x - mean) / sqrt(var + eps) * weight + bias` with the batch's biased variance; `running_mean` and
-    `running_var` (unbiased, as in torch) follow with `momentum` and are used in evaluation.
+    `running_var` (unbiased, as in torch) follow with `momentum` and are used in evaluation, or each image's own are.
 
     Args:
         num_features: C.
@@ -39,9 +43,12 @@ class BatchNorm2d(nn.Module):
         affine: learn `weight` and `bias`, both (C,).
         statistics: `global` = over all processes, a collective in training; `local` = over this process's images (for
             their running statistics see `share_statistics`).
+        inference_statistics: what evaluation mode normalises by: `running`, or `image` = each image's own mean and
+            variance over its pixels, as for a batch of that image alone (pix2pix, arXiv:1611.07004, section 3.3), so
+            that nothing depends on the rest of the batch. Feature maps then need more than one pixel.
 
     Raises:
-        FrameworkError: `statistics` is unknown.
+        FrameworkError: `statistics` or `inference_statistics` is unknown.
     """
 
     weight: nn.Parameter | None
@@ -57,12 +64,15 @@ class BatchNorm2d(nn.Module):
         momentum: float = 0.1,
         affine: bool = True,
         statistics: Statistics = "global",
+        inference_statistics: InferenceStatistics = "running",
     ) -> None:
         super().__init__()
+        check_choice("inference_statistics", inference_statistics, InferenceStatistics)
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
         self.statistics: Statistics = _known(statistics)
+        self.inference_statistics: InferenceStatistics = inference_statistics
         self.register_parameter("weight", nn.Parameter(torch.ones(num_features)) if affine else None)
         self.register_parameter("bias", nn.Parameter(torch.zeros(num_features)) if affine else None)
         self.register_buffer("running_mean", torch.zeros(num_features))
@@ -77,6 +87,8 @@ class BatchNorm2d(nn.Module):
         """Normalise (N, C, H, W), same shape; `labels` are ignored, so that blocks can call either norm."""
         if self._standing_batches is None:
             if not self.training:
+                if self.inference_statistics == "image":
+                    return functional.instance_norm(images, weight=self.weight, bias=self.bias, eps=self.eps)
                 return self._fused(images, training=False)
             if self.statistics == "local" or num_processes() == 1:
                 return self._fused(images, training=True)
