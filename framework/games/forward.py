@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from framework.games.augmentation import Augmenter
 from framework.games.base import Turn
 from framework.games.metrics import Metrics
 from framework.games.microbatch import ImageDraws, MicroBatch
+from framework.networks.blocks.norm import untracked_statistics
 from framework.networks.draw import stochastic_inputs
 from framework.objectives.equilibrium import Equilibrium
 from framework.objectives.outputs import logits_of, mapped
@@ -93,21 +94,23 @@ class Forward:
         """Return the autocast context of a player's forward passes."""
         return self.engines[player].autocast()
 
-    def run(self, player: str, *inputs: Tensor | None, graph: bool = True) -> Any:
+    def run(self, player: str, *inputs: Tensor | None, graph: bool = True, tracked: bool = True) -> Any:
         """Run a player's network in its precision, with its own random numbers; return what it returns.
 
         Args:
             player: name of the player.
             inputs: what its forward takes, such as latents (n, z_dim) and labels (n,).
             graph: whether gradients flow through it; otherwise its output has the type of losses, and no graph.
+            tracked: whether running statistics of batch norms follow this pass.
         """
         network = self.networks[player]
         given = stochastic_inputs(network, self.draw)
-        if graph:
-            with self.autocast(player):
-                return network(*inputs, **given)
-        with torch.no_grad(), self.autocast(player):
-            output = network(*inputs, **given)
+        with nullcontext() if tracked else untracked_statistics(network):
+            if graph:
+                with self.autocast(player):
+                    return network(*inputs, **given)
+            with torch.no_grad(), self.autocast(player):
+                output = network(*inputs, **given)
         return self.widened(output)
 
     def widened(self, output: Any) -> Any:

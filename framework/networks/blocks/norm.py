@@ -266,6 +266,23 @@ def standing_statistics(network: nn.Module, *, statistics: Statistics | None = N
             layer.statistics = before
 
 
+@contextmanager
+def untracked_statistics(network: nn.Module) -> Iterator[None]:
+    """Leave running statistics as they are while batch norms run in training inside this context.
+
+    It serves a forward pass that another one repeats, so that they follow the batch once.
+    """
+    layers = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
 def _known(statistics: Statistics) -> Statistics:
     """Return `statistics`, or raise a FrameworkError if it is unknown."""
     if statistics not in get_args(Statistics):
