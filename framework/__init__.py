@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
     from framework.recipe import Averaging, Game, Network, Player, Recipe, Shards
     from framework.recipe.growth import Growth, Phase
-    from framework.recipe.optimizers import Adam, Optimizer
+    from framework.recipe.optimizers import SGD, Adam, AdamW, LookAheadOptimizer, Optimizer, RMSProp
     from framework.recipe.schedules import Constant, Cosine, Linear, Ramp, Schedule
     from framework.train.launch import launch
     from framework.utils.errors import FrameworkError, RecipeError
@@ -81,7 +81,7 @@ _HOME = {
         "Penalty",
     ),
     "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
-    "framework.recipe.optimizers": ("Adam", "Optimizer"),
+    "framework.recipe.optimizers": ("Adam", "AdamW", "LookAheadOptimizer", "Optimizer", "RMSProp", "SGD"),
     "framework.recipe": ("Averaging", "Game", "Network", "Player", "Recipe", "Shards"),
     "framework.recipe.schedules": ("Constant", "Cosine", "Linear", "Ramp", "Schedule"),
     "framework.train.launch": ("launch",),
@@ -90,8 +90,10 @@ _HOME = {
 __all__ = [
     "R1",
     "R2",
+    "SGD",
     "Ada",
     "Adam",
+    "AdamW",
     "AdversarialLoss",
     "Alternating",
     "Augmentation",
@@ -115,6 +117,7 @@ __all__ = [
     "LeCam",
     "LeastSquares",
     "Linear",
+    "LookAheadOptimizer",
     "MaxGradientPenalty",
     "Minimax",
     "MovingMean",
@@ -127,6 +130,7 @@ __all__ = [
     "PenaltyInputs",
     "Phase",
     "Player",
+    "RMSProp",
     "Ramp",
     "Recipe",
     "RecipeError",

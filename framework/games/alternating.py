@@ -348,7 +348,8 @@ class AlternatingGame:
         engine: Engine = getattr(self, side)
         player: Player = getattr(self._recipe, side)
         lr_factor = player.schedule.at(images_seen) * self.segment.lr_factor
-        report: StepReport = engine.step(lr_factor=lr_factor, betas=player.optimizer.betas_at(images_seen))
+        moved = player.optimizer.hyperparameters_at(images_seen)
+        report: StepReport = engine.step(lr_factor=lr_factor, hyperparameters=moved)
         if report.finite:
             metrics.add(f"grad_norm/{letter}", report.grad_norm)
         return report.finite
