@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from framework.objectives.terms import Term, TermInputs
     from framework.recipe import Averaging, Helper, Network, Player, Recipe, Shards
     from framework.recipe.growth import Growth, Phase
-    from framework.recipe.optimizers import Adam, Optimizer
+    from framework.recipe.optimizers import SGD, Adam, AdamW, LookAheadOptimizer, Optimizer, RMSProp
     from framework.recipe.schedules import Constant, Cosine, Linear, Ramp, Schedule
     from framework.train.launch import launch
     from framework.utils.errors import FrameworkError, RecipeError
@@ -80,7 +80,7 @@ _HOME = {
     "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal", "Penalty"),
     "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
     "framework.objectives.terms": ("Term", "TermInputs"),
-    "framework.recipe.optimizers": ("Adam", "Optimizer"),
+    "framework.recipe.optimizers": ("Adam", "AdamW", "LookAheadOptimizer", "Optimizer", "RMSProp", "SGD"),
     "framework.recipe": ("Averaging", "Helper", "Network", "Player", "Recipe", "Shards"),
     "framework.recipe.schedules": ("Constant", "Cosine", "Linear", "Ramp", "Schedule"),
     "framework.train.launch": ("launch",),
@@ -89,8 +89,10 @@ _HOME = {
 __all__ = [
     "R1",
     "R2",
+    "SGD",
     "Ada",
     "Adam",
+    "AdamW",
     "AdversarialLoss",
     "Alternating",
     "Augmentation",
@@ -116,6 +118,7 @@ __all__ = [
     "LeCam",
     "LeastSquares",
     "Linear",
+    "LookAheadOptimizer",
     "MaxGradientPenalty",
     "Minimax",
     "MovingMean",
@@ -127,6 +130,7 @@ __all__ = [
     "Penalty",
     "Phase",
     "Player",
+    "RMSProp",
     "Ramp",
     "Recipe",
     "RecipeError",

@@ -8,10 +8,10 @@ missing gradient counts as zero; a non-finite loss or norm on any process skips 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -75,10 +75,17 @@ class Engine(Protocol):
         """
         ...
 
-    def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
-        """Reduce, vote, clip, update with `lr_factor` times the optimiser's learning rate, and clear the gradients.
+    def begin_turn(self) -> None:
+        """Clip weights before the first forward pass for a step of this player, if it clips them there."""
+        ...
 
-        `betas` replaces the optimiser's from this step on.
+    def step(self, *, lr_factor: float, hyperparameters: Mapping[str, Any] | None = None) -> StepReport:
+        """Reduce, vote, clip, update, clip weights, and clear the gradients.
+
+        Args:
+            lr_factor: factor on the optimiser's learning rate.
+            hyperparameters: entries of torch's `param_groups` that replace the optimiser's from this step on; see
+                `Optimizer.hyperparameters_at`.
         """
         ...
 

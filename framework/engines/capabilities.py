@@ -3,7 +3,7 @@
 Every penalty with every normalisation trains on every engine, in every precision, as on one process, except what
 `REFUSALS` names. `tests/parity/test_engine_capabilities.py` plays games that have each of them once; the whole product,
 1440 games, takes a quarter of an hour: `python -m benchmarks.engine_matrix --capabilities`, whose output is in
-`benchmarks/results`.
+`benchmarks/results`. So does every optimiser: `tests/parity/test_engine_optimizers.py`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class Case:
     """The beginnings of the names of parameters that are not trained."""
     scalars: tuple[str, ...] = ()
     """The names of parameters without any axis."""
+    whole_tensors: str | None = None
+    """The name of an optimiser that must see whole tensors: what happens to a number depends on others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,8 @@ class Refusal:
     engines: tuple[EngineName, ...]
     when: Callable[[Case], bool]
     sentence: str
-    """The sentence that says what is wrong and what to do; `{engine}`, `{frozen}` and `{scalars}` are filled in."""
+    """The sentence that says what is wrong and what to do; `{engine}`, `{frozen}`, `{scalars}` and `{optimizer}`
+    are filled in."""
 
     def applies(self, case: Case) -> bool:
         """Return whether this refusal is about the case."""
@@ -77,7 +80,12 @@ class Refusal:
 
     def words(self, case: Case) -> str:
         """Return the sentence, filled in for this case."""
-        return self.sentence.format(engine=case.engine, frozen=", ".join(case.frozen), scalars=", ".join(case.scalars))
+        return self.sentence.format(
+            engine=case.engine,
+            frozen=", ".join(case.frozen),
+            scalars=", ".join(case.scalars),
+            optimizer=case.whole_tensors,
+        )
 
 
 REFUSALS = (
@@ -104,6 +112,12 @@ REFUSALS = (
         when=lambda case: bool(case.scalars),
         sentence="fsdp2 cuts parameters along their first axis, and {scalars} has none; give it one element, "
         "torch.zeros(1), or use --engine zero3",
+    ),
+    Refusal(
+        engines=SHARDING,
+        when=lambda case: case.whole_tensors is not None,
+        sentence="{engine} cuts tensors, and a step of {optimizer} depends on whole ones; use --engine ddp for this "
+        "player, or an optimiser that moves every number by itself",
     ),
 )
 """All refusals, in the order in which they are looked up."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -10,6 +12,8 @@ from framework.engines.base import Engine, Precision
 from framework.engines.capabilities import Case, refusal
 from framework.engines.ddp import DDPEngine
 from framework.engines.errors import EngineError
+from framework.engines.optimizer_trial import try_out
+from framework.engines.weight_clipping import WeightClipping
 from framework.recipe import EngineName, Player
 
 __all__ = ["EngineError", "build_engine", "check"]
@@ -35,12 +39,17 @@ def check(
     Raises:
         EngineError: the engine cannot do this; the message names the alternative.
     """
+    try:
+        trial = try_out(player.optimizer)
+    except EngineError as error:
+        raise EngineError(f"{side}.optimizer: {error}") from None
     case = Case(
         engine=name,
         precision=precision,
         world=world,
         device_has_bf16=device.type != "cuda" or torch.cuda.is_bf16_supported(),
         frozen=player.frozen,
+        whole_tensors=None if trial.elementwise else type(player.optimizer).__name__,
         scalars=tuple(n for n, p in network.named_parameters() if p.dim() == 0) if network is not None else (),
     )
     reason = refusal(case)
@@ -63,23 +72,19 @@ def build_engine(network: nn.Module, player: Player, *, side: str, engine: Engin
     device = next(network.parameters()).device
     world = dist.get_world_size() if dist.is_initialized() else 1
     check(name, player, side=side, device=device, precision=precision, world=world, network=network)
+    options: dict[str, Any] = {
+        "name": side,
+        "optimizer": player.optimizer,
+        "clip_norm": player.clip_norm,
+        "weight_clipping": WeightClipping(player.clip_weights, when=player.clip_weights_when),
+        "precision": precision,
+    }
     if name == "ddp":
-        return DDPEngine(
-            network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision
-        )
+        return DDPEngine(network, **options)
     if name == "fsdp2":
         from framework.engines.fsdp2 import FSDP2Engine
 
-        return FSDP2Engine(
-            network, name=side, optimizer=player.optimizer, clip_norm=player.clip_norm, precision=precision
-        )
+        return FSDP2Engine(network, **options)
     from framework.engines.zero import ZeroEngine  # imports DeepSpeed
 
-    return ZeroEngine(
-        network,
-        name=side,
-        stage=STAGES[name],
-        optimizer=player.optimizer,
-        clip_norm=player.clip_norm,
-        precision=precision,
-    )
+    return ZeroEngine(network, stage=STAGES[name], **options)

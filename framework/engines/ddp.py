@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from framework.engines.base import ParameterSlice, Precision, StepReport
-from framework.engines.optimizer_state import set_schedule, set_steps_taken, state_of, steps_taken
+from framework.engines.optimizer_state import OptimizerState
 from framework.engines.precision import LossScale, autocast
 from framework.engines.reducer import GradientReducer
+from framework.engines.weight_clipping import WeightClipping
 from framework.recipe.optimizers import Optimizer
 
 
@@ -25,13 +27,21 @@ class DDPEngine:
         network: the player's network on its device, in fp32 (in tests also fp64).
         optimizer: the recipe's optimiser.
         clip_norm: largest L2 norm of the whole gradient, or None for no clipping.
+        weight_clipping: the box that weights are kept in; None for none.
         precision: precision of forward passes.
     """
 
     collective_forward = False
 
     def __init__(
-        self, network: nn.Module, *, name: str, optimizer: Optimizer, clip_norm: float | None, precision: Precision
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        optimizer: Optimizer,
+        clip_norm: float | None,
+        weight_clipping: WeightClipping | None = None,
+        precision: Precision,
     ) -> None:
         self.name, self.network = name, network
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -42,6 +52,8 @@ class DDPEngine:
                 dist.broadcast(tensor.detach(), 0)
         self._spec, self._clip_norm, self._precision = optimizer, clip_norm, precision
         self._optimizer = optimizer.build(iter(self._parameters.values()))
+        self._state = OptimizerState(optimizer, self._optimizer, self._parameters.values())
+        self._weight_clipping = weight_clipping or WeightClipping()
         self._scale = LossScale(precision)
         self._reducer = GradientReducer(self._parameters.values()) if self.world > 1 else None
         self._loss = torch.zeros((), device=self.device)
@@ -78,7 +90,11 @@ class DDPEngine:
         # Gradients accumulate; in fp16 they are scaled.
         (loss * self._scale.scale if self._scale.enabled else loss).backward()
 
-    def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
+    def begin_turn(self) -> None:
+        """Clip weights before the first forward pass for a step of this player, if it clips them there."""
+        self._weight_clipping.begin_turn(self)
+
+    def step(self, *, lr_factor: float, hyperparameters: Mapping[str, Any] | None = None) -> StepReport:
         """Average, vote, clip and update; a non-finite loss or norm on any process skips the update on all."""
         # A missing gradient counts as zero, so that every parameter takes the same number of steps.
         for parameter in self._parameters.values():
@@ -97,8 +113,10 @@ class DDPEngine:
         if finite:
             if self._clip_norm is not None and norm > self._clip_norm:
                 torch.nn.utils.clip_grads_with_norm_(list(self._parameters.values()), self._clip_norm, norm_tensor)
-            set_schedule(self._optimizer, lr=self._spec.lr * lr_factor, betas=betas)
+            self._state.set_schedule(lr_factor=lr_factor, hyperparameters=hyperparameters)
             self._optimizer.step()
+            self._state.steps_taken += 1
+        self._weight_clipping.end_turn(self, finite=finite)
         self._scale.update(finite=finite)
         self._clear()
         return StepReport(grad_norm=norm, finite=finite)
@@ -121,22 +139,19 @@ class DDPEngine:
             if own and owner != self.rank:
                 continue
             for kind in kinds:
-                values = parameter.detach() if kind == "weight" else self._state_of(parameter)[kind]
+                values = parameter.detach() if kind == "weight" else self._state.of(parameter)[kind]
                 yield ParameterSlice(
                     kind=kind, name=name, start=0, values=values.view(-1), shape=tuple(parameter.shape)
                 )
 
-    def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        return state_of(self._optimizer, parameter, moments=self._spec.moments)
-
     def steps_taken(self) -> int:
         """Return the number of optimiser steps so far, skipped ones not counted."""
-        return steps_taken(self._optimizer)
+        return self._state.steps_taken
 
     def commit(self, *, steps_taken: int | None = None) -> None:
         """Set the optimiser's step count; the tensors were written in place."""
         if steps_taken is not None:
-            set_steps_taken(self._optimizer, self._parameters.values(), moments=self._spec.moments, steps=steps_taken)
+            self._state.set_steps_taken(steps_taken)
 
     def state(self) -> dict[str, float]:
         """Return the fp16 loss scale as a checkpoint keeps it; empty in other precisions."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,8 +20,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from framework.engines.base import ParameterSlice, Precision, StepReport
-from framework.engines.optimizer_state import set_schedule, set_steps_taken, state_of, steps_taken
+from framework.engines.optimizer_state import OptimizerState
 from framework.engines.precision import LossScale, autocast
+from framework.engines.weight_clipping import WeightClipping
 from framework.recipe.optimizers import Optimizer
 
 
@@ -32,13 +33,21 @@ class FSDP2Engine:
         network: the player's network on its device, in fp32 (in tests also fp64).
         optimizer: the recipe's optimiser.
         clip_norm: largest L2 norm of the whole gradient, or None for no clipping.
+        weight_clipping: the box that weights are kept in; None for none.
         precision: precision of forward passes; parameters stay fp32.
     """
 
     collective_forward = True
 
     def __init__(
-        self, network: nn.Module, *, name: str, optimizer: Optimizer, clip_norm: float | None, precision: Precision
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        optimizer: Optimizer,
+        clip_norm: float | None,
+        weight_clipping: WeightClipping | None = None,
+        precision: Precision,
     ) -> None:
         self.name, self._spec, self._clip_norm, self._precision = name, optimizer, clip_norm, precision
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
@@ -55,6 +64,8 @@ class FSDP2Engine:
         self._units = [m for m in network.modules() if isinstance(m, FSDPModule)]
         self._parameters: dict[str, Any] = {n: p for n, p in network.named_parameters() if p.requires_grad}
         self._optimizer = optimizer.build(iter(self._parameters.values()))
+        self._state = OptimizerState(optimizer, self._optimizer, self._parameters.values())
+        self._weight_clipping = weight_clipping or WeightClipping()
         self._scale = LossScale(precision)
         self._loss = torch.zeros((), device=self.device)
 
@@ -100,7 +111,11 @@ class FSDP2Engine:
             unit.set_requires_gradient_sync(last, recurse=False)
         (loss * self._scale.scale if self._scale.enabled else loss).backward()
 
-    def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
+    def begin_turn(self) -> None:
+        """Clip weights before the first forward pass for a step of this player, if it clips them there."""
+        self._weight_clipping.begin_turn(self)
+
+    def step(self, *, lr_factor: float, hyperparameters: Mapping[str, Any] | None = None) -> StepReport:
         """Vote, clip and update; a non-finite loss or norm on any process skips the update on all."""
         self._reshard()  # otherwise the optimiser would see the gathered copies
         # A missing gradient counts as zero; undo the loss scale.
@@ -121,8 +136,10 @@ class FSDP2Engine:
         if finite:
             if self._clip_norm is not None and norm > self._clip_norm:
                 torch._foreach_mul_(gradients, self._clip_norm / (norm + 1e-6))
-            set_schedule(self._optimizer, lr=self._spec.lr * lr_factor, betas=betas)
+            self._state.set_schedule(lr_factor=lr_factor, hyperparameters=hyperparameters)
             self._optimizer.step()
+            self._state.steps_taken += 1
+        self._weight_clipping.end_turn(self, finite=finite)
         self._scale.update(finite=finite)
         self._loss = torch.zeros((), device=self.device)
         self._optimizer.zero_grad(set_to_none=True)
@@ -139,23 +156,20 @@ class FSDP2Engine:
             if parameter.to_local().numel() == 0:
                 continue
             for kind in kinds:
-                tensor = parameter if kind == "weight" else self._state_of(parameter)[kind]
+                tensor = parameter if kind == "weight" else self._state.of(parameter)[kind]
                 values = tensor.to_local().detach().view(-1)
                 yield ParameterSlice(
                     kind=kind, name=name, start=first * row_elements, values=values, shape=tuple(parameter.shape)
                 )
 
-    def _state_of(self, parameter: Any) -> dict[str, Any]:
-        return state_of(self._optimizer, parameter, moments=self._spec.moments)
-
     def steps_taken(self) -> int:
         """Return the number of optimiser steps so far, skipped ones not counted."""
-        return steps_taken(self._optimizer)
+        return self._state.steps_taken
 
     def commit(self, *, steps_taken: int | None = None) -> None:
         """Set the optimiser's step count; the shards were written in place."""
         if steps_taken is not None:
-            set_steps_taken(self._optimizer, self._parameters.values(), moments=self._spec.moments, steps=steps_taken)
+            self._state.set_steps_taken(steps_taken)
 
     def state(self) -> dict[str, float]:
         """Return the fp16 loss scale as a checkpoint keeps it; empty in other precisions."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,8 +18,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from framework.engines.base import ParameterSlice, Precision, StepReport
-from framework.engines.optimizer_state import set_schedule, set_steps_taken, state_of, steps_taken
+from framework.engines.optimizer_state import OptimizerState
 from framework.engines.precision import LossScale, autocast
+from framework.engines.weight_clipping import WeightClipping
 from framework.engines.zero_setup import BUCKET_ELEMENTS, assert_known_inside, configuration, prepared_deepspeed
 from framework.recipe.optimizers import Optimizer
 
@@ -32,6 +33,7 @@ class ZeroEngine:
         stage: stage of ZeRO: 1, 2 or 3.
         optimizer: the recipe's optimiser.
         clip_norm: largest L2 norm of the whole gradient, or None for no clipping.
+        weight_clipping: the box that weights are kept in; None for none.
         precision: precision of forward passes; parameters stay fp32.
 
     Raises:
@@ -46,6 +48,7 @@ class ZeroEngine:
         stage: int,
         optimizer: Optimizer,
         clip_norm: float | None,
+        weight_clipping: WeightClipping | None = None,
         precision: Precision,
     ) -> None:
         deepspeed = prepared_deepspeed(next(network.parameters()).device)
@@ -67,6 +70,8 @@ class ZeroEngine:
         self._zero = self._engine.optimizer
         assert_known_inside(self._zero, name=name, stage=stage)
         self._optimizer: torch.optim.Optimizer = self._zero.optimizer
+        self._state = OptimizerState(optimizer, self._optimizer, self._flats())
+        self._weight_clipping = weight_clipping or WeightClipping()
         self._scale = LossScale(precision)
         self._resident = False
         self._share_partitions()
@@ -142,10 +147,14 @@ class ZeroEngine:
             self._zero.override_loss_scale(self._scale.scale)
         self._engine.backward(loss * factor, scale_wrt_gas=False)
 
-    def step(self, *, lr_factor: float, betas: tuple[float, float] | None = None) -> StepReport:
+    def begin_turn(self) -> None:
+        """Clip weights before the first forward pass for a step of this player, if it clips them there."""
+        self._weight_clipping.begin_turn(self)
+
+    def step(self, *, lr_factor: float, hyperparameters: Mapping[str, Any] | None = None) -> StepReport:
         """Vote, clip and update; a gradient that is not finite on any process skips the update on all."""
         # DeepSpeed votes, clips and updates, and counts the steps that it skipped.
-        set_schedule(self._optimizer, lr=self._spec.lr * lr_factor, betas=betas)
+        self._state.set_schedule(lr_factor=lr_factor, hyperparameters=hyperparameters)
         self._zero.clip_grad = self._clip_norm or 0.0
         skipped = self._engine.skipped_steps
         self._engine.step()
@@ -154,6 +163,8 @@ class ZeroEngine:
             for gradient in self._zero._DeepSpeedZeroOptimizer_Stage3__param_id_to_grad_partition.values():
                 gradient.zero_()
         finite = self._engine.skipped_steps == skipped and math.isfinite(norm)
+        self._state.steps_taken += finite
+        self._weight_clipping.end_turn(self, finite=finite)
         self._scale.update(finite=finite)
         return StepReport(grad_norm=norm, finite=finite)
 
@@ -196,20 +207,19 @@ class ZeroEngine:
 
     def _make_moments(self) -> None:
         """Create the optimiser's state where it is missing, and let DeepSpeed map it to parameters."""
-        for flat in self._flats():
-            state_of(self._optimizer, flat, moments=self._spec.moments)
+        self._state.create()
         if self._stage < 3:
             self._zero._lazy_init_hp_params_optimizer_state()
 
     def steps_taken(self) -> int:
         """Return the number of optimiser steps so far, skipped ones not counted."""
-        return steps_taken(self._optimizer)
+        return self._state.steps_taken
 
     def commit(self, *, steps_taken: int | None = None) -> None:
         """Refresh the copies that the network computes with; optionally set the optimiser's step count."""
         if steps_taken is not None:
             self._make_moments()
-            set_steps_taken(self._optimizer, self._flats(), moments=self._spec.moments, steps=steps_taken)
+            self._state.set_steps_taken(steps_taken)
         zero = self._zero
         if self._stage < 3:
             zero.update_lp_params()

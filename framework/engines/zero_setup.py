@@ -91,6 +91,11 @@ def configuration(stage: int) -> dict[str, Any]:
     }
 
 
+def _is_no_caution(record: logging.LogRecord) -> bool:
+    """Return whether a record is anything but the caution against optimisers that DeepSpeed does not list."""
+    return "ZeRO with an untested optimizer" not in record.getMessage()
+
+
 def prepared_deepspeed(device: torch.device) -> Any:
     """Return the deepspeed module, joined to this launch's process group.
 
@@ -111,6 +116,8 @@ def prepared_deepspeed(device: torch.device) -> Any:
             "in constraints.txt, or use --engine fsdp2"
         )
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # It knows of a few optimisers that they are elementwise; ours are tried out (`optimizer_trial`).
+    logging.getLogger("DeepSpeed").addFilter(_is_no_caution)
     for name in DEPRECATED:
         # Torch would warn in every call, 16 lines a step. Only DeepSpeed can use the new names, which compute the same.
         warnings.filterwarnings(

@@ -264,7 +264,8 @@ class GameRunner:
         """Step the optimiser as the schedule says; returns whether loss and gradient were finite on all processes."""
         player = self._recipe.players[name]
         lr_factor = player.schedule.at(images_seen) * self.segment.lr_factor
-        report: StepReport = self.players[name].step(lr_factor=lr_factor, betas=player.optimizer.betas_at(images_seen))
+        moved = player.optimizer.hyperparameters_at(images_seen)
+        report: StepReport = self.players[name].step(lr_factor=lr_factor, hyperparameters=moved)
         if report.finite:
             metrics.add(f"grad_norm/{letter}", report.grad_norm)
         return report.finite

@@ -96,7 +96,7 @@ class Growth:
 
     phases: tuple[Phase, ...]
     reset_optimizer: bool = True
-    """Whether Adam's moments are reset when new layers begin and end to fade in, as in the authors' program."""
+    """Whether optimisers' moments are reset when new layers begin and end to fade in, as in the authors' program."""
 
     def __post_init__(self) -> None:
         check_fields(self)

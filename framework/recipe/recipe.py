@@ -110,6 +110,12 @@ class Player:
     """Factor on the optimiser's learning rate, a function of images seen."""
     clip_norm: float | None = None
     """Largest global gradient norm; None: no clipping."""
+    clip_weights: Annotated[float | None, Range(above=0)] = field(default=None, metadata=ADDED_LATER)
+    """Largest absolute value of a trained weight, beyond which it is clamped; None: no clipping (WGAN,
+    arXiv:1701.07875, algorithm 1: 0.01)."""
+    clip_weights_when: Literal["after", "before"] = field(default="after", metadata=ADDED_LATER)
+    """Whether weights are clipped after every step, as in WGAN's algorithm 1, or before every turn of this player, as
+    the authors' program does: its opponent then meets weights that its last step has taken out of the box."""
     frozen: tuple[str, ...] = ()
     """Parameters that are not trained, by the beginnings of their names, e.g. `("blocks.0", "blocks.1")`: freeze-D
     (Mo et al., arXiv:2002.10964)."""

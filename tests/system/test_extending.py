@@ -37,11 +37,16 @@ def test_the_page_is_a_recipe(tmp_path: Path) -> None:
     run(program, *where, *flags, "--images", 128, cwd=tmp_path)
     run(program, *where, *flags, "--images", 256, cwd=tmp_path)  # the same run goes on
 
-    # The loss, its field, the penalty and the schedule are in what was recorded.
+    # The loss, its field, the penalty, the schedule and the optimiser are in what was recorded.
     checkpoint = Checkpoint.open(tmp_path / "runs/mine/checkpoints/256")
     recipe = checkpoint.document("recipe.json")
     assert recipe["game"]["loss"] == {"type": "Margin", "margin": 0.5}
     assert recipe["generator"]["schedule"] == {"type": "Halving", "every_images": 20_000}
+    assert recipe["discriminator"]["optimizer"] == {"type": "Adamax", "lr": 1e-3, "beta1": 0.5}
+    keys = set(checkpoint.keys())
+    kept = {key.split("/")[1] for key in keys if key.startswith("discriminator/")}
+    assert kept == {"weight", "exp_avg", "exp_inf"}
+    assert checkpoint.record["players"]["discriminator"]["steps_taken"] == 256 // 16
     found = dict(points(tmp_path / "runs/mine", "penalty/SmallLogits"))
     assert set(found) == {64, 128, 192, 256}
     assert all(value > 0 for value in found.values())

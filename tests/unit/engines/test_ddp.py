@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from framework import Adam
+from framework import SGD, Adam, Optimizer, RMSProp
+from framework.engines.base import forget_moments
 from framework.engines.ddp import DDPEngine
 from framework.engines.ema import EMA
 from framework.engines.precision import LossScale
+from framework.engines.weight_clipping import WeightClipping
 
 
 def engine(**changes: object) -> DDPEngine:
@@ -81,8 +83,13 @@ def test_a_frozen_network_passes_gradients_through() -> None:
     assert all(p.grad is None and p.requires_grad for p in player.network.parameters())
 
 
-def test_state_written_through_fragments_is_the_state() -> None:
-    player, other = engine(), engine()
+@pytest.mark.parametrize(
+    "optimizer",
+    [Adam(lr=0.1), RMSProp(lr=0.1), RMSProp(lr=0.1, momentum=0.5), SGD(lr=0.1), SGD(lr=0.1, momentum=0.5)],
+    ids=repr,
+)
+def test_state_written_through_fragments_is_the_state(optimizer: Optimizer) -> None:
+    player, other = engine(optimizer=optimizer), engine(optimizer=optimizer)
     for _ in range(3):
         player.backward(loss_of(player), last=True)
         player.step(lr_factor=1.0)
@@ -91,10 +98,68 @@ def test_state_written_through_fragments_is_the_state() -> None:
         theirs.values.copy_(mine.values)
     other.commit(steps_taken=player.steps_taken())
     other.network.load_state_dict(player.network.state_dict())
+    assert other.steps_taken() == 3
     for one in (player, other):
         one.backward(loss_of(one), last=True)
         one.step(lr_factor=1.0)
     assert all(torch.equal(value, weights(other)[name]) for name, value in weights(player).items())
+    assert other.steps_taken() == 4
+
+
+@pytest.mark.parametrize("optimizer", [Adam(lr=0.1), RMSProp(lr=0.1), SGD(lr=0.1, momentum=0.5)], ids=repr)
+def test_forgotten_moments_are_those_of_a_new_engine(optimizer: Optimizer) -> None:
+    player, fresh = engine(optimizer=optimizer), engine(optimizer=optimizer)
+    player.backward(loss_of(player), last=True)
+    player.step(lr_factor=1.0)
+    forget_moments(player)
+    assert player.steps_taken() == 0
+    fresh.network.load_state_dict(player.network.state_dict())
+    for one in (player, fresh):
+        one.backward(loss_of(one), last=True)
+        one.step(lr_factor=1.0)
+    assert player.steps_taken() == fresh.steps_taken() == 1
+    assert all(torch.equal(value, weights(fresh)[name]) for name, value in weights(player).items())
+
+
+def largest(player: DDPEngine) -> float:
+    return max(float(value.abs().max()) for value in weights(player).values())
+
+
+def test_weights_are_clipped_after_a_step_that_was_taken_and_by_no_other() -> None:
+    player, twin = engine(weight_clipping=WeightClipping(0.2)), engine()
+    average = EMA(player)
+    # Initial weights are left alone, and so are those of a step that is skipped.
+    assert largest(player) > 0.2
+    player.begin_turn()
+    player.backward(loss_of(player) * float("inf"), last=True)
+    assert not player.step(lr_factor=1.0).finite
+    assert all(torch.equal(value, weights(twin)[name]) for name, value in weights(player).items())
+    for one in (player, twin):
+        one.network.load_state_dict(twin.network.state_dict())
+        one.backward(loss_of(one), last=True)
+        assert one.step(lr_factor=0.1).finite
+    assert largest(twin) > 0.2
+    for name, value in weights(player).items():
+        assert torch.equal(value, weights(twin)[name].clamp(-0.2, 0.2))
+    # The average sees clipped weights.
+    average.update(kept_share=0.0)
+    assert torch.equal(average.weights["0.weight", 0], weights(player)["0.weight"].view(-1))
+
+
+def test_weights_are_clipped_before_a_turn() -> None:
+    player, twin = engine(weight_clipping=WeightClipping(0.2, when="before")), engine()
+    player.begin_turn()
+    with torch.no_grad():
+        for parameter in twin.network.parameters():
+            parameter.clamp_(-0.2, 0.2)
+    for one in (player, twin):
+        one.backward(loss_of(one), last=True)
+        one.step(lr_factor=1.0)
+    assert largest(player) > 0.2  # the step took them out of the box
+    assert all(torch.equal(value, weights(twin)[name]) for name, value in weights(player).items())
+    player.backward(loss_of(player), last=True)
+    with pytest.raises(AssertionError, match="begin_turn"):
+        player.step(lr_factor=1.0)
 
 
 def test_fp16_scale_backs_off_and_grows_and_travels() -> None:

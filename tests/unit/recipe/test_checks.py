@@ -34,7 +34,7 @@ HELD = (
 
 
 class Forgetful:
-    """An optimiser without `betas_at`."""
+    """An optimiser without `hyperparameters_at`."""
 
     lr = 1e-3
     moments: ClassVar = ("exp_avg", "exp_avg_sq")
@@ -60,7 +60,7 @@ def test_an_object_in_any_fields_place_names_class_and_field(owner: object, name
             lambda: Alternating(loss=object()),
             "AdversarialLoss: it lacks `needs_real_logits`, `discriminator`, `generator`",
         ),
-        (lambda: replace(RECIPE.generator, optimizer=Forgetful()), "Optimizer: it lacks `betas_at`"),
+        (lambda: replace(RECIPE.generator, optimizer=Forgetful()), "Optimizer: it lacks `hyperparameters_at`"),
         (lambda: replace(RECIPE.generator, network=sagan.Generator), "Player: network=.* must be of type Network"),
         (
             lambda: replace(RECIPE.generator, frozen="blocks.0"),

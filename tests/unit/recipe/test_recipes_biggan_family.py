@@ -63,7 +63,8 @@ def test_r3gan_burns_in_along_one_cosine(images_seen: int) -> None:
     recipe = load_recipe("r3gan_cifar10")
     for player in (recipe.generator, recipe.discriminator):
         assert player.optimizer.lr * player.schedule.at(images_seen) == pytest.approx(cosine(2e-4, 5e-5, images_seen))
-        assert player.optimizer.betas_at(images_seen) == (0.0, pytest.approx(cosine(0.9, 0.99, images_seen)))
+        betas = player.optimizer.hyperparameters_at(images_seen)["betas"]
+        assert betas == (0.0, pytest.approx(cosine(0.9, 0.99, images_seen)))
     assert [type(term) for term in recipe.game.discriminator_terms] == [R1, R2]
     for term in recipe.game.discriminator_terms:
         assert term.every == 1

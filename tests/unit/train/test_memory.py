@@ -7,13 +7,16 @@ import inspect
 from pathlib import Path
 
 import pytest
+import torch
 
 import framework
+from framework import SGD, RMSProp
 from framework.objectives.lecam import LeCam
 from framework.objectives.penalties import R1
 from framework.objectives.relativistic import RelativisticAverage
 from framework.recipe import Network, Recipe
 from framework.train.config import RunConfig
+from framework.train.dry_run import plan
 from framework.train.memory import (
     OVER_A_MICRO_BATCH,
     MicroBatching,
@@ -49,6 +52,14 @@ def test_the_fewest_micro_batches_that_fit() -> None:
         )
         == 4
     )
+
+
+def test_the_estimate_has_as_many_moments_as_the_optimisers_keep() -> None:
+    recipe = small_recipe()
+    optimizers = {"generator": RMSProp(lr=1e-3), "discriminator": SGD(lr=1e-3)}
+    players = {side: dataclasses.replace(getattr(recipe, side), optimizer=o) for side, o in optimizers.items()}
+    report = plan(dataclasses.replace(recipe, **players), RunConfig(), world=1, device=torch.device("cpu"))
+    assert report["memory_bytes_per_process"]["optimizer"] == 4 * report["parameters"]["generator"]
 
 
 def test_finer_phases_need_more_accumulation() -> None:

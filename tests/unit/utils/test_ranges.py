@@ -216,6 +216,7 @@ MAKERS: list[Callable[[float], object]] = [
     lambda value: Averaging(half_life_images=value),
     lambda value: Averaging(ramp_up=value),
     lambda value: Player(network=small_recipe().generator.network, optimizer=Adam(lr=1.0), clip_norm=value),
+    lambda value: Player(network=small_recipe().generator.network, optimizer=Adam(lr=1.0), clip_weights=value),
     lambda value: Shards(location="x", resolution=value),
     lambda value: Alternating(loss=Hinge(), blur=Ramp(start=value, end=0.0, images=1)),
 ]
