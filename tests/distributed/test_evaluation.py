@@ -11,10 +11,11 @@ from torch import Tensor
 
 from framework.data.pack import pack
 from framework.evaluation.evaluate import evaluate
-from framework.evaluation.generated import GeneratedImages
+from framework.evaluation.generated import GeneratedSamples
 from framework.evaluation.images import FolderImages, ShardImages
 from framework.evaluation.metrics import Settings, parse_metrics
 from framework.runtime.session import Session
+from framework.sampling.sampler import LatentSampler
 from framework.utils.errors import FrameworkError
 from tests.helpers.judged import CLASSES, SmallGenerator, pictures, small_models
 from tests.helpers.spawn import run_ranks
@@ -33,7 +34,8 @@ def here() -> Session:
 def worker(shards: str, cache: str) -> dict[str, Tensor]:
     session = here()
     reference = ShardImages(shards, resolution=16, classes=CLASSES)
-    images = GeneratedImages(network=SmallGenerator().eval(), classes=CLASSES, seed=3)
+    sampler = LatentSampler(classes=CLASSES, seed=3)
+    images = GeneratedSamples(network=SmallGenerator().eval(), sampler=sampler)
     common = {
         "metrics": parse_metrics(METRICS),
         "models": small_models(),

@@ -11,10 +11,11 @@ from torch import nn
 from framework.evaluation import protocol
 from framework.evaluation.extractors.base import INCEPTION, Extractor, Identity
 from framework.evaluation.extractors.lpips import Perceptual
-from framework.evaluation.generated import GeneratedImages
+from framework.evaluation.generated import GeneratedSamples
 from framework.evaluation.metrics import Settings, parse_metrics
 from framework.evaluation.models import EvaluationModels
 from framework.evaluation.plan import EvaluationPlan
+from framework.sampling.sampler import LatentSampler
 from tests.helpers.judged import SmallGenerator
 
 VERSIONS = {"definitions": 1, "torch": "2.0.0", "numpy": "2.0.0", "pillow": "11.0.0"}
@@ -49,7 +50,7 @@ RECORDED = {
 class Reals:
     """A real set by its description."""
 
-    count, classes, endless = 60_000, 10, False
+    count, classes, endless, picture = 60_000, 10, False, "image"
 
     def describe(self) -> Mapping[str, Any]:
         return {
@@ -78,9 +79,10 @@ def models(name: str) -> EvaluationModels:
 
 
 def keys(text: str, *, extractor: str, **changes: Any) -> list[str]:
-    images = GeneratedImages(**{"network": SmallGenerator(), "notes": {"resolution": [32, 32]}} | changes)
+    weights = changes.pop("weights", "ema")
+    sampler, notes = LatentSampler(**changes), {"resolution": [32, 32]}
     plan = EvaluationPlan(
-        images=images,
+        samples=GeneratedSamples(network=SmallGenerator(), sampler=sampler, weights=weights, notes=notes),
         reference=Reals(),
         metrics=parse_metrics(text),
         models=models(extractor),

@@ -313,6 +313,6 @@ def test_a_wrong_file_of_weights_is_refused_before_training(tiny_data: Path, tmp
 
 
 def test_defaults() -> None:
-    assert [metric.kind for metric in RunConfig().metrics()] == ["fid"]
-    assert [metric.kind for metric in RunConfig(eval_extractor="vgg16").metrics()] == ["fd"]
+    assert [metric.name for metric in RunConfig().metrics()] == ["fid"]
+    assert [metric.name for metric in RunConfig(eval_extractor="vgg16").metrics()] == ["fd"]
     RunConfig().check()
