@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from framework.augment import Augmentation
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
+    from framework.evaluation.metrics import SampleMetric
     from framework.games.alternating import Alternating
     from framework.networks.blocks.dropout import Dropout
     from framework.networks.blocks.moving import MovingMean
@@ -51,6 +52,7 @@ _HOME = {
     "framework.augment.ada": ("Ada",),
     "framework.augment.diffaugment": ("DiffAugment",),
     "framework.utils.errors": ("FrameworkError", "RecipeError"),
+    "framework.evaluation.metrics": ("SampleMetric",),
     "framework.games.alternating": ("Alternating",),
     "framework.recipe.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),
@@ -132,6 +134,7 @@ __all__ = [
     "RecipeError",
     "RelativisticAverage",
     "RelativisticPairing",
+    "SampleMetric",
     "Schedule",
     "Shards",
     "Wasserstein",
