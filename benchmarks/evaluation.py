@@ -32,9 +32,10 @@ from PIL import Image
 from torch import Tensor
 
 from framework.evaluation.extractors.inception import InceptionV3
-from framework.evaluation.frechet import Moments, frechet_distance
-from framework.evaluation.kernel import kernel_distance
-from framework.evaluation.precision_recall import precision_recall
+from framework.evaluation.metrics.frechet import frechet_distance
+from framework.evaluation.metrics.kernel import kernel_distance
+from framework.evaluation.metrics.precision_recall import precision_recall
+from framework.evaluation.moments import Moments
 from framework.evaluation.weights import load_weights
 from framework.runtime.session import Session
 from tests.helpers.fidelity import torch_fidelity

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from framework.augment import Augmentation
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
+    from framework.evaluation.metrics import SampleMetric
     from framework.games.alternating import Alternating
     from framework.games.base import Game, Turn
     from framework.games.forward import Forward
@@ -54,6 +55,7 @@ _HOME = {
     "framework.augment.ada": ("Ada",),
     "framework.augment.diffaugment": ("DiffAugment",),
     "framework.utils.errors": ("FrameworkError", "RecipeError"),
+    "framework.evaluation.metrics": ("SampleMetric",),
     "framework.games.alternating": ("Alternating",),
     "framework.games.base": ("Game", "Turn"),
     "framework.games.forward": ("Forward",),
@@ -136,6 +138,7 @@ __all__ = [
     "RecipeError",
     "RelativisticAverage",
     "RelativisticPairing",
+    "SampleMetric",
     "Schedule",
     "Shards",
     "Term",

@@ -1,4 +1,4 @@
-"""`framework evaluate`: FID and its relatives for checkpoints or for plain images, each value with its protocol."""
+"""`framework evaluate`: metrics of checkpoints or of plain images, each value with its protocol."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import tyro
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.evaluate import evaluate as evaluate_images
 from framework.evaluation.extractors.base import INCEPTION
-from framework.evaluation.images import ImageSet, ShardImages, notes_on, open_images
+from framework.evaluation.images import SampleSet, ShardImages, notes_on, open_images
 from framework.evaluation.metrics import Metric, Settings, parse_metrics
+from framework.evaluation.metrics.files import metrics_in_files
 from framework.evaluation.models import EvaluationModels, open_models
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.protocol import Record
@@ -28,15 +29,19 @@ from framework.utils.errors import FrameworkError
 from framework.utils.flags import OptionalLocalPath
 from framework.utils.ranges import Range
 
-_SOME_FAILED = 1
+_SOME_FAILED, _USUAL_METRIC = 1, "fid50k"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
     """The flags of `framework evaluate`."""
 
-    metrics: str = "fid50k"
-    """Comma list, with counts: fid50k,kid,pr,dc,fid_by_class,is,ppl10k,lpips; fd, kd with other extractors."""
+    metrics: str | None = None
+    """Comma list, with counts: fid50k,kid,pr,dc,fid_by_class,is,ppl10k,lpips; fd, kd with other extractors. Default:
+    fid50k, or those of --metric."""
+    metric: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """FILE.py:NAME of a metric of your own, a class or a metric, for example my_metric.py:ModesHit; imports the file.
+    It is measured; in --metrics its name takes a count."""
     data: str | None = None
     """Real images for checkpoints: packed shards, or pictures in a folder (at any depth) or a .zip."""
     images: str | None = None
@@ -91,6 +96,18 @@ class EvaluateOptions:
         """Return the constants of the metrics."""
         return Settings(kid_subsets=self.kid_subsets, kid_subset_size=self.kid_subset_size, held=self.held)
 
+    def chosen(self) -> list[Metric]:
+        """Return the metrics of `--metrics` and `--metric`; imports the files of `--metric`.
+
+        Raises:
+            FrameworkError: an unknown name, or a file without such a metric.
+        """
+        own = metrics_in_files(self.metric)
+        if self.metrics is None:
+            return own or parse_metrics(_USUAL_METRIC)
+        named = parse_metrics(self.metrics, own=own)
+        return named + [metric for metric in own if metric.name not in {one.name for one in named}]
+
     def sampling(self) -> Sampling:
         """Return how images of a checkpoint are drawn, at no truncation yet; imports the files of `--network`."""
         return Sampling(
@@ -139,7 +156,7 @@ def evaluate(
         checkpoints: Checkpoint folders, run folders (their newest checkpoint), runs:/<MLflow run> or models:/...
         options: How to measure.
     """
-    metrics = parse_metrics(options.metrics)
+    metrics = options.chosen()
     real = _one_reference(options, checkpoints=checkpoints, metrics=metrics)
     sweep = Sweep.of(psi=options.psi, truncation=options.truncation)
     sweep.check(figure=options.figure, num_checkpoints=len(checkpoints), metrics=metrics)
@@ -192,13 +209,13 @@ def _one_reference(options: EvaluateOptions, *, checkpoints: tuple[str, ...], me
     if images is not None and data is not None:
         reference = reference or data
     chosen = data or reference
-    needy = [metric.kind for metric in metrics if metric.definition.real]
+    needy = [metric.name for metric in metrics if metric.compares_with_real]
     if chosen is None and needy:
         raise EvaluationError(f"{needy[0]} compares with real images: give {'--reference' if images else '--data'}")
     return chosen
 
 
-def _real(location: str, judged: ImageSet) -> ImageSet:
+def _real(location: str, judged: SampleSet) -> SampleSet:
     """Open the real set; its labels are read only where the judged images have as many classes."""
     real = open_images(location)
     if isinstance(real, ShardImages) and real.classes != judged.classes:

@@ -1,7 +1,7 @@
-"""Sets of images that are judged or compared with: picture files in a folder or a zip, an `.npz`, or shards.
+"""Sets of samples that are judged or compared with: picture files in a folder or a zip, an `.npz`, or shards.
 
-Images are numbered, and ranks share them in batches of a fixed size: batch i goes to rank i modulo the number of ranks.
-So which images meet in a batch, and with it every rounding, does not depend on how many ranks there are.
+Samples are numbered, and ranks share them in batches of a fixed size: batch i goes to rank i modulo the number of
+ranks. So which samples meet in a batch, and with it every rounding, does not depend on how many ranks there are.
 """
 
 from __future__ import annotations
@@ -27,29 +27,54 @@ from framework.data.readers.arrays import load_npz
 from framework.data.readers.base import as_labels
 from framework.data.readers.files import in_words, open_folder, open_zip
 from framework.data.sources import FOREIGN
-from framework.data.stream import open_stream
+from framework.data.stream import Batch, open_stream
 from framework.evaluation.errors import EvaluationError
+from framework.sampling.sampler import BATCH_SIZE
 
-BATCH_SIZE = 50
 SEVERAL_SIZES = "several"
 _ORDER_SEED = 0
 _log = logging.getLogger(__name__)
 
 
 class Part(NamedTuple):
-    """Images of consecutive positions from `start`: uint8 (n, 3, H, W), and labels (n,) int64, 0 without classes."""
+    """Samples of consecutive positions from `start`, as named tensors (n, ...) on the host.
+
+    Pictures are uint8 (n, C, H, W); `label`, int64 (n,), is there where there are classes.
+    """
 
     start: int
-    images: Tensor
-    labels: Tensor
+    samples: Mapping[str, Tensor]
+    picture: str | None = "image"
+    """Name of the pictures that metrics of pictures judge; None where samples are something else."""
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.samples.values())))
+
+    @property
+    def images(self) -> Tensor:
+        """The judged pictures, uint8 (n, 3, H, W); grey ones are three times the same."""
+        assert self.picture is not None, "metrics of pictures were asked for other samples"
+        return self.samples[self.picture].expand(-1, 3, -1, -1)
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels (n,) int64; zeros without classes."""
+        return self.samples.get("label", torch.zeros(self.size, dtype=torch.int64))
 
 
-class ImageSet(Protocol):
-    """A numbered set of images, as evaluations see it."""
+class SampleSet(Protocol):
+    """A numbered set of samples, as evaluations see it."""
 
     @property
     def count(self) -> int:
-        """Number of images in the set."""
+        """Number of samples in the set."""
+        ...
+
+    @property
+    def picture(self) -> str | None:
+        """Name of the pictures among a sample's tensors; None where samples are something else."""
         ...
 
     @property
@@ -59,7 +84,7 @@ class ImageSet(Protocol):
 
     @property
     def endless(self) -> bool:
-        """Whether more than `count` images can be drawn, as from a generator."""
+        """Whether more than `count` samples can be drawn, as from a generator."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
@@ -67,7 +92,7 @@ class ImageSet(Protocol):
         ...
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """Yield this rank's batches of the first `count` images, on the host."""
+        """Yield this rank's batches of the first `count` samples, on the host."""
         ...
 
 
@@ -88,7 +113,7 @@ def even_batch_ranges(count: int, *, rank: int, world: int) -> Iterator[tuple[ra
         yield positions or range(1), positions is not None
 
 
-def open_images(location: str | Path, *, resolution: int | None = None, classes: int | None = None) -> ImageSet:
+def open_images(location: str | Path, *, resolution: int | None = None, classes: int | None = None) -> SampleSet:
     """Open the images at a location: pictures in a folder or a zip, an `.npz` of `framework sample --npz`, or shards.
 
     Args:
@@ -108,7 +133,7 @@ def open_images(location: str | Path, *, resolution: int | None = None, classes:
     return ShardImages(str(location), resolution=resolution, classes=classes)
 
 
-def notes_on(*sets: ImageSet | None) -> list[str]:
+def notes_on(*sets: SampleSet | None) -> list[str]:
     """Return a sentence for each set in which some files are not looked at."""
     folders = [images for images in sets if isinstance(images, FolderImages) and images.left_out]
     return [f"{folder.location}: not read, because no picture's suffix: {folder.left_out}" for folder in folders]
@@ -121,7 +146,7 @@ class FolderImages:
     classes. Sizes may differ: a batch is then cut where the size changes.
     """
 
-    endless, classes = False, 0
+    endless, classes, picture = False, 0, "image"
 
     def __init__(self, location: Path) -> None:
         try:
@@ -155,7 +180,7 @@ class FolderImages:
         }
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """Yield this rank's batches of the first `count` images; see `ImageSet.parts`."""
+        """Yield this rank's batches of the first `count` images; see `SampleSet.parts`."""
         for positions in batch_ranges(count, rank=rank, world=world):
             start = positions.start
             for _, pictures in itertools.groupby(map(self._pixels, positions), key=np.shape):
@@ -191,7 +216,7 @@ class FolderImages:
 class ArrayImages:
     """Images in an `.npz` file: `images` (N, H, W) or (N, H, W, C) uint8, and perhaps `labels` (N,)."""
 
-    endless = False
+    endless, picture = False, "image"
 
     def __init__(self, path: Path) -> None:
         try:
@@ -214,7 +239,7 @@ class ArrayImages:
         return {"kind": "npz", "content_sha256": file_sha256(self.path), "resolution": size}
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """Yield this rank's batches of the first `count` images; see `ImageSet.parts`."""
+        """Yield this rank's batches of the first `count` images; see `SampleSet.parts`."""
         for positions in batch_ranges(count, rank=rank, world=world):
             rows = slice(positions.start, positions.stop)
             yield _part(positions.start, self._images[rows], None if self._labels is None else self._labels[rows])
@@ -223,7 +248,7 @@ class ArrayImages:
 class ShardImages:
     """A packed data set in a fixed shuffled order, so that the first N are a fair choice; no flips."""
 
-    endless = False
+    endless, picture = False, "image"
 
     def __init__(
         self, location: str, *, resolution: int | None = None, classes: int | None = None, **cache: Any
@@ -269,27 +294,30 @@ class ShardImages:
         }
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """Yield this rank's batches of the first `count` images; see `ImageSet.parts`."""
+        """Yield this rank's batches of the first `count` images; see `SampleSet.parts`."""
         # As many images as fill a batch on every rank: batch i goes to rank i modulo the number of ranks.
         whole = count // (world * BATCH_SIZE) * world * BATCH_SIZE
         if whole:
             share = {"batch_size": world * BATCH_SIZE, "rank": rank, "world": world, "stop": whole}
             with self._stream.batches(0, **share) as batches:
                 for batch in batches:
-                    yield Part(batch.positions[0], batch.images, batch.labels)
+                    yield self._part(batch.positions[0], batch)
         # What is left is cut as one rank alone would cut it.
         start = whole + rank * BATCH_SIZE
         if start < count:
             stop = min(start + BATCH_SIZE, count)
             with self._stream.batches(start, batch_size=BATCH_SIZE, stop=stop) as batches:
                 for batch in batches:
-                    yield Part(start, batch.images, batch.labels)
+                    yield self._part(start, batch)
+
+    def _part(self, start: int, batch: Batch) -> Part:
+        return Part(start, {name: rows for name, rows in batch.fields.items() if name != "label" or self.classes})
 
 
 def _part(start: int, pixels: np.ndarray, labels: np.ndarray | None) -> Part:
     images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
-    numbers = torch.zeros(len(images), dtype=torch.int64) if labels is None else torch.from_numpy(labels)
-    return Part(start, images.expand(-1, 3, -1, -1).contiguous(), numbers)
+    samples = {"image": images.expand(-1, 3, -1, -1).contiguous()}
+    return Part(start, samples if labels is None else samples | {"label": torch.from_numpy(labels)})
 
 
 def _digest(parts: Iterator[str]) -> str:

@@ -10,7 +10,8 @@ from framework.evaluation.errors import MissingError
 from framework.evaluation.extractors.base import INCEPTION, Extractor
 from framework.evaluation.extractors.choose import open_extractor
 from framework.evaluation.extractors.lpips import Perceptual, open_lpips
-from framework.evaluation.metrics import PERCEPTUAL, Metric, check_extractor
+from framework.evaluation.metrics.base import Metric
+from framework.evaluation.metrics.names import check_extractor
 from framework.runtime.session import Session
 
 
@@ -55,13 +56,13 @@ def open_models(
     """
     missing: dict[str, str] = {}
     network, lpips = None, None
-    if any(metric.kind not in PERCEPTUAL for metric in metrics):
+    if any(metric.model == "extractor" for metric in metrics):
         try:
             network = open_extractor(extractor, weights=weights, session=session, cache_folder=cache_folder)
         except MissingError as error:
             missing["extractor"] = str(error)
         check_extractor(metrics, network)
-    if any(metric.kind in PERCEPTUAL for metric in metrics):
+    if any(metric.model == "lpips" for metric in metrics):
         try:
             lpips = open_lpips(lpips_weights, session=session)
         except MissingError as error:

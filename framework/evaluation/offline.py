@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 from framework.evaluation.evaluate import evaluate
-from framework.evaluation.generated import GeneratedImages
-from framework.evaluation.images import ImageSet, ShardImages, notes_on, open_images
+from framework.evaluation.generated import GeneratedSamples
+from framework.evaluation.images import SampleSet, ShardImages, notes_on, open_images
 from framework.evaluation.journal import write_to_run
-from framework.evaluation.metrics import Metric, Settings
+from framework.evaluation.metrics.base import Metric, Settings
 from framework.evaluation.models import EvaluationModels
 from framework.evaluation.plan import EvaluationPlan
 from framework.evaluation.protocol import Record, read_records, write_records
@@ -22,6 +22,7 @@ from framework.runtime.collectives import together
 from framework.runtime.session import Session
 from framework.sampling.generate import settle_statistics, style_options
 from framework.sampling.load import LoadedGenerator, load_generator
+from framework.sampling.sampler import LatentSampler, Sampler
 from framework.utils.errors import FrameworkError
 
 
@@ -35,6 +36,7 @@ class Sampling:
         psi: truncation of a style-based generator.
         truncation: largest latent entry.
         standing_statistics: number of batches over which batch-norm statistics are computed again; 0: not at all.
+        sampler: draws the samples; None: pictures from latents, with the seed and the truncations above.
     """
 
     averaged: bool = True
@@ -42,6 +44,7 @@ class Sampling:
     psi: float | None = None
     truncation: float | None = None
     standing_statistics: int = 0
+    sampler: Sampler | None = None
     classes: Mapping[str, type[nn.Module]] = field(default_factory=dict)
     """Network classes from outside the framework that may be built, by name; see `load_generator`."""
 
@@ -80,7 +83,7 @@ def evaluate_checkpoint(
     loaded = _loaded(checkpoint, sampling, session, tracking_uri)
     images, reference = _sets(loaded, real, sampling, progress=progress and session.is_main)
     plan = EvaluationPlan(
-        images=images,
+        samples=images,
         reference=reference,
         metrics=metrics,
         models=models,
@@ -118,7 +121,7 @@ def _measure(
     plan: EvaluationPlan, session: Session, cache_folder: Path | None, subject: Mapping[str, Any], *, progress: bool
 ) -> list[Record]:
     return evaluate(
-        plan.images,
+        plan.samples,
         plan.reference,
         metrics=plan.metrics,
         models=plan.models,
@@ -133,13 +136,13 @@ def _measure(
 
 def _sets(
     loaded: LoadedGenerator, real: str | None, sampling: Sampling, *, progress: bool
-) -> tuple[GeneratedImages, ImageSet | None]:
-    """Return the generator's images, and the real set at their resolution; classes have the real set's shares."""
-    images = generated(loaded, sampling, progress=progress)
-    reference = None if real is None else _reference(real, images)
-    if isinstance(reference, ShardImages) and len(reference.label_counts) == images.classes:
-        images = replace(images, label_shares=tuple(map(float, reference.label_counts)))
-    return images, reference
+) -> tuple[GeneratedSamples, SampleSet | None]:
+    """Return the generator's samples, and the real set at their resolution; classes have the real set's shares."""
+    samples = generated(loaded, sampling, progress=progress)
+    reference = None if real is None else _reference(real, samples)
+    if isinstance(reference, ShardImages) and isinstance(samples.sampler, LatentSampler):
+        samples = replace(samples, sampler=samples.sampler.with_shares(reference.label_counts))
+    return samples, reference
 
 
 def _already_measured(plan: EvaluationPlan, known: Mapping[str, Record]) -> dict[Metric, list[Record]]:
@@ -170,8 +173,8 @@ def _known(checkpoint: Path, session: Session) -> dict[str, Record]:
     return {key: Record.from_json(name, data) for key, (name, data) in told.items()}
 
 
-def generated(loaded: LoadedGenerator, sampling: Sampling, *, progress: bool = False) -> GeneratedImages:
-    """Return the images of a loaded generator; classes have equal shares.
+def generated(loaded: LoadedGenerator, sampling: Sampling, *, progress: bool = False) -> GeneratedSamples:
+    """Return the samples of a loaded generator; classes have equal shares.
 
     Args:
         progress: show on standard error how far standing statistics are.
@@ -185,22 +188,20 @@ def generated(loaded: LoadedGenerator, sampling: Sampling, *, progress: bool = F
             seed=sampling.seed,
             progress=progress,
         )
-    images = GeneratedImages(
+    samples = GeneratedSamples(
         network=loaded.network,
-        seed=sampling.seed,
-        classes=loaded.classes,
+        sampler=sampling.sampler
+        or LatentSampler(seed=sampling.seed, classes=loaded.classes, truncation=sampling.truncation, options=options),
         weights="ema" if sampling.averaged else "live",
-        truncation=sampling.truncation,
-        options=options,
     )
-    side = images.draw(images.latents(range(1)), images.labels(range(1))).shape[-2:]
-    return replace(images, notes={"resolution": list(side), "standing_statistics": sampling.standing_statistics})
+    size = {"resolution": samples.picture_size()} if samples.picture else {}
+    return replace(samples, notes={**size, "standing_statistics": sampling.standing_statistics})
 
 
-def _reference(location: str, images: GeneratedImages) -> ImageSet:
+def _reference(location: str, samples: GeneratedSamples) -> SampleSet:
     """Open the real set at the generator's resolution; labels are read only where the generator has them too."""
-    resolution = int(images.notes["resolution"][0])
-    return open_images(location, resolution=resolution, classes=images.classes)
+    resolution = int(samples.notes["resolution"][0]) if samples.picture else None
+    return open_images(location, resolution=resolution, classes=samples.classes)
 
 
 def _of(metric: Metric, records: Sequence[Record], plan: EvaluationPlan) -> list[Record]:

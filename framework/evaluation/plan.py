@@ -1,4 +1,4 @@
-"""The plan of an evaluation, and all that is known before an image is looked at: protocols and obstacles."""
+"""The plan of an evaluation, and all that is known before a sample is looked at: protocols and obstacles."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from framework.evaluation.extract import too_many_classes
-from framework.evaluation.images import ImageSet
-from framework.evaluation.metrics import PERCEPTUAL, Metric, Settings
+from framework.evaluation.images import SEVERAL_SIZES, SampleSet
+from framework.evaluation.metrics.base import Metric, Settings
+from framework.evaluation.metrics.sample import SampleMetric
 from framework.evaluation.models import EvaluationModels
 from framework.evaluation.protocol import Protocol
 
@@ -18,10 +18,10 @@ _IDENTITY = ("content_sha256", "fingerprint", "name", "split", "order")
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPlan:
-    """The images, their reference and the means of comparison; `framework.evaluation.evaluate` explains the fields."""
+    """The samples, their reference and the means of comparison; `framework.evaluation.evaluate` explains the fields."""
 
-    images: ImageSet
-    reference: ImageSet | None
+    samples: SampleSet
+    reference: SampleSet | None
     metrics: Sequence[Metric]
     models: EvaluationModels
     settings: Settings
@@ -29,14 +29,14 @@ class EvaluationPlan:
 
     @property
     def real_count(self) -> int:
-        """Number of real images in use."""
+        """Number of real samples in use."""
         available = self.reference.count if self.reference else 0
         return min(available, self.reference_count or available)
 
     @property
     def classes(self) -> int:
         """Number of classes of both sets; 0 unless they have the same number."""
-        return self.images.classes if self.reference and self.images.classes == self.reference.classes else 0
+        return self.samples.classes if self.reference and self.samples.classes == self.reference.classes else 0
 
     @property
     def other_extractor(self) -> str | None:
@@ -46,13 +46,13 @@ class EvaluationPlan:
 
     @property
     def subject(self) -> dict[str, Any]:
-        """The facts that identify the judged images."""
-        return {name: value for name, value in self.images.describe().items() if name in _IDENTITY}
+        """The facts that identify the judged samples."""
+        return {name: value for name, value in self.samples.describe().items() if name in _IDENTITY}
 
     def count(self, metric: Metric) -> int:
-        """Return the number of images of the judged set that a metric looks at."""
-        available = self.images.count
-        return metric.count or (min(metric.definition.default, available) if self.images.endless else available)
+        """Return the number of samples of the judged set that a metric looks at."""
+        available = self.samples.count
+        return metric.count or (min(metric.default_count, available) if self.samples.endless else available)
 
     def names(self, metric: Metric) -> dict[str, str]:
         """Return the names of a metric's records by output."""
@@ -64,39 +64,49 @@ class EvaluationPlan:
 
     def obstacle(self, metric: Metric) -> str | None:
         """Return the reason why a metric cannot be computed; None when no reason is known."""
-        model = "lpips" if metric.kind in PERCEPTUAL else "extractor"
-        if getattr(self.models, model) is None:
+        model, extractor = metric.model, self.models.extractor
+        if model is not None and self.samples.picture is None:
+            return "it judges pictures, and these samples are none"
+        if model is not None and getattr(self.models, model) is None:
             return self.models.missing.get(model, f"the models were opened without {model}, for other metrics")
-        if metric.definition.real and self.reference is None:
+        if metric.compares_with_real and self.reference is None:
             return "it compares with real images, and none were given"
-        if not self.images.endless and self.count(metric) > self.images.count:
-            return f"it was asked for {self.count(metric):,} images, there are {self.images.count:,}"
-        if metric.kind.endswith("_by_class"):
-            assert self.models.extractor is not None
-            classes = self.classes
-            return too_many_classes(classes, self.models.extractor.dim) if classes else "the images have no classes"
+        if not self.samples.endless and self.count(metric) > self.samples.count:
+            return f"it was asked for {self.count(metric):,} images, there are {self.samples.count:,}"
+        if isinstance(metric, SampleMetric) and metric.compares_with_real:
+            return self._not_beside_real(metric)
+        return metric.obstacle(classes=self.classes, num_features=extractor.dim if extractor else 0)
+
+    def _not_beside_real(self, metric: Metric) -> str | None:
+        """Return the reason why judged samples cannot be put beside real ones of the same positions."""
+        assert self.reference is not None
+        if self.count(metric) > self.real_count:
+            return f"it compares {self.count(metric):,} samples one by one, and there are {self.real_count:,} real ones"
+        if self.reference.describe().get("resolution") == SEVERAL_SIZES:
+            return "it compares samples one by one, and the real images have several sizes: bring them to one first"
         return None
 
     def protocol(self, metric: Metric, output: str) -> Protocol:
         """Return the protocol of one output of a metric: everything that its value depends on."""
-        kind, settings = metric.definition, asdict(self.settings)
-        of_pairs = metric.kind in PERCEPTUAL
-        extractor: dict[str, Any] = {} if of_pairs else {"name": self.models.extractor_name}
-        if self.models.extractor and not of_pairs:
-            extractor = asdict(self.models.extractor.identity)
         real: dict[str, Any] = {}
-        if self.reference is not None and kind.real:
+        if self.reference is not None and metric.compares_with_real:
             real = {**self.reference.describe(), "count": self.real_count}
-        made = {name: value for name, value in self.images.describe().items() if name not in _IDENTITY}
+        made = {name: value for name, value in self.samples.describe().items() if name not in _IDENTITY}
+        types: dict[str, Any] = {"dtype": "float64 sums"} if isinstance(metric, SampleMetric) else {}
         return Protocol(
             metric=output,
-            definition=kind.definition,
-            extractor=extractor,
+            definition=metric.definition,
+            extractor=self._extractor() if metric.model == "extractor" else {},
             reference=real,
             generated={**made, "count": self.count(metric)},
-            options={name: settings[name] for name in kind.options},
-            perceptual=self._lpips() if of_pairs else {},
+            options=metric.options(self.settings),
+            perceptual=self._lpips() if metric.model == "lpips" else {},
+            **types,
         )
+
+    def _extractor(self) -> dict[str, Any]:
+        extractor = self.models.extractor
+        return {"name": self.models.extractor_name} if extractor is None else asdict(extractor.identity)
 
     def _lpips(self) -> Mapping[str, Any]:
         lpips = self.models.lpips

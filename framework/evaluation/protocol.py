@@ -30,6 +30,7 @@ from framework.checkpoint.durable import read_json, write_json
 from framework.checkpoint.layout import EVALUATION
 from framework.checkpoint.retention import record_score
 from framework.evaluation.errors import EvaluationError
+from framework.tracking.checkpoints import Score
 from framework.utils.leaves import leaves
 
 RECORDS_FORMAT = 1
@@ -183,6 +184,11 @@ class Record:
     def series(self) -> str:
         """The name of the line in plots, one for each protocol: `metrics/fid50k-1a2b3c4d`."""
         return f"metrics/{self.name}-{self.protocol.hash}"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether less is better."""
+        return Score(name=self.name, value=0.0, protocol=self.protocol.to_json()).lower_is_better
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, without the name."""

@@ -19,8 +19,8 @@ from torch import Tensor
 from framework.checkpoint.tensorfile import read_flat, read_header, save_tensors
 from framework.evaluation.extract import Extract, Needs, extract
 from framework.evaluation.extractors.base import Extractor
-from framework.evaluation.frechet import Moments
-from framework.evaluation.images import ImageSet
+from framework.evaluation.images import SampleSet
+from framework.evaluation.moments import Moments
 from framework.evaluation.protocol import versions
 from framework.runtime.collectives import from_main
 from framework.runtime.session import Session
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def real_statistics(
-    images: ImageSet,
+    images: SampleSet,
     extractor: Extractor,
     needs: Needs,
     *,
@@ -114,7 +114,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]
         log.warning("%s could not be written (%s): the statistics will be computed again next time", path, error)
 
 
-def _identity(images: ImageSet, extractor: Extractor) -> dict[str, Any]:
+def _identity(images: SampleSet, extractor: Extractor) -> dict[str, Any]:
     identity = extractor.identity
     return {
         "images": dict(images.describe()),
@@ -124,7 +124,7 @@ def _identity(images: ImageSet, extractor: Extractor) -> dict[str, Any]:
     }
 
 
-def _key(images: ImageSet, extractor: Extractor, piece: str) -> str:
+def _key(images: SampleSet, extractor: Extractor, piece: str) -> str:
     text = json.dumps([piece, _identity(images, extractor)], sort_keys=True)
     return f"{piece}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 

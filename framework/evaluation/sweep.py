@@ -8,7 +8,7 @@ from pathlib import Path
 
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.figure import sweep_svg
-from framework.evaluation.metrics import Metric
+from framework.evaluation.metrics.base import Metric
 from framework.evaluation.protocol import Record
 from framework.utils.atomic import write_atomically
 
@@ -73,7 +73,7 @@ class Sweep:
 
     def is_drawable(self, metrics: Sequence[Metric]) -> bool:
         """Return whether these metrics give a curve to draw."""
-        outputs = {output for metric in metrics for output in metric.definition.outputs}
+        outputs = {output for metric in metrics for output in metric.outputs}
         return bool(self.axis) and not outputs.isdisjoint((*_FRECHET, *_SHARES))
 
 

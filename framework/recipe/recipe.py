@@ -219,6 +219,15 @@ class Game(Protocol):
         ...
 
 
+class Metric(Protocol):
+    """A quantity that evaluations of the run measure. See `framework.evaluation.metrics`."""
+
+    @property
+    def name(self) -> str:
+        """The name by which --eval-metrics knows it."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One result of one paper.
@@ -245,6 +254,8 @@ class Recipe:
     """Number of real images per discriminator turn over all processes."""
     images: int = field(metadata=OPERATIONAL)
     """Number of real images to train on; training may be extended later."""
+    metrics: tuple[Metric, ...] = field(default=(), metadata=OPERATIONAL)
+    """Metrics of this recipe's own, which --eval-metrics may name and by default measures."""
     seed: int = 0
 
     def __post_init__(self) -> None:

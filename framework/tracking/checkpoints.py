@@ -61,7 +61,11 @@ class Score:
 
     @property
     def lower_is_better(self) -> bool:
-        """True if a smaller value is the better one."""
+        """True if a smaller value is the better one: as the protocol says, else by the name."""
+        options = self.protocol.get("options") if self.protocol is not None else None
+        better = options.get("higher_is_better") if isinstance(options, Mapping) else None
+        if self.protocol is not None and isinstance(better, list):
+            return self.protocol.get("metric") not in better
         return not _HIGHER_IS_BETTER.search(self.name.lower())
 
     @property

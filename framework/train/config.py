@@ -5,6 +5,7 @@ Science lives in the recipe; one generic `--set path=value` reaches it. This lis
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,12 +15,11 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from framework.engines.base import Precision
 from framework.evaluation.extractors.base import INCEPTION
-from framework.evaluation.metrics import PERCEPTUAL, Metric, parse_metrics
+from framework.evaluation.metrics import FeatureMetric, Metric, checked_metrics, parse_metrics
 from framework.recipe import EngineName
 from framework.runtime.health import OnCollapse
 from framework.tracking.environment import Wishes, wishes
 from framework.tracking.names import check_experiment, check_run_name
-from framework.train.metric_history import is_distance
 from framework.utils.errors import FrameworkError
 from framework.utils.flags import OptionalLocalPath
 from framework.utils.quantities import parse_count
@@ -97,7 +97,8 @@ class Flags:
     eval_every_images: Annotated[OptionalCount, Range(least=1)] = None
     """Measure the averaged generator against the training data, and save; also at the end. Default: never."""
     eval_metrics: str | None = None
-    """Metrics, as in `framework evaluate`: fid10k,kid10k,pr10k. Default: fid10k; with another extractor fd10k."""
+    """Metrics, as in `framework evaluate`: fid10k,kid10k,pr10k, or the recipe's own. Default: the recipe's own, else
+    fid10k; with another extractor fd10k."""
     eval_extractor: str = INCEPTION
     """Feature extractor: inception-v3-compat (FID), fashion_classifier (light), or one of torch-fidelity's."""
     eval_extractor_weights: OptionalLocalPath = None
@@ -127,15 +128,21 @@ class Flags:
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH=VALUE")] = field(default=())
     """Change one leaf of the recipe, e.g. generator.optimizer.lr=2e-4; may be repeated."""
 
-    def metrics(self) -> list[Metric]:
-        """Return the metrics that --eval-metrics names.
+    def metrics(self, of_recipe: Iterable[object] = ()) -> list[Metric]:
+        """Return the metrics that --eval-metrics names; by default those of the recipe, or the Frechet distance.
+
+        Args:
+            of_recipe: the recipe's metrics, which may be named, too.
 
         Raises:
-            FrameworkError: an unknown name.
+            FrameworkError: an unknown name, or a metric of the recipe that is none.
         """
+        own = checked_metrics(of_recipe, place="metrics of the recipe")
         default = "fid10k" if self.eval_extractor == INCEPTION else "fd10k"
+        if own and self.eval_metrics is None:
+            return own
         try:
-            return parse_metrics(default if self.eval_metrics is None else self.eval_metrics)
+            return parse_metrics(default if self.eval_metrics is None else self.eval_metrics, own=own)
         except FrameworkError as error:
             raise FrameworkError(str(error).replace("--metrics", "--eval-metrics")) from None
 
@@ -167,14 +174,17 @@ class Flags:
             )
         return experiment, run_name
 
-    def check(self) -> None:
+    def check(self, of_recipe: Iterable[object] = ()) -> None:
         """Refuse values that could not work, before any process waits for another.
+
+        Args:
+            of_recipe: the recipe's metrics.
 
         Raises:
             FrameworkError: a value out of range or against another flag; the message names the flag.
         """
         check_flags(RunConfig, vars(self))
-        self._check_evaluation()
+        self._check_evaluation(of_recipe)
         if self.json and not self.dry_run:
             raise FrameworkError("--json belongs to --dry-run")
         if self.out is not None and self.out == Path():
@@ -183,7 +193,7 @@ class Flags:
             raise FrameworkError("--data: give a folder, a list of shards, http(s)://... or pipe:...")
         self.wishes()
 
-    def _check_evaluation(self) -> None:
+    def _check_evaluation(self, of_recipe: Iterable[object]) -> None:
         inception = self.eval_extractor == INCEPTION
         if self.eval_every_images is None:
             given = {name: getattr(self, name) for name in ("eval_metrics", "eval_extractor_weights", "keep_best")}
@@ -191,16 +201,17 @@ class Flags:
             for name in (name for name, value in given.items() if value):
                 raise FrameworkError(f"--{name.replace('_', '-')} belongs to --eval-every-images COUNT: give that, too")
             return
-        metrics = self.metrics()
+        metrics = self.metrics(of_recipe)
         # Names of metrics depend on the extractor.
         for metric in metrics:
-            if metric.definition.inception not in (None, inception):
+            if isinstance(metric, FeatureMetric) and metric.inception not in (None, inception):
                 why = "FID's Inception calls it fid, kid" if inception else "only FID's Inception has fid, kid and is"
-                raise FrameworkError(f"--eval-metrics {metric.kind} with --eval-extractor {self.eval_extractor}: {why}")
-        perceptual = [metric.kind for metric in metrics if metric.kind in PERCEPTUAL]
+                raise FrameworkError(f"--eval-metrics {metric.name} with --eval-extractor {self.eval_extractor}: {why}")
+        perceptual = [metric.name for metric in metrics if metric.model == "lpips"]
         if perceptual:
             raise FrameworkError(f"--eval-metrics {perceptual[0]}: only for saved checkpoints, by `framework evaluate`")
-        if self.keep_best and not any(is_distance(name) for metric in metrics for name in metric.names(None).values()):
+        distances = [output for metric in metrics for output in metric.outputs if metric.lower_is_better(output)]
+        if self.keep_best and not distances:
             raise FrameworkError(f"--keep-best {self.keep_best}: --eval-metrics names no distance, such as fid10k")
 
 

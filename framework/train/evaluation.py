@@ -1,4 +1,4 @@
-"""Measure the averaged generator against the training data while a run trains.
+"""Measure the averaged generator, against the training data where a metric compares, while a run trains.
 
 Metrics and protocols are those by which `framework evaluate` measures the checkpoint of the same clock, and the records
 are kept beside that checkpoint. Training goes on to the bit as it would without an evaluation. What cannot be measured
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from framework.checkpoint import Checkpoint
 from framework.engines.ema import EMA
 from framework.evaluation.evaluate import evaluate
-from framework.evaluation.generated import GeneratedImages, undisturbed
-from framework.evaluation.images import Part, ShardImages
+from framework.evaluation.generated import GeneratedSamples, undisturbed
+from framework.evaluation.images import Part, SampleSet, ShardImages
 from framework.evaluation.journal import protocol_tags
-from framework.evaluation.metrics import Metric, Settings
+from framework.evaluation.metrics.base import Metric, Settings
 from framework.evaluation.models import EvaluationModels, open_models
 from framework.evaluation.plan import EvaluationPlan
 from framework.evaluation.protocol import Record, read_records, write_records
@@ -33,10 +33,11 @@ from framework.runtime.collectives import together
 from framework.runtime.memory import release_unused
 from framework.runtime.session import Session
 from framework.runtime.watchdog import Progress
+from framework.sampling.sampler import LatentSampler, Sampler
 from framework.tracking import NullTracker, Tracker
 from framework.train.console import Status
 from framework.train.folder import RunContext
-from framework.train.metric_history import MetricHistory, is_distance
+from framework.train.metric_history import MetricHistory
 from framework.train.samples import averaged
 from framework.utils.errors import FrameworkError
 from framework.utils.quantities import format_count
@@ -46,15 +47,15 @@ SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchedGenerator(GeneratedImages):
-    """Generated images, each batch of which calls `beat`."""
+class WatchedGenerator(GeneratedSamples):
+    """Generated samples, each batch of which calls `beat`."""
 
     beat: Callable[[], None]
 
-    def draw(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        """Draw images (N, C, H, W) from latents (N, z_dim) and labels (N,), see `GeneratedImages`."""
+    def draw(self, positions: range) -> dict[str, Tensor]:
+        """Draw the samples at these positions, see `GeneratedSamples`."""
         self.beat()
-        return super().draw(z, labels)
+        return super().draw(positions)
 
 
 class WatchedShards(ShardImages):
@@ -65,7 +66,7 @@ class WatchedShards(ShardImages):
         super().__init__(location, **options)
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """Yield this process's part of `count` images, see `ImageSet`."""
+        """Yield this process's part of `count` images, see `SampleSet`."""
         for part in super().parts(count=count, rank=rank, world=world):
             self._beat()
             yield part
@@ -74,29 +75,24 @@ class WatchedShards(ShardImages):
 def watched_generator(
     network: nn.Module,
     *,
-    classes: int,
+    sampler: Sampler,
     beat: Callable[[], None],
     resolution: int = 0,
-    real: ShardImages | None = None,
+    real: SampleSet | None = None,
 ) -> WatchedGenerator:
-    """Return a generator's images as `framework evaluate` draws them by default; the protocol is the same.
+    """Return a generator's samples as `framework evaluate` draws them by default; the protocol is the same.
 
     Args:
         network: the generator in eval mode, with the average.
-        classes: number of classes; 0 for none.
+        sampler: draws them.
         beat: called before every batch.
-        resolution: side of its images in pixels.
+        resolution: side of its pictures in pixels.
         real: the data, whose shares of the classes are drawn.
     """
-    counts = real.label_counts if real is not None else ()
-    return WatchedGenerator(
-        network=network,
-        seed=SEED,
-        classes=classes,
-        label_shares=tuple(map(float, counts)) if len(counts) == classes else (),
-        notes={"resolution": [resolution, resolution], "standing_statistics": 0},
-        beat=beat,
-    )
+    if isinstance(sampler, LatentSampler) and isinstance(real, ShardImages):
+        sampler = sampler.with_shares(real.label_counts)
+    size = {"resolution": [resolution, resolution]} if sampler.picture else {}
+    return WatchedGenerator(network=network, sampler=sampler, notes={**size, "standing_statistics": 0}, beat=beat)
 
 
 log = logging.getLogger("framework")
@@ -109,8 +105,8 @@ class Evaluator:
         metrics: the metrics to measure.
         models: the networks that metrics need; where one is not there, its metrics are missing.
         average: the moving average of the generator.
-        real: opens the training data at a resolution in pixels.
-        classes: number of classes of generator and data; 0 for none.
+        real: opens the training data at a resolution in pixels; not called where samples are no pictures.
+        sampler: draws the generator's samples.
     """
 
     def __init__(
@@ -119,15 +115,15 @@ class Evaluator:
         metrics: Sequence[Metric],
         models: EvaluationModels,
         average: EMA,
-        real: Callable[[int], ShardImages],
-        classes: int,
+        real: Callable[[int], SampleSet],
+        sampler: Sampler,
         session: Session,
         tracker: Tracker | NullTracker,
         status: Status,
         progress: Progress,
     ) -> None:
         self._metrics, self._models, self._average = tuple(metrics), models, average
-        self._real, self._classes, self._session = real, classes, session
+        self._real, self._sampler, self._session = real, sampler, session
         self._tracker, self._status, self._progress = tracker, status, progress
         self._history, self._distance, self._scores = MetricHistory(), "", list[str]()
         self._told: set[str] = set()
@@ -147,23 +143,23 @@ class Evaluator:
             FrameworkError: the real images cannot be read on some process.
         """
         # The protocols that the finished generator will be measured by.
-        with together(self._session, doing="to open the real images"):
-            real = self._real(resolution)
+        real = self._opened(resolution)
         plan = EvaluationPlan(
-            images=self._generated(network, resolution=resolution, real=real),
+            samples=self._generated(network, resolution=resolution, real=real),
             reference=real,
             metrics=self._metrics,
             models=self._models,
             settings=Settings(),
         )
-        keys = {
+        distances = {
             name: key
             for metric in self._metrics
-            for name, key in zip(plan.names(metric).values(), plan.keys(metric), strict=True)
+            for (output, name), key in zip(plan.names(metric).items(), plan.keys(metric), strict=True)
+            if metric.lower_is_better(output)
         }
         # The score that compares checkpoints; a resumed run may know others from before.
-        self._distance = next(filter(is_distance, keys), "")
-        if key := keys.get(self._distance):
+        self._distance = next(iter(distances), "")
+        if key := distances.get(self._distance):
             self._scores = [*(former for former in self._scores if former != key), key]
         # What cannot be measured is said before the first step.
         obstacles = {metric: plan.obstacle(metric) for metric in self._metrics}
@@ -198,7 +194,7 @@ class Evaluator:
         release_unused(self._session.device)
         self._progress.beat("waiting for the checkpoint that was evaluated", long=True)
         saved = settle()
-        self._history.take(images_seen, {record.series: record.value for record in records if record.value is not None})
+        self._take(images_seen, _values(records))
         self._news = self._is_measured(records)
         self._seconds += time.monotonic() - begun
         # Rank 0 writes: beside the checkpoint, into the journal, on the screen.
@@ -213,9 +209,8 @@ class Evaluator:
         """Measure the averaged generator at its present resolution, without a trace in training (a collective)."""
         with undisturbed(), averaged(self._average) as network:
             one = self._generated(network)
-            side = one.draw(one.latents(range(1)), one.labels(range(1))).shape[-1]  # a growing generator's present one
-            with together(self._session, doing="to open the real images"):
-                real = self._real(side)
+            side = one.picture_size()[-1] if one.picture else 0  # a growing generator's present one
+            real = self._opened(side)
             return evaluate(
                 self._generated(network, resolution=side, real=real),
                 real,
@@ -225,8 +220,21 @@ class Evaluator:
                 subject=subject,
             )
 
+    def _opened(self, resolution: int) -> SampleSet | None:
+        """Open the real images on every process or on none; there are none where samples are no pictures."""
+        with together(self._session, doing="to open the real images"):
+            return self._real(resolution) if self._sampler.picture else None
+
     def _generated(self, network: nn.Module, **known: Any) -> WatchedGenerator:
-        return watched_generator(network, classes=self._classes, beat=self.beat, **known)
+        return watched_generator(network, sampler=self._sampler, beat=self.beat, **known)
+
+    def _take(self, images_seen: int, values: Mapping[str, tuple[float, bool]]) -> None:
+        """Take the values of one evaluation into account, as `_values` returns them."""
+        self._history.take(
+            images_seen,
+            {series: value for series, (value, _) in values.items()},
+            lower_is_better={series: lower for series, (_, lower) in values.items()},
+        )
 
     def beat(self) -> None:
         """Tell the watchdog that an evaluation has come a step further."""
@@ -293,9 +301,8 @@ class Evaluator:
                 own = list(read_records(checkpoint.path).values())
             except FrameworkError as error:
                 log.warning("evaluations of this checkpoint are forgotten: %s", error)
-        values = json.dumps({record.series: record.value for record in own})
         self._history.load_state(state)
-        self._history.take(checkpoint.images_seen, json.loads(self._session.broadcast_text(values)))
+        self._take(checkpoint.images_seen, json.loads(self._session.broadcast_text(json.dumps(_values(own)))))
         self._scores = [*dict.fromkeys((*state.get("scores", ()), *self._scores))]
         self._news = self._is_measured(own)  # its evaluation came after what the checkpoint holds
 
@@ -325,9 +332,10 @@ def open_evaluator(
     if config.eval_every_images is None:
         return None
     progress.beat("opening what metrics need", long=True)
+    metrics = config.metrics(this.recipe.metrics)
     try:
         models = open_models(
-            config.metrics(),
+            metrics,
             session=session,
             extractor=config.eval_extractor,
             weights=config.eval_extractor_weights,
@@ -335,7 +343,7 @@ def open_evaluator(
     except FrameworkError as error:
         raise FrameworkError(_in_flags_of_a_run(str(error))) from None
     evaluator = Evaluator(
-        metrics=config.metrics(),
+        metrics=metrics,
         models=replace(models, missing={model: _in_flags_of_a_run(why) for model, why in models.missing.items()}),
         average=average,
         real=lambda resolution: WatchedShards(
@@ -346,7 +354,7 @@ def open_evaluator(
             cache_folder=config.cache_folder,
             cache_bytes=int(config.cache_gb * 1e9),
         ),
-        classes=this.recipe.data.classes,
+        sampler=LatentSampler(seed=SEED, classes=this.recipe.data.classes),
         session=session,
         tracker=tracker,
         status=status,
@@ -356,6 +364,11 @@ def open_evaluator(
         evaluator.restore(checkpoint)
     evaluator.begin(network, resolution=this.recipe.segments()[-1].resolution)
     return evaluator
+
+
+def _values(records: Sequence[Record]) -> dict[str, tuple[float, bool]]:
+    """Return value and whether less is better, by series, of the records that are not missing."""
+    return {one.series: (one.value, one.lower_is_better) for one in records if one.value is not None}
 
 
 def _in_flags_of_a_run(text: str) -> str:

@@ -180,7 +180,7 @@ def checked(recipe: Recipe, config: RunConfig) -> tuple[Recipe, list[str]]:
         FrameworkError: a flag, a `--set` or a recipe that cannot work.
     """
     # Flags, alone and together with the recipe.
-    config.check()
+    config.check(recipe.metrics)
     recipe = configured(recipe, config)
     config.names(recipe.name)
     check_clipping(recipe)

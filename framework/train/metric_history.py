@@ -20,10 +20,18 @@ class MetricHistory:
         self.best: dict[str, tuple[int, float]] = {}
         self.latest: dict[str, tuple[int, float]] = {}
 
-    def take(self, images_seen: int, values: Mapping[str, float]) -> None:
-        """Take the values of one evaluation into account."""
+    def take(
+        self, images_seen: int, values: Mapping[str, float], *, lower_is_better: Mapping[str, bool] | None = None
+    ) -> None:
+        """Take the values of one evaluation into account.
+
+        Args:
+            values: values by series.
+            lower_is_better: whether less is better, by series; where it is not told, the metric's name says it.
+        """
+        told = lower_is_better or {}
         for series, value in values.items():
-            best, sign = self.best.get(series), 1 if is_distance(_name_of(series)) else -1
+            best, sign = self.best.get(series), 1 if told.get(series, is_distance(_name_of(series))) else -1
             if best is None or sign * value < sign * best[1]:
                 self.best[series] = (images_seen, value)
             self.latest[series] = (images_seen, value)

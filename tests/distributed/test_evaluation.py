@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from framework.data.pack import pack
 from framework.evaluation.evaluate import evaluate
-from framework.evaluation.generated import GeneratedImages
+from framework.evaluation.generated import GeneratedSamples
 from framework.evaluation.images import FolderImages, ShardImages
-from framework.evaluation.metrics import Settings, parse_metrics
+from framework.evaluation.metrics import ModesHit, PairedL1, Settings, parse_metrics
+from framework.evaluation.models import EvaluationModels
+from framework.evaluation.protocol import Record
 from framework.runtime.session import Session
+from framework.sampling.sampler import LatentSampler
 from framework.utils.errors import FrameworkError
-from tests.helpers.judged import CLASSES, SmallGenerator, pictures, small_models
+from tests.helpers.judged import (
+    CLASSES,
+    PairSampler,
+    PointsNetwork,
+    RingSampler,
+    SmallGenerator,
+    pictures,
+    small_models,
+)
 from tests.helpers.spawn import run_ranks
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(300)]
@@ -33,7 +46,8 @@ def here() -> Session:
 def worker(shards: str, cache: str) -> dict[str, Tensor]:
     session = here()
     reference = ShardImages(shards, resolution=16, classes=CLASSES)
-    images = GeneratedImages(network=SmallGenerator().eval(), classes=CLASSES, seed=3)
+    sampler = LatentSampler(classes=CLASSES, seed=3)
+    images = GeneratedSamples(network=SmallGenerator().eval(), sampler=sampler)
     common = {
         "metrics": parse_metrics(METRICS),
         "models": small_models(),
@@ -68,6 +82,46 @@ def test_values_do_not_depend_on_the_number_of_ranks(tmp_path: Path) -> None:
             f"{world} ranks: largest relative difference of {len(expected['values'])} values to 1 rank {difference:.1e}"
         )
     assert len(set(expected["values"].tolist())) == len(expected["values"])
+
+
+SQUARE = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailsAt(PairedL1):
+    """Fails on the process that has the second batch."""
+
+    name = "fails_at"
+
+    def accumulate(self, samples: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if torch.equal(samples["source"], PairSampler().draw(nn.Identity(), range(50, 100))["source"]):
+            raise ValueError("the second batch")
+        return super().accumulate(samples)
+
+
+def sums_worker() -> dict[str, Tensor]:
+    """Metrics that are sums, of points and of pairs; 120 samples leave a third process one batch, of a rest."""
+    session, points = here(), RingSampler(seed=1)
+    found: list[Record] = []
+    for sampler, metrics in (
+        (points, [ModesHit(centres=SQUARE, std=0.03, count=120), ModesHit(centres=SQUARE, std=0.03, count=40)]),
+        (PairSampler(), [PairedL1(count=120), FailsAt(count=120)]),
+    ):
+        samples = GeneratedSamples(network=PointsNetwork(), sampler=sampler)
+        found += evaluate(samples, None, metrics=metrics, models=EvaluationModels(), session=session)
+    *measured, failed = found
+    assert failed.missing is not None
+    assert "fails" in failed.missing
+    return {"values": torch.tensor([record.value for record in measured], dtype=torch.float64)}
+
+
+def test_sums_are_equal_to_the_bit_on_1_2_and_3_processes() -> None:
+    expected = sums_worker()["values"]
+    print("modes hit, good share of 120 and 40 points; L1 of 120 pairs:", expected.tolist())
+    assert 0 < expected[1] < 1
+    for world in (2, 3):
+        for rank in run_ranks(sums_worker, world):
+            assert torch.equal(rank["values"], expected), world
 
 
 def failing(folder: str) -> dict[str, Tensor]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from framework.evaluation.extractors.base import INCEPTION, Extractor, Identity, tensors_sha256
+from framework.evaluation.metrics import SampleMetric
 from framework.evaluation.models import EvaluationModels
 from framework.runtime.seeding import Draws
 from framework.runtime.session import Session
@@ -76,3 +80,68 @@ class SmallGenerator(nn.Module):
         classes = torch.zeros(len(z), CLASSES) if labels is None else nn.functional.one_hot(labels, CLASSES).float()
         x = self.dropout(self.norm(self.linear(torch.cat([z * psi, classes], 1))))
         return torch.tanh(nn.functional.interpolate(x.view(-1, 3, 4, 4), (16, 16), mode="bilinear"))
+
+
+class PointsNetwork(nn.Module):
+    """(N, 2) -> (N, 2): scales a latent."""
+
+    def __init__(self, *, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.scale * z
+
+
+@dataclass(frozen=True, kw_only=True)
+class RingSampler:
+    """Points around the corners of a square, (n, 2) float32 functions of seed and position."""
+
+    seed: int = 0
+    corners: int = 4
+    picture, classes = None, 0
+
+    def describe(self) -> dict[str, Any]:
+        return {"seed": self.seed, "points": "square"}
+
+    def draw(self, network: nn.Module, positions: range) -> dict[str, Tensor]:
+        z = torch.cat([Draws(seed=self.seed, images_seen=i).normal("ring", 1, 2) for i in positions])
+        angles = torch.tensor([i % self.corners for i in positions]) * (torch.pi / 2)
+        with torch.no_grad():
+            points = network(0.05 * z) + torch.stack([angles.cos(), angles.sin()], 1)
+        return {"points": points}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSampler:
+    """Pictures (n, 3, 8, 8) to translate, uint8 functions of the position, and what a network makes of them."""
+
+    picture, classes = "generated", 0
+
+    def describe(self) -> dict[str, Any]:
+        return {"inputs": "noise"}
+
+    def draw(self, network: nn.Module, positions: range) -> dict[str, Tensor]:
+        noise = torch.cat([Draws(seed=0, images_seen=i).uniform("pairs", 2, 3, 8, 8) for i in positions])
+        source, target = (255 * noise).to(torch.uint8).view(-1, 2, 3, 8, 8).unbind(1)
+        with torch.no_grad():
+            generated = network(source.float()).clamp(0, 255).to(torch.uint8)
+        return {"source": source, "generated": generated, "target": target}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brightness(SampleMetric):
+    """The mean of all pixels."""
+
+    name = "brightness"
+    definition = "mean pixel"
+    samples = ("image",)
+
+    factor: float = 1.0
+
+    def accumulate(self, samples: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        image = samples["image"]
+        return {"sum": image.double().sum(), "number": torch.tensor(image.numel(), dtype=torch.float64)}
+
+    def value(self, sums: Mapping[str, Tensor]) -> float | dict[str, float]:
+        return self.factor * float(sums["sum"] / sums["number"])

@@ -13,10 +13,11 @@ from torch import Tensor
 from framework.evaluation.extractors.inception import InceptionV3, convolution_names, pool3_names
 from framework.evaluation.extractors.lpips import Lpips, tensor_names
 from framework.evaluation.extractors.resize import tf1_bilinear
-from framework.evaluation.frechet import Moments, frechet_distance
-from framework.evaluation.inception_score import inception_score
-from framework.evaluation.kernel import kernel_distance
-from framework.evaluation.precision_recall import precision_recall
+from framework.evaluation.metrics.frechet import frechet_distance
+from framework.evaluation.metrics.inception_score import inception_score
+from framework.evaluation.metrics.kernel import kernel_distance
+from framework.evaluation.metrics.precision_recall import precision_recall
+from framework.evaluation.moments import Moments
 from framework.evaluation.weights import load_weights
 from tests.helpers.fidelity import torch_fidelity
 from tests.helpers.judged import ALONE

@@ -14,11 +14,12 @@ import torch
 
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.evaluate import evaluate
-from framework.evaluation.generated import GeneratedImages
+from framework.evaluation.generated import GeneratedSamples
 from framework.evaluation.images import ArrayImages, FolderImages, open_images
 from framework.evaluation.metrics import Settings, check_extractor, parse_metrics
 from framework.evaluation.models import EvaluationModels, open_models
 from framework.evaluation.protocol import Record, comparable
+from framework.sampling.sampler import LatentSampler
 from framework.utils import progress
 from tests.helpers.judged import ALONE, CLASSES, SmallGenerator, pictures, small_extractor, small_models
 
@@ -95,7 +96,7 @@ def test_only_inception_may_be_called_fid() -> None:
 
 
 def test_names_of_metrics() -> None:
-    named = [(m.kind, m.count) for m in parse_metrics("FID50k, kid, pr1m,kid500,kid")]
+    named = [(m.name, m.count) for m in parse_metrics("FID50k, kid, pr1m,kid500,kid")]
     assert named == [("fid", 50_000), ("kid", None), ("pr", 1_000_000), ("kid", 500)]
     for wrong in ("fidk", "fod", "fid1", "", "fid50kk", "5k"):
         with pytest.raises(EvaluationError, match="--metrics"):
@@ -155,10 +156,11 @@ def test_comparisons_say_how_far_they_are(
     assert {name: record.value for name, record in shown.items()} == {n: r.value for n, r in silent.items()}
 
 
-def generated(**changes: Any) -> GeneratedImages:
-    if "network" not in changes:  # building one draws from torch's generator
-        changes["network"] = SmallGenerator().eval()
-    return GeneratedImages(**{"classes": CLASSES, "seed": 3} | changes)
+def generated(*, network: Any = None, count: int = 50_000, **changes: Any) -> GeneratedSamples:
+    if network is None:  # building one draws from torch's generator
+        network = SmallGenerator().eval()
+    sampler = LatentSampler(**{"classes": CLASSES, "seed": 3} | changes)
+    return GeneratedSamples(network=network, sampler=sampler, count=count)
 
 
 def test_generated_images_are_functions_of_seed_and_position() -> None:
@@ -169,20 +171,21 @@ def test_generated_images_are_functions_of_seed_and_position() -> None:
     for a, b in zip(alone, shared, strict=True):
         assert torch.equal(a.images, b.images)
         assert torch.equal(a.labels, b.labels)
-    assert torch.equal(images.latents(range(60, 63)), images.latents(range(100))[60:63])
-    assert len(images.latents(range(120)).unique(dim=0)) == 120
+    sampler, network = LatentSampler(classes=CLASSES, seed=3), images.network
+    assert torch.equal(sampler.latents(network, range(60, 63)), sampler.latents(network, range(100))[60:63])
+    assert len(sampler.latents(network, range(120)).unique(dim=0)) == 120
     other = next(generated(seed=4).parts(count=50, rank=0, world=1))
     assert not torch.equal(alone[0].images, other.images)
-    shares = replace(images, label_shares=(0.0, 3.0, 0.0, 1.0))
+    shares = replace(images, sampler=replace(sampler, label_shares=(0.0, 3.0, 0.0, 1.0)))
     labels = torch.cat([p.labels for p in shares.parts(count=400, rank=0, world=1)])
     counts = torch.bincount(labels, minlength=4).tolist()
     assert counts[0] == counts[2] == 0
     assert counts[1] == pytest.approx(300, abs=4 * (400 * 0.75 * 0.25) ** 0.5)  # four standard deviations
-    paired = images.in_pairs(100).labels(range(100))
+    paired = replace(sampler, pairs=True).labels(range(100))
     assert paired is not None
     assert torch.equal(paired[0::2], paired[1::2])
-    truncated = replace(images, truncation=0.5)
-    assert truncated.latents(range(20)).abs().max() <= 0.5
+    truncated = replace(sampler, truncation=0.5)
+    assert truncated.latents(network, range(20)).abs().max() <= 0.5
 
 
 def trained(steps: int, *, evaluated: bool, cache: Path, reference: FolderImages) -> dict[str, torch.Tensor]:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from framework.evaluation.errors import MissingError
-from framework.evaluation.frechet import Moments, frechet_distance
+from framework.evaluation.metrics.frechet import frechet_distance
+from framework.evaluation.moments import Moments
 
 
 def of(features: torch.Tensor, *, batch: int = 17) -> Moments:

@@ -85,7 +85,7 @@ def test_records_are_kept_and_not_computed_again(run: Path, real: str, monkeypat
     asked = []
     real_evaluate = offline.evaluate
     monkeypatch.setattr(
-        offline, "evaluate", lambda *a, **o: asked.extend(m.kind for m in o["metrics"]) or real_evaluate(*a, **o)
+        offline, "evaluate", lambda *a, **o: asked.extend(m.name for m in o["metrics"]) or real_evaluate(*a, **o)
     )
     again, _ = measure(run, real, "fd60,pr60")
     assert asked == []

@@ -14,7 +14,7 @@ from framework.data.inspection import find_faults
 from framework.data.pack import pack
 from framework.data.stream import open_stream
 from framework.evaluation.errors import EvaluationError
-from framework.evaluation.images import FolderImages, ImageSet, ShardImages, open_images
+from framework.evaluation.images import FolderImages, SampleSet, ShardImages, open_images
 from tests.helpers.odd_pictures import HEIC, NO_HEIC, SIDE, Odd, odd_pictures
 from tests.unit.data.stream_helpers import write_tar
 
@@ -52,7 +52,7 @@ def streamed(location: Path, count: int) -> list[np.ndarray]:
     return [image.transpose(1, 2, 0) for _, image in sorted(rows, key=lambda row: row[0])]
 
 
-def judged(images: ImageSet) -> list[np.ndarray]:
+def judged(images: SampleSet) -> list[np.ndarray]:
     """What an evaluation sees, in its order."""
     parts = images.parts(count=images.count, rank=0, world=1)
     return [image for part in parts for image in part.images.permute(0, 2, 3, 1).numpy()]
@@ -132,7 +132,7 @@ def test_a_bomb_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pyt
 
 def test_lpips_of_several_sizes_is_missing(tmp_path: Path) -> None:
     from framework.evaluation.errors import MissingError
-    from framework.evaluation.perceptual import diversity
+    from framework.evaluation.metrics.perceptual import diversity
     from tests.helpers.judged import ALONE
 
     for side in (8, 16):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from framework.evaluation.errors import EvaluationError, MissingError
 from framework.evaluation.extractors.choose import open_extractor
-from framework.evaluation.generated import GeneratedImages
+from framework.evaluation.generated import GeneratedSamples
 from framework.evaluation.images import FolderImages
-from framework.evaluation.perceptual import diversity, path_length
+from framework.evaluation.metrics.perceptual import diversity, path_length
+from framework.sampling.sampler import LatentSampler
 from tests.helpers.fidelity import torch_fidelity
 from tests.helpers.judged import ALONE, CLASSES, pictures
 
@@ -45,9 +47,10 @@ def levels(values: Tensor) -> Tensor:
 
 
 def test_path_length_is_the_mean_without_the_outer_percentiles() -> None:
-    images = GeneratedImages(network=Flat(), seed=2)
+    network, sampler = Flat(), LatentSampler(seed=2)
+    images = GeneratedSamples(network=network, sampler=sampler)
     mean, std = path_length(images, Plain(), count=200, epsilon=0.1, session=ALONE)
-    begin, end = (images.latents(range(200), purpose=f"evaluation/path/{side}")[:, 0] for side in (0, 1))
+    begin, end = (sampler.latents(network, range(200), purpose=f"evaluation/path/{side}")[:, 0] for side in (0, 1))
     along = begin + 0.1 * (end - begin)
     squared = (levels(torch.tanh(begin) * 0.5) - levels(torch.tanh(along) * 0.5)).square()
     distances = np.sort(squared.double().numpy()) / 0.1**2
@@ -63,13 +66,14 @@ def test_a_path_needs_a_generator(tmp_path: Path) -> None:
 
 
 def test_diversity_is_inside_a_class_and_falls_with_collapse() -> None:
-    images = GeneratedImages(network=Flat(), seed=2, classes=CLASSES)
+    network, sampler = Flat(), LatentSampler(seed=2, classes=CLASSES)
+    images = GeneratedSamples(network=network, sampler=sampler)
     mean, _ = diversity(images, Plain(), count=131, session=ALONE)  # the odd one is left out
-    paired = images.in_pairs(130)
+    paired = replace(sampler, pairs=True)
     with torch.no_grad():
-        colours = levels(paired.network(paired.latents(range(130)), paired.labels(range(130)))[:, 0, 0, 0])
+        colours = levels(network(paired.latents(network, range(130)), paired.labels(range(130)))[:, 0, 0, 0])
     assert mean == pytest.approx(float((colours[0::2] - colours[1::2]).square().mean()), rel=1e-6)
-    collapsed = GeneratedImages(network=Flat(spread=0.0), seed=2, classes=CLASSES)
+    collapsed = GeneratedSamples(network=Flat(spread=0.0), sampler=sampler)
     assert diversity(collapsed, Plain(), count=60, session=ALONE) == (0.0, 0.0)
     with pytest.raises(MissingError, match="at least 2"):
         diversity(images, Plain(), count=1, session=ALONE)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from framework.evaluation.errors import MissingError
-from framework.evaluation.precision_recall import density_coverage, precision_recall
+from framework.evaluation.metrics.precision_recall import density_coverage, precision_recall
 from tests.helpers.judged import ALONE
 
 

@@ -17,8 +17,10 @@ from framework import Averaging, Network
 from framework.checkpoint import Checkpoint, list_checkpoints, writer
 from framework.checkpoint.retention import read_scores
 from framework.evaluation import Settings, open_models, parse_metrics, weights
+from framework.evaluation.metrics import ModesHit
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
-from framework.evaluation.protocol import read_records
+from framework.evaluation.protocol import key_of, read_records
+from framework.recipe.description import describe, science_hash
 from framework.train.config import RunConfig
 from framework.train.evaluation import Evaluator
 from framework.train.trainer import run
@@ -26,7 +28,7 @@ from framework.utils.errors import FrameworkError
 from tests.helpers import smooth as players
 from tests.helpers.damage import damaged_copy
 from tests.helpers.journals import evaluations, points
-from tests.helpers.judged import ALONE
+from tests.helpers.judged import ALONE, Brightness
 from tests.helpers.launch import ROOT, tensors, unequal
 from tests.recipes import smooth, tiny_progan, tiny_sagan
 
@@ -144,6 +146,41 @@ def test_records_are_those_of_the_command(sagan: Path) -> None:
     print("inside the run and by the command:", [(kept[key], expected[key]) for key in expected])
     assert kept == expected == read_scores(checkpoint)
     assert values(sagan)[240] == kept[next(key for key in kept if key.startswith("fd_"))]
+
+
+def test_a_recipe_names_metrics_of_its_own(tiny_data: Path, plain: Path, tmp_path: Path) -> None:
+    """They are measured by default or by name, kept like the others, and no part of the science."""
+    own = Brightness(count=60)
+    recipe = replace(smooth.RECIPE, metrics=(own,))
+    assert science_hash(recipe) == science_hash(smooth.RECIPE)
+    assert describe(recipe)["metrics"] == [{"type": "Brightness", "count": 60, "factor": 1.0}]
+    out = train(tmp_path / "run", data=tiny_data, recipe=recipe, eval_every_images=160)
+    assert unequal(out / "checkpoints/320", plain / "checkpoints/320") == []
+    assert [list(found) for _, found in evaluations(out)] == [["brightness60"]] * 2
+
+    # Value and key are those of the command.
+    checkpoint = out / "checkpoints/320"
+    (record,), _ = evaluate_checkpoint(
+        str(checkpoint),
+        str(tiny_data),
+        metrics=[own],
+        models=open_models([own], session=ALONE),
+        session=ALONE,
+        sampling=Sampling(classes={"Generator": players.Generator}),
+        settings=Settings(),
+        record=False,
+    )
+    assert read_scores(checkpoint) == {key_of(record): record.value}
+
+    config = RunConfig(**LIGHT | {"eval_metrics": "fd60,brightness80"})
+    assert [(m.name, m.count) for m in config.metrics(recipe.metrics)] == [("fd", 60), ("brightness", 80)]
+    for held, why in (((smooth.RECIPE.averaging,), "is no metric"), ((own, own), "two metrics are named brightness")):
+        with pytest.raises(FrameworkError, match=f"metrics of the recipe: .*{why}"):
+            config.check(held)
+    # A checkpoint is not the best one for more modes, which are no distance.
+    modes = ModesHit(centres=((0.0, 0.0),), std=1.0)
+    with pytest.raises(FrameworkError, match="names no distance"):
+        RunConfig(eval_every_images=80, keep_best=1).check((modes,))
 
 
 def test_a_resumed_run_knows_the_best_and_repeats_nothing(
@@ -313,6 +350,6 @@ def test_a_wrong_file_of_weights_is_refused_before_training(tiny_data: Path, tmp
 
 
 def test_defaults() -> None:
-    assert [metric.kind for metric in RunConfig().metrics()] == ["fid"]
-    assert [metric.kind for metric in RunConfig(eval_extractor="vgg16").metrics()] == ["fd"]
+    assert [metric.name for metric in RunConfig().metrics()] == ["fid"]
+    assert [metric.name for metric in RunConfig(eval_extractor="vgg16").metrics()] == ["fd"]
     RunConfig().check()

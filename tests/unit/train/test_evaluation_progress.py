@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from framework.evaluation.generated import GeneratedImages
-from framework.evaluation.images import BATCH_SIZE, ShardImages
+from framework.evaluation.generated import GeneratedSamples
+from framework.evaluation.images import ShardImages
+from framework.sampling.sampler import BATCH_SIZE, LatentSampler
 from framework.train.evaluation import WatchedShards, watched_generator
 from tests.helpers.judged import CLASSES, SmallGenerator
 
@@ -27,8 +28,9 @@ def test_every_drawing_is_a_beat(tiny_data: Path) -> None:
     beats: list[int] = []
     network = SmallGenerator().eval()
     notes = {"resolution": [16, 16], "standing_statistics": 0}
-    watched = watched_generator(network, classes=CLASSES, beat=lambda: beats.append(1), resolution=16)
-    usual = GeneratedImages(network=network, classes=CLASSES, notes=notes)
+    sampler = LatentSampler(classes=CLASSES)
+    watched = watched_generator(network, sampler=sampler, beat=lambda: beats.append(1), resolution=16)
+    usual = GeneratedSamples(network=network, sampler=sampler, notes=notes)
     # The second of two processes has one batch of its own and runs the network once more beside the first.
     for world, expected in ((1, 3), (2, 2)):
         beats.clear()
@@ -38,6 +40,7 @@ def test_every_drawing_is_a_beat(tiny_data: Path) -> None:
         assert len(beats) == expected
     assert watched.describe() == usual.describe()
     real = ShardImages(str(tiny_data), resolution=4, classes=10)
-    shares = watched_generator(network, classes=10, beat=lambda: None, real=real).label_shares
-    assert shares == tuple(map(float, real.label_counts))
-    assert watched_generator(network, classes=0, beat=lambda: None, real=real).label_shares == ()
+    for classes, shares in ((10, tuple(map(float, real.label_counts))), (0, ())):
+        sampler = LatentSampler(classes=classes, label_shares=shares)
+        unaware = LatentSampler(classes=classes)
+        assert watched_generator(network, sampler=unaware, beat=lambda: None, real=real).sampler == sampler

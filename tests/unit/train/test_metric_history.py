@@ -20,6 +20,15 @@ def test_best_and_latest_of_every_series() -> None:
     assert again.best == again.latest == {}
 
 
+def test_the_protocol_tells_which_value_is_the_best() -> None:
+    standing = MetricHistory()
+    lower = {"metrics/modes_hit-00000001": False, "metrics/paired_lpips-00000001": True}
+    for images, modes, distance in ((10, 3.0, 0.5), (20, 8.0, 0.2), (30, 7.0, 0.9)):
+        values = {"metrics/modes_hit-00000001": modes, "metrics/paired_lpips-00000001": distance}
+        standing.take(images, values, lower_is_better=lower)
+    assert standing.best == {"metrics/modes_hit-00000001": (20, 8.0), "metrics/paired_lpips-00000001": (20, 0.2)}
+
+
 def test_growth_is_within_one_protocol() -> None:
     standing = MetricHistory()
     assert standing.growth("fid50k") is None

@@ -7,19 +7,54 @@ order of drawing are torch-fidelity's, so that equal features give an equal numb
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from framework.evaluation.errors import MissingError
+from framework.evaluation.metrics.base import ComparingMetric, Measured, MetricInputs
 from framework.runtime.collectives import summed
 from framework.runtime.session import Session
 from framework.utils.progress import show_progress
 
 
+class KernelDistance(ComparingMetric):
+    """The kernel distance under an extractor that is not FID's."""
+
+    name = "kd"
+    definition = "unbiased squared MMD, (x.y/D + 1)^3, mean over subsets (arXiv:1801.01401)"
+    options_from = ("kid_subsets", "kid_subset_size", "seed", "held")
+    inception = False
+    counterpart: ClassVar[str] = "kid"
+
+    def measure(self, inputs: MetricInputs) -> dict[str, Measured]:
+        """Return the mean over subsets, with its standard deviation."""
+        assert inputs.judged.features is not None
+        assert inputs.real.features is not None
+        found = kernel_distance(
+            inputs.judged.features[: inputs.count],
+            inputs.real.features,
+            subsets=inputs.settings.kid_subsets,
+            subset_size=inputs.settings.kid_subset_size,
+            seed=inputs.settings.seed,
+            session=inputs.session,
+            shown_as=inputs.shown_as,
+        )
+        return {self.name: Measured(value=found.mean, details={"std": found.std, "subset_size": found.subset_size})}
+
+
+class KID(KernelDistance):
+    """The Kernel Inception Distance."""
+
+    name = "kid"
+    inception = True
+    counterpart = "kd"
+
+
 @dataclass(frozen=True, kw_only=True)
-class KernelDistance:
+class KernelEstimate:
     """Mean and standard deviation over subsets of `subset_size` images a side."""
 
     mean: float
@@ -29,7 +64,7 @@ class KernelDistance:
 
 def kernel_distance(
     fake: Tensor, real: Tensor, *, subsets: int, subset_size: int, seed: int, session: Session, shown_as: str = ""
-) -> KernelDistance:
+) -> KernelEstimate:
     """Return the KID of features (N, D) and (M, D), the same on every rank. A collective.
 
     Args:
@@ -54,7 +89,7 @@ def kernel_distance(
                 found[index] = _squared_mmd(x, y)
                 advance(session.world)
     found = summed(session, found)
-    return KernelDistance(mean=float(found.mean()), std=float(found.std(correction=0)), subset_size=size)
+    return KernelEstimate(mean=float(found.mean()), std=float(found.std(correction=0)), subset_size=size)
 
 
 def _squared_mmd(x: Tensor, y: Tensor) -> Tensor:

@@ -11,17 +11,65 @@ Distances are float64 and computed in tiles of fixed size, which the ranks share
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
 from framework.evaluation.errors import MissingError
+from framework.evaluation.metrics.base import ComparingMetric, Measured, MetricInputs
 from framework.runtime.collectives import summed
 from framework.runtime.session import Session
 from framework.utils.progress import Advance, show_progress
 
 _TILE_ROWS = 512
+
+
+class PrecisionRecall(ComparingMetric):
+    """Improved precision and recall."""
+
+    name = "pr"
+    definition = "improved precision and recall (arXiv:1904.06991)"
+    options_from = ("neighbours", "held")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Precision and recall."""
+        return ("precision", "recall")
+
+    def measure(self, inputs: MetricInputs) -> dict[str, Measured]:
+        """Return both shares."""
+        fake, real = _features(inputs)
+        shown_as, neighbours = inputs.shown_as, inputs.settings.neighbours
+        found = precision_recall(fake, real, neighbours=neighbours, session=inputs.session, shown_as=shown_as)
+        return {name: Measured(value=value) for name, value in asdict(found).items()}
+
+
+class DensityCoverage(ComparingMetric):
+    """Density and coverage."""
+
+    name = "dc"
+    definition = "density and coverage (arXiv:2002.09797)"
+    options_from = ("balls", "held")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Density and coverage."""
+        return ("density", "coverage")
+
+    def measure(self, inputs: MetricInputs) -> dict[str, Measured]:
+        """Return both numbers."""
+        fake, real = _features(inputs)
+        shown_as, neighbours = inputs.shown_as, inputs.settings.balls
+        found = density_coverage(fake, real, neighbours=neighbours, session=inputs.session, shown_as=shown_as)
+        return {name: Measured(value=value) for name, value in asdict(found).items()}
+
+
+def _features(inputs: MetricInputs) -> tuple[Tensor, Tensor]:
+    """Return the features (N, D) and (M, D) of judged and real images."""
+    assert inputs.judged.features is not None
+    assert inputs.real.features is not None
+    return inputs.judged.features[: inputs.count], inputs.real.features
 
 
 @dataclass(frozen=True, kw_only=True)

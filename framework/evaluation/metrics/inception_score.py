@@ -10,6 +10,30 @@ import torch
 from torch import Tensor
 
 from framework.evaluation.errors import MissingError
+from framework.evaluation.extract import Needs
+from framework.evaluation.metrics.base import FeatureMetric, Measured, MetricInputs, Settings
+
+
+class InceptionScore(FeatureMetric):
+    """The Inception Score."""
+
+    name = "is"
+    definition = "Inception Score, logits without bias, mean over splits (arXiv:1606.03498)"
+    compares_with_real = False
+    options_from = ("splits", "seed", "held")
+    inception = True
+
+    def needs(self, *, count: int, settings: Settings) -> Needs:
+        """Ask for the classifier's logits of the judged images."""
+        return Needs(logits=min(settings.held, count))
+
+    def measure(self, inputs: MetricInputs) -> dict[str, Measured]:
+        """Return the mean over splits, with its standard deviation."""
+        logits, settings = inputs.judged.logits, inputs.settings
+        if logits is None:
+            raise MissingError("the Inception Score needs the classifier's weights (fc.weight), which end at pool3")
+        mean, std = inception_score(logits[: inputs.count], splits=settings.splits, seed=settings.seed)
+        return {self.name: Measured(value=mean, details={"std": std})}
 
 
 def inception_score(logits: Tensor, *, splits: int, seed: int) -> tuple[float, float]:

@@ -1,7 +1,7 @@
-"""The Frechet distance of two sets of features from streamed moments (FID: Heusel et al. 2017, arXiv:1706.08500).
+"""Count, sum and outer product of features, streamed: all that a Frechet distance needs.
 
-A rank adds its share batch by batch; count, sum and outer product are float64 and are summed over ranks at the end, so
-no process ever holds the features, and the result does not depend on who saw what.
+A rank adds its share batch by batch; the sums are float64 and are added over ranks at the end, so no process ever holds
+the features, and the result does not depend on who saw what.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from framework.evaluation.errors import MissingError
 from framework.runtime.collectives import summed
 from framework.runtime.session import Session
 
@@ -64,20 +63,3 @@ class Moments:
         values, vectors = torch.linalg.eigh(self.covariance)
         rank = min(len(values), self.count - 1)
         return vectors[:, -rank:] * values[-rank:].clamp_min(0.0).sqrt()
-
-
-def frechet_distance(a: Moments, b: Moments) -> float:
-    """Return |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) for the covariances A, B.
-
-    The trace of (A B)^(1/2) is the sum of the singular values of Fa^T Fb where A = Fa Fa^T and B = Fb Fb^T: unlike the
-    square root of a product of matrices, this is exact to rounding also for fewer samples than dimensions.
-
-    Raises:
-        MissingError: a set of fewer than 2 samples has no covariance.
-    """
-    if min(a.count, b.count) < 2:
-        raise MissingError(f"a covariance needs at least 2 images, there are {a.count} and {b.count}")
-    difference = a.mean - b.mean
-    shared = torch.linalg.svdvals(a.factor().T @ b.factor()).sum()
-    spread = a.covariance.trace() + b.covariance.trace()
-    return float(difference @ difference + spread - 2.0 * shared)
