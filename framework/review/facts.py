@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from framework.review.markup import Html, join, tag
+from framework.media.markup import Html, join, tag
 from framework.review.run import Run
 from framework.utils.quantities import format_duration
 

@@ -9,17 +9,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from framework.media.markup import Html, join, tag
 from framework.review import sections
 from framework.review.facts import header, title
-from framework.review.markup import Html, join, tag
 from framework.review.panels import charts
-from framework.review.pictures import BUDGET_BYTES, Strip, data_uri, encode, strip
+from framework.review.pictures import BUDGET_BYTES, Strip, encode, page_strip, strip
 from framework.review.run import Run
 from framework.utils.atomic import replacing
 from framework.utils.errors import FrameworkError
 
 MAX_RUNS = 8  # as many colours as one can tell apart
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+# Frames of sounds and pages are under it, too. Their own scripts are forbidden by the frames (see `sections.samples`).
+_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def write_report(path: Path, runs: Sequence[Run]) -> Path:
@@ -50,10 +51,10 @@ def render(runs: list[Run]) -> str:
     figures, strips = _strips(runs)
     drawn = charts(runs)
     reals = _reals(runs)
-    num_bytes = sum(len(source) for one in strips for source in one.sources) + sum(len(source) for _, source in reals)
+    num_bytes = sum(one.num_bytes for one in strips) + sum(len(source) for _, source in reals) * 3 // 4
     # The body, section by section.
     shown = [
-        sections.samples(figures, strips, reals, num_bytes=num_bytes * 3 // 4),
+        sections.samples(figures, strips, reals, num_bytes=num_bytes),
         sections.evaluation(runs),
         sections.health(runs),
         sections.curves(drawn),
@@ -96,12 +97,17 @@ def _make_names_unique(runs: list[Run]) -> None:
 
 
 def _strips(runs: list[Run]) -> tuple[list[dict[str, Any]], list[Strip]]:
-    keyed = [(number, run, key) for number, run in enumerate(runs) for key in run.sample_keys]
-    figures, strips = [], []
-    for number, run, key in keyed:
-        strips.append(strip(run.grids[key], budget_bytes=BUDGET_BYTES // len(keyed)))
+    """Return the caption of each key of each run, and what it shows over time: pictures first, then pages."""
+    pictures = [(number, run, key) for number, run in enumerate(runs) for key in run.sample_keys]
+    pages = [(number, run, key) for number, run in enumerate(runs) for key in run.page_keys]
+    budget_bytes = BUDGET_BYTES // max(1, len(pictures) + len(pages))
+    strips = [strip(run.grids[key], budget_bytes=budget_bytes) for _, run, key in pictures]
+    strips += [page_strip(run.pages[key], budget_bytes=budget_bytes) for _, run, key in pages]
+    figures = []
+    for number, run, key in (*pictures, *pages):
         name = run.name if len(runs) > 1 else "generated"
-        figures.append({"run": number, "caption": name if len(run.sample_keys) == 1 else f"{name} · {key}"})
+        alone = len(run.sample_keys) + len(run.page_keys) == 1
+        figures.append({"run": number, "caption": name if alone else f"{name} · {key}"})
     return figures, strips
 
 
@@ -113,7 +119,7 @@ def _reals(runs: list[Run]) -> list[tuple[str, str]]:
         if run.reals is None or key in found:
             continue
         try:
-            found[key] = (f"real images ({run.name})", data_uri(*encode(run.reals)))
+            found[key] = (f"real images ({run.name})", encode(run.reals).source)
         except OSError as error:
             run.notes.append(f"The grid of real images cannot be shown: {error}.")
     return [("real images", source) for _, source in found.values()] if len(found) == 1 else list(found.values())
@@ -126,7 +132,7 @@ def _data(runs: list[Run], drawn: list[dict[str, Any]], strips: list[Strip]) -> 
             for run in runs
         ],
         "charts": drawn,
-        # The last grid of each strip is in its <img> already.
+        # The last one of each strip is in the page already.
         "strips": [{"images": one.images, "sources": one.sources[:-1]} for one in strips],
     }
 

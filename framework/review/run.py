@@ -30,6 +30,7 @@ from framework.utils.errors import FrameworkError
 
 RECIPE_NAME = "recipe.json"
 STATES = {"FINISHED": "finished", "KILLED": "stopped", "FAILED": "failed"}
+PAGE_FORMS = {"sounds", "page"}
 _REAL = "samples/real"
 
 
@@ -64,6 +65,15 @@ class Health:
     remedy: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A file that shows something at a clock; `form` is pictures, plot, sounds or page."""
+
+    path: Path
+    form: str
+    description: str = ""
+
+
 @dataclass(kw_only=True)
 class Run:
     """All that the page shows of one run."""
@@ -78,8 +88,10 @@ class Run:
     last_images: int = 0
     launches: list[Launch] = field(default_factory=list)
     series: dict[str, Series] = field(default_factory=lambda: defaultdict(Series))
-    grids: dict[str, dict[int, Path]] = field(default_factory=lambda: defaultdict(dict))
-    """The grids of samples: image key (`samples/ema`) -> images seen -> file."""
+    grids: dict[str, dict[int, Shown]] = field(default_factory=lambda: defaultdict(dict))
+    """The grids of samples and the plots: key (`samples/ema`) -> images seen -> picture."""
+    pages: dict[str, dict[int, Shown]] = field(default_factory=lambda: defaultdict(dict))
+    """The sounds and pages: key -> images seen -> file of HTML."""
     figures: dict[str, Path] = field(default_factory=dict)
     """The drawings of truncation sweeps by file name."""
     health: list[Health] = field(default_factory=list)
@@ -106,12 +118,17 @@ class Run:
     def reals(self) -> Path | None:
         """The latest grid of real images; None without one."""
         found = self.grids.get(_REAL, {})
-        return found[max(found)] if found else None
+        return found[max(found)].path if found else None
 
     @property
     def sample_keys(self) -> list[str]:
-        """The keys of generated images, `samples/ema` first."""
+        """The keys of generated images and plots, `samples/ema` first."""
         return sorted((key for key in self.grids if key != _REAL), key=lambda key: (key != "samples/ema", key))
+
+    @property
+    def page_keys(self) -> list[str]:
+        """The keys of sounds and pages."""
+        return sorted(self.pages)
 
 
 def read_run(folder: Path) -> Run:
@@ -166,8 +183,8 @@ def _observe(run: Run, record: Record) -> None:
     # Numbers, pictures and texts.
     elif kind == "metrics":
         _observe_metrics(run, record)
-    elif kind == "image":
-        _observe_image(run, record)
+    elif kind in ("image", "media"):
+        _observe_shown(run, record)
     elif kind == "artifact" and record["folder"] == FIGURES:
         _observe_figure(run, record)
     elif kind in ("params", "tags"):
@@ -225,9 +242,14 @@ def _add_scores(run: Run, images_seen: int, scores: Iterable[Score]) -> None:
         run.scores[images_seen] = list(held.values())
 
 
-def _observe_image(run: Run, record: Record) -> None:
-    if path := _inside(run, record):
-        run.grids[str(record["key"])][int(record["images"])] = path
+def _observe_shown(run: Run, record: Record) -> None:
+    form = str(record.get("form", "pictures"))
+    kept = run.grids if record["kind"] == "image" else run.pages
+    if record["kind"] == "media" and form not in PAGE_FORMS:
+        run.notes.append(f"What {record['key']!r} shows ({form!r}) is unknown to this version.")
+    elif path := _inside(run, record):
+        shown = Shown(path=path, form=form, description=str(record.get("description", "")))
+        kept[str(record["key"])][int(record["images"])] = shown
         run.last_images = max(run.last_images, int(record["images"]))
 
 
@@ -242,7 +264,7 @@ def _inside(run: Run, record: Record) -> Path | None:
     path = (run.folder / str(record["file"])).resolve()
     if path.is_relative_to(run.folder):
         return path
-    run.notes.append(f"The image {record['file']!r} lies outside the run folder and is not shown.")
+    run.notes.append(f"The file {record['file']!r} lies outside the run folder and is not shown.")
     return None
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from framework.media.markup import Html, join, tag
 from framework.review.facts import swatch, utc
-from framework.review.markup import Html, join, tag
 from framework.review.panels import all_scores
 from framework.review.pictures import Strip, data_uri
-from framework.review.run import Run
+from framework.review.run import PAGE_FORMS, Run
 from framework.tracking.checkpoints import Score, best_of
 from framework.tracking.records import HEALTH_STATES
 from framework.utils.bounded import read_file
@@ -18,6 +18,9 @@ from framework.utils.leaves import leaves
 from framework.utils.quantities import format_bytes
 
 _NONE = "–"
+_NOUNS = {"pictures": "grids", "plot": "plots", "sounds": "sets of sounds", "page": "pages"}
+_LEAST_WIDTH, _FULL_WIDTH = 320, 960
+"""CSS pixels: what a small picture is enlarged to, and the `max-width` of all in report.css."""
 _MOST_FIGURE_BYTES = 4 << 20
 
 
@@ -29,50 +32,91 @@ def section(key: str, title: str, *children: Html | None) -> Html:
 def samples(
     figures: list[dict[str, Any]], strips: list[Strip], reals: list[tuple[str, str]], *, num_bytes: int
 ) -> Html:
-    """Return the grids over time, with one slider for all runs, and real images beside them.
+    """Return what the runs show over time, with one slider for all of them, and real images beside it.
 
     Args:
         figures: the run number and caption of each strip.
-        strips: the grids, in the same order.
+        strips: pictures, plots, sounds and pages, in the same order.
         reals: (caption, data URI) of each grid of real images.
-        num_bytes: the size of all embedded images, which the page shows.
+        num_bytes: the size of all that is embedded, which the page shows.
     """
     if not any(one.images for one in strips):
-        return section("samples", "Samples", tag("p", "No sample grid is in this run's journal.", class_="none"))
-    # The grids, each at its last clock.
+        text = "No sample grid, plot, sound or page is in this run's journal."
+        unseen = [tag("p", note, class_="note") for one in strips for note in one.notes]
+        return section("samples", "Samples", tag("p", text, class_="none"), *unseen)
+    # Each at its last clock, real images behind the first kind.
     clocks = sorted({images for one in strips for images in one.images})
-    shown = []
-    for place, (figure, one) in enumerate(zip(figures, strips, strict=True)):
-        if one.images:
-            caption = tag("figcaption", swatch(figure["run"]), f"{figure['caption']} ", tag("span", class_="at"))
-            image = tag("img", src=one.sources[-1], alt=f"generated images, {figure['caption']}", class_="grid")
-            shown.append(tag("figure", caption, image, data_strip=place))
+    shown = [
+        _shown(place, figure, one)
+        for place, (figure, one) in enumerate(zip(figures, strips, strict=True))
+        if one.images and one.form not in PAGE_FORMS
+    ]
     for text, source in reals:
         image = tag("img", src=source, alt=text, class_="grid")
         shown.append(tag("figure", tag("figcaption", tag("span", class_="swatch real"), text), image))
-    # The slider.
-    controls = tag(
+    framed = [
+        _shown(place, figure, one)
+        for place, (figure, one) in enumerate(zip(figures, strips, strict=True))
+        if one.images and one.form in PAGE_FORMS
+    ]
+    return section(
+        "samples",
+        "Samples over time",
+        _slider(clocks),
+        tag("div", *shown, class_="figures") if shown else None,
+        tag("div", *framed, class_="figures") if framed else None,
+        tag("p", _extent(strips, num_bytes=num_bytes, framed=bool(framed)), class_="aside"),
+        *[tag("p", note, class_="note") for one in strips for note in one.notes],
+    )
+
+
+def _shown(place: int, figure: dict[str, Any], one: Strip) -> Html:
+    """Return a figure of what a strip shows last.
+
+    Anybody may have written the run folder: a page is put into a frame of its own, which may neither run scripts nor
+    reach this page, open windows or send forms; this page's security policy, which holds there too, loads nothing.
+    """
+    caption = tag("figcaption", swatch(figure["run"]), f"{figure['caption']} ", tag("span", class_="at"))
+    words = f"{figure['caption']}: {one.description}" if one.description else f"generated images, {figure['caption']}"
+    if one.form in PAGE_FORMS:
+        content = tag("iframe", sandbox="", srcdoc=one.sources[-1], title=words, class_=f"frame {one.form}")
+    else:
+        # A narrow picture would become a blur over the whole column.
+        most = max(_LEAST_WIDTH, 2 * one.width)
+        content = tag(
+            "img",
+            src=one.sources[-1],
+            alt=words,
+            class_="grid plot" if one.form == "plot" else "grid",
+            style=f"max-width: {most}px" if most < _FULL_WIDTH else None,
+        )
+    return tag("figure", caption, content, data_strip=place)
+
+
+def _slider(clocks: list[int]) -> Html:
+    return tag(
         "div",
-        tag("button", "◀", id="earlier", type="button", aria_label="earlier grid"),
+        tag("button", "◀", id="earlier", type="button", aria_label="earlier"),
         tag("input", type="range", id="clock", min=0, max=len(clocks) - 1, value=len(clocks) - 1, step=1,
             aria_label="images seen"),
-        tag("button", "▶", id="later", type="button", aria_label="later grid"),
+        tag("button", "▶", id="later", type="button", aria_label="later"),
         tag("button", "Play", id="play", type="button"),
         tag("output", f"{clocks[-1]:,} images", id="clock-text", for_="clock"),
         class_="controls",
     )  # fmt: skip
-    # What the page leaves out.
-    recorded, kept = sum(one.num_recorded for one in strips), sum(len(one.images) for one in strips)
-    size = f"{kept} of {recorded} recorded grids are on this page" if kept < recorded else f"{kept} grids"
-    hint = f"{size}, {format_bytes(num_bytes)} of images. Arrow keys move the slider; a click enlarges a grid."
-    return section(
-        "samples",
-        "Samples over time",
-        controls,
-        tag("div", *shown, class_="figures"),
-        tag("p", hint, class_="aside"),
-        *[tag("p", note, class_="note") for one in strips for note in one.notes],
-    )
+
+
+def _extent(strips: list[Strip], *, num_bytes: int, framed: bool) -> str:
+    """Return what of the run is on the page, and how to look at it."""
+    counts: dict[str, list[int]] = {}
+    for one in strips:
+        count = counts.setdefault(_NOUNS.get(one.form, "pictures"), [0, 0])
+        count[0] += len(one.images)
+        count[1] += one.num_recorded
+    told = ", ".join(f"{kept} {noun}" if kept == all_ else f"{kept} of {all_} recorded {noun}"
+                     for noun, (kept, all_) in counts.items())  # fmt: skip
+    hint = f"{told}, {format_bytes(num_bytes)}. Arrow keys move the slider; a click enlarges a picture."
+    return f"{hint} Scripts of embedded pages are switched off here: open the files themselves." if framed else hint
 
 
 def evaluation(runs: list[Run]) -> Html:

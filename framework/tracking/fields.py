@@ -48,6 +48,7 @@ _REQUIRED: dict[str, dict[str, Callable[[object], bool]]] = {
     "params": {"values": _are_plain},
     "tags": {"values": _are_plain},
     "image": {"key": _is_text, "images": is_count, "file": _is_text},
+    "media": {"key": _is_text, "images": is_count, "file": _is_text, "form": _is_text},
     "artifact": {"file": _is_text, "folder": _is_text},
     "dataset": {"name": _is_text, "digest": _is_text},
     "evaluation": {"images": is_count, "records": _is_object},
@@ -58,9 +59,9 @@ _REQUIRED: dict[str, dict[str, Callable[[object], bool]]] = {
     "end": {"status": _is_text},
 }
 
-_OPTIONAL = dict.fromkeys(("experiment", "run_name", "user", "command", "location"), _is_text) | dict.fromkeys(
-    ("nonfinite", "profile"), _is_object
-)
+_OPTIONAL = dict.fromkeys(
+    ("experiment", "run_name", "user", "command", "location", "form", "description"), _is_text
+) | dict.fromkeys(("nonfinite", "profile"), _is_object)
 
 
 def is_record(value: object) -> bool:

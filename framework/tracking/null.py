@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from framework.tracking.grids import Pixels
+from framework.media.base import Media, Pixels
 
 
 class NullTracker:
@@ -23,6 +23,9 @@ class NullTracker:
         """Do nothing."""
 
     def artifact(self, path: Path | str, *, folder: str = "") -> None:
+        """Do nothing."""
+
+    def show(self, key: str, media: Media, *, images_seen: int) -> None:
         """Do nothing."""
 
     def image(self, key: str, pixels: Pixels, *, images_seen: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Param, RunTag
 
+from framework.media.base import MOST_BYTES
 from framework.tracking.checkpoints import CHECKPOINTS_FOLDER, LOCATION_TAG
 from framework.tracking.cursor import TRACKING_FOLDER, Cursor
 from framework.tracking.destination import inside
@@ -21,7 +22,15 @@ from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.models import ModelQueue
 from framework.tracking.previews import ARTIFACT_FOLDER, mlflow_names, stage
 from framework.tracking.projection import MAX_METRICS_PER_BATCH, Projection, Rejection
-from framework.tracking.records import JOURNAL_NAME, Record, check_name, last_start, named_start, read_journal
+from framework.tracking.records import (
+    JOURNAL_NAME,
+    PAGE_SUFFIX,
+    Record,
+    check_name,
+    last_start,
+    named_start,
+    read_journal,
+)
 from framework.utils.errors import FrameworkError
 
 MAX_TAG_LENGTH = 7900  # MLflow cuts longer ones silently
@@ -134,11 +143,11 @@ class UploadQueues:
         return True
 
     def advance_files(self) -> bool:
-        """Send the next image or artifact; return False if there was none."""
+        """Send the next picture, page or artifact; return False if there was none."""
         before = done = self._cursor.files.offset_bytes
         for end, record in self._records(before):
             done = end
-            if record["kind"] in ("image", "artifact"):
+            if record["kind"] in ("image", "media", "artifact"):
                 self._bind()
                 self._send_file(record)
                 break
@@ -203,22 +212,21 @@ class UploadQueues:
         self._cursor.save()
 
     def _send_file(self, record: Record) -> None:
-        # Find the file and its name in MLflow.
         try:
             source = inside(self._run_folder, record["file"])
-            if record["kind"] == "artifact":
-                folder = record["folder"] and check_name(record["folder"])
-            else:
-                names = mlflow_names(record)
+            names = mlflow_names(record) if record["kind"] == "image" else None
+            folder = _artifact_folder(record, source)
         except (FileNotFoundError, LookupError, TypeError, ValueError, AttributeError, FrameworkError) as error:
             # Gone, outside the run folder, or not as we write records: it is noted, and the upload goes on.
             self._park([Rejection(entity=json.dumps(record), reason=str(error))])
             return
-        # An artifact goes as it is.
-        if record["kind"] == "artifact":
+        # An artifact or a page goes as it is; a picture with a preview, under the names that MLflow's page looks for.
+        if names is None:
             self._projection.log_file(source, folder=folder)
-            return
-        # An image goes with a preview, under the names that MLflow's page looks for.
+        else:
+            self._send_picture(record, source, names, folder=folder)
+
+    def _send_picture(self, record: Record, source: Path, names: tuple[str, str], *, folder: str) -> None:
         with tempfile.TemporaryDirectory(prefix="framework-upload-") as temporary:
             try:
                 staged = stage(source, names, folder=Path(temporary))
@@ -228,7 +236,7 @@ class UploadQueues:
                 self._park([Rejection(entity=json.dumps(record), reason=str(error))])
                 return
             for path in staged:
-                self._projection.log_file(path, folder=ARTIFACT_FOLDER)
+                self._projection.log_file(path, folder=folder)
         self._projection.show_images()
 
     def _park(self, rejected: list[Rejection]) -> None:
@@ -239,3 +247,22 @@ class UploadQueues:
             for rejection in rejected:
                 file.write(json.dumps({"entity": rejection.entity, "reason": rejection.reason}) + "\n")
         self._cursor.num_rejected += len(rejected)
+
+
+def _artifact_folder(record: Record, source: Path) -> str:
+    """Return the folder of MLflow's artifacts that a record's file goes to; empty for the top.
+
+    Raises:
+        FrameworkError: MLflow cannot take the folder's name.
+        ValueError: the file of a page is no page, or larger than a page may be.
+    """
+    if record["kind"] == "image":
+        return ARTIFACT_FOLDER
+    if record["kind"] == "artifact":
+        folder = record["folder"]
+    else:
+        # The name that the run gave it, so that a second upload replaces the first.
+        folder = record["key"].rpartition("/")[0]
+        if source.suffix != PAGE_SUFFIX or source.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{source.name} is no {PAGE_SUFFIX} file of at most {MOST_BYTES:,} bytes")
+    return check_name(folder) if folder else ""

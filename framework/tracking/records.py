@@ -7,7 +7,9 @@
     metrics    images, values {name: float}, nonfinite {name: "nan" | "inf" | "-inf"} (only when there are any)
     params     values {name: str}
     tags       values {name: str}
-    image      key, images, file (PNG, relative to the run folder), token
+    image      key, images, file (PNG, relative to the run folder), token, form ("pictures" or "plot"; absent in
+               journals of old), description (in words)
+    media      key, images, file (HTML, relative to the run folder), form ("sounds" or "page"), description
     artifact   file (relative to the run folder), folder (in MLflow)
     dataset    name, digest, location, profile {count, classes, ...}
     evaluation images, records {name: {"value", "protocol", ...}}; the values are in a `metrics` record beside it
@@ -41,6 +43,8 @@ Record = dict[str, Any]
 JOURNAL_NAME = "journal.jsonl"
 # The folder of drawings in a run, and of the same files in MLflow.
 FIGURES = "figures"
+PICTURE_SUFFIX, PAGE_SUFFIX = ".png", ".html"
+"""The endings of the files of `image` and of `media` records."""
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 # From good to bad.
 HEALTH_STATES = ("ok", "warn", "failing")
@@ -143,8 +147,8 @@ class JournalState:
             for name in (*record["values"], *record.get("nonfinite", ())):
                 self.high_water_images[name] = max(images, self.high_water_images.get(name, -1))
             self.num_nonfinite += len(record.get("nonfinite", ()))
-        elif kind == "image":
-            key = image_mark(record["key"])
+        elif kind in ("image", "media"):
+            key = shown_mark(record["key"])
             self.high_water_images[key] = max(record["images"], self.high_water_images.get(key, -1))
         # Values that hold for the whole run.
         elif kind == "params":
@@ -177,8 +181,8 @@ class JournalState:
                 self.high_water_images[key] = max(record["images"], self.high_water_images.get(key, -1))
 
 
-def image_mark(key: str) -> str:
-    """Return the name under which an image's high-water mark is kept (a metric may bear the same name)."""
+def shown_mark(key: str) -> str:
+    """Return the name under which the high-water mark of what is shown is kept (a metric may bear the same name)."""
     return f"image:{key}"
 
 

@@ -5,7 +5,7 @@ nothing: it is logged and counted, and work goes on. MLflow is not imported here
 process.
 
 After a resume the same steps come again, from the checkpoint on. They repeat what the journal already holds (the
-trainer is exact), and MLflow cannot delete a point. So a metric or image is written only beyond its own *high-water
+trainer is exact), and MLflow cannot delete a point. So a metric or picture is written only beyond its own *high-water
 mark*, the most images seen under that name so far: every step is there once, and a crash between two records of one
 step still leaves the missing one to be written. When the recipe was changed in between (`--allow-change`), the points
 up to the mark are those of the first attempt; the `resumed` record and the tag `framework.resumed_at` say where.
@@ -20,15 +20,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
+from framework.media.base import Media, Pixels
+from framework.media.grids import PictureGrid
 from framework.tracking.checkpoints import scores_from
 from framework.tracking.cursor import Cursor
-from framework.tracking.grids import Pixels
-from framework.tracking.images import ImageWriter
 from framework.tracking.journal import Journal
 from framework.tracking.launch import flat_params, start_fields
 from framework.tracking.names import MOST_DATASET
 from framework.tracking.process import UploadProcess
-from framework.tracking.records import HEALTH_STATES, STATUSES, check_name, evaluation_mark, image_mark
+from framework.tracking.records import (
+    HEALTH_STATES,
+    PAGE_SUFFIX,
+    PICTURE_SUFFIX,
+    STATUSES,
+    check_name,
+    evaluation_mark,
+    shown_mark,
+)
+from framework.tracking.shown import MediaWriter
 from framework.tracking.uri import check_uri
 from framework.utils.errors import FrameworkError
 from framework.utils.redaction import redact_text
@@ -51,7 +60,7 @@ class Tracker:
         self.journal = journal
         self._run_folder = run_folder
         self.upload = upload
-        self._images = ImageWriter(run_folder, journal=journal)
+        self._shown = MediaWriter(run_folder, journal=journal)
         self._ended = False
         self._outcome: str | None = None
         self._stop = threading.Event()
@@ -99,7 +108,7 @@ class Tracker:
     @property
     def num_lost(self) -> int:
         """The number of records and images given up so far because the disk refused them."""
-        return self.journal.num_dropped + self._images.num_dropped
+        return self.journal.num_dropped + self._shown.num_dropped
 
     def metrics(self, values: Mapping[str, SupportsFloat], *, images_seen: int) -> None:
         """Record scalars at `images_seen` (MLflow's step); one slash in a name groups charts: `loss/G`, `logits/real`.
@@ -188,21 +197,40 @@ class Tracker:
             path = target
         self._write("artifact", {"file": path.relative_to(self._run_folder).as_posix(), "folder": folder})
 
-    def image(self, key: str, pixels: Pixels, *, images_seen: int) -> None:
-        """Write `<run>/<key>-<images, 9 digits>.png` in a thread and show it in MLflow at that step.
+    def show(self, key: str, media: Media, *, images_seen: int) -> None:
+        """Draw and write `<run>/<key>-<images, 9 digits><suffix>` in a thread, and show it in MLflow at that step.
+
+        Pictures and plots come on MLflow's step slider, sounds and pages among the run's artifacts.
 
         Args:
-            key: `samples/ema`; the part before the slash is MLflow's section.
-            pixels: uint8 `(H, W, 3)`, `(H, W, 1)` or `(H, W)`; copied.
-            images_seen: the clock. An image in the journal of the same key and this or a later clock stays.
+            key: `samples/ema`; the part before the slash is MLflow's section, and its folder of artifacts.
+            media: a grid of pictures, a plot, sounds, a page, or your own class of them.
+            images_seen: the clock. What the journal holds of the same key and this or a later clock stays.
 
         Raises:
-            FrameworkError: MLflow cannot take the key, or the pixels are no image.
+            FrameworkError: MLflow cannot take the key, or files of this suffix are not shown.
         """
-        marks, mark = self.journal.state.high_water_images, image_mark(check_name(key))
+        if media.suffix not in (PICTURE_SUFFIX, PAGE_SUFFIX):
+            raise FrameworkError(
+                f"{type(media).__name__} saves {media.suffix!r} files: {PICTURE_SUFFIX} and {PAGE_SUFFIX} can be shown"
+            )
+        marks, mark = self.journal.state.high_water_images, shown_mark(check_name(key))
         if images_seen > marks.get(mark, -1) and not self._ended:
-            self._images.put(key, pixels, images_seen=images_seen)
+            self._shown.put(key, media, images_seen=images_seen)
             marks[mark] = images_seen
+
+    def image(self, key: str, pixels: Pixels, *, images_seen: int) -> None:
+        """Show one picture; see `show`.
+
+        Args:
+            key: `samples/ema`.
+            pixels: uint8 `(H, W, 3)`, `(H, W, 1)` or `(H, W)`; copied.
+            images_seen: the clock.
+
+        Raises:
+            FrameworkError: MLflow cannot take the key, or the pixels are no picture.
+        """
+        self.show(key, PictureGrid.of_pixels(pixels), images_seen=images_seen)
 
     def evaluation(self, records: Mapping[str, Any], *, images_seen: int) -> None:
         """Record evaluated metrics with their protocols; MLflow charts them as `metrics/<name>-<hash of protocol>`.
@@ -275,7 +303,7 @@ class Tracker:
 
     def flush(self, *, wait_seconds: float = 10.0) -> None:
         """Bring everything so far to the disk, images included; call it before a checkpoint counts as complete."""
-        self._images.flush(wait_seconds=wait_seconds)
+        self._shown.flush(wait_seconds=wait_seconds)
         self.journal.sync()
 
     def finish(self, status: str, *, wait_seconds: float = 20.0) -> str | None:
@@ -296,7 +324,7 @@ class Tracker:
             return self._outcome
         # Images first: each adds a record when its file is complete.
         deadline = time.monotonic() + wait_seconds
-        self._images.close(wait_seconds=wait_seconds)
+        self._shown.close(wait_seconds=wait_seconds)
         self._write("end", {"status": status})
         self._ended = True
         # The housekeeper would start the upload again.
@@ -305,7 +333,7 @@ class Tracker:
         self.journal.close()
         # What is lost, and what is not in MLflow yet.
         sentences = []
-        if num_lost := self.num_lost + self.journal.num_pending + self._images.num_waiting:
+        if num_lost := self.num_lost + self.journal.num_pending + self._shown.num_waiting:
             sentences.append(
                 f"{num_lost} records or images are lost: {self._run_folder} did not take them (disk full?)."
             )

@@ -31,6 +31,7 @@ ORDER = [
     "networks",
     "recipe",
     "runtime",
+    "media",
     "utils",
 ]
 # Every room may use what a recipe is made of; the recipe itself is for those that play it.
@@ -40,6 +41,7 @@ USES_RECIPE = {"commands", "train", "sampling", "games", "interop", "engines", "
 ONLY_IN = {
     "webdataset": {"data"},
     "mlflow": {"tracking"},
+    "matplotlib": {"media"},
     "deepspeed": {"engines"},
     "accelerate": {"engines", "runtime"},
     "tyro": {"commands", "train", "data", "utils", "__main__"},

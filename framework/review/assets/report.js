@@ -1,4 +1,4 @@
-// The page's own script: one slider for all sample grids, and charts with values under the pointer. No library.
+// The page's own script: one slider for all that is shown over time, and charts with values under the pointer. No library.
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
@@ -19,8 +19,12 @@ function samples() {
   if (!slider) return;
   const clocks = [...new Set(data.strips.flatMap((strip) => strip.images))].sort((a, b) => a - b);
   const figures = [...document.querySelectorAll("[data-strip]")].map((figure) => {
-    const strip = data.strips[Number(figure.dataset.strip)], image = figure.querySelector("img");
-    return { image, at: figure.querySelector(".at"), images: strip.images, sources: [...strip.sources, image.src] };
+    const strip = data.strips[Number(figure.dataset.strip)], element = figure.querySelector("img, iframe");
+    const source = element.tagName === "IFRAME" ? "srcdoc" : "src"; // the frame's sandbox is in the markup and stays
+    return {
+      element, source, at: figure.querySelector(".at"), images: strip.images, sources: [...strip.sources, element[source]],
+      shown: strip.images.length - 1,
+    };
   });
   const show = () => {
     const clock = clocks[Number(slider.value)];
@@ -29,7 +33,9 @@ function samples() {
     for (const figure of figures) {
       // A run that drew nothing at this very clock shows what it had drawn last; before its first grid, that one.
       const place = Math.max(0, lastAtOrBefore(figure.images, clock));
-      figure.image.src = figure.sources[place];
+      // The same page is not loaded again: somebody may be listening.
+      if (figure.shown !== place) figure.element[figure.source] = figure.sources[place];
+      figure.shown = place;
       figure.at.textContent = `at ${figure.images[place].toLocaleString("en")} images`;
     }
   };
@@ -53,6 +59,7 @@ function samples() {
   for (const image of document.querySelectorAll("img.grid")) {
     image.addEventListener("click", () => {
       large.firstElementChild.src = image.src;
+      large.classList.toggle("plot", image.classList.contains("plot"));
       large.showModal();
     });
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from html.parser import HTMLParser
@@ -10,11 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from framework.media.markup import Html, join, tag
 from framework.review import read_run, write_report
-from framework.review.markup import Html, join, tag
 from framework.review.page import render
 from framework.review.panels import charts, thinned
 from framework.review.pictures import AS_IT_IS_BYTES, BUDGET_BYTES, MAX_SIDE, encode, spread, strip
+from framework.review.run import Shown
 from framework.tracking import Tracker
 from framework.utils.errors import FrameworkError
 from tests.helpers.run_folders import FID, OTHER_FID, RECIPE, fid, picture, write_run, write_scores
@@ -85,7 +87,9 @@ def test_the_page_loads_nothing(tmp_path: Path) -> None:
     out = write_report(tmp_path / "new" / "report.html", [read_run(tmp_path / "a")])
     page = Page(out.read_text())
     policy = [a["content"] for name, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"]
+    assert policy == [
+        "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    ]
     for _, attributes in page.elements:
         for name in ("src", "href"):
             assert str(attributes.get(name) or "#").startswith(("data:", "#")), attributes
@@ -146,6 +150,16 @@ def test_an_empty_run_and_too_many(tmp_path: Path) -> None:
         render([run] * 9)
 
 
+def grid(path: Path) -> Shown:
+    return Shown(path=path, form="pictures")
+
+
+def decoded(uri: str) -> tuple[str, bytes]:
+    """The media type and the bytes of a data URI."""
+    head, _, text = uri.partition(";base64,")
+    return head.removeprefix("data:"), base64.b64decode(text)
+
+
 def test_long_series_keep_their_spikes() -> None:
     points = dict.fromkeys(range(100000), 1.0) | {77_777: 50.0, 3_333: -50.0}
     kept = thinned(points, most=1500)
@@ -157,7 +171,7 @@ def test_long_series_keep_their_spikes() -> None:
 def test_images_stay_within_their_budget(tmp_path: Path) -> None:
     for number in range(90):
         Image.fromarray(picture(number).repeat(4, 0).repeat(4, 1)).save(tmp_path / f"{number}.png")
-    grids = {number * 10: tmp_path / f"{number}.png" for number in range(90)}
+    grids = {number * 10: grid(tmp_path / f"{number}.png") for number in range(90)}
     whole = strip(grids, budget_bytes=BUDGET_BYTES)
     assert whole.images == spread(sorted(grids), most=60)
     budget = sum(len(source) for source in whole.sources) // 3
@@ -168,14 +182,15 @@ def test_images_stay_within_their_budget(tmp_path: Path) -> None:
 
 def test_large_grids_are_made_smaller_and_bad_files_named(tmp_path: Path) -> None:
     Image.effect_noise((3000, 1500), 90).save(tmp_path / "large.png")
-    kind, data = encode(tmp_path / "large.png")
+    kind, data = decoded(encode(tmp_path / "large.png").source)
     (tmp_path / "small").write_bytes(data)
     with Image.open(tmp_path / "small") as image:
         assert (kind, image.size) == ("image/webp", (MAX_SIDE, MAX_SIDE // 2))
     Image.fromarray(picture(0)).save(tmp_path / "fine.png")
-    assert encode(tmp_path / "fine.png") == ("image/png", (tmp_path / "fine.png").read_bytes())
+    assert decoded(encode(tmp_path / "fine.png").source) == ("image/png", (tmp_path / "fine.png").read_bytes())
     assert (tmp_path / "fine.png").stat().st_size < AS_IT_IS_BYTES
     (tmp_path / "cut.png").write_bytes((tmp_path / "fine.png").read_bytes()[:-40])
-    result = strip({1: tmp_path / "fine.png", 2: tmp_path / "cut.png", 3: tmp_path / "gone.png"}, budget_bytes=10**6)
+    shown = {number: grid(tmp_path / f"{name}.png") for number, name in enumerate(("fine", "cut", "gone"), start=1)}
+    result = strip(shown, budget_bytes=10**6)
     assert result.images == [1]
     assert len(result.notes) == 2

@@ -21,8 +21,8 @@ def open_tracker(folder: Path) -> Tracker:
 
 def test_the_trainer_imports_neither_mlflow_nor_pandas_nor_torch() -> None:
     code = (
-        "import sys, framework.tracking.system, framework.tracking.grids; from framework.tracking import Tracker\n"
-        "print([name for name in ('mlflow', 'pandas', 'torch', 'sqlalchemy') if name in sys.modules])"
+        "import sys, framework.tracking.system, framework.media; from framework.tracking import Tracker\n"
+        "print([name for name in ('mlflow', 'pandas', 'torch', 'sqlalchemy', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -186,8 +186,8 @@ def test_journal_reaches_the_disk_while_training(tmp_path: Path, monkeypatch: py
 
 def test_the_null_tracker_takes_the_same_calls(tmp_path: Path) -> None:
     public = {name for name in vars(NullTracker) if not name.startswith("_")}
-    told = {"metrics", "params", "tags", "note", "artifact", "image", "dataset", "evaluation", "health", "resumed"}
-    assert public == told | {"rolled_back", "flush", "finish"}
+    told = {"metrics", "params", "tags", "note", "artifact", "show", "image", "dataset", "evaluation", "health"}
+    assert public == told | {"resumed", "rolled_back", "flush", "finish"}
     assert public <= set(vars(Tracker))
     tracker = NullTracker()
     tracker.metrics({"D(x)": math.nan}, images_seen=1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from framework.tracking.grids import class_columns, image_grid, save_png
+from framework.media.grids import class_columns, image_grid, save_png
 from framework.utils.errors import FrameworkError
 
 
