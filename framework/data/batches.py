@@ -54,8 +54,8 @@ class Batch:
 
     @property
     def images(self) -> torch.Tensor:
-        """The field of the usual name: pixels from 0 to 255, uint8 (n, C, H, W)."""
-        return self.fields["image"]
+        """The first picture of the samples: pixels from 0 to 255, uint8 (n, C, H, W)."""
+        return next(values for values in self.fields.values() if values.ndim == 4)
 
     @property
     def labels(self) -> torch.Tensor:

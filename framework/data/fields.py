@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -146,7 +146,7 @@ class Picture(Field):
             value = getattr(self, name)
             if value is not None and not _is_size(value):
                 raise DataError(
-                    f"field {self.name!r}: {name} is {value!r}, must be positive: a side, or (height, width)"
+                    f"field {self.name!r}: {name} is {value!r}, must be a side or (height, width) in pixels"
                 )
         if min(self.spare) < 0:
             raise DataError(f"field {self.name!r}: stored is {self.stored}, smaller than size, {self.size}")
@@ -309,6 +309,64 @@ class Label(Field):
     def example(self, count: int, seed: int) -> dict[str, Tensor]:
         """Return random classes, int64 (count,)."""
         return {self.name: random_integers(self.classes, (count,), seed)}
+
+
+class Described(Protocol):
+    """The source of a recipe, as far as its fields go; see `framework.recipe.sources.Shards`."""
+
+    @property
+    def fields(self) -> tuple[Any, ...]:
+        """The fields; empty for the usual ones, which the other attributes describe."""
+        ...
+
+    @property
+    def resolution(self) -> int:
+        """The side of the images in pixels."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """The channels of the images."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """The number of classes; 0: no labels."""
+        ...
+
+
+def fields_of(source: Described) -> tuple[Field, ...]:
+    """Return the fields of a recipe's source, those of its short form written out.
+
+    Raises:
+        DataError: something else than a field is among them.
+    """
+    if not source.fields:
+        return fields_of_images(resolution=source.resolution, channels=source.channels, classes=source.classes)
+    for one in source.fields:
+        if not isinstance(one, Field):
+            raise DataError(f"data.fields: {one!r:.60} is no framework.data.fields.Field")
+    return source.fields
+
+
+def fields_of_images(*, resolution: int, channels: int, classes: int) -> tuple[Field, ...]:
+    """Return the fields of the usual sample: `Image("image", resolution, channels)`, and `Label("label", classes)`.
+
+    Args:
+        resolution: side of the images in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        classes: number of classes; 0: no label.
+
+    Raises:
+        DataError: a value that cannot work.
+    """
+    if channels not in (1, 3) or resolution < 1 or classes < 0:
+        raise DataError(
+            f"resolution is {resolution}, must be positive; channels is {channels}, must be 1 or 3; "
+            f"classes is {classes}, must not be negative"
+        )
+    image = Image("image", resolution, channels)
+    return (image, Label("label", classes)) if classes else (image,)
 
 
 class _Cropping:

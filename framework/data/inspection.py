@@ -15,7 +15,7 @@ import numpy as np
 from framework.data.cache import ShardCache
 from framework.data.errors import DataError, ManifestError
 from framework.data.fetch import FetchOptions
-from framework.data.fields import Field, Image, Label, LabelMap, Mask
+from framework.data.fields import Field, Image, Label, LabelMap, Mask, fields_of_images
 from framework.data.index import MAKE_ANEW, SampleIndex, index_shard, read_index
 from framework.data.labels import MAX_CLASSES
 from framework.data.manifest import (
@@ -28,7 +28,6 @@ from framework.data.manifest import (
 )
 from framework.data.plan import GlobalOrder
 from framework.data.samples import ReadOptions, SampleReader
-from framework.data.schema import fields_of_images
 from framework.data.shards import Shards
 from framework.data.sources import FOREIGN, Source, default_cache_folder, list_shards, open_source
 from framework.data.survey import RECORD_SUFFIX, manifest_of, survey_local

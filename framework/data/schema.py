@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from framework.data.errors import DataError, ShardError
 from framework.data.fields import INDEX_SUFFIX, Field, Image, Label, LabelMap, Mask, Picture, Row
@@ -15,70 +15,12 @@ from framework.utils.pictures import MOST_BYTES
 _OWN = (Image, Mask, LabelMap, Label, Vector, Points)
 
 
-class Described(Protocol):
-    """The source of a recipe, as far as its fields go; see `framework.recipe.sources.Shards`."""
-
-    @property
-    def fields(self) -> tuple[Any, ...]:
-        """The fields; empty for the usual ones, which the other attributes describe."""
-        ...
-
-    @property
-    def resolution(self) -> int:
-        """The side of the images in pixels."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """The channels of the images."""
-        ...
-
-    @property
-    def classes(self) -> int:
-        """The number of classes; 0: no labels."""
-        ...
-
-
-def fields_of(source: Described) -> tuple[Field, ...]:
-    """Return the fields of a recipe's source, those of its short form written out.
-
-    Raises:
-        DataError: something else than a field is among them.
-    """
-    if not source.fields:
-        return fields_of_images(resolution=source.resolution, channels=source.channels, classes=source.classes)
-    for one in source.fields:
-        if not isinstance(one, Field):
-            raise DataError(f"data.fields: {one!r:.60} is no framework.data.fields.Field")
-    return source.fields
-
-
 def at_resolution(fields: tuple[Field, ...], resolution: int) -> tuple[Field, ...]:
     """Return the fields with their only picture at another side in pixels, for a phase of progressive growing."""
     pictures = [one for one in fields if isinstance(one, Picture)]
     if len(pictures) != 1 or pictures[0].size == resolution or pictures[0].stored is not None:
         return fields
     return tuple(dataclasses.replace(one, size=resolution) if isinstance(one, Picture) else one for one in fields)
-
-
-def fields_of_images(*, resolution: int, channels: int, classes: int) -> tuple[Field, ...]:
-    """Return the fields of the usual sample: `Image("image", resolution, channels)`, and `Label("label", classes)`.
-
-    Args:
-        resolution: side of the images in pixels.
-        channels: 1 (grey) or 3 (RGB).
-        classes: number of classes; 0: no label.
-
-    Raises:
-        DataError: a value that cannot work.
-    """
-    if channels not in (1, 3) or resolution < 1 or classes < 0:
-        raise DataError(
-            f"resolution is {resolution}, must be positive; channels is {channels}, must be 1 or 3; "
-            f"classes is {classes}, must not be negative"
-        )
-    image = Image("image", resolution, channels)
-    return (image, Label("label", classes)) if classes else (image,)
 
 
 def check_sample(fields: Sequence[Field], *, flip: bool) -> None:

@@ -17,12 +17,12 @@ from framework.data.cache import ShardCache
 from framework.data.decode import reduction
 from framework.data.errors import DataError
 from framework.data.fetch import FetchOptions
-from framework.data.fields import Field, Label, Picture
+from framework.data.fields import Field, Label, Picture, fields_of_images
 from framework.data.manifest import Manifest
 from framework.data.plan import GlobalOrder, rank_positions
 from framework.data.process import ReadPlan
 from framework.data.samples import OnBadSample, ReadOptions
-from framework.data.schema import describe_fields, fields_of_images, stored_side
+from framework.data.schema import describe_fields, stored_side
 from framework.data.shards import Verify
 from framework.data.sources import FOREIGN, Source, default_cache_folder, open_source
 
@@ -70,6 +70,11 @@ class Stream:
             "on_bad_sample": options.on_bad_sample,
             "source": dict(manifest.source),
         }
+
+    def shards_at(self, positions: list[int]) -> list[str]:
+        """Return the names of the shards that hold the samples at some positions, each once."""
+        places = (self.order.locate(position) for position in positions)
+        return list(dict.fromkeys(self.manifest.shards[place.shard].name for place in places))
 
     def batches(
         self,
@@ -127,12 +132,11 @@ def open_stream(
     """Open a data set: a folder, a glob or brace list of shards, `http(s)://` of these, or `pipe:` commands.
 
     Shards made by others (no manifest) are read once in full on first use, to learn what they hold. Arguments not named
-    below are fields of `ReadOptions` (what a sample becomes) and of `Loading` (who loads it).
+    below are fields of `ReadOptions` and of `Loading`.
 
     Args:
         location: see `framework.data.sources`.
-        resolution, channels, classes: the usual sample, see `framework.data.schema.fields_of_images`.
-        fields: the fields of a sample, in place of the usual ones.
+        fields: the fields of a sample; by default those of `fields_of_images`, as `resolution` and the others say.
         window: number of samples shuffled together; 0 for all. Shards of a window must fit into the cache twice.
         lanes: number of places of the data set read in turn; see `framework.data.plan`.
         cache_folder: folder for remote shards and for records of foreign ones; default `~/.cache/framework/shards`.

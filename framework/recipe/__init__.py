@@ -2,6 +2,7 @@
 
 from framework.recipe.optimizers import Adam
 from framework.recipe.recipe import SIDES, Averaging, EngineName, Game, Network, Player, Recipe, Shards
+from framework.recipe.sources import Source, Sources
 from framework.utils.errors import RecipeError
 
 __all__ = [
@@ -15,4 +16,6 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Shards",
+    "Source",
+    "Sources",
 ]

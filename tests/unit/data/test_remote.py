@@ -224,10 +224,10 @@ import sys
 from pathlib import Path
 import numpy as np
 from framework.data.fetch import FetchOptions
+from framework.data.fields import fields_of_images
 from framework.data.plan import rank_positions
 from framework.data.process import ReadPlan
 from framework.data.samples import ReadOptions, SampleReader
-from framework.data.schema import fields_of_images
 from framework.data.sources import open_source
 url, cache, bound, rank = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 fetch = FetchOptions(deadline_seconds=30)
