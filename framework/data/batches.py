@@ -15,10 +15,12 @@ import numpy as np
 import torch
 
 from framework.data.errors import DataError
+from framework.data.fields import INDEX_SUFFIX, Row
 from framework.data.plan import GlobalOrder, rank_slices
 from framework.data.prefetch import Prefetcher
 from framework.data.process import ProcessLoader, ReadPlan
 from framework.data.samples import Loaded, SampleReader, too_many_skipped
+from framework.data.schema import to_json
 from framework.data.workers import Job, Loader, Pulse, ThreadLoader, WorkerPool
 
 _LOG = logging.getLogger(__name__)
@@ -32,9 +34,10 @@ class Batch:
     """One rank's samples of one global batch, micro-batch after micro-batch.
 
     Attributes:
-        images: pixels from 0 to 255, uint8 (n, C, H, W), contiguous, or in channels_last memory format if asked for;
-            pinned if asked for.
-        labels: class numbers, int64 (n,); 0 without classes.
+        fields: every field of the n samples by name, rows (n, ...) on the host. Pictures are uint8 (n, C, H, W),
+            contiguous, or in channels_last memory format if asked for; labels are int64 (n,). Of a ragged field come
+            the entries of all samples one after the other, and under its name with `INDEX_SUFFIX` the row of each
+            entry's sample, int64 (total,). All but ragged fields are pinned if asked for.
         keys: keys of the n samples.
         positions: positions of the n samples.
         skipped: one text per sample that could not be used and was replaced.
@@ -42,8 +45,7 @@ class Batch:
         wait_seconds: time that the consumer waited for this batch.
     """
 
-    images: torch.Tensor
-    labels: torch.Tensor
+    fields: dict[str, torch.Tensor]
     keys: list[str]
     positions: list[int]
     skipped: list[str]
@@ -51,9 +53,29 @@ class Batch:
     wait_seconds: float
 
     @property
-    def fields(self) -> dict[str, torch.Tensor]:
-        """Every field of the samples by name, rows (n, ...) on the host."""
-        return {"image": self.images, "label": self.labels}
+    def images(self) -> torch.Tensor:
+        """The first picture of the samples: pixels from 0 to 255, uint8 (n, C, H, W)."""
+        return next(values for values in self.fields.values() if values.ndim == 4)
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """The field of the usual name: class numbers, int64 (n,); 0 without classes."""
+        labels = self.fields.get("label")
+        return torch.zeros(len(self.keys), dtype=torch.int64) if labels is None else labels
+
+    def part(self, rows: slice) -> dict[str, torch.Tensor]:
+        """Return the fields of some rows; the index of a ragged field begins at 0 again."""
+        start, stop, step = rows.indices(len(self.keys))
+        assert step == 1, "a micro-batch has consecutive rows"
+        found: dict[str, torch.Tensor] = {}
+        for name, values in self.fields.items():
+            index = self.fields.get(name + INDEX_SUFFIX)
+            if index is not None:
+                first, last = torch.searchsorted(index, torch.tensor([start, stop])).tolist()
+                found |= {name: values[first:last], name + INDEX_SUFFIX: index[first:last] - start}
+            elif name not in found:
+                found[name] = values[start:stop]
+        return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,11 +90,12 @@ class Loading:
     """Number of loading threads or processes of this rank; 0 loads in the consumer's thread."""
     worker_kind: WorkerKind = "process"
     """Kind of the workers. Both cost the same CPU time, but threads wait for the interpreter lock of a busy training
-    loop, and it waits for them: half the throughput beside small steps. Threads start at once."""
+    loop, and it waits for them: half the throughput beside small steps. Threads start at once, and they load fields of
+    the user's own classes, which another process would have to import."""
     prefetch_batches: int = 4
     """Number of batches loaded ahead."""
     pin_memory: bool = False
-    """Put images into page-locked memory, for asynchronous copies to a GPU."""
+    """Put rows into page-locked memory, for asynchronous copies to a GPU."""
     timeout_seconds: float = 120.0
     """Longest silence of a worker or a server."""
 
@@ -111,22 +134,23 @@ class ReadPartition:
 
 
 class Buffers:
-    """Memory for images, which is used again when the last tensor on it is gone.
+    """Memory for one field, which is used again when the last tensor on it is gone.
 
     A new allocation per batch costs a page fault per 4 KiB: a tenth of the time that decoding into it takes.
     """
 
-    def __init__(self, *, pin_memory: bool) -> None:
-        self._pin_memory = pin_memory
+    def __init__(self, row: Row, *, pin_memory: bool) -> None:
+        self._row, self._pin_memory = row, pin_memory
         self._free: deque[np.ndarray] = deque()
 
-    def take(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return an uninitialised uint8 tensor of this shape."""
-        if self._pin_memory:
-            return torch.empty(shape, dtype=torch.uint8, pin_memory=True)  # torch keeps its own cache of pinned memory
-        memory = self._free.popleft() if self._free else np.empty(shape, np.uint8)
+    def take(self, count: int) -> torch.Tensor:
+        """Return an uninitialised tensor for so many samples."""
+        shape, dtype = (count, *self._row.shape), self._row.dtype
+        if self._pin_memory:  # torch keeps its own cache of pinned memory
+            return torch.empty(shape, dtype=getattr(torch, dtype), pin_memory=True)
+        memory = self._free.popleft() if self._free else np.empty(shape, dtype)
         if memory.shape != shape:
-            memory = np.empty(shape, np.uint8)
+            memory = np.empty(shape, dtype)
         view = memory.view()
         # The tensor's storage owns the view, and all tensors on it own the storage; the memory outlives the view.
         weakref.finalize(view, self._free.append, memory).atexit = False
@@ -144,8 +168,9 @@ class Batches(Iterator[Batch]):
     ) -> None:
         self._options, self._partition, self._loading = plan.options, partition, loading
         self._position, self._closed = start, False
-        self._pending: deque[tuple[Job, torch.Tensor, list[range]]] = deque()
-        self._buffers = Buffers(pin_memory=loading.pin_memory)
+        self._pending: deque[tuple[Job, dict[str, torch.Tensor], list[range]]] = deque()
+        rows = plan.options.rows
+        self._buffers = {name: Buffers(row, pin_memory=loading.pin_memory) for name, row in rows.items()}
         self._rows_per_task = partition.rows_per_task(loading.workers)
         self.num_skipped = 0
         self._epoch_samples, self._epoch, self._skipped_in_epoch = order.count, 0, 0
@@ -160,7 +185,7 @@ class Batches(Iterator[Batch]):
             self._submit_ahead()
             if self._closed or not self._pending:
                 raise StopIteration
-            job, images, slices = self._pending.popleft()
+            job, blocks, slices = self._pending.popleft()
             rows = self._pool.wait(job)
             skipped = [text for row in rows for text in row.skipped]
             self._count_skipped(skipped, position=job.positions[0] if job.positions else 0)
@@ -169,8 +194,7 @@ class Batches(Iterator[Batch]):
             self.close()
             raise
         return Batch(
-            images=images,
-            labels=torch.tensor([row.label for row in rows], dtype=torch.int64),
+            fields=self._fields(blocks),
             keys=[row.key for row in rows],
             positions=list(job.positions),
             skipped=skipped,
@@ -197,17 +221,29 @@ class Batches(Iterator[Batch]):
         # One batch for the consumer, and as many ahead as asked for.
         while not self._closed and len(self._pending) <= ahead and (slices := self._partition.slices(self._position)):
             positions = [position for micro in slices for position in micro]
-            images = self._buffers.take((len(positions), *self._options.row_shape))
-            job = Job(positions, images.numpy())
+            blocks = {name: buffers.take(len(positions)) for name, buffers in self._buffers.items()}
+            job = Job(positions, {name: block.numpy() for name, block in blocks.items()})
             if self._prefetcher:
                 self._prefetcher.reached(self._position)
             self._pool.submit(job, rows_per_task=self._rows_per_task)
-            if self._options.channels_last:
-                images = images.permute(0, 3, 1, 2)
-            self._pending.append((job, images, slices))
+            self._pending.append((job, blocks, slices))
             stop = self._partition.stop
             self._position += self._partition.batch_size
             self._position = self._position if stop is None else min(self._position, stop)
+
+    def _fields(self, blocks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the fields as a batch has them: pictures (n, C, H, W), ragged fields without unused memory."""
+        fields = dict(blocks)
+        for one in self._options.fields:
+            block = blocks[one.name]
+            if one.ragged:
+                counts = blocks[one.name + INDEX_SUFFIX]
+                used = torch.arange(block.shape[1]) < counts[:, None]
+                fields[one.name] = block[used]
+                fields[one.name + INDEX_SUFFIX] = torch.repeat_interleave(torch.arange(len(counts)), counts)
+            elif self._options.channels_last and block.ndim == 4:
+                fields[one.name] = block.permute(0, 3, 1, 2)
+        return fields
 
     def _warn_of_frames(self, rows: list[Loaded]) -> None:
         if not self._warned_of_frames and (animated := [row.key for row in rows if row.animated]):
@@ -235,7 +271,7 @@ def _start(
     shards = plan.make_shards(order, pulse.beat)
 
     def make_loader() -> Loader:
-        if loading.worker_kind == "process" and loading.workers:
+        if loading.worker_kind == "process" and loading.workers and to_json(plan.options.fields) is not None:
             return ProcessLoader(plan, max_rows=rows_per_task, heartbeat=pulse.beat)
         return ThreadLoader(SampleReader(shards, order, plan.options), pulse.beat)
 

@@ -71,9 +71,14 @@ class SampleIndex(NamedTuple):
         """Return the first member with one of these extensions, or None."""
         return next((member for member in self.members if member.extension in extensions), None)
 
-    def picture(self) -> Member | None:
-        """Return the member with the picture: the first of a usual kind, else the first of another kind, or None."""
-        return self.find(*IMAGE_EXTENSIONS) or self.find(*OTHER_IMAGE_EXTENSIONS)
+    def picture(self, prefix: str = "") -> Member | None:
+        """Return the member with the picture: the first of a usual kind, else the first of another kind, or None.
+
+        Args:
+            prefix: beginning of the extension, such as `depth.` for `7.depth.png`.
+        """
+        usual, other = ([prefix + kind for kind in kinds] for kinds in (IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSIONS))
+        return self.find(*usual) or self.find(*other)
 
     def no_picture(self) -> str:
         """Return what an error says of a sample without a picture."""

@@ -15,9 +15,17 @@ import numpy as np
 from framework.data.cache import ShardCache
 from framework.data.errors import DataError, ManifestError
 from framework.data.fetch import FetchOptions
+from framework.data.fields import Field, Image, Label, LabelMap, Mask, fields_of_images
 from framework.data.index import MAKE_ANEW, SampleIndex, index_shard, read_index
 from framework.data.labels import MAX_CLASSES
-from framework.data.manifest import MANIFEST_NAME, Manifest, file_sha256, load_resolutions, save_manifest
+from framework.data.manifest import (
+    MANIFEST_NAME,
+    FieldEntry,
+    Manifest,
+    file_sha256,
+    load_resolutions,
+    save_manifest,
+)
 from framework.data.plan import GlobalOrder
 from framework.data.samples import ReadOptions, SampleReader
 from framework.data.shards import Shards
@@ -28,6 +36,7 @@ from framework.utils.redaction import redact_text
 Progress = Callable[[int, int], None]
 """A function to call with the number of pictures done, and that of all."""
 _CACHE_BYTES = 50 << 30
+_MOST_INDICES = 256  # of a label map, in 8 bits
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -97,16 +106,14 @@ def _check_source(source: Source, cache: ShardCache, sample: int | None, found: 
     # Samples are read as training reads them, and the first bad one does not end it.
     shards = Shards(source, cache=cache if source.remote else None, verify="size", max_indexes=1)
     options = ReadOptions(
-        resolution=manifest.resolution,
-        channels=manifest.channels,
-        classes=manifest.classes or (MAX_CLASSES if unusable else 0),
+        fields=_fields_in(manifest, classes=manifest.classes or (MAX_CLASSES if unusable else 0)),
         seed=0,
         flip=False,
         on_bad_sample="error",
         max_skipped=0,
     )
     order = GlobalOrder([shard.count for shard in manifest.shards], seed=0, window=1)
-    out: np.ndarray | None = None  # until a shard has been opened, its size is only what a manifest says
+    out: dict[str, np.ndarray] = {}  # until a shard has been opened, its size is only what a manifest says
     labels: collections.Counter[int] = collections.Counter()
     chosen = _spread(manifest.count, sample)
     number, faults_before = 0, len(found.faults)
@@ -118,9 +125,10 @@ def _check_source(source: Source, cache: ShardCache, sample: int | None, found: 
                 found.num_samples += 1
                 if number + at not in chosen:
                     continue
-                out = np.empty(options.row_shape, np.uint8) if out is None else out
+                out = out or {name: np.empty(row.shape, row.dtype) for name, row in options.rows.items()}
                 try:
-                    labels[reader.read(descriptor, indexed, source.addresses[shard], out)[0]] += 1
+                    reader.read(descriptor, indexed, source.addresses[shard], out)
+                    labels[int(out["label"]) if "label" in out else 0] += 1
                 except DataError as error:
                     found.faults.append(str(error))
                 found.num_decoded += 1
@@ -133,6 +141,21 @@ def _check_source(source: Source, cache: ShardCache, sample: int | None, found: 
     complete = len(chosen) == manifest.count and len(found.faults) == faults_before
     if complete and manifest.label_counts and counts != manifest.label_counts:
         found.faults.append(f"{source.location}: label_counts of the manifest are not those of the samples: {counts}")
+
+
+def _fields_in(manifest: Manifest, *, classes: int) -> tuple[Field, ...]:
+    """Return what a manifest says of a sample, as fields to read it by; `classes` is 0 where there are no labels."""
+    if not manifest.fields:
+        return fields_of_images(resolution=manifest.resolution, channels=manifest.channels, classes=classes)
+    pictures = [_field_of(entry) for entry in manifest.fields]
+    return (*pictures, Label("label", classes)) if classes else tuple(pictures)
+
+
+def _field_of(entry: FieldEntry) -> Field:
+    size = (entry.height, entry.width)
+    if entry.kind == "image":
+        return Image(entry.name, size, entry.channels)
+    return Mask(entry.name, size) if entry.kind == "mask" else LabelMap(entry.name, size, classes=_MOST_INDICES)
 
 
 def _spread(count: int, sample: int | None) -> Collection[int]:
@@ -243,6 +266,7 @@ def _report(source: Source, num_keys: int) -> dict[str, Any]:
         "resolution": manifest.resolution,
         "channels": manifest.channels,
         "encoding": manifest.encoding,
+        "fields": [dataclasses.asdict(entry) for entry in manifest.fields],
         "classes": manifest.classes,
         "class_names": list(manifest.class_names),
         "label_counts": list(manifest.label_counts),
@@ -250,8 +274,15 @@ def _report(source: Source, num_keys: int) -> dict[str, Any]:
         "samples_per_shard": {"min": min(counts), "max": max(counts)},
         "bytes": size,
         "bytes_per_sample": round(size / manifest.count),
-        "decoded_bytes": manifest.count * manifest.channels * manifest.resolution**2,
+        "decoded_bytes": manifest.count * _decoded_bytes(manifest),
         "keys": [] if source.remote else [sample.key for sample in read_index(source.indexes[0])[:num_keys]],
         "fingerprint": manifest.fingerprint,
         "source": dict(manifest.source),
     }
+
+
+def _decoded_bytes(manifest: Manifest) -> int:
+    """Return the bytes of a sample's pixels."""
+    if not manifest.fields:
+        return manifest.channels * manifest.resolution**2
+    return sum(entry.channels * entry.height * entry.width for entry in manifest.fields)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ MOST_MANIFEST_BYTES = 32 << 20
 """Size of the largest manifest: that of 150,000 shards."""
 _MOST_NAME_BYTES, _MOST_FOLDER_CHARACTERS = 200, 50  # file systems end a name at 255 bytes, and ours get suffixes
 _MOST_SIDE_DIGITS = 5
+_MOST_FIELDS = 100
 _SMALLEST_SAMPLE_BYTES = 512  # the header of an empty picture in a tar
 ENCODINGS = ("png", "webp", "jpg", "mixed")
 """The kinds of files; "mixed" is for shards made by others with several kinds, or another one."""
@@ -45,18 +46,35 @@ class ShardEntry:
     sha256: str
 
 
+KINDS = ("image", "mask", "label map")
+"""The kinds of fields that a manifest names."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FieldEntry:
+    """One of several pictures of a sample: its name and kind, height and width in pixels, and channels."""
+
+    name: str
+    kind: str
+    height: int
+    width: int
+    channels: int
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A data set of square pictures in shards; validated on construction.
+    """A data set of pictures in shards; validated on construction.
 
     Attributes:
-        resolution: side of the pictures in pixels.
-        channels: 1 (grey) or 3 (RGB).
+        resolution: side of the pictures in pixels; the longer side of the first field where they have several fields.
+        channels: 1 (grey) or 3 (RGB); of the first field where there are several.
         classes: number of classes, 0 for a set without labels.
         class_names: one name per class, or empty.
         label_counts: samples per class, or empty.
         encoding: "png", "webp", "jpg", or "mixed" for shards made by others: several kinds, or another one.
         source: origin of the pictures: at least "kind" and "name", and "license" where it is known.
+        fields: the pictures of each sample, in files `<key>.<field>.<extension>`; empty where there is one, in
+            `<key>.<extension>`.
 
     Raises:
         ManifestError: a field contradicts another one or cannot be right.
@@ -75,6 +93,7 @@ class Manifest:
     crop: str = "none"
     seed: int = 0
     source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fields: tuple[FieldEntry, ...] = ()
 
     def __post_init__(self) -> None:
         validate(self)
@@ -93,8 +112,9 @@ class Manifest:
         """Return the dictionary that is written to `manifest.json`."""
         fields = dataclasses.asdict(self) | {"source": dict(self.source)}
         head = {"format": FORMAT, "name": self.name, "split": self.split, "count": self.count}
-        shards = fields.pop("shards")
-        return {**head, **fields, "shards": list(shards), "fingerprint": self.fingerprint}
+        shards, pictures = fields.pop("shards"), fields.pop("fields")
+        several = {"fields": list(pictures)} if pictures else {}
+        return {**head, **fields, **several, "shards": list(shards), "fingerprint": self.fingerprint}
 
     @classmethod
     def from_json(cls, data: dict[str, Any], *, origin: object) -> Manifest:
@@ -121,11 +141,16 @@ class Manifest:
             numbers = {name: field(row, name, int) for name in ("count", "bytes")}
             return ShardEntry(name=field(row, "name", str), sha256=field(row, "sha256", str), **numbers)
 
+        def picture(row: dict[str, Any]) -> FieldEntry:
+            numbers = {name: field(row, name, int) for name in ("height", "width", "channels")}
+            return FieldEntry(name=field(row, "name", str), kind=field(row, "kind", str), **numbers)
+
         fields: dict[str, Any] = {
             "shards": tuple(entry(row) for row in items("shards", dict)),
             "class_names": items("class_names", str),
             "label_counts": items("label_counts", int),
             "source": field(data, "source", dict),
+            "fields": tuple(picture(row) for row in items("fields", dict)) if "fields" in data else (),
         }
         fields |= {name: field(data, name, str) for name in ("name", "split", "encoding", "resize_filter", "crop")}
         fields |= {name: field(data, name, int) for name in ("resolution", "channels", "classes", "seed")}
@@ -195,12 +220,29 @@ def validate(manifest: Manifest) -> None:
         refuse(too_many, f"shard {shard.name}: {shard.bytes} bytes cannot hold {shard.count} samples")
         refuse(not re.fullmatch(r"[0-9a-f]{64}", shard.sha256), f"shard {shard.name}: sha256 is not 64 hex digits")
     # Fields against the shards.
-    side_fits = m.resolution**2 <= most_pixels(max(shard.bytes for shard in m.shards))
+    area = m.fields[0].height * m.fields[0].width if m.fields else m.resolution**2
+    side_fits = area <= most_pixels(max(shard.bytes for shard in m.shards))
     refuse(not side_fits, f"resolution is {m.resolution}, more than its shards can hold")
+    _check_fields(m, refuse)
     refuse(not is_count(m.count), f"{m.count} samples are more than can be numbered")
     refuse(not all(map(is_count, m.label_counts)), "label_counts must not be negative")
     labelled = sum(m.label_counts)
     refuse(bool(m.label_counts) and labelled != m.count, f"label_counts sum to {labelled}, the shards to {m.count}")
+
+
+def _check_fields(m: Manifest, refuse: Callable[[bool, str], None]) -> None:
+    """Refuse fields that no sample can have, or sizes that the shards cannot hold."""
+    names = [entry.name for entry in m.fields]
+    refuse(len(names) > _MOST_FIELDS, f"names {len(names)} fields, at most {_MOST_FIELDS} are read")
+    refuse(len(set(names)) < len(names), "names a field twice")
+    for entry in m.fields:
+        where = f"field {entry.name!r:.60}"
+        refuse(not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", entry.name), f"{where}: is no lower-case identifier")
+        refuse(entry.kind not in KINDS, f"{where}: kind is {entry.kind!r:.60}, must be one of {', '.join(KINDS)}")
+        refuse(entry.channels not in (1, 3, 4), f"{where}: channels is {entry.channels}, must be 1, 3 or 4")
+        refuse(min(entry.height, entry.width) < 1, f"{where}: is {entry.width}x{entry.height} pixels")
+        most = most_pixels(max(shard.bytes for shard in m.shards))
+        refuse(entry.height * entry.width > most, f"{where}: has more pixels than the shards can hold")
 
 
 def parse_manifest(text: str | bytes, *, origin: object) -> Manifest:

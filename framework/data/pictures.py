@@ -74,12 +74,15 @@ class JpegHeader(NamedTuple):
     plain: bool
 
 
-def read_picture(content: bytes, *, check: Callable[[int, int], object] = lambda height, width: None) -> Picture:
+def read_picture(
+    content: bytes, *, check: Callable[[int, int], object] = lambda height, width: None, alpha: bool = False
+) -> Picture:
     """Decode a picture by the rule of this module, and return it.
 
     Args:
         content: the encoded file.
         check: a function of height and width in the header that raises ValueError for a size that is not wanted.
+        alpha: return mode "RGBA", with the picture's transparency instead of a white ground.
 
     Raises:
         ValueError: it is no picture, is damaged, refused by `check`, has no fixed meaning in 8 bits, or is so large
@@ -91,7 +94,7 @@ def read_picture(content: bytes, *, check: Callable[[int, int], object] = lambda
             orientation = _orientation(image, content)
             turned = image if orientation == 1 else ImageOps.exif_transpose(image)
             plain = image.mode in ("L", "RGB") and "transparency" not in image.info
-            result = _to_8_bit(turned, pgm=image.format == "PPM")
+            result = _with_alpha(turned) if alpha else _to_8_bit(turned, pgm=image.format == "PPM")
             several = bool(getattr(image, "is_animated", False))
             plain = plain and orientation == 1 and not several and not _deep_png(content)
             animated = several and image.format not in _SEVERAL_STILLS
@@ -99,6 +102,30 @@ def read_picture(content: bytes, *, check: Callable[[int, int], object] = lambda
         raise unreadable(error) from error
     result.info.clear()  # colour profiles, comments: encoders would write them into every file
     return Picture(result, plain, animated)
+
+
+def read_indices(content: bytes, *, check: Callable[[int, int], object] = lambda height, width: None) -> Image.Image:
+    """Decode a label map, and return its indices as mode "L": the numbers of a palette's entries, or grey levels.
+
+    Args:
+        content: the encoded file, of a format that loses nothing.
+        check: see `read_picture`.
+
+    Raises:
+        ValueError: it is no such picture, is damaged, refused by `check`, has colours and not indices, or could be a
+            decompression bomb. The caller adds which picture it is.
+    """
+    try:
+        with open_content(content, formats=("PNG", "GIF", "TIFF", "BMP", "PPM"), check=check) as image:
+            if image.mode not in ("1", "L", "P"):
+                raise ValueError(f"has mode {image.mode}; a label map has 8-bit indices: grey levels or a palette")
+            image.load()
+            turned = image if _orientation(image, content) == 1 else ImageOps.exif_transpose(image)
+            if turned.mode == "1":
+                return turned.convert("L").point([value // 255 for value in range(256)])
+            return Image.frombytes("L", turned.size, turned.tobytes())
+    except Exception as error:  # decoders raise whatever their C code raises at foreign bytes
+        raise unreadable(error) from error
 
 
 def picture_header(content: bytes) -> Header:
@@ -244,6 +271,13 @@ def _to_8_bit(image: Image.Image, *, pgm: bool) -> Image.Image:
     if mode in ("L", "RGB"):
         return image.copy()
     return image.convert("L" if mode == "1" else "RGB")
+
+
+def _with_alpha(image: Image.Image) -> Image.Image:
+    """Return a picture in mode "RGBA"; one without transparency is opaque."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _to_8_bit(image, pgm=image.mode == "I").convert("RGBA")
+    return image.convert("RGBA")
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:

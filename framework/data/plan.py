@@ -30,8 +30,8 @@ from framework.data.errors import DataError
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
-# Purposes keep the draws for shards, blocks and flips apart.
-_SHARDS, _BLOCK, _FLIP = 1, 2, 3
+# Purposes keep the draws for shards, blocks, flips, crops and computed rows apart.
+_SHARDS, _BLOCK, _FLIP, _CROP, _ROW = 1, 2, 3, 4, 5
 
 
 class Place(NamedTuple):
@@ -72,6 +72,32 @@ def permutation(count: int, *key: int) -> np.ndarray:
 def flipped(seed: int, position: int) -> bool:
     """Return whether the sample at this position is mirrored left to right: one fair coin per (seed, position)."""
     return bool(hash_integers(seed, _FLIP, position) >> 63)
+
+
+def crop_place(seed: int, position: int, counts: tuple[int, int]) -> tuple[int, int]:
+    """Return the place of the crop of the sample at a position, uniform in (range(counts[0]), range(counts[1]))."""
+    draw = hash_integers(seed, _CROP, position)
+    return ((draw >> 32) * counts[0]) >> 32, ((draw & 0xFFFFFFFF) * counts[1]) >> 32
+
+
+def row_draws(seed: int, positions: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
+    """Return `count` uniform numbers in [0, 1) for each of n positions of a computed source, float64 (n, count)."""
+    head = np.uint64(hash_integers(seed, _ROW))
+    states = _next_states(np.full((len(positions), 1), head), np.asarray(positions, np.uint64)[:, None])
+    draws = _next_states(states, np.arange(count, dtype=np.uint64))
+    return (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _next_states(states: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return what `hash_integers` gives after one more integer, for arrays of states and integers, uint64."""
+    return _mix_all(states + np.uint64(_GOLDEN) + _mix_all(values))
+
+
+def _mix_all(values: np.ndarray) -> np.ndarray:
+    """Return SplitMix64's output function of an array, uint64."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 def near_equal(total: int, parts: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""A loading worker in a process of its own: JSON lines over its pipes, pixels through shared memory, nothing pickled.
+"""A loading worker in a process of its own: JSON lines over its pipes, rows through shared memory, nothing pickled.
 
 It is a fresh interpreter (no fork: no copied locks, no copied device state) that imports neither torch nor webdataset.
 It ends when its standard input does, so it cannot outlive the trainer.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import mmap
 import os
 import signal
@@ -22,13 +23,16 @@ from typing import IO, Any
 
 import numpy as np
 
+from framework.data import schema
 from framework.data.cache import ShardCache
 from framework.data.errors import DataError, ShardError, WorkerError
 from framework.data.fetch import FetchOptions
+from framework.data.fields import Row
 from framework.data.plan import GlobalOrder
 from framework.data.samples import Loaded, ReadOptions, SampleReader
 from framework.data.shards import Shards, Verify
 from framework.data.sources import Source
+from framework.data.workers import Blocks, row_of
 
 LEAVE = signal.SIGUSR2
 """Signal by which the trainer, and nobody else, ends a worker: schedulers use the others."""
@@ -77,13 +81,18 @@ class ReadPlan:
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary for `from_json` in another process."""
         plain = {name: getattr(self, name) for name in ("window", "lanes", "verify", "cache_folder", "cache_bytes")}
-        parts = {"options": dataclasses.asdict(self.options), "fetch": dataclasses.asdict(self.fetch)}
+        # Fields are described by themselves, and everything else of the options is plain.
+        options = {field.name: getattr(self.options, field.name) for field in dataclasses.fields(self.options)}
+        described = schema.to_json(self.options.fields)
+        assert described is not None, "fields of the user's own are loaded by threads"
+        parts = {"options": options | {"fields": described}, "fetch": dataclasses.asdict(self.fetch)}
         return {"source": self.source.to_json(), **parts, **plain}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ReadPlan:
         """Return the plan that `to_json` described."""
-        parts = {"options": ReadOptions(**data["options"]), "fetch": FetchOptions(**data["fetch"])}
+        options = data["options"] | {"fields": schema.from_json(data["options"]["fields"])}
+        parts = {"options": ReadOptions(**options), "fetch": FetchOptions(**data["fetch"])}
         return cls(**{**data, **parts, "source": Source.from_json(data["source"])})
 
 
@@ -101,8 +110,7 @@ class ProcessLoader:
 
     def __init__(self, plan: ReadPlan, *, max_rows: int, heartbeat: Callable[[], None]) -> None:
         self._heartbeat, self._stopped = heartbeat, False
-        shape = (max_rows, *plan.options.row_shape)
-        with _shared_file(int(np.prod(shape))) as file:
+        with _shared_file(_num_bytes(plan.options, max_rows)) as file:
             self._memory = mmap.mmap(file.fileno(), 0)
             root = str(Path(__file__).resolve().parents[2])
             self._process = subprocess.Popen(
@@ -114,11 +122,11 @@ class ProcessLoader:
                 text=True,
                 start_new_session=True,  # Ctrl-C is for the trainer, which then ends the worker
             )
-        self._rows = np.frombuffer(self._memory, np.uint8).reshape(shape)
-        self._send({"plan": plan.to_json(), "shape": shape})
+        self._blocks = _blocks_in(self._memory, plan.options, max_rows)
+        self._send({"plan": plan.to_json(), "rows": max_rows})
 
-    def load(self, positions: Sequence[int], out: np.ndarray) -> list[Loaded]:
-        """Fill `out`, uint8 (n, C, H, W) or (n, H, W, C), with the samples of n positions; see `Loader`.
+    def load(self, positions: Sequence[int], out: Blocks) -> list[Loaded]:
+        """Fill `out`, blocks of n rows, with the samples of n positions; see `Loader`.
 
         Raises:
             DataError: what the worker raised, or a WorkerError if it died.
@@ -128,7 +136,8 @@ class ProcessLoader:
             if "alive" not in answer:
                 raise _error_from(answer)
             self._heartbeat()
-        np.copyto(out, self._rows[: len(positions)])
+        for name, block in self._blocks.items():
+            np.copyto(out[name], block[: len(positions)])
         return [Loaded(*row) for row in answer["rows"]]
 
     def interrupt(self) -> None:
@@ -172,6 +181,26 @@ class ProcessLoader:
         return WorkerError(f"loading worker {self._process.pid} {how}{hint}")
 
 
+def _num_bytes(options: ReadOptions, max_rows: int) -> int:
+    """Return the size of the memory for so many samples: one block per field, each at a whole number of pages."""
+    return sum(_block_bytes(row, max_rows) for row in options.rows.values())
+
+
+def _block_bytes(row: Row, max_rows: int) -> int:
+    num_bytes = max_rows * math.prod(row.shape) * np.dtype(row.dtype).itemsize
+    return -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def _blocks_in(memory: mmap.mmap, options: ReadOptions, max_rows: int) -> Blocks:
+    """Return the blocks of the shared memory, the same in both processes."""
+    blocks, offset = {}, 0
+    for name, row in options.rows.items():
+        count = max_rows * math.prod(row.shape)
+        blocks[name] = np.frombuffer(memory, row.dtype, count, offset).reshape(max_rows, *row.shape)
+        offset += _block_bytes(row, max_rows)
+    return blocks
+
+
 def _shared_file(size: int) -> IO[bytes]:
     """Return a file without a name, in memory where there is room; it ends with the last process that maps it."""
     for folder in ("/dev/shm", None):
@@ -210,11 +239,11 @@ def _serve(requests: IO[str], answers: IO[str], memory: int) -> None:
     plan = ReadPlan.from_json(first["plan"])
     order = plan.make_order()
     reader = SampleReader(plan.make_shards(order, heartbeat), order, plan.options)
-    rows = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(first["shape"])
+    blocks = _blocks_in(mmap.mmap(memory, 0), plan.options, first["rows"])
     for line in requests:
         positions = json.loads(line)["positions"]
         try:
-            loaded = [reader.load(p, row, heartbeat=heartbeat) for p, row in zip(positions, rows, strict=False)]
+            loaded = [reader.load(p, row_of(blocks, n), heartbeat=heartbeat) for n, p in enumerate(positions)]
             say({"rows": loaded})
         except ShardError as error:
             say({"shard": error.shard, "why": error.why, "key": error.key})

@@ -1,19 +1,20 @@
-"""Turns a position into pixels and a label: finds, reads, checks, decodes and mirrors a sample, or names a bad one."""
+"""Turns a position into arrays: finds, reads, checks, decodes, crops and mirrors a sample, or names a bad one."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import operator
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from framework.data.decode import PictureDecoder
 from framework.data.errors import DataError, ManifestError, ShardError
+from framework.data.fields import INDEX_SUFFIX, Decoder, Field, Label, Picture, Row
 from framework.data.index import (
     BLOCK_BYTES,
     IMAGE_EXTENSIONS,
@@ -22,9 +23,10 @@ from framework.data.index import (
     SampleIndex,
     refuse_unsafe,
 )
-from framework.data.labels import parse_label
-from framework.data.plan import GlobalOrder, Place, flipped
+from framework.data.plan import GlobalOrder, Place
+from framework.data.schema import check_sample, members_of, rows_of
 from framework.data.shards import Shards
+from framework.data.views import PLAIN, View, Views
 from framework.utils.pictures import MOST_BYTES
 
 OnBadSample = Literal["error", "skip"]
@@ -44,14 +46,10 @@ class ReadOptions:
         DataError: a value that cannot work.
     """
 
-    resolution: int
-    """Side in pixels of the pictures to deliver; pictures 2, 4, 8, ... times as large are scaled."""
-    channels: int
-    """1 (grey) or 3 (RGB); pictures are converted."""
-    classes: int
-    """Number of classes; 0 ignores labels."""
+    fields: tuple[Field, ...]
+    """The fields of a sample."""
     seed: int
-    """Seed of order and flips."""
+    """Seed of order, crops and flips."""
     flip: bool
     """Mirror half of the samples, as a function of (seed, position)."""
     on_bad_sample: OnBadSample
@@ -63,31 +61,30 @@ class ReadOptions:
     CPU time that sorting colours into planes takes; a GPU does that for nothing."""
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3) or self.resolution < 1 or self.classes < 0:
-            raise DataError(
-                f"resolution is {self.resolution}, must be positive; channels is {self.channels}, must be 1 or 3; "
-                f"classes is {self.classes}, must not be negative"
-            )
+        check_sample(self.fields, flip=self.flip)
         if self.on_bad_sample not in ("error", "skip"):
             raise DataError(f"on_bad_sample is {self.on_bad_sample!r}, must be 'error' or 'skip'")
 
     @property
-    def row_shape(self) -> tuple[int, int, int]:
-        """Shape of one decoded picture: (C, H, W), or (H, W, C) with channels_last."""
-        side = self.resolution
-        return (side, side, self.channels) if self.channels_last else (self.channels, side, side)
+    def rows(self) -> dict[str, Row]:
+        """The arrays that hold one sample, by name."""
+        return rows_of(self.fields, channels_last=self.channels_last)
+
+    def views(self) -> Views:
+        """Return how the sample of each position is cropped and mirrored."""
+        spares = [one.spare for one in self.fields if isinstance(one, Picture)]
+        return Views(spares, seed=self.seed, flip=self.flip)
 
 
 class Loaded(NamedTuple):
-    """The result of reading a sample, beside its pixels.
+    """The result of reading a sample, beside its arrays.
 
     Attributes:
         skipped: one text per sample that it replaces.
-        animated: True if the picture had further frames, which were left out.
+        animated: True if a picture had further frames, which were left out.
     """
 
     key: str
-    label: int
     skipped: list[str]
     animated: bool = False
 
@@ -96,16 +93,20 @@ class SampleReader:
     """Reads the sample of a position into an array; keeps open files and scratch memory, so use one per thread."""
 
     def __init__(self, shards: Shards, order: GlobalOrder, options: ReadOptions) -> None:
-        self._shards, self._order, self._options = shards, order, options
-        self._made_decoder: PictureDecoder | None = None
+        self._shards, self._order, self._options, self._views = shards, order, options, options.views()
+        self._made_decoders: list[Decoder] = []
+        # Labels take no time, so they are read first.
+        self._sequence = sorted(range(len(options.fields)), key=lambda n: not isinstance(options.fields[n], Label))
         self._files: collections.OrderedDict[int, tuple[int, float]] = collections.OrderedDict()
 
-    def load(self, position: int, out: np.ndarray, *, heartbeat: Callable[[], None] = lambda: None) -> Loaded:
-        """Decode the sample of a position, and return its key and label.
+    def load(
+        self, position: int, out: Mapping[str, np.ndarray], *, heartbeat: Callable[[], None] = lambda: None
+    ) -> Loaded:
+        """Decode the sample of a position, and return its key.
 
         Args:
             position: see `GlobalOrder`.
-            out: pixels from 0 to 255, uint8 of `ReadOptions.row_shape`, C-contiguous; filled.
+            out: an array for each of `ReadOptions.rows`, C-contiguous; filled.
             heartbeat: a function that is called before each try.
 
         Raises:
@@ -113,15 +114,15 @@ class SampleReader:
             DataError: the policy is "skip", and more than `max_skipped` samples, or all of a block, cannot be used.
         """
         options = self._options
-        flip = options.flip and flipped(options.seed, position)
+        view = self._views.at(position)
         skipped: list[str] = []
         stand_ins: Iterator[Place] | None = None
         place: Place | None = self._order.locate(position)
         while place is not None and len(skipped) <= options.max_skipped:
             heartbeat()
             try:
-                key, (label, animated) = self._load(place, out, flip=flip)
-                return Loaded(key, label, skipped, animated)
+                key, animated = self._load(place, out, view)
+                return Loaded(key, skipped, animated)
             except ShardError as error:
                 if options.on_bad_sample == "error":
                     raise
@@ -136,67 +137,60 @@ class SampleReader:
             os.close(self._files.popitem()[1][0])
 
     def read(
-        self, descriptor: int, sample: SampleIndex, name: str, out: np.ndarray, *, flip: bool = False
-    ) -> tuple[int, bool]:
-        """Decode one sample of an open shard into `out`, and return its label and whether there were further frames.
+        self, descriptor: int, sample: SampleIndex, name: str, out: Mapping[str, np.ndarray], *, view: View = PLAIN
+    ) -> bool:
+        """Decode one sample of an open shard into `out`, and return whether there were further frames.
 
         Args:
             descriptor: the open shard.
             sample: the sample's entry in the index.
             name: name of the shard in errors.
-            out: pixels from 0 to 255, uint8 of `ReadOptions.row_shape`, C-contiguous; filled.
-            flip: mirror left to right.
+            out: an array for each of `ReadOptions.rows`, C-contiguous; filled.
+            view: how it is cropped and mirrored.
 
         Raises:
-            ShardError: the shard is truncated or not the indexed file; or the sample is unsafe, lacks picture or label,
-                or one of them is unusable.
-            DataError: there is not enough memory for the picture.
+            ShardError: the shard is truncated or not the indexed file; or the sample is unsafe, lacks a field, or a
+                field is unusable.
+            DataError: there is not enough memory for a picture.
         """
-        picture, label = self._members(sample, name)
-        members = [label, picture] if label else [picture]
+        fields = self._options.fields
+        for member in sample.members:
+            if member.extension not in _PLAIN_EXTENSIONS:
+                refuse_unsafe(member.extension, shard=name, key=sample.key)
+        found = members_of(sample, fields, shard=name)
+        members = [found[number] for number in self._sequence]
         payloads = _read_members(descriptor, members, name, sample.key)
-        at_fault, number = members[0], 0
-        try:
-            if label:
-                number = parse_label(payloads[0], classes=self._options.classes)
-            at_fault = picture
-            animated = self._decoder().decode(payloads[-1], out, flip=flip)
-        except ValueError as error:
-            raise ShardError(name, f".{at_fault.extension} is unusable: {error}", key=sample.key) from None
-        except MemoryError:  # no ShardError: a machine without memory must not skip samples that others read
-            text = "needs more memory than there is; give the job more, or use fewer workers"
-            raise DataError(f"shard {name}, sample {sample.key}: .{at_fault.extension} {text}") from None
-        return number, animated
+        decoders = self._decoders()
+        animated = False
+        for number, member, payload in zip(self._sequence, members, payloads, strict=True):
+            field = fields[number]
+            try:
+                decoded = decoders[number].decode(payload, out[field.name], view)
+            except ValueError as error:
+                raise ShardError(name, f".{member.extension} is unusable: {error}", key=sample.key) from None
+            except MemoryError:  # no ShardError: a machine without memory must not skip samples that others read
+                text = "needs more memory than there is; give the job more, or use fewer workers"
+                raise DataError(f"shard {name}, sample {sample.key}: .{member.extension} {text}") from None
+            if field.ragged:
+                out[field.name + INDEX_SUFFIX][...] = decoded.entries
+            animated = animated or decoded.animated
+        return animated
 
-    def _decoder(self) -> PictureDecoder:
-        """Return the decoder, made after the first shard was opened: before that, the size is only a claim."""
-        if self._made_decoder is None:
+    def _decoders(self) -> list[Decoder]:
+        """Return the decoders, made after the first shard was opened: before that, the sizes are only claims."""
+        if not self._made_decoders:
             options = self._options
-            self._made_decoder = PictureDecoder(
-                resolution=options.resolution, channels=options.channels, channels_last=options.channels_last
-            )
-        return self._made_decoder
+            self._made_decoders = [one.decoder(channels_last=options.channels_last) for one in options.fields]
+        return self._made_decoders
 
-    def _load(self, place: Place, out: np.ndarray, *, flip: bool) -> tuple[str, tuple[int, bool]]:
+    def _load(self, place: Place, out: Mapping[str, np.ndarray], view: View) -> tuple[str, bool]:
         descriptor = self._file(place.shard)
         name = self._shards.source.addresses[place.shard]
         try:
             sample = self._shards.index(place.shard)[place.sample]
         except ManifestError as error:
             raise ShardError(name, str(error), key=f"number {place.sample}") from None
-        return sample.key, self.read(descriptor, sample, name, out, flip=flip)
-
-    def _members(self, sample: SampleIndex, name: str) -> tuple[Member, Member | None]:
-        for member in sample.members:
-            if member.extension not in _PLAIN_EXTENSIONS:
-                refuse_unsafe(member.extension, shard=name, key=sample.key)
-        picture = sample.picture()
-        label = sample.find("cls") if self._options.classes else None
-        if picture is None:
-            raise ShardError(name, sample.no_picture(), key=sample.key)
-        if self._options.classes and label is None:
-            raise ShardError(name, "has no label (.cls)", key=sample.key)
-        return picture, label
+        return sample.key, self.read(descriptor, sample, name, out, view=view)
 
     def _file(self, shard: int) -> int:
         descriptor, touched = self._files.pop(shard, (-1, 0.0))
@@ -231,11 +225,12 @@ def too_many_skipped(count: int, limit: int, last: str) -> DataError:
 _offset = operator.attrgetter("offset")
 
 
-def _read_members(descriptor: int, members: list[Member], shard: str, key: str) -> list[bytes]:
+def _read_members(descriptor: int, members: Sequence[Member], shard: str, key: str) -> list[bytes]:
     """Return the payloads of a sample's members, with one read where they are neighbours; check their headers."""
     ordered = sorted(members, key=_offset) if len(members) > 1 else members
     begin, end = ordered[0].offset - BLOCK_BYTES, ordered[-1].offset + ordered[-1].size
-    if len(members) > 1 and ordered[1].offset - ordered[0].offset - ordered[0].size > _JOIN_GAP_BYTES:
+    pairs = itertools.pairwise(ordered)
+    if any(after.offset - before.offset - before.size > _JOIN_GAP_BYTES for before, after in pairs):
         return [_read_members(descriptor, [member], shard, key)[0] for member in members]
     if end - begin > MOST_BYTES:
         raise ShardError(shard, f"has members of {end - begin} bytes; at most {MOST_BYTES} are read", key=key)

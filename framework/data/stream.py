@@ -14,12 +14,15 @@ from typing import Any
 
 from framework.data.batches import Batch, Batches, Loading, ReadPartition, WorkerKind
 from framework.data.cache import ShardCache
+from framework.data.decode import reduction
 from framework.data.errors import DataError
 from framework.data.fetch import FetchOptions
+from framework.data.fields import Field, Label, Picture, fields_of_images
 from framework.data.manifest import Manifest
 from framework.data.plan import GlobalOrder, rank_positions
 from framework.data.process import ReadPlan
 from framework.data.samples import OnBadSample, ReadOptions
+from framework.data.schema import describe_fields, stored_side
 from framework.data.shards import Verify
 from framework.data.sources import FOREIGN, Source, default_cache_folder, open_source
 
@@ -48,6 +51,7 @@ class Stream:
     def describe(self) -> dict[str, Any]:
         """Return what was opened and how, as plain values for the record of a run."""
         options, manifest = self._plan.options, self.manifest
+        told = describe_fields(options.fields)
         return {
             "location": self._plan.source.location,
             "name": manifest.name,
@@ -57,9 +61,7 @@ class Stream:
             "bytes": sum(shard.bytes for shard in manifest.shards),
             "fingerprint": self.fingerprint,
             "stored_resolution": manifest.resolution,
-            "resolution": options.resolution,
-            "channels": options.channels,
-            "classes": options.classes,
+            **told,
             "encoding": manifest.encoding,
             "seed": options.seed,
             "flip": options.flip,
@@ -68,6 +70,11 @@ class Stream:
             "on_bad_sample": options.on_bad_sample,
             "source": dict(manifest.source),
         }
+
+    def shards_at(self, positions: list[int]) -> list[str]:
+        """Return the names of the shards that hold the samples at some positions, each once."""
+        places = (self.order.locate(position) for position in positions)
+        return list(dict.fromkeys(self.manifest.shards[place.shard].name for place in places))
 
     def batches(
         self,
@@ -101,9 +108,10 @@ class Stream:
 def open_stream(
     location: str | os.PathLike[str],
     *,
-    resolution: int,
+    resolution: int = 0,
     channels: int = 3,
     classes: int = 0,
+    fields: tuple[Field, ...] = (),
     seed: int = 0,
     flip: bool = False,
     window: int = 65536,
@@ -124,10 +132,11 @@ def open_stream(
     """Open a data set: a folder, a glob or brace list of shards, `http(s)://` of these, or `pipe:` commands.
 
     Shards made by others (no manifest) are read once in full on first use, to learn what they hold. Arguments not named
-    below are fields of `ReadOptions` (what a sample becomes) and of `Loading` (who loads it).
+    below are fields of `ReadOptions` and of `Loading`.
 
     Args:
         location: see `framework.data.sources`.
+        fields: the fields of a sample; by default those of `fields_of_images`, as `resolution` and the others say.
         window: number of samples shuffled together; 0 for all. Shards of a window must fit into the cache twice.
         lanes: number of places of the data set read in turn; see `framework.data.plan`.
         cache_folder: folder for remote shards and for records of foreign ones; default `~/.cache/framework/shards`.
@@ -146,9 +155,7 @@ def open_stream(
         timeout_seconds=timeout_seconds,
     )
     options = ReadOptions(
-        resolution=resolution,
-        channels=channels,
-        classes=classes,
+        fields=fields or fields_of_images(resolution=resolution, channels=channels, classes=classes),
         seed=seed,
         flip=flip,
         on_bad_sample=on_bad_sample,
@@ -190,7 +197,11 @@ def _open(
     verify: Verify,
 ) -> Stream:
     source = open_source(
-        location, cache=cache.make, cache_folder=cache.folder, options=cache.fetch, resolution=options.resolution
+        location,
+        cache=cache.make,
+        cache_folder=cache.folder,
+        options=cache.fetch,
+        resolution=stored_side(options.fields),
     )
     _check_fit(source, options)
     plan = ReadPlan(
@@ -216,23 +227,51 @@ def _check_fit(source: Source, options: ReadOptions) -> None:
         DataError: resolution or classes do not fit.
     """
     manifest, place = source.manifest, source.location
-    factor = manifest.resolution // options.resolution
-    if factor * options.resolution != manifest.resolution or factor.bit_count() != 1:
-        have, need = manifest.resolution, options.resolution
+    entries = {entry.name: (entry.height, entry.width) for entry in manifest.fields}
+    for one in options.fields:
+        if not isinstance(one, Picture):
+            continue
+        if manifest.fields and one.name not in entries:
+            raise DataError(
+                f"{place}: has no field {one.name!r}, it has {', '.join(entries)}; pack again, or rename it"
+            )
+        # Without a list of fields, a manifest knows the size of the only image, which is square.
+        if manifest.fields or one.stands_alone:
+            have = entries.get(one.name, (manifest.resolution, manifest.resolution))
+            _check_size(place, have, one.stored_size)
+    labels = [one for one in options.fields if isinstance(one, Label)]
+    if len(labels) == 1:
+        _check_classes(source, labels[0].classes)
+
+
+def _check_size(place: str, have: tuple[int, int], need: tuple[int, int]) -> None:
+    """Refuse pictures that are not 1, 2, 4, ... times as large as needed; heights and widths in pixels.
+
+    Raises:
+        DataError: says both sizes.
+    """
+    try:
+        reduction(have, need)
+    except ValueError:
         raise DataError(
-            f"{place}: pictures are {have}x{have}, not {need}x{need} or 2, 4, 8, ... times that; pack again"
-        )
-    if options.classes == 0:
-        return
+            f"{place}: pictures are {have[1]}x{have[0]}, not {need[1]}x{need[0]} or 2, 4, 8, ... times that; pack again"
+        ) from None
+
+
+def _check_classes(source: Source, classes: int) -> None:
+    """Refuse a data set with other classes.
+
+    Raises:
+        DataError: its labels are unusable, missing, or of another number of classes.
+    """
+    manifest, place = source.manifest, source.location
     if unusable := manifest.source.get("unusable_label"):
-        raise DataError(f"{place}: {options.classes} classes are asked for, but {unusable}; set classes=0 or mend it")
+        raise DataError(f"{place}: {classes} classes are asked for, but {unusable}; set classes=0 or mend it")
     if manifest.classes == 0:
-        raise DataError(
-            f"{place}: has no labels, {options.classes} classes are asked for; set classes=0 or pack labels"
-        )
+        raise DataError(f"{place}: has no labels, {classes} classes are asked for; set classes=0 or pack labels")
     # Foreign shards have as many classes as their highest label says; samples with a label too high fail when read.
-    if manifest.classes != options.classes and manifest.source.get("kind") != FOREIGN:
-        raise DataError(f"{place}: has {manifest.classes} classes, {options.classes} are asked for")
+    if manifest.classes != classes and manifest.source.get("kind") != FOREIGN:
+        raise DataError(f"{place}: has {manifest.classes} classes, {classes} are asked for")
 
 
 def _check_cache(source: Source, order: GlobalOrder, cache_bytes: int) -> None:

@@ -7,7 +7,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -17,6 +17,15 @@ from framework.data.samples import Loaded, SampleReader
 
 _JOIN_SECONDS = 3.0
 _POLL_SECONDS = 0.5
+
+
+Blocks = Mapping[str, np.ndarray]
+"""Arrays of n samples by name, (n, ...); see `ReadOptions.rows`."""
+
+
+def row_of(blocks: Blocks, number: int) -> dict[str, np.ndarray]:
+    """Return the arrays of one sample, as views of the blocks."""
+    return {name: block[number, ...] for name, block in blocks.items()}
 
 
 class StoppedError(Exception):
@@ -44,10 +53,8 @@ class Pulse:
 class Loader(Protocol):
     """The part of a worker thread that loads samples."""
 
-    def load(self, positions: Sequence[int], out: np.ndarray) -> list[Loaded]:
-        """Fill `out`, pixels from 0 to 255, with the samples of n positions, and return what else is known of each.
-
-        `out` is uint8 (n, C, H, W), or (n, H, W, C) with channels_last.
+    def load(self, positions: Sequence[int], out: Blocks) -> list[Loaded]:
+        """Fill `out`, blocks of n rows, with the samples of n positions, and return what else is known of each.
 
         Raises:
             DataError: a sample cannot be used.
@@ -66,9 +73,10 @@ class ThreadLoader:
     def __init__(self, reader: SampleReader, heartbeat: Callable[[], None]) -> None:
         self._reader, self._heartbeat = reader, heartbeat
 
-    def load(self, positions: Sequence[int], out: np.ndarray) -> list[Loaded]:
-        """Fill `out`, uint8 (n, C, H, W) or (n, H, W, C), with the samples of n positions; see `Loader`."""
-        return [self._reader.load(p, row, heartbeat=self._heartbeat) for p, row in zip(positions, out, strict=True)]
+    def load(self, positions: Sequence[int], out: Blocks) -> list[Loaded]:
+        """Fill `out`, blocks of n rows, with the samples of n positions; see `Loader`."""
+        rows = (row_of(out, number) for number in range(len(positions)))
+        return [self._reader.load(p, row, heartbeat=self._heartbeat) for p, row in zip(positions, rows, strict=True)]
 
     def interrupt(self) -> None:
         """Do nothing: the heartbeat ends a `load`."""
@@ -79,9 +87,9 @@ class ThreadLoader:
 
 
 class Job:
-    """A batch being filled: positions, the array to fill, and in the end one `Loaded` per row."""
+    """A batch being filled: positions, the blocks to fill, and in the end one `Loaded` per row."""
 
-    def __init__(self, positions: Sequence[int], out: np.ndarray) -> None:
+    def __init__(self, positions: Sequence[int], out: Blocks) -> None:
         self.positions, self.out = positions, out
         self.rows: list[Loaded | None] = [None] * len(positions)
         self.missing = len(positions)
@@ -186,8 +194,8 @@ class WorkerPool:
             self._finish(task, self._loaders[0].load(task.job.positions[task.begin : task.end], self._rows(task)))
 
     @staticmethod
-    def _rows(task: _Task) -> np.ndarray:
-        return task.job.out[task.begin : task.end]
+    def _rows(task: _Task) -> Blocks:
+        return {name: block[task.begin : task.end] for name, block in task.job.out.items()}
 
     def _finish(self, task: _Task, rows: Sequence[Loaded]) -> None:
         with self._changed:

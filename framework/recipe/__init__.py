@@ -2,7 +2,7 @@
 
 from framework.recipe.optimizers import Adam
 from framework.recipe.recipe import Averaging, EngineName, Game, Helper, Network, Player, Recipe
-from framework.recipe.sources import Shards
+from framework.recipe.sources import Shards, Source, Sources
 from framework.utils.errors import RecipeError
 
 __all__ = [
@@ -16,4 +16,6 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Shards",
+    "Source",
+    "Sources",
 ]

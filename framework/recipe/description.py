@@ -34,7 +34,9 @@ def describe(recipe: Recipe) -> dict[str, Json]:
         FrameworkError: a field holds a value that JSON cannot; names its path.
     """
     described = _describe(recipe, recipe.data.derived(), science_only=False)
-    described["data"]["location"] = redact_text(recipe.data.location)
+    for source in (described["data"], *described["data"].get("sources", {}).values()):
+        if "location" in source:
+            source["location"] = redact_text(source["location"])
     return described
 
 

@@ -11,7 +11,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from framework.recipe.recipe import Network, Recipe
@@ -66,6 +66,8 @@ def settable(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         children: Iterable[tuple[str, Any]] = [(n, given.get(n)) for n in names]  # None: the data decides
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         children = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    elif isinstance(value, Mapping):
+        children = [(str(name), held) for name, held in value.items()]
     elif isinstance(value, tuple) and any(dataclasses.is_dataclass(v) for v in value):
         children = [(str(i), v) for i, v in enumerate(value)]
     else:
@@ -84,6 +86,10 @@ def _replaced(value: Any, path: list[str], text: str, context: Context) -> Any:
             raise context.unknown(".".join(path), value.cls.__name__, parameters)
         parsed = parse(text, _annotation(value.cls, name), context.path)
         return Network(value.cls, **{**value.options, name: parsed})
+    if isinstance(value, Mapping) and not dataclasses.is_dataclass(value):
+        if name not in value:
+            raise context.unknown(name, "a mapping", value)
+        return {**value, name: _child(value[name], None, rest, text, context)}
     if isinstance(value, tuple):
         if not name.isdigit() or int(name) >= len(value):
             raise context.unknown(name, f"a tuple of {len(value)}", [str(i) for i in range(len(value))])
@@ -93,11 +99,13 @@ def _replaced(value: Any, path: list[str], text: str, context: Context) -> Any:
     if name not in names:
         raise context.unknown(name, type(value).__name__, names)
     annotation = typing.get_type_hints(type(value))[name]
-    return dataclasses.replace(value, **{name: _child(getattr(value, name), annotation, rest, text, context)})
+    # What other fields decide is decided anew.
+    anew = {f.name: f.default for f in dataclasses.fields(value) if f.metadata.get("implied") and value.fields}
+    return dataclasses.replace(value, **anew | {name: _child(getattr(value, name), annotation, rest, text, context)})
 
 
 def _child(value: Any, annotation: Any, rest: list[str], text: str, context: Context) -> Any:
-    branch = isinstance(value, Network) or dataclasses.is_dataclass(value)
+    branch = isinstance(value, Network | Mapping) or dataclasses.is_dataclass(value)
     branch = branch or (isinstance(value, tuple) and any(dataclasses.is_dataclass(v) for v in value))
     if rest and branch:
         return _replaced(value, rest, text, context)

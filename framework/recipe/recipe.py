@@ -18,7 +18,7 @@ from framework.recipe.checks import ADDED_LATER, OPERATIONAL, check_fields, requ
 from framework.recipe.growth import Growth, Segment
 from framework.recipe.optimizers import Optimizer
 from framework.recipe.schedules import Constant, Ramp, Schedule, value_at, values_of
-from framework.recipe.sources import Shards
+from framework.recipe.sources import Shards, Source, Sources
 from framework.utils.errors import FrameworkError, RecipeError
 from framework.utils.ranges import Range
 from framework.utils.suggest import nearest
@@ -239,7 +239,8 @@ class Recipe:
     name: str
     paper: str
     """Citation with the arXiv id."""
-    data: Shards
+    data: Source
+    """The real samples; `Sources`, or a mapping of names to sources, for several that are read side by side."""
     generator: Player
     discriminator: Player
     other_players: Mapping[str, Player] = field(default_factory=dict, metadata=ADDED_LATER)
@@ -259,6 +260,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.data, Mapping) and not isinstance(self.data, Sources):
+            object.__setattr__(self, "data", Sources(self.data))
         check_fields(self)
         require(self.batch_size > 0, f"batch_size={self.batch_size} must be positive")
         require(self.images > 0, f"images={self.images} must be positive")

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Protocol
 
 from framework.checkpoint import Checkpoint, CheckpointError, newest_valid
-from framework.data.stream import Stream, open_stream
+from framework.data.joined import SampleStream
 from framework.recipe import Recipe
 from framework.recipe.description import describe, differences, dumps, science, science_hash
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.record_check import check_record
+from framework.train.sources import open_data
 from framework.utils.atomic import write_atomically
 from framework.utils.bounded import read_object
 from framework.utils.errors import FrameworkError
@@ -203,10 +204,6 @@ def check_data(stream: Fingerprinted, checkpoint: Checkpoint, *, allow_change: b
     log.warning("%s; continuing", message)
 
 
-MOST_SKIPPED_SAMPLES = 1_000
-"""The most damaged samples that one process skips in one epoch, with `--on-bad-sample skip`."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
     """The request of a launch: what it trains, how, and where its files and its data are."""
@@ -216,28 +213,12 @@ class RunContext:
     session: Session
     folder: RunFolder
     data: str
-    """The location of the shards on this machine."""
+    """The location of the shards on this machine; "" where there are none, or several sets."""
 
-    def stream(self, resolution: int) -> Stream:
-        """Open the real images at a resolution in pixels.
+    def stream(self, resolution: int) -> SampleStream:
+        """Open the real samples, images at a resolution in pixels.
 
         Raises:
             DataError: the shards cannot be read, or are not as the recipe says.
         """
-        data, config = self.recipe.data, self.config
-        return open_stream(
-            self.data,
-            resolution=resolution,
-            channels=data.channels,
-            classes=data.classes,
-            seed=self.recipe.seed,
-            flip=data.flip,
-            window=data.window,
-            cache_folder=config.cache_folder,
-            cache_bytes=int(config.cache_gb * 1e9),
-            on_bad_sample=config.on_bad_sample,
-            max_skipped=MOST_SKIPPED_SAMPLES,
-            workers=config.workers,
-            pin_memory=self.session.device.type == "cuda",
-            channels_last=True,
-        )
+        return open_data(self.recipe, self.config, session=self.session, location=self.data, resolution=resolution)

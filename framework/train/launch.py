@@ -31,6 +31,7 @@ from framework.train.console import fail, warn
 from framework.train.folder import RunFolder, run_folder
 from framework.train.launcher import as_launched, check_clipping
 from framework.train.network_check import Setting, check_networks
+from framework.train.sources import data_location
 from framework.utils.errors import FrameworkError
 from framework.utils.output import escape_unprintable
 
@@ -211,26 +212,6 @@ def configured(recipe: Recipe, config: Flags) -> Recipe:
     named = {name: getattr(config, name) for name in ("images", "batch_size", "seed")}
     recipe = dataclasses.replace(recipe, **{name: value for name, value in named.items() if value is not None})
     return override.apply(recipe, config.set)
-
-
-def data_location(recipe: Recipe, config: RunConfig) -> str:
-    """Return where the shards are: `--data`, or the recipe's location beside the recipe file or in the current folder.
-
-    Raises:
-        FrameworkError: the recipe's own location is at neither place.
-    """
-    if config.data is not None:
-        return config.data
-    location, folder = recipe.data.location, Path(sys.argv[0]).resolve().parent
-    beside = folder / location
-    if beside.exists() or "://" in location or any(mark in location for mark in ("{", "*", "pipe:")):
-        return str(beside) if beside.exists() else location
-    if not Path(location).exists():
-        raise FrameworkError(
-            f"the data of {recipe.name} is neither at {beside} nor at {Path(location).resolve()}: pack it with "
-            "`framework pack` (recipes/data/README.md has the commands), or say where it is with --data"
-        )
-    return location
 
 
 def _dry_run(recipe: Recipe, config: RunConfig) -> None:

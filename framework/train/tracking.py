@@ -13,7 +13,7 @@ import torch
 from torch import distributed
 
 from framework.checkpoint import Checkpoint
-from framework.data.stream import Stream
+from framework.data.joined import SampleStream
 from framework.recipe import Recipe
 from framework.recipe.description import class_name, describe, science_hash
 from framework.sampling.animation import interpolation, save_animation
@@ -63,7 +63,7 @@ def open_tracker(recipe: Recipe, config: RunConfig, folder: RunFolder) -> Tracke
     return tracker
 
 
-def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFolder, stream: Stream) -> None:
+def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFolder, stream: SampleStream) -> None:
     """Tell the tracker what is trained, with what code and on which data."""
     tracker.params(headline(recipe, changed=config.set) | {"engine": config.engine, "precision": config.precision})
     command = command_line()
@@ -85,7 +85,7 @@ def introduce(tracker: Tracker, recipe: Recipe, config: RunConfig, folder: RunFo
         str(told["name"] or recipe.name),
         digest=stream.fingerprint,
         location=str(told["location"]),
-        profile={name: told[name] for name in kept},
+        profile={name: told[name] for name in kept if name in told},
     )
     tracker.note(f"**{recipe.name}**: {recipe.paper}\n\n`{command}`")
     tracker.artifact(folder.recipe)

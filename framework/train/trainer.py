@@ -14,7 +14,7 @@ from pathlib import Path
 
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.data.consumed import recorded
-from framework.data.stream import Stream
+from framework.data.joined import SampleStream
 from framework.engines.base import forget_moments
 from framework.engines.choose import check
 from framework.recipe import Recipe
@@ -271,7 +271,7 @@ def _already_finished(this: RunContext, checkpoint: Checkpoint) -> None:
 
 def _tasks(
     this: RunContext,
-    stream: Stream,
+    stream: SampleStream,
     players: Players,
     guard: FiniteGuard,
     tracker: Tracker | NullTracker,
@@ -344,7 +344,7 @@ def _writer(this: RunContext, evaluator: Evaluator | None) -> Writer:
 
 
 def _begin(
-    this: RunContext, tasks: PeriodicTasks, stream: Stream, players: Players, checkpoint: Checkpoint | None
+    this: RunContext, tasks: PeriodicTasks, stream: SampleStream, players: Players, checkpoint: Checkpoint | None
 ) -> None:
     """Do what comes before the first step: say what is trained, look at the data, draw and save the beginning."""
     start = checkpoint.images_seen if checkpoint else 0
@@ -366,7 +366,7 @@ def _begin(
     else:
         say("new run")
     # Learn how diverse real images are, unless the checkpoint says it.
-    if not tasks.record.health_monitor.knows_the_data:
+    if this.recipe.data.channels and not tasks.record.health_monitor.knows_the_data:
         reals, labels = None, None
         if session.is_main:
             count = min(stream.count, NUM_REALS_LOOKED_AT)

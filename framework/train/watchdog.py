@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from framework.data.joined import SampleStream
 from framework.data.plan import rank_positions
-from framework.data.stream import Stream
 from framework.runtime.session import Session
 from framework.runtime.watchdog import Progress, Watchdog
 
@@ -67,7 +67,7 @@ def _connect() -> dist.Store | None:
 
 
 def awaited(
-    stream: Stream,
+    stream: SampleStream,
     progress: Progress,
     *,
     shift_images: int,
@@ -86,10 +86,10 @@ def awaited(
     def details() -> str:
         share = {"batch_size": batch_size, "micro_batches": micro_batches, "rank": rank, "world": world}
         slices = rank_positions(progress.images_seen + shift_images, **share)
-        places = [stream.order.locate(position) for micro in slices for position in micro]
-        shards = list(dict.fromkeys(stream.manifest.shards[place.shard].name for place in places))
+        shards = stream.shards_at([position for micro in slices for position in micro])
         more = f" and {len(shards) - _SHOWN} more" if len(shards) > _SHOWN else ""
         where = str(stream.describe()["location"])
-        return f"the batch at {progress.images_seen:,} images, from {', '.join(shards[:_SHOWN])}{more} of {where}"
+        parts = f"{', '.join(shards[:_SHOWN])}{more} of " if shards else ""
+        return f"the batch at {progress.images_seen:,} images, from {parts}{where}"
 
     return details

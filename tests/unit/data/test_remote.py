@@ -224,6 +224,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from framework.data.fetch import FetchOptions
+from framework.data.fields import fields_of_images
 from framework.data.plan import rank_positions
 from framework.data.process import ReadPlan
 from framework.data.samples import ReadOptions, SampleReader
@@ -232,12 +233,12 @@ url, cache, bound, rank = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.ar
 fetch = FetchOptions(deadline_seconds=30)
 source = open_source(url, cache=None, cache_folder=Path(cache), options=fetch)
 how = dict(seed=0, flip=False, on_bad_sample="error", max_skipped=0)
-options = ReadOptions(resolution=32, channels=3, classes=5, **how)
+options = ReadOptions(fields=fields_of_images(resolution=32, channels=3, classes=5), **how)
 plan = ReadPlan(source=source, options=options, window=40, lanes=1, verify="size", cache_folder=cache,
                 cache_bytes=bound, fetch=fetch)
 order = plan.make_order()
 reader = SampleReader(plan.make_shards(order, lambda: None), order, options)
-out = np.empty(options.row_shape, np.uint8)
+out = {name: np.empty(row.shape, row.dtype) for name, row in options.rows.items()}
 for start in range(0, 320, 16):
     for p in rank_positions(start, batch_size=16, rank=rank, world=4)[0]:
         print(reader.load(p, out).key)

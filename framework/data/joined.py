@@ -1,0 +1,150 @@
+"""Several sources on one clock: at every position each gives its own sample, in its own order and epoch.
+
+Nothing is remembered, so the stream begins at any position at once, and reads the same on any number of processes.
+(Programs for unpaired sets commonly draw the partner with replacement; here every sample comes once in its own epoch.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from framework.data.batches import Batch, Batches
+from framework.data.computed import ComputedBatches, ComputedStream
+from framework.data.stream import Stream
+
+AnyStream = Stream | ComputedStream
+"""The stream of one source."""
+
+
+class SampleStream(Protocol):
+    """What training needs of a stream, of one source or of several."""
+
+    count: int
+    fingerprint: str
+    class_names: tuple[str, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was opened and how, as plain values for the record of a run."""
+        ...
+
+    def shards_at(self, positions: list[int]) -> list[str]:
+        """Return the names of the shards that hold the samples at some positions, each once."""
+        ...
+
+    def batches(
+        self,
+        start: int,
+        *,
+        batch_size: int,
+        micro_batches: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        stop: int | None = None,
+    ) -> Batches | ComputedBatches | JoinedBatches:
+        """Return this rank's part of the global batches from position `start` on."""
+        ...
+
+
+def seed_of(seed: int, name: str) -> int:
+    """Return the seed of a source among several: equal orders would always pair the same samples."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7], "big")
+
+
+class JoinedStream:
+    """The streams of several sources as one.
+
+    Args:
+        streams: the stream of each source by name, made with the seed that `seed_of` says.
+
+    Attributes:
+        count: number of samples in an epoch of the first source.
+        fingerprint: identity of the data of all sources.
+        class_names: names of the classes of the first source that has some.
+    """
+
+    def __init__(self, streams: Mapping[str, AnyStream]) -> None:
+        self._streams = dict(streams)
+        first = next(iter(self._streams.values()))
+        self.count: int = first.count
+        told = [[name, stream.fingerprint] for name, stream in self._streams.items()]
+        self.fingerprint: str = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        names = (stream.class_names for stream in self._streams.values() if stream.class_names)
+        self.class_names: tuple[str, ...] = next(names, ())
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was opened and how, as plain values for the record of a run."""
+        told = {name: stream.describe() for name, stream in self._streams.items()}
+        return {
+            "location": ", ".join(str(one["location"]) for one in told.values()),
+            "name": ", ".join(self._streams),
+            "count": self.count,
+            "fingerprint": self.fingerprint,
+            "sources": told,
+        }
+
+    def shards_at(self, positions: list[int]) -> list[str]:
+        """Return the names of the shards that hold the samples at some positions, each with its source in front."""
+        return [f"{name}/{shard}" for name, stream in self._streams.items() for shard in stream.shards_at(positions)]
+
+    def batches(
+        self,
+        start: int,
+        *,
+        batch_size: int,
+        micro_batches: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        stop: int | None = None,
+    ) -> JoinedBatches:
+        """Return this rank's part of the global batches from position `start` on; see `Stream.batches`.
+
+        Raises:
+            DataError: an argument is out of range.
+        """
+        share = {"batch_size": batch_size, "micro_batches": micro_batches, "rank": rank, "world": world, "stop": stop}
+        return JoinedBatches(self._streams, start, share)
+
+
+class JoinedBatches(Iterator[Batch]):
+    """The iterator over a rank's batches of several sources; also a context manager, which stops all workers."""
+
+    def __init__(self, streams: Mapping[str, AnyStream], start: int, share: Mapping[str, Any]) -> None:
+        self._stack = ExitStack()
+        self._parts: list[Batches | ComputedBatches] = []
+        for stream in streams.values():
+            batches = stream.batches(start, **share)
+            self._stack.enter_context(batches)
+            self._parts.append(batches)
+
+    def __next__(self) -> Batch:
+        try:
+            parts = [next(batches) for batches in self._parts]
+        except BaseException:
+            self.close()
+            raise
+        first = parts[0]
+        return Batch(
+            fields={name: values for part in parts for name, values in part.fields.items()},
+            keys=[" ".join(keys) for keys in zip(*(part.keys for part in parts), strict=True)],
+            positions=first.positions,
+            skipped=[text for part in parts for text in part.skipped],
+            micro_sizes=first.micro_sizes,
+            wait_seconds=sum(part.wait_seconds for part in parts),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop and join the workers of all sources."""
+        self._stack.close()

@@ -1,0 +1,93 @@
+"""Opens the sources of a recipe: where their shards are on this machine, and the stream of all of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from framework.data.computed import Computed, ComputedStream
+from framework.data.fields import fields_of
+from framework.data.joined import AnyStream, JoinedStream, SampleStream, seed_of
+from framework.data.schema import at_resolution
+from framework.data.stream import open_stream
+from framework.recipe import Recipe, Shards, Source, Sources
+from framework.runtime.session import Session
+from framework.train.config import RunConfig
+from framework.utils.errors import FrameworkError
+
+MOST_SKIPPED_SAMPLES = 1_000
+"""The most damaged samples that one process skips in one epoch, with `--on-bad-sample skip`."""
+
+
+def data_location(recipe: Recipe, config: RunConfig) -> str:
+    """Return where the shards are: `--data`, or the recipe's location beside the recipe file or in the current folder.
+
+    Of several sources the locations are found when these are opened, and what is computed has none: "".
+
+    Raises:
+        FrameworkError: the recipe's own location is at neither place, or `--data` names one place for a recipe that has
+            several sources, or none with files.
+    """
+    if not isinstance(recipe.data, Shards):
+        if config.data is not None:
+            hint = "" if isinstance(recipe.data, Computed) else "; set data.sources.NAME.location by --set"
+            raise FrameworkError(f"--data names the place of one set of shards, {recipe.name} does not have one{hint}")
+        return ""
+    return config.data if config.data is not None else _found(recipe.name, recipe.data.location)
+
+
+def _found(name: str, location: str) -> str:
+    """Return a recipe's location as it is from here: beside the recipe file, or else in the current folder."""
+    beside = Path(sys.argv[0]).resolve().parent / location
+    if beside.exists() or "://" in location or any(mark in location for mark in ("{", "*", "pipe:")):
+        return str(beside) if beside.exists() else location
+    if not Path(location).exists():
+        raise FrameworkError(
+            f"the data of {name} is neither at {beside} nor at {Path(location).resolve()}: pack it with "
+            "`framework pack` (recipes/data/README.md has the commands), or say where it is with --data"
+        )
+    return location
+
+
+def open_data(recipe: Recipe, config: RunConfig, *, session: Session, location: str, resolution: int) -> SampleStream:
+    """Open the real samples.
+
+    Args:
+        location: where the shards of a single source are; see `data_location`.
+        resolution: side of the images in pixels, for a recipe that grows.
+
+    Raises:
+        DataError: the shards cannot be read, or are not as the recipe says.
+    """
+    if not isinstance(recipe.data, Sources):
+        return _open(recipe.data, location, recipe.seed, config, session=session, resolution=resolution)
+    streams = {}
+    for name, source in recipe.data.items():
+        place = _found(f"{recipe.name}, {name},", source.location) if isinstance(source, Shards) else ""
+        seed = seed_of(recipe.seed, name)
+        streams[name] = _open(source, place, seed, config, session=session, resolution=None)
+    return JoinedStream(streams)
+
+
+def _open(
+    source: Source, location: str, seed: int, config: RunConfig, *, session: Session, resolution: int | None
+) -> AnyStream:
+    if isinstance(source, Computed):
+        return ComputedStream(source, seed=seed)
+    if not isinstance(source, Shards):
+        raise FrameworkError(f"data: a {type(source).__name__} cannot be read; it is neither Shards nor Computed")
+    fields = fields_of(source)
+    return open_stream(
+        location,
+        fields=fields if resolution is None else at_resolution(fields, resolution),
+        seed=seed,
+        flip=source.flip,
+        window=source.window,
+        cache_folder=config.cache_folder,
+        cache_bytes=int(config.cache_gb * 1e9),
+        on_bad_sample=config.on_bad_sample,
+        max_skipped=MOST_SKIPPED_SAMPLES,
+        workers=config.workers,
+        pin_memory=session.device.type == "cuda",
+        channels_last=True,
+    )
