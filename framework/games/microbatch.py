@@ -8,12 +8,15 @@ number of processes. Random numbers are drawn for the global batch from (seed, i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from framework.data.derived import DerivedField, with_derived
+from framework.data.fields import INDEX_SUFFIX
 from framework.data.plan import rank_positions
 from framework.networks.blocks.noise import seeded_normal
 from framework.runtime.seeding import Draws
@@ -136,27 +139,51 @@ class BatchSplitter:
     batch_size: int
     device: torch.device
     dtype: torch.dtype
+    derive: Sequence[DerivedField] = ()
+    """Fields that are computed on the device from the samples and from random numbers."""
 
-    def split(self, fields: Mapping[str, Tensor], draws: Draws, purpose: str) -> Iterator[MicroBatch]:
+    def split(
+        self, fields: Mapping[str, Tensor], draws: Draws, purpose: str, *, batch: int = 0
+    ) -> Iterator[MicroBatch]:
         """Yield this process's micro-batches of one turn.
 
         Args:
             fields: this process's samples by field, each (n, ...), micro-batch after micro-batch.
             draws: random numbers of the step.
             purpose: name of the turn, part of what its random numbers are a function of.
+            batch: number of the global batch within the step, by which fields are derived: alike in all of its turns.
         """
         for part in self.slices:
+            drawn = partial(
+                ImageDraws,
+                draws=draws,
+                batch_size=self.batch_size,
+                rows=part.rows,
+                device=self.device,
+                dtype=self.dtype,
+            )
             yield MicroBatch(
-                fields={name: rows[part.local] for name, rows in fields.items()},
-                draw=ImageDraws(
-                    draws=draws,
-                    purpose=purpose,
-                    batch_size=self.batch_size,
-                    rows=part.rows,
-                    device=self.device,
-                    dtype=self.dtype,
-                ),
+                fields=with_derived(_cut(fields, part.local), self.derive, drawn(purpose=f"data/{batch}")),
+                draw=drawn(purpose=purpose),
                 rows=torch.arange(part.rows.start, part.rows.stop),
                 weight=part.weight,
                 last=part.last,
             )
+
+
+def _cut(fields: Mapping[str, Tensor], local: slice) -> dict[str, Tensor]:
+    """Return the samples of a slice; of a ragged field, the entries (m, ...) of these samples, counted from the first.
+
+    Args:
+        fields: samples by field, each (n, ...), and for a ragged field the sample of every entry under its index name.
+    """
+    part: dict[str, Tensor] = {}
+    for name, rows in fields.items():
+        index = fields.get(name + INDEX_SUFFIX)
+        own = rows if name.endswith(INDEX_SUFFIX) and name.removesuffix(INDEX_SUFFIX) in fields else index
+        if own is None:
+            part[name] = rows[local]
+            continue
+        inside = (own >= local.start) & (own < local.stop)
+        part[name] = rows[inside] if index is not None else rows[inside] - local.start
+    return part

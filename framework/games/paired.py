@@ -1,7 +1,8 @@
 """Translation of pictures learnt from pairs: pix2pix (Isola et al. 2017, arXiv:1611.07004).
 
-The generator turns a source into a target, the discriminator judges targets beside their sources. Both turns play on the
-same translations: the generator's draws (dropout is its only noise) bear one name, so its second pass repeats the first.
+The generator turns a source into a target, the discriminator judges targets beside their sources. Both turns play on
+the same translations: the generator's draws (dropout is its only noise) bear one name, so its second pass repeats the
+first.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framework.data.fields import Label, fields_of
+from framework.data.fields import INDEX_SUFFIX, Label, fields_of
 from framework.engines.base import Engine, StepReport
 from framework.engines.ema import AVERAGED_BUFFERS, EMA
 from framework.games.base import Game, Turn
@@ -86,7 +86,11 @@ class GameRunner:
         self._fields = fields_of(recipe.data)
         self._classes = next((field.classes for field in self._fields if isinstance(field, Label)), 0)
         self._splitter = BatchSplitter(
-            slices=partition.slices(), batch_size=self._batch_size, device=self.device, dtype=self._dtype
+            slices=partition.slices(),
+            batch_size=self._batch_size,
+            device=self.device,
+            dtype=self._dtype,
+            derive=recipe.data.derive,
         )
         self._equilibrium = game.equilibrium()
         self._augmenter = game.augmenter(self.memory, equilibrium=self._equilibrium)
@@ -123,7 +127,7 @@ class GameRunner:
                 taken += 1
             number = self._turn_number(images_seen, turn.player) + counted[turn.player]
             counted[turn.player] += 1
-            finite = finite and self._turn(turn, fields, number, turn_images, draws, metrics)
+            finite = finite and self._turn(turn, fields, number, turn_images, draws, metrics, batch=taken - 1)
         # Undo what a step that does not count has left behind, or advance what goes on.
         if not finite:
             self._undo(remembered)
@@ -178,17 +182,28 @@ class GameRunner:
         per_step = sum(turn.player == player for turn in self._turns)
         return self._batches(images_seen) * per_step // self._fresh_turns
 
-    def _turn(self, turn: Turn, fields: Fields, number: int, images_seen: int, draws: Draws, metrics: Metrics) -> bool:
+    def _turn(
+        self,
+        turn: Turn,
+        fields: Fields,
+        number: int,
+        images_seen: int,
+        draws: Draws,
+        metrics: Metrics,
+        *,
+        batch: int = 0,
+    ) -> bool:
         """Play one turn on samples; returns whether it was finite on all processes.
 
         Args:
             number: the player's turns before this one.
+            batch: the number of the global batch within the step.
         """
         player = self.players[turn.player]
         loss, *others = turn.terms
         joined, lazy = _due(tuple(others), number, apart=turn.lazy_steps)
         with _opened(player, [loss, *joined]), self._networks(turn) as networks:
-            for place, micro_batch in enumerate(self._splitter.split(fields, draws, turn.draws)):
+            for place, micro_batch in enumerate(self._splitter.split(fields, draws, turn.draws, batch=batch)):
                 forward = self._forward(turn, networks, micro_batch, images_seen, metrics, first=place == 0)
                 inputs = self.rules.inputs(forward)
                 # The turn's loss, terms that join it, and the gradient; outside autocast, for second derivatives.
@@ -198,15 +213,18 @@ class GameRunner:
         # The optimiser step, and one more for lazy terms.
         if not self._finish_turn(turn.player, images_seen, letter_of(turn.player), metrics):
             return False
-        return not lazy or self._lazy_step(turn, lazy, fields, images_seen, draws, metrics)
+        if not lazy:
+            return True
+        split = self._splitter.split(fields, draws, f"{turn.draws}/lazy", batch=batch)
+        return self._lazy_step(turn, lazy, split, images_seen, metrics)
 
     def _lazy_step(
-        self, turn: Turn, terms: list[Term], fields: Fields, images_seen: int, draws: Draws, metrics: Metrics
+        self, turn: Turn, terms: list[Term], split: Iterator[MicroBatch], images_seen: int, metrics: Metrics
     ) -> bool:
         """Take an optimiser step with lazy terms alone (StyleGAN2, arXiv:1912.04958, appendix B)."""
         player = self.players[turn.player]
         with player.resident(), self._networks(turn) as networks:
-            for place, micro_batch in enumerate(self._splitter.split(fields, draws, f"{turn.draws}/lazy")):
+            for place, micro_batch in enumerate(split):
                 forward = self._forward(turn, networks, micro_batch, images_seen, metrics, first=place == 0, lazy=True)
                 total = self._scored(terms, self.rules.inputs(forward), forward)
                 player.backward(total * micro_batch.weight, last=micro_batch.last)
@@ -272,10 +290,12 @@ class GameRunner:
 
     def _real(self, batch: RealBatch, images_seen: int) -> Fields:
         """Return the samples on the device, as networks take them."""
-        fields = {
-            field.name: field.to_tensor(batch.fields[field.name], device=self.device, dtype=self._dtype)
-            for field in self._fields
-        }
+        fields = Fields()
+        for field in self._fields:
+            fields[field.name] = field.to_tensor(batch.fields[field.name], device=self.device, dtype=self._dtype)
+            if field.ragged:
+                index = batch.fields[field.name + INDEX_SUFFIX]
+                fields[field.name + INDEX_SUFFIX] = index.to(self.device, non_blocking=True)
         if self.segment.fading:  # arXiv:1710.10196, appendix A.1: real images fade as the generator's do
             pixels = fields["image"]
             coarse = functional.interpolate(functional.avg_pool2d(pixels, 2), scale_factor=2.0)

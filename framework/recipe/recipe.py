@@ -18,7 +18,7 @@ from framework.recipe.checks import ADDED_LATER, OPERATIONAL, check_fields, requ
 from framework.recipe.growth import Growth, Segment
 from framework.recipe.optimizers import Optimizer
 from framework.recipe.schedules import Constant, Ramp, Schedule, value_at, values_of
-from framework.recipe.sources import Shards, Source, Sources
+from framework.recipe.sources import Source, Sources
 from framework.utils.errors import FrameworkError, RecipeError
 from framework.utils.ranges import Range
 from framework.utils.suggest import nearest

@@ -7,6 +7,7 @@ launch would have, without communication.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from framework.engines.choose import check
+from framework.games.example import example_rows
 from framework.games.runner import RealBatch
 from framework.recipe import Recipe
 from framework.recipe.description import describe, dumps, science_hash
@@ -102,7 +104,7 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
             game = players.game(
                 replace(segment, batch_size=local * micro_batches), micro_batches=micro_batches, rank=0, world=1
             )
-            batches = _pixels(recipe, segment, local * micro_batches)
+            batches = _examples(recipe, segment, local * micro_batches)
             # One step, measured.
             release(device)
             begun = time.monotonic()
@@ -124,14 +126,10 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
     return rows
 
 
-def _pixels(recipe: Recipe, segment: Segment, count: int) -> Iterator[RealBatch]:
-    """Yield random images (count, C, R, R) uint8 and labels (count,), the same ones for a seed."""
-    generator = torch.Generator().manual_seed(recipe.seed)
-    shape = (count, recipe.data.channels, segment.resolution, segment.resolution)
-    while True:
-        images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-        labels = torch.randint(max(1, recipe.data.classes), (count,), generator=generator)
-        yield _Batch(fields={"image": images, "label": labels})
+def _examples(recipe: Recipe, segment: Segment, count: int) -> Iterator[RealBatch]:
+    """Yield `count` random samples at a time, the same ones for a seed."""
+    for seed in itertools.count(recipe.seed):
+        yield _Batch(fields=example_rows(recipe, segment, count, seed=seed))
 
 
 def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device) -> dict[str, Any]:

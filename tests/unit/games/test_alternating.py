@@ -150,8 +150,8 @@ def test_a_turn_that_is_not_finite_leaves_no_trace(side: str, monkeypatch: pytes
     split = game._splitter.split
     poisoned = {"generator": "generator", "discriminator": "discriminator/0"}[side]
 
-    def with_nan(fields: dict[str, Tensor], draws: Draws, purpose: str) -> Iterator[MicroBatch]:
-        for micro_batch in split(fields, draws, purpose):
+    def with_nan(fields: dict[str, Tensor], draws: Draws, purpose: str, *, batch: int) -> Iterator[MicroBatch]:
+        for micro_batch in split(fields, draws, purpose, batch=batch):
             draw = WithoutNumbers(**vars(micro_batch.draw))
             yield replace(micro_batch, draw=draw) if purpose == poisoned else micro_batch
 
