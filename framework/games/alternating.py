@@ -17,6 +17,8 @@ from framework.games.augmentation import Augmenter
 from framework.games.base import Game, Turn, check_terms
 from framework.games.checks import logits_fault, samples_fault
 from framework.games.forward import Forward, main_sample
+from framework.games.showing import ROWS, SCATTERED, Showing, sample_field, shows_pictures
+from framework.media import Media
 from framework.networks import latent_size
 from framework.networks.draw import Draw
 from framework.networks.latents import Gaussian, Latent, check_latents, code_of, drawn
@@ -26,7 +28,13 @@ from framework.objectives.equilibrium import Equilibrium, equilibrium_of
 from framework.objectives.outputs import logits_of
 from framework.objectives.terms import Memory, Term, TermInputs
 from framework.recipe.checks import ADDED_LATER, check_fields
+from framework.recipe.recipe import Recipe
 from framework.recipe.schedules import Ramp, values_of
+from framework.sampling.draws import sample_codes
+from framework.sampling.generate import generate, generate_vectors
+from framework.sampling.latents import latents
+from framework.sampling.sampler import LatentSampler, Sampler
+from framework.sampling.stored import StoredSamples
 from framework.utils.errors import RecipeError
 
 
@@ -101,14 +109,14 @@ class Alternating(Game):
         """Return the samples, the latents and, except for lazy terms, the logits of a turn."""
         # What the turn is played on: real samples with their classes, latents, and the classes of generated samples.
         labels = forward.labels
-        latents = self._latents(forward.engines["generator"].network)
-        draws = drawn(latents, forward.draw)
+        specified = self._latents(forward.engines["generator"].network)
+        draws = drawn(specified, forward.draw)
         redrawn = labels is not None and self.fake_labels == "uniform"
         given = {
             "real": forward.sample,
             "labels": labels,
             "fake_labels": forward.draw.integers("labels", forward.classes) if redrawn else labels,
-            "z": code_of(latents, draws, like=forward.dtype),
+            "z": code_of(specified, draws, like=forward.dtype),
             "tensors": {**forward.fields, **{name: value for name, value in draws.items() if name != "z"}},
         }
         if forward.turn.player == "discriminator":
@@ -175,14 +183,62 @@ class Alternating(Game):
         labels = fields.get("label")
         if player == "discriminator":
             return main_sample(fields), labels
-        latents = self._latents(network)
-        check_latents(latents, z_dim=latent_size(network))
-        return code_of(latents, drawn(latents, draw), like=torch.float32), labels
+        specified = self._latents(network)
+        check_latents(specified, z_dim=latent_size(network))
+        return code_of(specified, drawn(specified, draw), like=torch.float32), labels
 
     def output_fault(self, player: str, output: object, fields: Mapping[str, Tensor]) -> str | None:
         """Say what is wrong with samples or logits."""
         shape = tuple(main_sample(fields).shape)
         return samples_fault(output, shape) if player == "generator" else logits_fault(output, shape[0])
+
+    def sampler(self, recipe: Recipe, *, seed: int, held_out: StoredSamples | None) -> Sampler:
+        """Return what draws samples from latents, with the data's classes."""
+        vectors = "" if shows_pictures(recipe) else sample_field(recipe).name
+        return LatentSampler(seed=seed, classes=recipe.data.classes, vectors=vectors, codes=self.latents)
+
+    def show(self, network: nn.Module, showing: Showing) -> dict[str, Media]:
+        """Return samples of fixed latents: pictures with one class per column, or points over real ones."""
+        recipe = showing.recipe
+        if not shows_pictures(recipe):
+            return self._plotted(network, showing)
+        labels = showing.labels()
+        pixels = generate(network, self._fixed(network, recipe.seed, count=ROWS * showing.columns), labels)
+        smaller = recipe.data.resolution // pixels.shape[-1]  # a growing generator's images are
+        return {"samples/ema": showing.grid(pixels, labels, scale=smaller)}
+
+    def show_reals(self, showing: Showing) -> dict[str, Media]:
+        """Return real pictures in the layout of the samples; points are shown with the samples."""
+        if not shows_pictures(showing.recipe):
+            return {}
+        return {"samples/real": showing.grid_of_reals(sample_field(showing.recipe).name)}
+
+    def diverse_field(self, recipe: Recipe) -> str | None:
+        """Return the field of the pictures; None where samples are none."""
+        return sample_field(recipe).name if shows_pictures(recipe) else None
+
+    def pictures(self, network: nn.Module, recipe: Recipe, *, labels: Tensor | None, count: int) -> Tensor:
+        """Return pictures of fixed latents, uint8 (count, C, H, W)."""
+        return generate(network, self._fixed(network, recipe.seed, count=count, purpose="diversity"), labels)
+
+    def _plotted(self, network: nn.Module, showing: Showing) -> dict[str, Media]:
+        """Return a plot of generated vectors (n, 2) over real ones; nothing where they have other than two numbers."""
+        recipe = showing.recipe
+        field = sample_field(recipe)
+        z = self._fixed(network, recipe.seed, count=SCATTERED)
+        labels = None
+        if recipe.data.classes:
+            labels = torch.arange(SCATTERED) % recipe.data.classes
+        points = generate_vectors(network, z, labels)
+        if points.dim() != 2 or points.shape[1] != 2:
+            return {}
+        return {"samples/ema": showing.scattered(points, label="generated", real=showing.reals.get(field.name))}
+
+    def _fixed(self, network: nn.Module, seed: int, *, count: int, purpose: str = "samples") -> Tensor:
+        """Return what the generator is called with for fixed latents, (count, z_dim)."""
+        if self.latents:
+            return sample_codes(self.latents, seed=seed, numbers=range(count), purpose=purpose)
+        return latents(seed=seed, count=count, z_dim=latent_size(network), purpose=purpose)
 
     def _latents(self, generator: nn.Module) -> tuple[Latent, ...]:
         return self.latents or (Gaussian(latent_size(generator)),)

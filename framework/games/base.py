@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 
 from framework.games.augmentation import Augmenter
+from framework.games.showing import Showing
+from framework.media import Media
 from framework.networks.draw import Draw
 from framework.objectives.equilibrium import Equilibrium
 from framework.objectives.terms import Memory, Term, TermInputs
 from framework.recipe.recipe import Recipe
+from framework.sampling.sampler import Sampler
+from framework.sampling.stored import StoredSamples
 from framework.tracking.records import check_name
 from framework.utils.errors import RecipeError
 
@@ -117,6 +121,50 @@ class Game(ABC):
 
         `framework.games.checks` has the usual sentences.
         """
+
+    @abstractmethod
+    def sampler(self, recipe: Recipe, *, seed: int, held_out: StoredSamples | None) -> Sampler:
+        """Return what draws samples by position with the first of the averaged players, for metrics.
+
+        Args:
+            recipe: what is trained.
+            seed: of everything random.
+            held_out: samples that are not trained on; None where the recipe has none.
+
+        Raises:
+            RecipeError: the game cannot be sampled without held-out samples.
+        """
+
+    @abstractmethod
+    def show(self, network: nn.Module, showing: Showing) -> dict[str, Media]:
+        """Return what is shown of the run, by key; the samples are `samples/ema`. All processes call it alike.
+
+        Args:
+            network: the first of the averaged players with its average, in eval mode.
+            showing: the data's names, and samples that are at hand.
+        """
+
+    def show_reals(self, showing: Showing) -> dict[str, Media]:
+        """Return real samples in the layout of what is shown, by key; nothing by default."""
+        return {}
+
+    def diverse_field(self, recipe: Recipe) -> str | None:
+        """Return the field of pictures whose diversity says how the run is; None where that makes no sense."""
+        return None
+
+    def pictures(self, network: nn.Module, recipe: Recipe, *, labels: Tensor | None, count: int) -> Tensor:
+        """Return generated pictures to be compared with those of `diverse_field`.
+
+        Args:
+            network: as in `show`.
+            recipe: what is trained.
+            labels: the wanted classes (count,); None without classes.
+            count: the number of pictures.
+
+        Returns:
+            uint8 (count, C, H, W) on the host, the same whenever they are asked for.
+        """
+        raise NotImplementedError(f"{type(self).__name__} names a diverse_field and draws no pictures")
 
     def equilibrium(self) -> Equilibrium | None:
         """Return the logit and the loss of an undecided discriminator, for sentinels and ADA; None where it has none.

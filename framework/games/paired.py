@@ -12,9 +12,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from framework.data.fields import Image, fields_of
 from framework.games.base import Game, Turn, check_terms
 from framework.games.checks import logits_fault, samples_fault
 from framework.games.forward import Forward
+from framework.games.showing import COLUMNS, Showing, shown_together
+from framework.media import Media
 from framework.networks.draw import Draw
 from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.adversarial_term import Adversarial
@@ -22,7 +25,11 @@ from framework.objectives.equilibrium import Equilibrium, equilibrium_of
 from framework.objectives.outputs import logits_of
 from framework.objectives.terms import Term, TermInputs
 from framework.recipe.checks import check_fields
-from framework.utils.errors import FrameworkError
+from framework.recipe.recipe import Recipe
+from framework.sampling.sampler import Sampler
+from framework.sampling.stored import StoredSamples
+from framework.sampling.translation import TranslationSampler, translate
+from framework.utils.errors import RecipeError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +106,49 @@ class Paired(Game):
     def example(
         self, player: str, network: nn.Module, fields: Mapping[str, Tensor], draw: Draw
     ) -> tuple[Tensor | None, ...]:
-        """Return sources (n, ...), or targets and sources.
-
-        Raises:
-            FrameworkError: the data has no such fields.
-        """
-        for name in (self.source, self.target):
-            if name not in fields:
-                raise FrameworkError(f"game: the data has no field {name!r}; it has {', '.join(fields)}")
+        """Return sources (n, C, H, W), or targets and sources."""
         source, target = fields[self.source], fields[self.target]
         return (source,) if player == "generator" else (target, source)
+
+    def sampler(self, recipe: Recipe, *, seed: int, held_out: StoredSamples | None) -> Sampler:
+        """Return what translates held-out sources."""
+        assert held_out is not None, "refused by `check`"
+        source, target = (self._image(recipe, name) for name in (self.source, self.target))
+        return TranslationSampler(samples=held_out, source=source, target=target, seed=seed)
+
+    def show(self, network: nn.Module, showing: Showing) -> dict[str, Media]:
+        """Return rows of sources, translations and targets, of held-out pairs."""
+        source, target = (showing.held_out[name][:COLUMNS] for name in (self.source, self.target))
+        made = translate(network, source, seed=showing.recipe.seed, numbers=range(len(source)))
+        size = self._image(showing.recipe, self.target).height
+        return {"samples/ema": shown_together({"input": source, "output": made, "target": target}, resolution=size)}
+
+    def _image(self, recipe: Recipe, name: str) -> Image:
+        """Return the field of a name.
+
+        Raises:
+            RecipeError: the data has no picture of that name.
+        """
+        for field in fields_of(recipe.data):
+            if field.name == name and isinstance(field, Image):
+                return field
+        raise RecipeError(
+            f"game: the data has no picture {name!r}: give data=Shards(fields=(Image({name!r}, ...), ...))"
+        )
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a recipe without the players or the pictures of the game.
+
+        Raises:
+            RecipeError: names what is missing.
+        """
+        super().check(recipe)
+        for name in (self.source, self.target):
+            self._image(recipe, name)
+        if recipe.held_out is None:
+            raise RecipeError(
+                "held_out: name pairs that are not trained on; translations are shown and measured on them"
+            )
 
     def output_fault(self, player: str, output: object, fields: Mapping[str, Tensor]) -> str | None:
         """Say what is wrong with translations or logits of patches."""

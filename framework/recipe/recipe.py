@@ -255,6 +255,8 @@ class Recipe:
     """Number of real images per discriminator turn over all processes."""
     images: int = field(metadata=OPERATIONAL)
     """Number of real images to train on; training may be extended later."""
+    held_out: Source | None = field(default=None, metadata=OPERATIONAL)
+    """Samples that are never trained on, which games that translate show and measure; None: there are none."""
     metrics: tuple[Metric, ...] = field(default=(), metadata=OPERATIONAL)
     """Metrics of this recipe's own, which --eval-metrics may name and by default measures."""
     seed: int = 0

@@ -50,6 +50,21 @@ def generate(
     return torch.cat(parts)
 
 
+@torch.no_grad()
+def generate_vectors(network: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Run a generator of vectors and return them, float32 (N, ...) on the CPU.
+
+    Args:
+        network: called as `network(z, labels)`; put it in eval mode first.
+        z: latents (N, z_dim).
+        labels: class numbers (N,) int64, or None.
+    """
+    parameter = next(network.parameters())
+    y = None if labels is None else labels.to(parameter.device)
+    vectors: Tensor = network(z.to(parameter), y)
+    return vectors.float().cpu()
+
+
 def style_options(
     network: nn.Module, *, psi: float | None = None, cutoff: int | None = None, noise: str | None = None
 ) -> dict[str, Any]:

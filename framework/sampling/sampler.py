@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from framework.networks import latent_size
+from framework.networks.latents import Latent
 from framework.runtime.seeding import Draws, derive
-from framework.sampling.generate import generate
+from framework.sampling.draws import sample_codes
+from framework.sampling.generate import generate, generate_vectors
 from framework.sampling.latents import latents
 
 BATCH_SIZE = 50
@@ -52,7 +54,7 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSampler:
-    """Pictures of a generator that is called as `network(z, labels)`.
+    """Samples of a generator that is called as `network(z, labels)`: pictures, or vectors such as points.
 
     Attributes:
         seed: seed of latents and labels.
@@ -61,6 +63,8 @@ class LatentSampler:
         truncation: latent entries beyond it are drawn again, see `framework.sampling.latents`.
         options: further arguments of every forward, such as psi; see `style_options`.
         pairs: whether neighbours 2j and 2j + 1 share a class (for diversity inside a class).
+        vectors: the name of the samples where they are no pictures.
+        codes: what the generator is fed, where that is not one Gaussian vector; see `framework.networks.latents`.
     """
 
     seed: int = 0
@@ -69,8 +73,13 @@ class LatentSampler:
     truncation: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     pairs: bool = False
+    vectors: str = ""
+    codes: tuple[Latent, ...] = ()
 
-    picture = "image"
+    @property
+    def picture(self) -> str | None:
+        """The name of the pictures; None where samples are vectors."""
+        return None if self.vectors else "image"
 
     def with_shares(self, label_counts: Sequence[int]) -> LatentSampler:
         """Return the sampler that draws classes with the shares that they have in a real set; equal where unknown.
@@ -90,10 +99,13 @@ class LatentSampler:
         return {"seed": self.seed, "labels": labels, "truncation": self.truncation, **style}
 
     def draw(self, network: nn.Module, positions: range) -> dict[str, Tensor]:
-        """Return `image`, uint8 (n, 3, H, W), and for a conditional generator `label`, int64 (n,)."""
-        labels = self.labels(positions)
-        image = self.pictures(network, self.latents(network, positions), labels)
-        return {"image": image} if labels is None else {"image": image, "label": labels}
+        """Return `image`, uint8 (n, 3, H, W), or vectors, float32 (n, ...), and with classes `label`, int64 (n,)."""
+        labels, z = self.labels(positions), self.latents(network, positions)
+        if self.vectors:
+            samples = {self.vectors: generate_vectors(network, z, labels)}
+        else:
+            samples = {"image": self.pictures(network, z, labels)}
+        return samples if labels is None else samples | {"label": labels}
 
     def pictures(self, network: nn.Module, z: Tensor, labels: Tensor | None) -> Tensor:
         """Draw uint8 pictures (n, 3, H, W) on the host from latents (n, z_dim) and labels (n,) int64."""
@@ -101,6 +113,8 @@ class LatentSampler:
 
     def latents(self, network: nn.Module, positions: range, *, purpose: str = _PURPOSE) -> Tensor:
         """Return the latents (n, z_dim) of the pictures at these positions, float32 on the host."""
+        if self.codes:
+            return sample_codes(self.codes, seed=self.seed, numbers=positions, purpose=purpose)
         z_dim = latent_size(network)
         rows = [
             latents(

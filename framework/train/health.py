@@ -28,15 +28,13 @@ from framework.checkpoint import Checkpoint
 from framework.checkpoint.layout import EVALUATION, SCORES
 from framework.engines.ema import EMA
 from framework.games.base import Game
-from framework.networks import latent_size
 from framework.objectives.equilibrium import Equilibrium
 from framework.objectives.terms import letter_of
 from framework.recipe import Recipe
 from framework.recipe.growth import Segment
 from framework.runtime.health import Collapse, OnCollapse
 from framework.runtime.session import Session
-from framework.sampling.generate import generate
-from framework.sampling.latents import grid_labels, latents
+from framework.sampling.latents import grid_labels
 from framework.sentinels import SENTINELS, Alert, Baselines, Health, SentinelStates, diversity, signals, spread
 from framework.sentinels.diversity import SIDE, shrunk
 from framework.sentinels.signals import singular_values
@@ -181,6 +179,7 @@ class HealthMonitor:
         self._recipe, self._state, self._average, self._session = recipe, state, average, session
         self._on_collapse = on_collapse
         assert isinstance(recipe.game, Game)
+        self._game = recipe.game
         equilibrium = recipe.game.equilibrium()
         self._equilibrium = equilibrium or Equilibrium(logit=None, discriminator_loss=None)
         if equilibrium is not None and equilibrium.discriminator_loss is None and session.is_main:
@@ -211,17 +210,21 @@ class HealthMonitor:
         """Whether the diversity of real images is known, from `meet` or from a checkpoint."""
         return bool(self._real)
 
-    def measure_real_data(self, images: Tensor | None, labels: Tensor | None) -> None:
-        """Learn how diverse the data is, from some of its images on rank 0 (a collective).
+    def measure_real_data(self, reals: Mapping[str, Tensor] | None) -> None:
+        """Learn how diverse the data is, from some of its pictures on rank 0, if the game compares them (a collective).
 
         Args:
-            images: (N, C, H, W) uint8 at the recipe's resolution, some hundreds; used on rank 0, None elsewhere.
-            labels: (N,) int64; used on rank 0, None elsewhere.
+            reals: some hundred samples by field as a batch has them, pictures (N, C, H, W) uint8 at the recipe's
+                resolution; used on rank 0, None elsewhere.
         """
+        name = self._game.diverse_field(self._recipe)
+        if name is None:
+            return
         real: dict[int, dict[int, float]] = {}
         if self._session.is_main:
-            assert images is not None
-            chosen = labels if self._recipe.data.classes else None
+            assert reals is not None
+            images = reals[name]
+            chosen = reals["label"] if self._recipe.data.classes else None
             if len(spread(images, chosen).keys() & set(_classes(self._recipe))) < 2:
                 chosen = None  # too many classes for so few images: all samples are compared with all images instead
             for side in {min(SIDE, segment.resolution) for segment in self._recipe.segments()}:
@@ -307,14 +310,13 @@ class HealthMonitor:
 
     def _diversity(self) -> dict[str, float]:
         """Measure the diversity of samples from the average on rank 0 (a collective where the average is sharded)."""
-        if not (self._average.collective or self._session.is_main):
+        if self._game.diverse_field(self._recipe) is None or not (self._average.collective or self._session.is_main):
             return {}
         classes = _classes(self._recipe)
         labels = torch.tensor(classes).repeat(PER_CLASS) if classes else None
         count = len(labels) if labels is not None else WITHOUT_CLASSES
         with averaged(self._average) as network:
-            z = latents(seed=self._recipe.seed, count=count, z_dim=latent_size(network), purpose="diversity")
-            small = shrunk(generate(network, z, labels), SIDE)
+            small = shrunk(self._game.pictures(network, self._recipe, labels=labels, count=count), SIDE)
         real = self._real.get(small.shape[-1], {})
         return diversity(spread(small, labels if len(real) > 1 else None), real)
 

@@ -12,6 +12,7 @@ from framework.data.schema import at_resolution
 from framework.data.stream import open_stream
 from framework.recipe import Recipe, Shards, Source, Sources
 from framework.runtime.session import Session
+from framework.sampling.stored import StoredSamples
 from framework.train.config import RunConfig
 from framework.utils.errors import FrameworkError
 
@@ -90,4 +91,22 @@ def _open(
         workers=config.workers,
         pin_memory=session.device.type == "cuda",
         channels_last=True,
+    )
+
+
+def open_held_out(recipe: Recipe, config: RunConfig) -> StoredSamples | None:
+    """Open the samples of a recipe that are not trained on, or return None where it has none.
+
+    Raises:
+        FrameworkError: they cannot be read, or are not packed shards.
+    """
+    if recipe.held_out is None:
+        return None
+    if not isinstance(recipe.held_out, Shards):
+        raise FrameworkError(f"held_out: a {type(recipe.held_out).__name__} is not read; use Shards")
+    return StoredSamples(
+        _found(f"{recipe.name}, held out,", recipe.held_out.location),
+        fields_of(recipe.held_out),
+        cache_folder=config.cache_folder,
+        cache_bytes=int(config.cache_gb * 1e9),
     )

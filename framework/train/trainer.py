@@ -17,6 +17,7 @@ from framework.data.consumed import recorded
 from framework.data.joined import SampleStream
 from framework.engines.base import forget_moments
 from framework.engines.choose import check
+from framework.games.showing import COLUMNS
 from framework.recipe import Recipe
 from framework.recipe.growth import Segment, remaining
 from framework.runtime.health import Collapse, FiniteGuard
@@ -41,6 +42,7 @@ from framework.train.players import Players, build_players, grow_to, initialise_
 from framework.train.reporting import Reporter
 from framework.train.samples import SampleGrids
 from framework.train.saving import RunRecord, Saver
+from framework.train.sources import open_held_out
 from framework.train.tracking import introduce, journal_is_closed, log_generator, open_tracker
 from framework.train.watchdog import awaited, watching
 from framework.utils.quantities import format_count
@@ -282,6 +284,7 @@ def _tasks(
     """Open everything that periodic work needs; what must be closed is closed with `stack` (a collective)."""
     recipe, config, session, folder = this.recipe, this.config, this.session, this.folder
     start = checkpoint.images_seen if checkpoint else 0
+    held_out = open_held_out(recipe, config)
     status = Status(name=recipe.name, images_seen=start, total=recipe.images, quiet=not session.is_main)
     evaluator = open_evaluator(
         this,
@@ -322,6 +325,7 @@ def _tasks(
         session=session,
         tracker=tracker,
         class_names=stream.class_names,
+        held_out=held_out.rows(range(min(held_out.count, COLUMNS))) if held_out else {},
     )
     return PeriodicTasks(record=record, reporter=reporter, saver=saver, grids=grids, progress=watchdog.progress)
 
@@ -365,16 +369,16 @@ def _begin(
         tracker.resumed(images_seen=start)
     else:
         say("new run")
-    # Learn how diverse real images are, unless the checkpoint says it.
-    if this.recipe.data.channels and not tasks.record.health_monitor.knows_the_data:
-        reals, labels = None, None
+    # Look at real samples, unless the checkpoint says how diverse they are.
+    if not tasks.record.health_monitor.knows_the_data:
+        reals = None
         if session.is_main:
             count = min(stream.count, NUM_REALS_LOOKED_AT)
             with stream.batches(0, batch_size=count, stop=count) as batches:
                 batch = next(batches)
-            reals, labels = batch.images, batch.labels
-            tasks.grids.show_reals(reals, labels)
-        tasks.record.health_monitor.measure_real_data(reals, labels)
+            reals = tasks.grids.reals = batch.fields
+            tasks.grids.show_reals(reals)
+        tasks.record.health_monitor.measure_real_data(reals)
     # The beginning of a new run.
     if checkpoint:
         return

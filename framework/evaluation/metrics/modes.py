@@ -34,7 +34,7 @@ class ModesHit(SampleMetric):
         "modes with at least `least` samples within 3 standard deviations of the centre that is nearest, and the share "
         "of such samples (arXiv:1705.07761, section 4.1)"
     )
-    samples = ("points",)
+    samples = ("point",)
     default_count = 2_500
     higher_is_better = ("modes_hit", "good_share")
 
@@ -57,7 +57,7 @@ class ModesHit(SampleMetric):
 
     def accumulate(self, samples: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the good samples of each mode, (modes,), and the number of samples; points are (n, d) float32."""
-        points, centres = samples["points"].double(), torch.tensor(self.centres, dtype=torch.float64)
+        points, centres = samples["point"].double(), torch.tensor(self.centres, dtype=torch.float64)
         distances = (points[:, None] - centres).square().sum(2).sqrt()
         nearest = distances.min(1)
         good = nearest.values <= _WITHIN_STDS * self.std
