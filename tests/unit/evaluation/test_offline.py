@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from framework import Network
 from framework.checkpoint.layout import EVALUATION
@@ -19,7 +21,8 @@ from framework.commands.evaluate import EvaluateOptions, evaluate
 from framework.evaluation import offline
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.figure import sweep_svg
-from framework.evaluation.metrics import Settings, parse_metrics
+from framework.evaluation.metrics import ModesHit, Settings, parse_metrics
+from framework.evaluation.models import EvaluationModels
 from framework.evaluation.offline import Sampling, evaluate_checkpoint
 from framework.evaluation.protocol import Record, key_of, read_records
 from framework.evaluation.sweep import Sweep, write_figure
@@ -28,6 +31,7 @@ from framework.interop.load import Loaded
 from framework.networks import sagan
 from framework.review.page import render
 from framework.review.run import read_run
+from framework.sampling.sampler import LatentSampler
 from framework.tracking import Tracker
 from framework.utils.errors import FrameworkError
 from tests.helpers.journals import records
@@ -98,6 +102,44 @@ def test_records_are_kept_and_not_computed_again(run: Path, real: str, monkeypat
     assert asked == ["kd", "fd"]
     assert other[0].value != first[0].value
     assert len(read_records(checkpoint)) == 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colours:
+    """The mean colour of a picture as a point, (n, 2)."""
+
+    picture, classes = None, 0
+
+    def describe(self) -> dict[str, Any]:
+        return {"points": "mean red and green"}
+
+    def draw(self, network: nn.Module, positions: range) -> dict[str, Tensor]:
+        pictures = LatentSampler(seed=1).draw(network, positions)["image"]
+        return {"points": pictures.float().mean((2, 3))[:, :2]}
+
+
+def test_another_sampler_gives_other_samples(run: Path) -> None:
+    """A checkpoint whose samples are points: nothing of pictures in the protocol, and the record is kept."""
+    metric = ModesHit(centres=((128.0, 128.0),), std=100.0, count=60)
+    (hit, share), notes = evaluate_checkpoint(
+        str(run),
+        None,
+        metrics=[metric],
+        models=EvaluationModels(),
+        session=ALONE,
+        sampling=Sampling(sampler=Colours()),
+        settings=Settings(),
+    )
+    assert notes == []
+    assert (hit.value, share.value) == (1.0, 1.0)
+    assert hit.protocol.generated == {
+        "kind": "generator",
+        "weights": "ema",
+        "points": "mean red and green",
+        "standing_statistics": 0,
+        "count": 60,
+    }
+    assert read_records(run / "checkpoints" / "0") == {key_of(record): record for record in (hit, share)}
 
 
 def test_a_run_in_training_gets_its_records_later(run: Path, real: str) -> None:

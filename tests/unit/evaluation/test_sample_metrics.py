@@ -69,6 +69,9 @@ def test_modes_are_hit_within_three_standard_deviations() -> None:
     assert sums["good"].tolist() == [2.0, 1.0, 0.0]
     assert metric.value(sums) == {"modes_hit": 2.0, "good_share": 0.75}
     assert replace(metric, least=2).value(sums) == {"modes_hit": 1.0, "good_share": 0.75}
+    # A point that is no number is a bad sample.
+    lost = metric.accumulate({"points": torch.tensor([[float("nan"), 0.0], [0.0, 0.0]])})
+    assert metric.value(lost) == {"modes_hit": 1.0, "good_share": 0.5}
     # A sample that two modes are near counts for the nearest of them.
     assert metric.accumulate({"points": torch.tensor([[4.9, 0.0]])})["good"].tolist() == [0.0, 0.0, 0.0]
     wide = replace(metric, std=2.0)

@@ -10,7 +10,7 @@ from framework.evaluation.generated import GeneratedSamples
 from framework.evaluation.images import ShardImages
 from framework.sampling.sampler import BATCH_SIZE, LatentSampler
 from framework.train.evaluation import WatchedShards, watched_generator
-from tests.helpers.judged import CLASSES, SmallGenerator
+from tests.helpers.judged import CLASSES, PointsNetwork, RingSampler, SmallGenerator
 
 
 def test_every_batch_is_a_beat(tiny_data: Path) -> None:
@@ -39,6 +39,14 @@ def test_every_drawing_is_a_beat(tiny_data: Path) -> None:
             assert torch.equal(mine.images, other.images)
         assert len(beats) == expected
     assert watched.describe() == usual.describe()
+    # Samples that are no pictures have no resolution.
+    points = watched_generator(PointsNetwork(), sampler=RingSampler(), beat=lambda: beats.append(1))
+    assert points.describe() == {
+        "kind": "generator",
+        "weights": "ema",
+        "standing_statistics": 0,
+        **RingSampler().describe(),
+    }
     real = ShardImages(str(tiny_data), resolution=4, classes=10)
     for classes, shares in ((10, tuple(map(float, real.label_counts))), (0, ())):
         sampler = LatentSampler(classes=classes, label_shares=shares)
