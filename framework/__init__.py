@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from framework.augment import Augmentation
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
+    from framework.data.computed import Computed, GridOfGaussians, RingOfGaussians
+    from framework.data.derived import DerivedField, Holes, LowResolution, OneHot
+    from framework.data.fields import Field, Image, Label, LabelMap, Mask
+    from framework.data.points import Points, Vector
     from framework.games.alternating import Alternating
     from framework.networks.blocks.dropout import Dropout
     from framework.networks.blocks.moving import MovingMean
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     from framework.objectives.path_length import PathLength
     from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal, Penalty, PenaltyInputs
     from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
-    from framework.recipe import Averaging, Game, Network, Player, Recipe, Shards
+    from framework.recipe import Averaging, Game, Network, Player, Recipe, Shards, Sources
     from framework.recipe.growth import Growth, Phase
     from framework.recipe.optimizers import Adam, Optimizer
     from framework.recipe.schedules import Constant, Cosine, Linear, Ramp, Schedule
@@ -50,6 +54,10 @@ _HOME = {
     "framework.augment": ("Augmentation",),
     "framework.augment.ada": ("Ada",),
     "framework.augment.diffaugment": ("DiffAugment",),
+    "framework.data.computed": ("Computed", "GridOfGaussians", "RingOfGaussians"),
+    "framework.data.derived": ("DerivedField", "Holes", "LowResolution", "OneHot"),
+    "framework.data.fields": ("Field", "Image", "Label", "LabelMap", "Mask"),
+    "framework.data.points": ("Points", "Vector"),
     "framework.utils.errors": ("FrameworkError", "RecipeError"),
     "framework.games.alternating": ("Alternating",),
     "framework.recipe.growth": ("Growth", "Phase"),
@@ -82,7 +90,7 @@ _HOME = {
     ),
     "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
     "framework.recipe.optimizers": ("Adam", "Optimizer"),
-    "framework.recipe": ("Averaging", "Game", "Network", "Player", "Recipe", "Shards"),
+    "framework.recipe": ("Averaging", "Game", "Network", "Player", "Recipe", "Shards", "Sources"),
     "framework.recipe.schedules": ("Constant", "Cosine", "Linear", "Ramp", "Schedule"),
     "framework.train.launch": ("launch",),
 }
@@ -97,29 +105,40 @@ __all__ = [
     "Augmentation",
     "Averaging",
     "BatchNorm2d",
+    "Computed",
     "ConditionalBatchNorm2d",
     "Constant",
     "Cosine",
+    "DerivedField",
     "DiffAugment",
     "Dragan",
     "Draw",
     "Drift",
     "Dropout",
     "Equilibrium",
+    "Field",
     "FirstOrderR1",
     "FrameworkError",
     "Game",
     "GradientPenalty",
+    "GridOfGaussians",
     "Growth",
     "Hinge",
+    "Holes",
+    "Image",
+    "Label",
+    "LabelMap",
     "LeCam",
     "LeastSquares",
     "Linear",
+    "LowResolution",
+    "Mask",
     "MaxGradientPenalty",
     "Minimax",
     "MovingMean",
     "Network",
     "NonSaturating",
+    "OneHot",
     "Optimizer",
     "Orthogonal",
     "PathLength",
@@ -127,13 +146,17 @@ __all__ = [
     "PenaltyInputs",
     "Phase",
     "Player",
+    "Points",
     "Ramp",
     "Recipe",
     "RecipeError",
     "RelativisticAverage",
     "RelativisticPairing",
+    "RingOfGaussians",
     "Schedule",
     "Shards",
+    "Sources",
+    "Vector",
     "Wasserstein",
     "launch",
     "spectral_norm",
