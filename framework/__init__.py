@@ -16,15 +16,21 @@ if TYPE_CHECKING:
     from framework.augment import Augmentation
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
+    from framework.data.computed import Computed, GridOfGaussians, RingOfGaussians
+    from framework.data.derived import DerivedField, Holes, LowResolution, OneHot
+    from framework.data.fields import Field, Image, Label, LabelMap, Mask
+    from framework.data.points import Points, Vector
     from framework.evaluation.metrics import SampleMetric
     from framework.games.alternating import Alternating
     from framework.games.base import Game, Turn
     from framework.games.forward import Forward
+    from framework.games.paired import Paired
     from framework.networks.blocks.dropout import Dropout
     from framework.networks.blocks.moving import MovingMean
     from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d
     from framework.networks.blocks.spectral import spectral_norm
     from framework.networks.draw import Draw
+    from framework.networks.latents import Categorical, Gaussian, Latent, Uniform
     from framework.objectives.adversarial import (
         AdversarialLoss,
         Hinge,
@@ -39,9 +45,10 @@ if TYPE_CHECKING:
     from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
     from framework.objectives.path_length import PathLength
     from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal, Penalty
+    from framework.objectives.reconstruction import L1
     from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
     from framework.objectives.terms import Term, TermInputs
-    from framework.recipe import Averaging, Helper, Network, Player, Recipe, Shards
+    from framework.recipe import Averaging, Helper, Network, Player, Recipe, Shards, Sources
     from framework.recipe.growth import Growth, Phase
     from framework.recipe.optimizers import SGD, Adam, AdamW, LookAheadOptimizer, Optimizer, RMSProp
     from framework.recipe.schedules import Constant, Cosine, Linear, Ramp, Schedule
@@ -54,16 +61,22 @@ _HOME = {
     "framework.augment": ("Augmentation",),
     "framework.augment.ada": ("Ada",),
     "framework.augment.diffaugment": ("DiffAugment",),
+    "framework.data.computed": ("Computed", "GridOfGaussians", "RingOfGaussians"),
+    "framework.data.derived": ("DerivedField", "Holes", "LowResolution", "OneHot"),
+    "framework.data.fields": ("Field", "Image", "Label", "LabelMap", "Mask"),
+    "framework.data.points": ("Points", "Vector"),
     "framework.utils.errors": ("FrameworkError", "RecipeError"),
     "framework.evaluation.metrics": ("SampleMetric",),
     "framework.games.alternating": ("Alternating",),
     "framework.games.base": ("Game", "Turn"),
     "framework.games.forward": ("Forward",),
+    "framework.games.paired": ("Paired",),
     "framework.recipe.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),
     "framework.networks.blocks.moving": ("MovingMean",),
     "framework.networks.blocks.norm": ("BatchNorm2d", "ConditionalBatchNorm2d"),
     "framework.networks.blocks.spectral": ("spectral_norm",),
+    "framework.networks.latents": ("Categorical", "Gaussian", "Latent", "Uniform"),
     "framework.networks.draw": ("Draw",),
     "framework.objectives.adversarial": (
         "AdversarialLoss",
@@ -80,15 +93,17 @@ _HOME = {
     "framework.objectives.lipschitz": ("Dragan", "MaxGradientPenalty"),
     "framework.objectives.path_length": ("PathLength",),
     "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal", "Penalty"),
+    "framework.objectives.reconstruction": ("L1",),
     "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
     "framework.objectives.terms": ("Term", "TermInputs"),
     "framework.recipe.optimizers": ("Adam", "AdamW", "LookAheadOptimizer", "Optimizer", "RMSProp", "SGD"),
-    "framework.recipe": ("Averaging", "Helper", "Network", "Player", "Recipe", "Shards"),
+    "framework.recipe": ("Averaging", "Helper", "Network", "Player", "Recipe", "Shards", "Sources"),
     "framework.recipe.schedules": ("Constant", "Cosine", "Linear", "Ramp", "Schedule"),
     "framework.train.launch": ("launch",),
 }
 
 __all__ = [
+    "L1",
     "R1",
     "R2",
     "SGD",
@@ -100,23 +115,34 @@ __all__ = [
     "Augmentation",
     "Averaging",
     "BatchNorm2d",
+    "Categorical",
+    "Computed",
     "ConditionalBatchNorm2d",
     "Constant",
     "Cosine",
+    "DerivedField",
     "DiffAugment",
     "Dragan",
     "Draw",
     "Drift",
     "Dropout",
     "Equilibrium",
+    "Field",
     "FirstOrderR1",
     "Forward",
     "FrameworkError",
     "Game",
+    "Gaussian",
     "GradientPenalty",
+    "GridOfGaussians",
     "Growth",
     "Helper",
     "Hinge",
+    "Holes",
+    "Image",
+    "Label",
+    "LabelMap",
+    "Latent",
     "LeCam",
     "LeastSquares",
     "Linear",
@@ -126,8 +152,10 @@ __all__ = [
     "MovingMean",
     "Network",
     "NonSaturating",
+    "OneHot",
     "Optimizer",
     "Orthogonal",
+    "Paired",
     "PathLength",
     "Penalty",
     "Phase",
@@ -144,6 +172,7 @@ __all__ = [
     "Term",
     "TermInputs",
     "Turn",
+    "Uniform",
     "Wasserstein",
     "launch",
     "spectral_norm",

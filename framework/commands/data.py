@@ -118,11 +118,15 @@ def _show(out: Console, report: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     side, per_shard = report["resolution"], report["samples_per_shard"]
     colours = "grey" if report["channels"] == 1 else "RGB"
+    pictures = f"{side}x{side} {colours}, {report['encoding']}"
+    if report["fields"]:
+        each = (f"{one['name']} {one['width']}x{one['height']}x{one['channels']}" for one in report["fields"])
+        pictures = f"{', '.join(each)}, {report['encoding']}"
     rows = {
         "data set": " ".join(filter(None, [report["name"], report["split"]])),
         "samples": f"{report['count']:,} in {report['num_shards']:,} shards "
         f"of {per_shard['min']:,} to {per_shard['max']:,}",
-        "pictures": f"{side}x{side} {colours}, {report['encoding']}",
+        "pictures": pictures,
         "size": f"{report['bytes'] / 1e6:,.1f} MB, {report['bytes_per_sample']:,} bytes a sample; "
         f"{report['decoded_bytes'] / 1e6:,.1f} MB decoded",
         "classes": f"{report['classes']:,}",

@@ -35,6 +35,7 @@ def pack(
     Args:
         source: A folder of pictures (sub-folders are classes), a .zip of the same layout, an .npz with `images` and
             `labels`, an idx file or a folder of them (MNIST family), or .tar shards: a folder, a glob, a brace list.
+            With --fields, a folder with a sub-folder for each field, whose files have equal names.
         out: Folder of the data set.
         options: What is made of the pictures.
         notice: Text file to put beside the shards as NOTICE (licence, copyright).
@@ -49,10 +50,13 @@ def pack(
     made = manifest.source
     size = sum(shard.bytes for shard in manifest.shards)
     say = partial(Console(highlight=False).print, soft_wrap=True, markup=False)
+    what = f"images {manifest.resolution}x{manifest.resolution}x{manifest.channels} as {manifest.encoding}"
+    if manifest.fields:
+        fields = (f"{each.name} {each.width}x{each.height}x{each.channels}" for each in manifest.fields)
+        what = f"samples of {', '.join(fields)}"
     say(
-        f"{out}: {manifest.count:,} images {manifest.resolution}x{manifest.resolution}x{manifest.channels} as "
-        f"{manifest.encoding}, {manifest.classes} classes, {len(manifest.shards)} shards, {size / 1e6:,.1f} MB"
-        + (f", {made['skipped']} pictures left out" if made["skipped"] else "")
+        f"{out}: {manifest.count:,} {what}, {manifest.classes} classes, {len(manifest.shards)} shards, "
+        f"{size / 1e6:,.1f} MB" + (f", {made['skipped']} pictures left out" if made["skipped"] else "")
     )
     if made.get("animated"):
         say(f"{made['animated']:,} with several frames or pages, of which the first was taken")

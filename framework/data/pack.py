@@ -21,11 +21,12 @@ from typing import Any
 from framework.data.errors import DataError
 from framework.data.manifest import MANIFEST_NAME, Manifest, load_manifest, load_resolutions
 from framework.data.packing.build import Build, write_manifests
-from framework.data.packing.images import Encoded, encode, encoder_versions
+from framework.data.packing.images import Encoded, encode_sample, encoder_versions
 from framework.data.packing.options import PackOptions
 from framework.data.packing.planning import Plan, make_plan
 from framework.data.packing.staging import Staging, foreign_file, restore_interrupted
 from framework.data.readers import BadImageError, Source, open_source
+from framework.data.readers.pairs import open_paired, split_aligned
 from framework.utils.progress import show_progress
 
 __all__ = ["BadImagesError", "PackOptions", "pack"]
@@ -56,7 +57,8 @@ def pack(
     """Pack pictures into WebDataset shards, and return the manifest; with several resolutions, that of the largest.
 
     Args:
-        source: folder (sub-folders are classes), zip, npz (`images`, `labels`), idx file or folder, or tars.
+        source: folder (sub-folders are classes), zip, npz (`images`, `labels`), idx file or folder, or tars; with
+            `fields`, a folder that has a sub-folder for each of them.
         out: folder of the data set; appears when everything in it is complete.
         notice: text of the file `NOTICE` beside the shards (licence, copyright).
         overwrite: replace another data set at `out`; other folders are never replaced.
@@ -72,7 +74,7 @@ def pack(
     if Path(source).resolve() == target:
         raise DataError(f"{out}: is the source itself; choose another folder")
     restore_interrupted(target)
-    with closing(open_source(source, split=settings.split, labels=settings.labels)) as pictures:
+    with closing(_open(source, settings)) as pictures:
         plan = make_plan(pictures, settings, notice=notice)
         found = _existing(target, plan, overwrite=overwrite)
         if found is not None:
@@ -81,6 +83,14 @@ def pack(
             return _pack(pictures, plan, settings, target, notice=notice, workers=workers, progress=progress)
         except OSError as error:
             raise DataError(f"{error.filename or out}: cannot be written ({error.strerror or error})") from error
+
+
+def _open(source: str | os.PathLike[str], options: PackOptions) -> Source:
+    """Return the pictures of a location, those of each sample together."""
+    if options.fields and not options.aligned:
+        return open_paired(Path(source), options.folders or options.fields)
+    found = open_source(source, split=options.split, labels=options.labels)
+    return split_aligned(found, len(options.fields)) if options.aligned else found
 
 
 def _pack(
@@ -152,16 +162,16 @@ def _run(build: Build, pictures: Source, *, workers: int, progress: bool) -> Non
 
 def _encoded(
     build: Build, pictures: Source, *, workers: int
-) -> Generator[tuple[int, Encoded | BadImageError], None, None]:
+) -> Generator[tuple[int, tuple[Encoded, ...] | BadImageError], None, None]:
     """Yield (index, files or what is wrong) in the order of the plan; the number of pictures under way is bounded."""
 
-    def work(index: int) -> Encoded | BadImageError:
+    def work(index: int) -> tuple[Encoded, ...] | BadImageError:
         try:
-            return encode(pictures.read(index), build.plan.target)
+            return encode_sample(pictures.parts(index), build.plan.targets)
         except BadImageError as error:
             return error
 
-    waiting: deque[tuple[int, Future[Encoded | BadImageError]]] = deque()
+    waiting: deque[tuple[int, Future[tuple[Encoded, ...] | BadImageError]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pack")
     try:
         for index in build.plan.order[build.position :].tolist():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 import tarfile
@@ -16,14 +17,16 @@ from PIL import Image
 from framework.data.errors import DataError
 from framework.data.index import index_shard, parse_index
 from framework.data.inspection import find_faults, report_on
-from framework.data.packing.images import Target, encode
+from framework.data.packing.images import Target, encode, encode_sample
 from framework.data.readers import open_source
+from framework.data.readers.pairs import open_paired, split_aligned
 from framework.data.stream import open_stream
 from tests.fuzz.containers import idx, idx_edited, index_edited, jpeg_edited, png_edited, tar, tar_edited, zip_edited
 from tests.fuzz.mutation import damaged, json_edited
 from tests.fuzz.reader import Reader
 from tests.fuzz.reader import Target as File
 from tests.helpers.odd_pictures import as_file
+from tests.unit.data.field_helpers import FIELDS, POINTS, make_fields, members
 from tests.unit.data.stream_helpers import encoded, make_set
 
 logging.getLogger("framework").setLevel(logging.CRITICAL)
@@ -189,9 +192,93 @@ def _table_edited(random: Random, data: bytes) -> bytes:
     return zip_edited(data, "dataset.json", json_edited(random, _TABLE))
 
 
+def _fields(folder: Path) -> None:
+    """The files of a sample that has fields of every kind, and a data set of such samples."""
+    for name, content in members(1).items():
+        (folder / name).write_bytes(content)
+    make_fields(folder / "a", sizes=(2,))
+
+
+def _read_fields(folder: Path) -> Any:
+    """The files as the sample of a shard that is whole, and the data set beside them."""
+    there = [name for name in members(1) if (folder / name).is_file() and (folder / name).stat().st_size < 1 << 20]
+    changed = {0: {name: (folder / name).read_bytes() if name in there else None for name in members(1)}}
+    try:
+        made = make_fields(folder / "b", sizes=(1,), changed=changed)
+        read = [_stream_of_fields(made), _stream_of_fields(folder / "a")]
+        report_on(str(folder / "a"), cache_folder=folder / "cache")
+        return read
+    finally:
+        shutil.rmtree(folder / "b", ignore_errors=True)
+
+
+def _stream_of_fields(folder: Path) -> Any:
+    stream = open_stream(folder, fields=(*FIELDS, POINTS), workers=0, cache_folder=folder.parent / "cache")
+    with stream.batches(0, batch_size=1, stop=min(stream.count, 2)) as batches:
+        return [batch.fields for batch in batches]
+
+
+def _verify_fields(folder: Path) -> Any:
+    found = find_faults(str(folder / "a"), cache_folder=folder / "cache")
+    if found.faults:
+        raise DataError(found.faults[0])
+    return found.num_decoded
+
+
+_PAIR_FORMS = (
+    dataclasses.replace(_FORM, field="source"),
+    dataclasses.replace(_FORM, field="mask", kind="mask", channels=1),
+    dataclasses.replace(_FORM, field="parts", kind="label map", channels=1),
+)
+
+
+def _pairs(folder: Path) -> None:
+    for name, content in members(1).items():
+        field, _, kind = name.partition(".")
+        if kind == "png":
+            (folder / field).mkdir()
+            (folder / field / "1.png").write_bytes(content)
+
+
+def _pack_pairs(folder: Path) -> Any:
+    """Pictures of one sample in folders, and one picture that is cut."""
+    together = open_paired(folder, [form.field for form in _PAIR_FORMS])
+    cut = split_aligned(open_source(folder / "target", labels=False), 2)
+    return [
+        encode_sample(together.parts(0), _PAIR_FORMS),
+        encode_sample(cut.parts(0), [_FORM, dataclasses.replace(_FORM, kind="mask", channels=1)]),
+    ]
+
+
 _JSON = (damaged, json_edited, json_edited)
 
 READERS = (
+    Reader(
+        name="fields in a shard",
+        make=_fields,
+        read=_read_fields,
+        targets=tuple(File(path=name, mutators=(damaged, png_edited)) for name in members(1)),
+    ),
+    Reader(
+        name="data manifest of fields",
+        make=_fields,
+        read=_read_fields,
+        targets=(File(path="a/manifest.json", mutators=_JSON),),
+    ),
+    Reader(
+        name="data manifest of fields, verified",
+        make=_fields,
+        read=_verify_fields,
+        targets=(File(path="a/manifest.json", mutators=_JSON),),
+    ),
+    Reader(
+        name="pairs to pack",
+        make=_pairs,
+        read=_pack_pairs,
+        targets=tuple(
+            File(path=f"{name}/1.png", mutators=(damaged, png_edited)) for name in ("source", "target", "mask", "parts")
+        ),
+    ),
     Reader(
         name="tar",
         make=_foreign,

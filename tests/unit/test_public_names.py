@@ -14,7 +14,10 @@ import framework
 
 # Where the parts of a recipe are defined.
 ROOMS = ("objectives", "augment")
-FILES = ("recipe.recipe", "recipe.growth", "recipe.optimizers", "recipe.schedules", "games.alternating")
+FILES = (
+    *("recipe.recipe", "recipe.sources", "recipe.growth", "recipe.optimizers", "recipe.schedules", "games.alternating"),
+    *("data.fields", "data.points", "data.computed", "data.derived"),
+)
 # Dataclasses of those places that the framework makes itself and a recipe never writes.
 MADE_INSIDE = {"Segment", "Chance"}
 
@@ -28,7 +31,7 @@ def parts_of_recipes() -> Iterator[str]:
     for name in names:
         for cls in vars(importlib.import_module(name)).values():
             own = inspect.isclass(cls) and cls.__module__ == name and not cls.__name__.startswith("_")
-            if own and dataclasses.is_dataclass(cls):
+            if own and dataclasses.is_dataclass(cls) and not inspect.isabstract(cls):
                 yield cls.__name__
 
 
@@ -41,7 +44,17 @@ def test_every_part_of_a_recipe_is_offered() -> None:
 def test_what_a_launch_advises_is_offered() -> None:
     """The replacements for layers of torch that a launch refuses, the bases to write one's own, and the errors."""
     layers = {"BatchNorm2d", "ConditionalBatchNorm2d", "Dropout", "MovingMean", "spectral_norm", "Draw"}
-    bases = {"AdversarialLoss", "Augmentation", "Game", "Optimizer", "Penalty", "Schedule"}
+    bases = {
+        "AdversarialLoss",
+        "Augmentation",
+        "Computed",
+        "DerivedField",
+        "Field",
+        "Game",
+        "Optimizer",
+        "Penalty",
+        "Schedule",
+    }
     assert layers | bases | {"FrameworkError", "RecipeError"} <= set(framework.__all__)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from framework.data.errors import DataError
-from framework.data.manifest import Manifest, ShardEntry, save_manifest, save_resolutions
-from framework.data.packing.images import Encoded, encoder_versions
+from framework.data.manifest import FieldEntry, Manifest, ShardEntry, save_manifest, save_resolutions
+from framework.data.packing.images import Encoded, Target, encoder_versions
 from framework.data.packing.options import PackOptions
 from framework.data.packing.planning import Plan
 from framework.data.packing.staging import END_MARK, NOTICE_NAME, ShardWriter, Staging, sample_bytes
@@ -65,11 +66,12 @@ class Build:
         self.bad.append((name, reason))
         self.position += 1
 
-    def add(self, picture: Encoded, label: int | None) -> None:
-        """Append one sample to the shard of each resolution."""
-        extension = self.plan.target.encoding
+    def add(self, pictures: Sequence[Encoded], label: int | None) -> None:
+        """Append one sample, its pictures in the order of the plan, to the shard of each resolution."""
         head = [] if label is None else [("cls", str(label).encode())]
-        samples = [[*head, (extension, file)] for file in picture.files]
+        extensions = [target.extension for target in self.plan.targets]
+        by_side = zip(*(picture.files for picture in pictures), strict=True)
+        samples = [[*head, *zip(extensions, files, strict=True)] for files in by_side]
         if self._open and self._is_full(samples):
             self.finish_shard()
         if not self._open:
@@ -81,7 +83,7 @@ class Build:
             writer.add(f"{self.key:09d}", sample)
         if label is not None:
             self.label_counts[label] += 1
-        self.animated += picture.animated
+        self.animated += any(picture.animated for picture in pictures)
         self.key += 1
         self.position += 1
 
@@ -139,6 +141,7 @@ def write_manifests(build: Build, pictures: Source, *, notice: str) -> Manifest:
             crop=plan.target.crop if plan.target.resize and plan.target.pad is None else "none",
             seed=options.seed or 0,
             source=_provenance(build, pictures),
+            fields=tuple(_entry(target, side) for target in plan.targets if target.field),
         )
         for number, side in enumerate(plan.target.sides)
     }
@@ -150,6 +153,12 @@ def write_manifests(build: Build, pictures: Source, *, notice: str) -> Manifest:
     if notice:
         (build.staging.path / NOTICE_NAME).write_text(notice.rstrip("\n") + "\n", "utf-8")
     return manifests[max(manifests)]
+
+
+def _entry(target: Target, side: int) -> FieldEntry:
+    """Return what the manifest of a resolution says of a field."""
+    height, width = target.shape or (side, side)
+    return FieldEntry(name=target.field, kind=target.kind, height=height, width=width, channels=target.channels)
 
 
 def _filter(plan: Plan, side: int) -> str:

@@ -7,6 +7,7 @@ with the scale (they antialias), as torchvision's `antialias=True` and StyleGAN'
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,8 +15,8 @@ import numpy as np
 from PIL import Image, features
 from PIL import __version__ as pillow_version
 
-from framework.data.packing.options import Crop, Filter
-from framework.data.pictures import Picture, read_picture
+from framework.data.packing.options import Crop, Filter, Kind
+from framework.data.pictures import Picture, picture_header, read_indices, read_picture
 from framework.data.readers import BadImageError
 from framework.data.readers.base import Pixels
 
@@ -55,6 +56,21 @@ class Target:
     resize_filter: Filter
     pyramid_filter: Filter
     pad: int | None
+    field: str = ""
+    """The name of the field; "" for the only picture of a sample."""
+    kind: Kind = "image"
+    shape: tuple[int, int] | None = None
+    """Height and width that every picture must have; None for squares of `sides`."""
+
+    @property
+    def extension(self) -> str:
+        """The ending of the file's name in a shard."""
+        return f"{self.field}.{self.encoding}" if self.field else self.encoding
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the largest picture, in pixels."""
+        return self.shape[::-1] if self.shape else (self.sides[-1], self.sides[-1])
 
 
 def encoder_versions(encoding: str) -> str:
@@ -94,8 +110,10 @@ def encode(content: bytes | Pixels, target: Target) -> Encoded:
     Raises:
         BadImageError: it cannot be decoded or does not fit the target.
     """
+    if target.kind != "image":
+        return _encode_layer(content, target)
     image, plain, animated = open_upright(content)
-    fits = plain and image.size == (target.sides[-1],) * 2
+    fits = plain and image.size == target.size
     kept = content if fits and isinstance(content, bytes) and _format(content) == target.encoding else None
     image, same_channels = _to_channels(image, target)
     image = _to_side(image, target)
@@ -103,6 +121,57 @@ def encode(content: bytes | Pixels, target: Target) -> Encoded:
     files = [_encode(picture, target.encoding) for picture in smaller]
     files.append(kept if kept is not None and same_channels else _encode(image, target.encoding))
     return Encoded(tuple(files), animated)
+
+
+def encode_sample(parts: Sequence[bytes | Pixels], targets: Sequence[Target]) -> tuple[Encoded, ...]:
+    """Return all pictures of a sample in their target forms.
+
+    Raises:
+        BadImageError: see `encode`; or they have several sizes. Names the field.
+    """
+    if len(parts) == 1:
+        return (encode(parts[0], targets[0]),)
+    sizes, found = [], []
+    for part, target in zip(parts, targets, strict=True):
+        try:
+            sizes.append(_size(part))
+            if sizes[-1] != sizes[0]:
+                (height, width), first = sizes[-1], sizes[0]
+                raise BadImageError(f"is {width}x{height}, {targets[0].field} is {first[1]}x{first[0]}; need one size")
+            found.append(encode(part, target))
+        except BadImageError as error:
+            raise BadImageError(f"field {target.field!r}: {error}") from None
+    return tuple(found)
+
+
+def _size(content: bytes | Pixels) -> tuple[int, int]:
+    """Return height and width of a picture."""
+    if isinstance(content, np.ndarray):
+        return content.shape[0], content.shape[1]
+    try:
+        return picture_header(content)[:2]
+    except ValueError as error:
+        raise BadImageError(f"cannot be decoded ({error})") from None
+
+
+def _encode_layer(content: bytes | Pixels, target: Target) -> Encoded:
+    """Return a mask or a label map as grey PNG: black and white, or class numbers."""
+    animated = False
+    if target.kind == "label map" and not isinstance(content, np.ndarray):
+        try:
+            image = read_indices(content)
+        except ValueError as error:
+            raise BadImageError(f"cannot be decoded ({error})") from None
+        except MemoryError:
+            raise BadImageError("needs more memory than there is; use fewer workers") from None
+    else:
+        image, _, animated = open_upright(content)
+    image = image.convert("L")
+    if target.kind == "mask":
+        image = image.point([255 * (level >= 128) for level in range(256)])
+    image = _to_side(image, target)
+    smaller = [_resize(image, (side, side), target.pyramid_filter) for side in target.sides[:-1]]
+    return Encoded(tuple(_encode(picture, target.encoding) for picture in (*smaller, image)), animated)
 
 
 def _format(content: bytes) -> str:
@@ -129,6 +198,11 @@ def _to_channels(image: Image.Image, target: Target) -> tuple[Image.Image, bool]
 
 def _to_side(image: Image.Image, target: Target) -> Image.Image:
     top, (width, height) = target.sides[-1], image.size
+    if target.shape is not None:
+        if image.size != target.size:
+            first = "x".join(map(str, target.size))
+            raise BadImageError(f"is {width}x{height}, the first picture is {first}: give a resolution")
+        return image
     if target.pad is not None:
         if max(width, height) > target.pad:
             raise BadImageError(f"is {width}x{height}, larger than pad = {target.pad}")

@@ -10,6 +10,7 @@ from framework.data.errors import DataError
 
 Encoding = Literal["png", "webp", "jpg", "keep"]
 Crop = Literal["center", "wide", "none"]
+Kind = Literal["image", "mask", "label map"]
 Filter = Literal["lanczos", "box", "bilinear", "bicubic", "hamming", "nearest"]
 
 
@@ -35,6 +36,16 @@ class PackOptions:
     """Filter from the largest resolution to the smaller ones (box: the averages of ProGAN)."""
     pad: int | None = None
     """Side in pixels up to which zeros are added instead of cropping (28 -> 32 for the MNIST family)."""
+    fields: tuple[str, ...] = ()
+    """Names of the pictures of a sample: sub-folders with files of equal names, or parts of aligned pictures."""
+    folders: tuple[str, ...] = ()
+    """Sub-folders of the fields, in their order (A B). Default: the names of the fields."""
+    aligned: bool = False
+    """Cut each picture into its fields, which stand side by side in it from left to right."""
+    masks: tuple[str, ...] = ()
+    """Fields that are masks: black or white (from grey level 128 on), resized without blending."""
+    label_maps: tuple[str, ...] = ()
+    """Fields whose pixels are class numbers (palette or grey level), resized without blending."""
     labels: bool = True
     """Read class labels. Without them the data set is unconditional."""
     class_names: tuple[str, ...] = ()
@@ -82,11 +93,40 @@ class PackOptions:
         self._refuse(self.seed is not None and not 0 <= self.seed < 2**64, "seed", self.seed, "must be in 0 .. 2**64-1")
         word = re.fullmatch(r"[A-Za-z0-9_]+", self.split)
         self._refuse(not word, "split", self.split, "must be letters, digits and underscores")
+        self._check_fields()
         # Options that exclude each other.
         self._refuse(
             not self.labels and bool(self.per_class or self.class_names), "labels", False, "but classes are asked for"
         )
         self._refuse(len(set(self.class_names)) != len(self.class_names), "class_names", self.class_names, "repeats")
+
+    def _check_fields(self) -> None:
+        for name in self.fields:
+            word = re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name)
+            self._refuse(not word, "fields", name, "must be lower-case letters, digits and underscores")
+        self._refuse(len(set(self.fields)) != len(self.fields), "fields", self.fields, "repeats")
+        self._refuse(bool(self.folders) and self.aligned, "folders", self.folders, "but aligned parts are in one file")
+        if self.folders:
+            self._refuse(len(self.folders) != len(self.fields), "folders", self.folders, "must be one for each field")
+        self._refuse(self.aligned and len(self.fields) < 2, "aligned", True, "needs two fields or more")
+        self._refuse(self.aligned and bool(self.label_maps), "label_maps", self.label_maps, "cannot be parts of others")
+        for option in ("masks", "label_maps"):
+            for name in getattr(self, option):
+                self._refuse(name not in self.fields, option, name, f"must be one of the fields, {self.fields}")
+        both = set(self.masks) & set(self.label_maps)
+        self._refuse(bool(both), "masks", self.masks, "are label_maps, too")
+
+    def kind(self, field: str) -> Kind:
+        """Return what a field holds."""
+        if field in self.masks:
+            return "mask"
+        return "label map" if field in self.label_maps else "image"
+
+    def request(self) -> dict[str, object]:
+        """Return the options as they identify a data set, those for several pictures only where they are used."""
+        values = dataclasses.asdict(self)
+        several = ("fields", "folders", "aligned", "masks", "label_maps")
+        return {name: value for name, value in values.items() if value or name not in several}
 
     @staticmethod
     def _refuse(wrong: bool, field: str, value: object, why: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -34,15 +34,20 @@ class Plan:
         order: indexes into the source, int64 (M,), in the order of writing.
         labels: class numbers of the whole source, int64 (N,), or None.
         class_names: one per class, empty without labels.
-        target: the form of every picture.
+        targets: the form of each picture of a sample.
         request: hash of source content and options; the same request gives the same data set.
     """
 
     order: npt.NDArray[np.int64]
     labels: Labels | None
     class_names: tuple[str, ...]
-    target: Target
+    targets: tuple[Target, ...]
     request: str
+
+    @property
+    def target(self) -> Target:
+        """The form of the first picture; several resolutions are those of all."""
+        return self.targets[0]
 
     @property
     def classes(self) -> int:
@@ -58,12 +63,12 @@ def make_plan(source: Source, options: PackOptions, *, notice: str) -> Plan:
             first one is not square and no side is given.
     """
     class_names = _class_names(source, options)
-    request = {"source": source.digest, "kind": source.kind, "options": asdict(options), "notice": notice}
+    request = {"source": source.digest, "kind": source.kind, "options": options.request(), "notice": notice}
     return Plan(
         order=_order(source, options, class_names),
         labels=source.labels,
         class_names=class_names,
-        target=_target(source, options),
+        targets=tuple(_target(source, options, part) for part in range(max(1, len(options.fields)))),
         request=hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest(),
     )
 
@@ -105,14 +110,33 @@ def _order(source: Source, options: PackOptions, class_names: tuple[str, ...]) -
     return chosen[np.argsort(keys, kind="stable")]
 
 
-def _target(source: Source, options: PackOptions) -> Target:
-    size, grey = _first_picture(source)
+def _target(source: Source, options: PackOptions, part: int) -> Target:
+    """Return the form of one of the pictures of a sample, by number."""
+    size, grey = _first_picture(source, part)
     sides = options.resolution or ((options.pad,) if options.pad else None)
-    if sides is None and size[0] != size[1]:
+    shape = None if sides or size[0] == size[1] or not options.fields else size[::-1]
+    if sides is None and size[0] != size[1] and shape is None:
         raise SourceError(f"{source.names[0]}: is {size[0]}x{size[1]}, not square: give a resolution")
+    field = options.fields[part] if options.fields else ""
+    kind = options.kind(field)
     channels = options.channels or source.channels or (1 if grey else 3)
+    if kind != "image":
+        return Target(
+            sides=sides or (max(size),),
+            resize=options.resolution is not None,
+            channels=1,
+            grey_only=False,
+            encoding="png",
+            crop=options.crop,
+            resize_filter="nearest",
+            pyramid_filter="nearest",
+            pad=options.pad,
+            field=field,
+            kind=kind,
+            shape=shape,
+        )
     return Target(
-        sides=sides or (size[0],),
+        sides=sides or (max(size),),
         resize=options.resolution is not None,
         channels=channels,
         grey_only=options.channels is None and channels == 1,
@@ -121,15 +145,17 @@ def _target(source: Source, options: PackOptions) -> Target:
         resize_filter=options.resize_filter,
         pyramid_filter=options.pyramid_filter,
         pad=options.pad,
+        field=field,
+        shape=shape,
     )
 
 
-def _first_picture(source: Source) -> tuple[tuple[int, int], bool]:
+def _first_picture(source: Source, part: int) -> tuple[tuple[int, int], bool]:
     """Return (width, height) of the first picture that can be decoded, and whether it is grey; others must fit it."""
     reasons = []
     for index in range(len(source)):
         try:
-            image = open_upright(source.read(index)).image
+            image = open_upright(source.parts(index)[part]).image
             return image.size, image.mode == "L"
         except BadImageError as error:
             reasons.append(f"{source.names[index]}: {error}")

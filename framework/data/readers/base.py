@@ -46,6 +46,7 @@ class Source:
         labels: class numbers, int64 (N,), or None where the source has none.
         class_names: one per class, or empty.
         channels: 1 or 3 where the source says so itself.
+        read_parts: a function like `read` for a source of several pictures a sample, which gives all of them.
         ignored: suffix -> number of files that are not read because the suffix is not that of a picture.
         close: a function that closes open files.
 
@@ -62,6 +63,7 @@ class Source:
     labels: Labels | None = None
     class_names: tuple[str, ...] = ()
     channels: int | None = None
+    read_parts: Callable[[int], tuple[bytes | Pixels, ...]] | None = None
     ignored: Mapping[str, int] = field(default_factory=dict)
     close: Callable[[], None] = field(default=_nothing)
 
@@ -77,6 +79,10 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def parts(self, index: int) -> tuple[bytes | Pixels, ...]:
+        """Return the pictures of a sample, one for most sources; see `read`."""
+        return (self.read(index),) if self.read_parts is None else self.read_parts(index)
 
 
 def digest_rows(rows: Iterable[Sequence[Any]]) -> str:

@@ -34,7 +34,7 @@ def open_folder(path: Path, *, labels: bool = True) -> Source:
             `dataset.json` is wrong.
     """
     # Names decide on the order, and on the labels where there is no file with them.
-    sizes, modified_ns, others = _walk(path)
+    sizes, modified_ns, others = walk_pictures(path)
     names = sorted(sizes)
     found: tuple[Labels | None, tuple[str, ...]] = (None, ())
     if labels:
@@ -142,7 +142,7 @@ def _read_label_file(path: Path) -> bytes:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _walk(root: Path) -> tuple[dict[str, int], int, list[str]]:
+def walk_pictures(root: Path) -> tuple[dict[str, int], int, list[str]]:
     """Return picture -> size in bytes, the latest change, and the other files; all paths are relative, with `/`."""
     sizes: dict[str, int] = {}
     modified_ns, others = 0, []

@@ -31,9 +31,8 @@ def health_monitor(played: Played, on_collapse: OnCollapse) -> HealthMonitor:
     data = played.recipe.data
     shape = (200, data.channels, data.resolution, data.resolution)
     generator = torch.Generator().manual_seed(0)
-    made.measure_real_data(
-        torch.randint(256, shape, dtype=torch.uint8, generator=generator), torch.arange(200) % data.classes
-    )
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    made.measure_real_data({"image": images, "label": torch.arange(200) % data.classes})
     return made
 
 

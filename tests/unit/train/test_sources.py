@@ -1,0 +1,89 @@
+"""Runs on every kind of source: fields written out, several sources on one clock, and rows that are computed."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from framework import Image, Label, RingOfGaussians, Shards, Sources
+from framework.checkpoint import Checkpoint
+from framework.train.config import RunConfig
+from framework.train.sources import data_location, open_data
+from framework.train.trainer import run
+from framework.utils.errors import FrameworkError
+from tests.helpers.judged import ALONE
+from tests.helpers.launch import ROOT, unequal
+from tests.recipes import tiny_sagan
+
+DATA = ROOT / "recipes/data/fashion_mnist"
+USUAL = (Image("image", 32, 1), Label("label", 10))
+
+
+def train(out: Path, data: Any = None, *, images: int = 64) -> Path:
+    """A run in this process; its newest checkpoint."""
+    recipe = tiny_sagan.RECIPE if data is None else replace(tiny_sagan.RECIPE, data=data)
+    recipe = replace(recipe, images=images)
+    config = RunConfig(out=out, images=images, tracking="none", workers=0, log_every_images=32, save_every_images=32)
+    run(recipe, config, session=ALONE, data=str(DATA) if isinstance(recipe.data, Shards) else "")
+    return out / "checkpoints" / str(images)
+
+
+def test_fields_that_are_written_out_train_as_the_short_form(tmp_path: Path) -> None:
+    short = tiny_sagan.RECIPE.data
+    written_out = Shards(short.location, fields=USUAL, flip=short.flip, window=short.window)
+    assert unequal(train(tmp_path / "a"), train(tmp_path / "b", written_out)) == []
+
+
+def several(**first: Any) -> dict[str, Any]:
+    pictures = Shards(str(DATA), **{"fields": USUAL[:1], "flip": True, "window": 500} | first)
+    return {"pictures": pictures, "points": RingOfGaussians(modes=8)}
+
+
+def test_several_sources_resume_where_they_stood(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", several())
+    train(tmp_path / "halves", several(), images=32)
+    halves = train(tmp_path / "halves", several())
+    assert unequal(whole, halves) == []
+    with Checkpoint.open(whole) as checkpoint:
+        assert checkpoint.record["data"]["count"] == 1750
+        assert checkpoint.document("recipe.json")["data"]["sources"]["points"]["modes"] == 8
+    other = several() | {"points": RingOfGaussians(modes=9)}
+    with pytest.raises(FrameworkError, match=r"data\.sources\.points\.modes: 8 -> 9"):
+        train(tmp_path / "halves", other, images=96)
+
+
+def opened(data: Any, **flags: Any) -> Any:
+    data = Sources(data) if isinstance(data, dict) else data
+    recipe: Any = SimpleNamespace(name="tiny", seed=0, data=data)
+    config = RunConfig(workers=0, **flags)
+    location = data_location(recipe, config)
+    return open_data(recipe, config, session=ALONE, location=location, resolution=data.resolution)
+
+
+def test_every_source_is_opened_with_the_fields_it_names() -> None:
+    for data, names in (
+        (Shards(str(DATA), fields=USUAL), ["image", "label"]),
+        (Shards(str(DATA), resolution=16, channels=1), ["image"]),
+        (RingOfGaussians(labelled=True), ["point", "label"]),
+        (several(), ["image", "point"]),
+    ):
+        with opened(data).batches(7, batch_size=5) as batches:
+            for batch in itertools.islice(batches, 2):
+                assert list(batch.fields) == names
+                assert all(len(values) == 5 for values in batch.fields.values())
+    with opened(Shards(str(DATA), resolution=16, channels=1)).batches(0, batch_size=2) as batches:
+        assert next(batches).images.shape == (2, 1, 16, 16)
+
+
+def test_a_place_is_named_only_where_there_is_one(tmp_path: Path) -> None:
+    with pytest.raises(FrameworkError, match=r"--data names the place .*; set data\.sources\.NAME\.location by --set"):
+        opened(several(), data="elsewhere")
+    with pytest.raises(FrameworkError, match="--data names the place of one set of shards, tiny does not have"):
+        opened(RingOfGaussians(), data="elsewhere")
+    with pytest.raises(FrameworkError, match="the data of tiny, pictures, is neither at"):
+        opened(several() | {"pictures": Shards("nowhere", fields=USUAL)})
