@@ -17,7 +17,7 @@ from framework.tracking.records import last_start
 from framework.train.folder import RunFolder
 from tests.fuzz.mutation import damaged, json_edited, json_lines_edited, json_signed
 from tests.fuzz.reader import Reader, Target
-from tests.helpers.run_folders import fid, write_run, write_scores
+from tests.helpers.run_folders import fid, show_all_kinds, write_run, write_scores
 
 URI = "http://127.0.0.1:5000"
 logging.getLogger("framework").setLevel(logging.ERROR)
@@ -25,6 +25,7 @@ logging.getLogger("framework").setLevel(logging.ERROR)
 
 def _run(folder: Path) -> None:
     tracker = write_run(folder, uri=None, steps=range(40, 321, 40), grids=(0, 320), checkpoints=(320,), status=None)
+    show_all_kinds(tracker, images_seen=320)
     tracker.health("sign_saturation", "warn", images_seen=120, reason="0.9 > 0.8", remedy="ADA")
     tracker.finish("FINISHED")
     write_scores(folder, 320, {"fid50k-1a2b3c4d": fid(12.5), "kid": 0.5})
@@ -126,6 +127,9 @@ READERS = (
             Target(path="checkpoints/320/scores.json", mutators=_JSON),
             Target(path="checkpoints/320/manifest.json", mutators=(damaged, json_signed)),
             Target(path="samples/ema-000000320.png"),
+            Target(path="samples/ring-000000320.png"),
+            Target(path="samples/speech-000000320.html"),
+            Target(path="samples/table-000000320.html"),
         ),
     ),
     Reader(

@@ -95,6 +95,7 @@ READERS = (
         targets=(
             Target(path="journal.jsonl", mutators=(damaged, json_lines_edited, json_lines_edited)),
             Target(path="samples/ema-000000320.png"),
+            Target(path="samples/table-000000320.html"),
             Target(path="checkpoints/320/scores.json", mutators=(damaged, json_edited)),
         ),
     ),

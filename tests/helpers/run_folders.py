@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from framework.checkpoint import Retention, TensorSlice, Writer
+from framework.media import Media, Page, PictureGrid, Plot, Scatter, Sounds
 from framework.tracking import Tracker
 
 RECIPE = {"type": "Recipe", "name": "tiny", "paper": "none: a test", "images": 640, "batch_size": 16, "seed": 0}
@@ -54,6 +55,25 @@ def write_run(
     if status is not None:
         tracker.finish(status, wait_seconds=120)
     return tracker
+
+
+def show_all_kinds(tracker: Tracker, *, images_seen: int, page: str = "<!doctype html><p>a page</p>") -> None:
+    """One of each kind of media, under `samples/pairs`, `ring`, `speech` and `table`."""
+    random = np.random.default_rng(images_seen)
+    pictures = random.integers(0, 256, (3, 1, 8, 12), dtype=np.uint8)
+    angles = random.integers(0, 8, (2, 100)) * np.pi / 4
+    real, generated = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    times = np.arange(4000) / 8000
+    tones = np.stack([np.sin(2 * np.pi * hertz * times) * (1 - times) for hertz in (220, 330)])
+    shown: dict[str, Media] = {
+        "pairs": PictureGrid.of_columns({"input": pictures, "output": 255 - pictures}, scale=4, title="pairs"),
+        "ring": Plot([Scatter(real, label="real"), Scatter(generated, label="generated")], title="Ring"),
+        "speech": Sounds(tones, sample_rate=8000, captions=["low", "high"], title="Held-out tones"),
+        "table": Page(page, title="a table of neighbours"),
+    }
+    for name, media in shown.items():
+        tracker.show(f"samples/{name}", media, images_seen=images_seen)
+    tracker.flush(wait_seconds=60)
 
 
 def write_checkpoints(folder: Path, clocks: Iterable[int], *, keep: int | None = None) -> None:

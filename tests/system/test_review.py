@@ -6,8 +6,11 @@ import base64
 import importlib.util
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -16,7 +19,7 @@ import pytest
 
 from framework.commands.review import links
 from framework.commands.sync import upload_now
-from framework.review import read_run
+from framework.review import read_run, write_report
 from framework.tracking.destination import destination
 from framework.tracking.records import read_journal
 from framework.tracking.server import free_port, mlflow_server
@@ -24,7 +27,7 @@ from framework.utils.errors import FrameworkError
 from tests.helpers.auth_proxy import AuthProxy
 from tests.helpers.browser import EXECUTABLE, WHY_NOT, Browser
 from tests.helpers.launch import TINY, environment, run
-from tests.helpers.run_folders import FID, fid, write_run, write_scores
+from tests.helpers.run_folders import FID, fid, show_all_kinds, write_run, write_scores
 
 pytestmark = pytest.mark.timeout(400)
 NEEDS_BROWSER = pytest.mark.skipif(EXECUTABLE is None, reason=WHY_NOT)
@@ -153,19 +156,117 @@ def test_nothing_sticks_out_and_nothing_goes_wrong(report: Browser, width: int) 
     assert all(url.startswith("file://") and url.endswith("/report.html") for url in report.requests)
 
 
+GREEN = "rgb(0, 200, 0)"
+# What a page from elsewhere may try: its own look is red if any of its scripts ran.
+ATTACKS = """<!doctype html><title>page</title>
+<meta http-equiv="refresh" content="0;url=http://127.0.0.1:PORT/refresh">
+<body style="margin: 0; background: rgb(0, 200, 0)" onload="document.body.style.background = 'red'">
+<script>document.body.style.background = "red"; parent.broken = 1; top.location = "http://127.0.0.1:PORT/"</script>
+<img src="http://127.0.0.1:PORT/picture" onerror="document.body.style.background = 'red'; parent.broken = 1">
+<img src="data:," onerror="document.body.style.background = 'red'; parent.broken = 1">
+<style>@import "http://127.0.0.1:PORT/style"; p { background: url(http://127.0.0.1:PORT/paper) }</style><p>a page</p>
+<form action="http://127.0.0.1:PORT/form" target="_top"><button>send</button></form>
+<a href="http://127.0.0.1:PORT/top" target="_top">top</a> <a href="javascript:parent.broken=1">script</a>
+<a href="http://127.0.0.1:PORT/own">own</a> <a href="http://127.0.0.1:PORT/new" target="_blank">new</a>
+"""
+
+
 @pytest.fixture(scope="module")
-def server(runs: Path) -> Iterator[str]:
+def listener() -> Iterator[socket.socket]:
+    """A place that nothing on a page may connect to; `accept` does not wait."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        found.setblocking(False)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def kinds(runs: Path, listener: socket.socket, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has shown each kind of media at two clocks, in the database of the others."""
+    folder = tmp_path_factory.mktemp("kinds") / "kinds"
+    tracker = write_run(folder, uri=f"sqlite:///{runs / 'mlflow.db'}", status=None, grids=(), checkpoints=())
+    for images in (320, 640):
+        show_all_kinds(tracker, images_seen=images, page=ATTACKS.replace("PORT", str(listener.getsockname()[1])))
+    assert tracker.finish("FINISHED", wait_seconds=240) is None
+    return folder
+
+
+@NEEDS_BROWSER
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_all_kinds_are_seen_and_heard_and_foreign_scripts_run_nowhere(
+    kinds: Path, listener: socket.socket, tmp_path: Path, width: int, height: int
+) -> None:
+    out = write_report(tmp_path / "report.html", [read_run(kinds)])
+    with Browser(tmp_path / "profile", width=width, height=height) as page:
+        page.open(out.as_uri())
+        page.until("document.documentElement.dataset.ready")
+        # Pictures and the plot have their own size, and are as wide as there is room.
+        pictures = "[...document.querySelectorAll('img.grid')].map(i => [i.className, i.naturalWidth])"
+        shown = page.until(f"{pictures}.every(([, width]) => width) && {pictures}")
+        assert shown == [["grid", 102], ["grid plot", 768], ["grid", 60]]
+        assert page.evaluate("document.documentElement.scrollWidth") == width, "nothing sticks out"
+        # The players have their clips, at both clocks.
+        page.evaluate("document.querySelector('.sounds').scrollIntoView({block: 'start', behavior: 'instant'})")
+        for key, at in (("End", "at 640 images"), ("ArrowLeft", "at 320 images")):
+            page.evaluate("document.getElementById('clock').focus({preventScroll: true})")
+            page.press(key)
+            page.until(f"[...document.querySelectorAll('.at')].every(e => e.textContent === '{at}')")
+            players = "[document.title, [...document.querySelectorAll('audio')].map(a => [a.duration, a.error])]"
+            await_frames(page, players, wanted=["Held-out tones", [[0.5, None]] * 2])
+        # The foreign page shows itself, and neither its scripts nor what it names from outside were tried.
+        await_frames(page, "[document.title, getComputedStyle(document.body).backgroundColor]", wanted=["page", GREEN])
+        time.sleep(1)  # for whatever would happen
+        assert heard(listener) == []
+        # Its links and buttons ask for nothing either (the browser may prepare a connection before it refuses).
+        page.in_frames("document.title === 'page' && document.querySelectorAll('a, button').forEach(e => e.click())")
+        time.sleep(1)
+        assert set(heard(listener)) <= {b""}
+        assert page.evaluate("[window.broken ?? null, location.href]") == [None, out.as_uri()]
+
+
+def heard(listener: socket.socket) -> list[bytes]:
+    """What each connection so far has asked for."""
+    found = []
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return found
+        with connection:
+            connection.settimeout(0.5)
+            try:
+                found.append(connection.recv(1000))
+            except TimeoutError:
+                found.append(b"")
+
+
+def await_frames(page: Browser, script: str, *, wanted: object) -> None:
+    deadline = time.monotonic() + 60
+    while wanted not in (found := page.in_frames(script)):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def server(runs: Path, kinds: Path) -> Iterator[str]:
     with mlflow_server(runs / "mlflow.db", port=free_port(5950), log=runs / "server.log") as url:
         yield url
 
 
 @NEEDS_BROWSER
-def test_mlflow_shows_the_grids_and_the_models(runs: Path, browser: Browser, server: str) -> None:
+def test_mlflow_shows_all_kinds_and_the_models(runs: Path, kinds: Path, browser: Browser, server: str) -> None:
     pages = links(runs / "a", uri=f"sqlite:///{runs / 'mlflow.db'}", url=server)
     browser.resize(1440, 4000)  # sections below the window are not drawn
     browser.open(pages["charts"])
     # The preview of the 60 x 40 grid is 720 x 480.
     browser.until("[...document.images].some(image => image.naturalWidth === 720)", timeout_seconds=150)
+    # A plot is on the same slider; sounds are a page among the artifacts.
+    pages_of_kinds = links(kinds, uri=f"sqlite:///{runs / 'mlflow.db'}", url=server)
+    browser.open(pages_of_kinds["charts"])
+    browser.until("[...document.images].some(image => image.naturalWidth === 768)", timeout_seconds=150)
+    run_id = pages_of_kinds["charts"].partition("/runs/")[2].partition("/")[0]
+    stored = f"{server}/get-artifact?path=samples/speech-000000640.html&run_uuid={run_id}"
+    with urllib.request.urlopen(stored, timeout=60) as answer:
+        assert answer.read() == (kinds / "samples/speech-000000640.html").read_bytes()
     browser.open(pages["compare"].partition("/runs?")[0] + "/models?workflowType=machine_learning")
     models = "['a-320', 'a-640'].every(name => document.body.innerText.includes(name))"
     browser.until(models, timeout_seconds=100)

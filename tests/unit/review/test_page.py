@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from framework.media import Sounds
 from framework.media.markup import Html, join, tag
 from framework.review import read_run, write_report
 from framework.review.page import render
@@ -19,8 +20,18 @@ from framework.review.pictures import AS_IT_IS_BYTES, BUDGET_BYTES, MAX_SIDE, en
 from framework.review.run import Shown
 from framework.tracking import Tracker
 from framework.utils.errors import FrameworkError
-from tests.helpers.run_folders import FID, OTHER_FID, RECIPE, fid, picture, write_run, write_scores
+from tests.helpers.run_folders import (
+    FID,
+    OTHER_FID,
+    RECIPE,
+    fid,
+    picture,
+    show_all_kinds,
+    write_run,
+    write_scores,
+)
 
+SCRIPT = "<script>parent.broken = top.broken = 1; document.body.textContent = 'script'</script>"
 HOSTILE = "</script><img src=x onerror=alert(1)>&<b>'\""
 
 
@@ -95,6 +106,62 @@ def test_the_page_loads_nothing(tmp_path: Path) -> None:
             assert str(attributes.get(name) or "#").startswith(("data:", "#")), attributes
     assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest", out.read_text())
     assert [path.name for path in out.parent.iterdir()] == ["report.html"], "no half-written file is left"
+
+
+def test_all_kinds_are_shown_and_pages_only_in_frames_without_scripts(tmp_path: Path) -> None:
+    tracker = write_run(tmp_path / "a", grids=(), checkpoints=(), status=None)
+    for images in (320, 640):
+        show_all_kinds(tracker, images_seen=images, page=f"<!doctype html><p>{images}</p>{SCRIPT}")
+    tracker.finish("FINISHED")
+    text = render([read_run(tmp_path / "a")])
+    page = Page(text)
+    frames = [attributes for name, attributes in page.elements if name == "iframe"]
+    assert [frame["sandbox"] for frame in frames] == ["", ""]
+    assert [frame["class"] for frame in frames] == ["frame sounds", "frame page"]
+    assert frames[1]["title"] == "generated · samples/table: a table of neighbours"
+    assert frames[1]["srcdoc"] == f"<!doctype html><p>640</p>{SCRIPT}"
+    assert (frames[0]["srcdoc"] or "").encode() == (tmp_path / "a/samples/speech-000000640.html").read_bytes()
+    # The page's own markup has its own scripts only; earlier pages wait as text in its data.
+    assert len(page.scripts) == 2
+    assert SCRIPT not in text
+    assert page.data["strips"][3] == {"images": [320, 640], "sources": [f"<!doctype html><p>320</p>{SCRIPT}"]}
+    pictures = {a["alt"]: a for name, a in page.elements if name == "img" and a.get("class")}
+    assert pictures["generated · samples/ring: Ring: real (100 points); generated (100 points)"]["class"] == "grid plot"
+    pairs = "generated · samples/pairs: pairs: 6 pictures of 12 x 8 pixels, in columns input, output"
+    assert pictures[pairs]["style"] == "max-width: 320px", "a narrow grid is not blown up to the whole column"
+    assert "2 grids, 2 plots, 2 sets of sounds, 2 pages" in page.shown
+
+
+def test_sounds_alone_have_the_slider_too(tmp_path: Path) -> None:
+    tracker = Tracker.open(tmp_path / "a", uri=None, experiment="tiny", run_name="a")
+    tracker.show("samples/speech", Sounds([[0.0, 0.5]], sample_rate=8), images_seen=64)
+    tracker.finish("FINISHED")
+    page = Page(render([read_run(tmp_path / "a")]))
+    names = [name for name, attributes in page.elements if attributes.get("id") == "clock"]
+    assert names == ["input"]
+    assert [a["title"] for name, a in page.elements if name == "iframe"] == [
+        "generated: 1 sound clip of 0.25 s at 8 Hz: clip 1"
+    ]
+
+
+def test_foreign_pages_that_reach_out_or_are_none_are_named(tmp_path: Path) -> None:
+    tracker = write_run(tmp_path / "a", grids=(), checkpoints=(), status=None)
+    show_all_kinds(tracker, images_seen=64)
+    files = {"link": b"<LINK rel=preconnect href=//x>", "bytes": b"\xff\xfe<p>", "large": b" " * (BUDGET_BYTES + 1)}
+    for images, (name, content) in enumerate(files.items(), start=100):
+        (tmp_path / "a" / f"{name}.html").write_bytes(content)
+        record = {"key": "samples/table", "images": images, "file": f"{name}.html", "form": "page"}
+        tracker.journal.write("media", record)
+    tracker.journal.write("media", {"key": "samples/x", "images": 1, "file": "link.html", "form": "hologram"})
+    tracker.journal.write("media", {"key": "samples/x", "images": 1, "file": "../x.html", "form": "page"})
+    tracker.finish("FINISHED")
+    page = Page(render([read_run(tmp_path / "a")]))
+    told = ("<link>, which reaches out", "is damaged (UnicodeDecodeError", "more than the", "('hologram') is unknown")
+    for text in (*told, "'../x.html' lies outside the run folder"):
+        assert text in page.shown, text
+    assert "preconnect" not in str(page.elements)
+    kept = [attributes["srcdoc"] for _, attributes in page.elements if attributes.get("class") == "frame page"]
+    assert kept == ["<!doctype html><p>a page</p>"]
 
 
 def test_facts_samples_and_tables(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import pytest
 from framework.commands import review
 from framework.commands import sync as command
 from framework.commands.sync import sync
+from framework.media.base import MOST_BYTES
+from framework.media.grids import save_png
 from framework.tracking.checkpoints import KeptCheckpoint
 from framework.tracking.cursor import Cursor
 from framework.tracking.destination import OutsideError, destination, inside
-from framework.tracking.grids import save_png
 from framework.tracking.registry import _store_files
 from framework.tracking.tracker import Tracker
 from framework.tracking.uri import embedded_uri
@@ -75,6 +76,11 @@ def test_what_a_foreign_journal_names_is_refused_counted_and_passed_over(
     save_png(run / "grid.png", np.zeros((4, 4, 3), np.uint8))
     database = Database(run.parent / "mlflow.db")
     image = {"kind": "image", "key": "samples/ema", "images": 1, "token": "1"}
+    page = {"kind": "media", "key": "samples/page", "images": 1, "form": "page"}
+    (run / "page.html").write_text("<p>")
+    (run / "secret.html").symlink_to(run.parent / "secret")
+    with (run / "large.html").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
     climbing = f"/../../../../../../../..{run.parent}/planted"
     refused: list[dict[str, object]] = [
         *({"kind": "artifact", "file": name, "folder": ""} for name in OUTSIDE),
@@ -84,16 +90,22 @@ def test_what_a_foreign_journal_names_is_refused_counted_and_passed_over(
         image | {"file": "grid.png", "token": climbing},
         image | {"file": "grid.png", "images": climbing},
         {"kind": "image", "file": "grid.png"},
+        *(page | {"file": name} for name in ("../secret", "secret.html", "large.html", "own.txt", "journal.jsonl")),
+        page | {"file": "page.html", "key": "../up/page"},
+        page | {"file": "page.html", "key": "/etc/page"},
+        {"kind": "media", "file": "page.html", "key": "samples/page", "images": 1},
     ]
     good: list[dict[str, object]] = [
         image | {"file": "grid.png"},
         {"kind": "artifact", "file": "own.txt", "folder": "texts"},
+        page | {"file": "page.html"},
     ]
     write_run(run, *refused, *good, uri=embedded_uri(run.parent))
     sync(run)
     (found,) = (run.parent / "mlflow-artifacts").glob("*/artifacts")
     stored = sorted(str(path.relative_to(found)) for path in found.rglob("*") if path.is_file())
-    assert [Path(name).suffix for name in stored] == [".webp", ".png", ".txt"]
+    assert [Path(name).suffix for name in stored] == [".webp", ".png", ".html", ".txt"]
+    assert "samples/page.html" in stored
     assert "secret" not in "".join((found / name).read_text(errors="replace") for name in stored)
     assert not list(run.parent.glob("planted*"))
     cursor = Cursor.load(run, uri=embedded_uri(run.parent))

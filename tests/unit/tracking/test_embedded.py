@@ -23,6 +23,7 @@ from framework.tracking.records import read_journal
 from framework.tracking.server import free_port
 from framework.utils.errors import FrameworkError
 from tests.helpers.mlflow_store import Database
+from tests.helpers.run_folders import show_all_kinds
 
 NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")
 
@@ -55,6 +56,7 @@ def test_run_with_images_files_and_resume(tmp_path: Path, database: Database) ->
     tracker.image("samples/ema", pixels, images_seen=640)
     (folder / "recipe.json").write_text("{}")
     tracker.artifact(folder / "recipe.json", folder="recipe")
+    show_all_kinds(tracker, images_seen=640)
     assert tracker.finish("KILLED", wait_seconds=90) is None
     assert database.status(tracker.uid) == "KILLED"
 
@@ -62,6 +64,7 @@ def test_run_with_images_files_and_resume(tmp_path: Path, database: Database) ->
     tracker.resumed(images_seen=320)
     metrics(tracker, range(6, 800))
     tracker.image("samples/ema", pixels, images_seen=640)
+    show_all_kinds(tracker, images_seen=640)
     assert tracker.finish("FINISHED", wait_seconds=90) is None
 
     uid = tracker.uid
@@ -75,15 +78,25 @@ def test_run_with_images_files_and_resume(tmp_path: Path, database: Database) ->
     assert tags["mlflow.loggedImages"] == "True"
     assert tags["mlflow.note.content"] == "**title**"
     assert tags["mlflow.runName"] == "run"
-    record = next(record for _, record in read_journal(folder / "journal.jsonl") if record["kind"] == "image")
+    pictures = [record for _, record in read_journal(folder / "journal.jsonl") if record["kind"] == "image"]
     artifacts = database.artifacts(uid)
     assert (artifacts / "recipe" / "recipe.json").read_text() == "{}"
-    assert sorted(path.name for path in (artifacts / "images").iterdir()) == sorted(mlflow_names(record))
-    full, preview = (artifacts / "images" / name for name in mlflow_names(record))
+    # Grid, pairs and plot are there once, each with its preview, though two launches showed them.
+    assert [record["key"] for record in pictures] == ["samples/ema", "samples/pairs", "samples/ring"]
+    names = sorted(name for record in pictures for name in mlflow_names(record))
+    assert sorted(path.name for path in (artifacts / "images").iterdir()) == names
+    full, preview = (artifacts / "images" / name for name in mlflow_names(pictures[0]))
     with Image.open(full) as image:
         assert np.array_equal(np.asarray(image), pixels)
     with Image.open(preview) as image:
         assert image.size == (720, 480)
+    with Image.open(artifacts / "images" / mlflow_names(pictures[2])[1]) as image:
+        assert image.size == (768, 576), "a plot needs no other size to be seen"
+    # Sounds and pages are artifacts at their step.
+    pages = ["speech-000000640.html", "table-000000640.html"]
+    assert sorted(path.name for path in (artifacts / "samples").iterdir()) == pages
+    for name in pages:
+        assert (artifacts / "samples" / name).read_bytes() == (folder / "samples" / name).read_bytes()
 
     # Any position may be lost: the journal and the store together are enough.
     for path in (folder / "tracking").glob("upload-*.json"):

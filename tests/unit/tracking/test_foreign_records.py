@@ -56,6 +56,14 @@ def test_a_start_that_the_store_could_not_take_is_no_record(change: dict[str, An
     assert not is_record(START | change)
 
 
+@pytest.mark.parametrize("change", [{"form": None}, {"key": 3}, {"images": -1}, {"description": ["a"]}, {"file": {}}])
+def test_what_is_shown_has_its_fields_or_is_no_record(change: dict[str, Any]) -> None:
+    shown = {"kind": "media", "time_ms": 1, "key": "samples/a", "images": 1, "file": "a.html", "form": "sounds"}
+    assert is_record(shown)
+    assert is_record(shown | {"description": "two clips"})
+    assert not is_record(shown | change)
+
+
 def test_a_start_without_names_gets_some(tmp_path: Path) -> None:
     """Or the upload would try for ever."""
     path = tmp_path / "journal.jsonl"

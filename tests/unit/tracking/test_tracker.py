@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from framework.media import Media, PictureGrid
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.records import JOURNAL_NAME, read_journal, scan_journal
+from framework.tracking.shown import MAX_QUEUED
 from framework.utils.errors import FrameworkError
 from tests.helpers.journals import points, records
+from tests.helpers.run_folders import show_all_kinds
 
 
 def open_tracker(folder: Path) -> Tracker:
@@ -123,6 +127,99 @@ def test_images_have_readable_names_and_come_once(tmp_path: Path) -> None:
         ("samples/grey", 0, "samples/grey-000000000.png"),
         ("samples/ema", 25600, "samples/ema-000025600.png"),
     ]
+
+
+def test_all_kinds_are_shown_once_under_readable_names(tmp_path: Path) -> None:
+    for status, clocks in (("KILLED", (640,)), ("FINISHED", (640, 1280))):
+        tracker = open_tracker(tmp_path)
+        for images in clocks:
+            show_all_kinds(tracker, images_seen=images)
+        tracker.finish(status)
+    assert [(r["key"], r["images"], r["file"], r["form"]) for r in records(tmp_path, "image")] == [
+        (f"samples/{name}", images, f"samples/{name}-{images:09d}.png", form)
+        for images in (640, 1280)
+        for name, form in (("pairs", "pictures"), ("ring", "plot"))
+    ]
+    pages = records(tmp_path, "media")
+    assert [(r["key"], r["images"], r["file"], r["form"]) for r in pages] == [
+        (f"samples/{name}", images, f"samples/{name}-{images:09d}.html", form)
+        for images in (640, 1280)
+        for name, form in (("speech", "sounds"), ("table", "page"))
+    ]
+    assert pages[0]["description"] == "Held-out tones: 2 sound clips of 0.50 s at 8,000 Hz: low, high"
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted(
+        Path(record["file"]).name for record in records(tmp_path, "image") + pages
+    )
+
+
+def test_a_picture_is_drawn_from_what_was_given_at_the_call(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path)
+    pictures = np.full((1, 1, 4, 4), 7, np.uint8)
+    tracker.show("samples/ema", PictureGrid(pictures, columns=1, padding=0), images_seen=1)
+    pictures[:] = 0
+    tracker.finish("FINISHED")
+    with Image.open(tmp_path / "samples" / "ema-000000001.png") as image:
+        assert np.asarray(image).tolist() == [[7] * 4] * 4
+
+
+def test_a_journal_from_before_is_continued(tmp_path: Path) -> None:
+    """Records of pictures had neither form nor description; their high-water marks hold."""
+    before = {"key": "samples/ema", "images": 640, "file": "samples/ema-000000640.png", "token": "t"}
+    tracker = open_tracker(tmp_path)
+    tracker.journal.write("image", before)
+    tracker.finish("KILLED")
+    tracker = open_tracker(tmp_path)
+    for images in (640, 1280):
+        tracker.image("samples/ema", np.zeros((4, 4), np.uint8), images_seen=images)
+    tracker.finish("FINISHED")
+    assert [record["images"] for record in records(tmp_path, "image")] == [640, 1280]
+
+
+class Odd(Media):
+    """Somebody's own class, which fails or takes for ever."""
+
+    suffix, form = ".png", "odd"
+    description = "odd"
+
+    def __init__(self, wait: threading.Event | None = None) -> None:
+        self._wait = wait
+
+    def encode(self) -> bytes:
+        if self._wait:
+            self._wait.wait(60)
+            return b"drawn"
+        raise ZeroDivisionError("odd")
+
+
+class Film(Odd):
+    suffix = ".mp4"
+
+
+def test_what_cannot_be_drawn_is_counted_and_the_next_is_drawn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = open_tracker(tmp_path)
+    tracker.show("samples/odd", Odd(), images_seen=1)
+    tracker.image("samples/ema", np.zeros((4, 4), np.uint8), images_seen=1)
+    tracker.flush()
+    assert tracker.num_lost == 1
+    assert "samples/odd at 1 images seen is lost: ZeroDivisionError: odd" in caplog.text
+    with pytest.raises(FrameworkError, match=r"Film saves '.mp4' files"):
+        tracker.show("samples/film", Film(), images_seen=1)
+    tracker.finish("FINISHED")
+    assert [record["key"] for record in records(tmp_path, "image")] == ["samples/ema"]
+
+
+def test_showing_never_waits_for_the_disk(tmp_path: Path) -> None:
+    """The writer is stuck: so many are queued, and what comes after them is lost and counted."""
+    tracker, event = open_tracker(tmp_path), threading.Event()
+    for images in range(MAX_QUEUED + 4):
+        tracker.show("samples/odd", Odd(event), images_seen=images)
+    lost = tracker.num_lost
+    assert lost in (3, 4), "one may be in the writer's hands already"
+    event.set()
+    tracker.finish("FINISHED")
+    assert len(records(tmp_path, "image")) == MAX_QUEUED + 4 - lost
 
 
 def test_image_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
