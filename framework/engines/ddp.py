@@ -116,7 +116,7 @@ class DDPEngine:
             self._state.set_schedule(lr_factor=lr_factor, hyperparameters=hyperparameters)
             self._optimizer.step()
             self._state.steps_taken += 1
-        self._weight_clipping.end_turn(self, finite=finite)
+        self._weight_clipping.end_turn(self, taken=finite)
         self._scale.update(finite=finite)
         self._clear()
         return StepReport(grad_norm=norm, finite=finite)

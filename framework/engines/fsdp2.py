@@ -139,7 +139,7 @@ class FSDP2Engine:
             self._state.set_schedule(lr_factor=lr_factor, hyperparameters=hyperparameters)
             self._optimizer.step()
             self._state.steps_taken += 1
-        self._weight_clipping.end_turn(self, finite=finite)
+        self._weight_clipping.end_turn(self, taken=finite)
         self._scale.update(finite=finite)
         self._loss = torch.zeros((), device=self.device)
         self._optimizer.zero_grad(set_to_none=True)

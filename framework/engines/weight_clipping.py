@@ -28,14 +28,14 @@ class WeightClipping:
             self._clip(engine, self._limit)
             self._turn_begun = True
 
-    def end_turn(self, engine: Engine, *, finite: bool) -> None:
-        """Clip after a step that was taken, if that is asked for (a collective)."""
+    def end_turn(self, engine: Engine, *, taken: bool) -> None:
+        """Clip after a step unless it was skipped, if that is asked for (a collective)."""
         if self._limit is None:
             return
         if self._when == "before":
             assert self._turn_begun, "a game calls begin_turn before the first forward pass of a turn"
             self._turn_begun = False
-        elif finite:
+        elif taken:
             self._clip(engine, self._limit)
 
     @torch.no_grad()

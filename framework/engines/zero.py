@@ -162,9 +162,10 @@ class ZeroEngine:
         if self._stage == 3:  # parameters that the next turn does not use would be given this turn's gradient again
             for gradient in self._zero._DeepSpeedZeroOptimizer_Stage3__param_id_to_grad_partition.values():
                 gradient.zero_()
-        finite = self._engine.skipped_steps == skipped and math.isfinite(norm)
-        self._state.steps_taken += finite
-        self._weight_clipping.end_turn(self, finite=finite)
+        taken = self._engine.skipped_steps == skipped
+        self._state.steps_taken += taken
+        self._weight_clipping.end_turn(self, taken=taken)
+        finite = taken and math.isfinite(norm)
         self._scale.update(finite=finite)
         return StepReport(grad_norm=norm, finite=finite)
 

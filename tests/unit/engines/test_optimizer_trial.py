@@ -42,6 +42,15 @@ class Whole(torch.optim.SGD):
             parameter -= parameter.grad / parameter.grad.norm()
 
 
+class Averaging(torch.optim.SGD):
+    """Keeps an average, under a name that checkpoints have for something else."""
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        super().step()
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter]["ema"] = torch.zeros_like(parameter)
+
+
 @pytest.mark.parametrize(
     ("spec", "counts_steps"),
     [
@@ -65,6 +74,7 @@ def test_what_may_be_sharded_and_resumed(spec: Any, counts_steps: bool) -> None:
         (Theirs(cls=torch.optim.Adam, moments=("exp_avg",)), "Theirs keeps exp_avg_sq, which its `moments` do not"),
         (Theirs(cls=torch.optim.NAdam, moments=("exp_avg", "exp_avg_sq")), "Theirs keeps mu_product, which"),
         (Theirs(cls=torch.optim.SGD, moments=("exp_avg",)), r"moments=\('exp_avg',\) must name .* not exp_avg"),
+        (Theirs(cls=Averaging, moments=("ema",)), r"moments=\('ema',\) must name .* not ema"),
         (
             Theirs(cls=torch.optim.Adagrad, moments=("sum",), options=(("initial_accumulator_value", 0.1),)),
             "moments must begin at 0",
