@@ -1,7 +1,8 @@
 """Fully connected networks for points and small pictures: the toy problems of many papers.
 
-The defaults are those of Unrolled GAN's ring of Gaussians (Metz et al., arXiv:1611.02163, appendix): two hidden layers
-of 128 rectified units in the generator, orthogonal weights with a gain of 0.8. There is no normalisation.
+The defaults follow Unrolled GAN's ring of Gaussians (Metz et al., arXiv:1611.02163, appendix A): two hidden layers of
+128 rectified units in the generator, one in the discriminator, orthogonal weights with a gain of 0.8. The authors'
+notebook has `activation="tanh"` and `gain=1.4` instead. There is no normalisation.
 """
 
 from __future__ import annotations

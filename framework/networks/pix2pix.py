@@ -41,14 +41,14 @@ _UNDROPPED = 4
 
 
 class Generator(nn.Module):
-    """pix2pix's U-Net: images (N, channels, H, W) in [-1, 1] from pictures (N, condition_channels, H, W).
+    """pix2pix's U-Net: images (N, target_channels, H, W) in [-1, 1] from pictures (N, source_channels, H, W).
 
     Level 0 is at half the side, level `num_downs` - 1 the innermost; each level's input also reaches its mirror image
     on the way up. H and W must be multiples of 2 ** `num_downs`, and may differ.
 
     Args:
-        channels: channels of the image that is made, 3 for colour, 1 for grey.
-        condition_channels: channels of the picture that is translated.
+        source_channels: channels of the picture that is translated, 3 for colour, 1 for grey.
+        target_channels: channels of the image that is made.
         num_downs: how often the side is halved, at least 2: 8 for the paper's 256 px, 7 for 128 px.
         width: channels at level 0; each further level has twice as many, up to eight times `width`.
         norm: normalisation after all convolutions but the outermost two and the innermost one on the way down.
@@ -69,8 +69,8 @@ class Generator(nn.Module):
     def __init__(
         self,
         *,
-        channels: int = 3,
-        condition_channels: int = 3,
+        source_channels: int = 3,
+        target_channels: int = 3,
         num_downs: int = 8,
         width: int = 64,
         norm: Norm = "batch",
@@ -82,7 +82,7 @@ class Generator(nn.Module):
         statistics: Statistics = "global",
     ) -> None:
         super().__init__()
-        check_sizes(classes=0, channels=channels, condition_channels=condition_channels, width=width)
+        check_sizes(classes=0, source_channels=source_channels, target_channels=target_channels, width=width)
         check_choice("norm", norm, Norm)
         check_choice("upsampling", upsampling, Upsampling)
         if num_downs < 2:
@@ -102,12 +102,12 @@ class Generator(nn.Module):
 
         self.downs = nn.ModuleList(
             Down(before, after, norm=nn.Identity() if level in (0, inner) else normalised(after), bias=bias)
-            for level, (before, after) in enumerate(pairwise([condition_channels, *widths]))
+            for level, (before, after) in enumerate(pairwise([source_channels, *widths]))
         )
         self.ups = nn.ModuleList(
             Up(
                 widths[level] * (1 if level == inner else 2),  # what comes up, beside this level's input
-                widths[level - 1] if level else channels,
+                widths[level - 1] if level else target_channels,
                 norm=normalised(widths[level - 1]) if level else nn.Identity(),
                 bias=bias or level == 0,
                 upsampling=upsampling,
@@ -121,12 +121,11 @@ class Generator(nn.Module):
         """Return the seeds of dropout, a keyword argument of `forward`; nothing without dropout."""
         return {"dropout": dropout_seeds(draw)} if any(up.dropout is not None for up in self.ups) else {}
 
-    def forward(self, condition: Tensor, labels: Tensor | None = None, *, dropout: Tensor | None = None) -> Tensor:
-        """Return images (N, channels, H, W) in [-1, 1].
+    def forward(self, source: Tensor, *, dropout: Tensor | None = None) -> Tensor:
+        """Return images (N, target_channels, H, W) in [-1, 1].
 
         Args:
-            condition: pictures to translate, (N, condition_channels, H, W) in [-1, 1].
-            labels: ignored.
+            source: pictures to translate, (N, source_channels, H, W) in [-1, 1].
             dropout: (N,) int64 seeds from `stochastic`; needed if there is dropout, except in evaluation mode without
                 `inference_dropout`.
 
@@ -134,15 +133,15 @@ class Generator(nn.Module):
             FrameworkError: a side is no multiple of 2 ** `num_downs`, or seeds are missing.
         """
         multiple = 1 << self.num_downs
-        if condition.shape[2] % multiple or condition.shape[3] % multiple:
+        if source.shape[2] % multiple or source.shape[3] % multiple:
             raise FrameworkError(
-                f"pictures of {condition.shape[2]} x {condition.shape[3]} px: with num_downs={self.num_downs} both "
+                f"pictures of {source.shape[2]} x {source.shape[3]} px: with num_downs={self.num_downs} both "
                 f"sides must be multiples of {multiple}"
             )
         # Down: every level sees the one before through a leaky ReLU, the first one the picture itself.
         levels: list[Tensor] = []
         for down in self.downs:
-            levels.append(down(functional.leaky_relu(levels[-1], _SLOPE) if levels else condition))
+            levels.append(down(functional.leaky_relu(levels[-1], _SLOPE) if levels else source))
         # Up: what comes from inside lies behind the level's own features.
         x = self.ups[-1](levels[-1], dropout)
         for up, level in zip(self.ups[-2::-1], levels[-2::-1], strict=True):
@@ -211,13 +210,13 @@ class Up(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """The PatchGAN: logits (N, 1, h, w), one for each of many overlapping patches of a picture and its condition.
+    """The PatchGAN: logits (N, 1, h, w), one for each of many overlapping patches of a picture and its source.
 
     A patch has 16, 34, 70, 142 or 286 px for `num_layers` of 1 to 5; 70 is the paper's.
 
     Args:
-        channels: channels of the image that is judged.
-        condition_channels: channels of the picture it was made from; 0 = the image is judged alone.
+        source_channels: channels of the picture that is translated; 0 = images are judged alone.
+        target_channels: channels of the image that is judged.
         num_layers: convolutions that halve the side; 0 = the paper's PixelGAN, which looks at single pixels.
         width: channels after the first convolution; each further one has twice as many, up to eight times `width`.
         norm: normalisation after all convolutions but the first and the last.
@@ -230,22 +229,22 @@ class Discriminator(nn.Module):
     def __init__(
         self,
         *,
-        channels: int = 3,
-        condition_channels: int = 3,
+        source_channels: int = 3,
+        target_channels: int = 3,
         num_layers: int = 3,
         width: int = 64,
         norm: Norm = "batch",
         statistics: Statistics = "global",
     ) -> None:
         super().__init__()
-        check_sizes(classes=0, channels=channels, width=width)
+        check_sizes(classes=0, target_channels=target_channels, width=width)
         check_choice("norm", norm, Norm)
-        for name, value in {"condition_channels": condition_channels, "num_layers": num_layers}.items():
+        for name, value in {"source_channels": source_channels, "num_layers": num_layers}.items():
             if value < 0:
                 raise FrameworkError(f"{name}={value} must be at least 0")
-        self.condition_channels, self.num_layers = condition_channels, num_layers
+        self.source_channels, self.num_layers = source_channels, num_layers
         hidden = [width * min(1 << exponent, _WIDEST) for exponent in range(max(num_layers, 1) + 1)]
-        sizes = list(pairwise([channels + condition_channels, *hidden, 1]))
+        sizes = list(pairwise([source_channels + target_channels, *hidden, 1]))
         kernel, padding = (4, 1) if num_layers else (1, 0)
         last = len(sizes) - 1
         # A bias before batch norm would have no effect; the authors' PixelGAN has none in its last layer either.
@@ -263,20 +262,20 @@ class Discriminator(nn.Module):
         self.norms = nn.ModuleList(_norm(norm, count, statistics=statistics) for count in hidden[1:])
         initialize_normal(self)
 
-    def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, source: Tensor | None = None) -> Tensor:
         """Return logits (N, 1, h, w), larger for real pairs.
 
         Args:
-            images: (N, channels, H, W) in [-1, 1], real or generated.
-            condition: (N, condition_channels, H, W) in [-1, 1], the pictures that they are translations of.
+            images: (N, target_channels, H, W) in [-1, 1], real or generated.
+            source: (N, source_channels, H, W) in [-1, 1], the pictures that they are translations of.
 
         Raises:
-            FrameworkError: the condition is missing, or the images are too small for one patch map.
+            FrameworkError: the source is missing, or the images are too small for one patch map.
         """
-        if self.condition_channels and condition is None:
+        if self.source_channels and source is None:
             raise FrameworkError(
-                f"this discriminator was built with condition_channels={self.condition_channels}: pass the pictures "
-                f"that the images are translations of, shape (N, {self.condition_channels}, H, W)"
+                f"this discriminator was built with source_channels={self.source_channels}: pass the pictures "
+                f"that the images are translations of, shape (N, {self.source_channels}, H, W)"
             )
         smallest = 3 << self.num_layers if self.num_layers else 1
         if min(images.shape[2:]) < smallest:
@@ -284,7 +283,7 @@ class Discriminator(nn.Module):
                 f"images of {images.shape[2]} x {images.shape[3]} px are too small for num_layers={self.num_layers}: "
                 f"both sides must be at least {smallest}"
             )
-        x = images if condition is None or not self.condition_channels else torch.cat([condition, images], dim=1)
+        x = images if source is None or not self.source_channels else torch.cat([source, images], dim=1)
         x = functional.leaky_relu(self.layers[0](x), _SLOPE)
         for layer, norm in zip(self.layers[1:-1], self.norms, strict=True):
             x = functional.leaky_relu(norm(layer(x)), _SLOPE)

@@ -30,9 +30,9 @@ def step(rows: slice) -> dict[str, Tensor]:
     """What these rows contribute to a step; `sum.*` is to be added over processes, `same.*` is equal on all."""
     generator, discriminator = players()
     torch.manual_seed(1)
-    condition = (torch.rand(6, 3, 16, 16, dtype=torch.float64) * 2 - 1)[rows]
-    images = generator(condition, **generator.stochastic(Seeded(batch_size=6, rows=rows)))
-    logits = discriminator(images, condition)
+    source = (torch.rand(6, 3, 16, 16, dtype=torch.float64) * 2 - 1)[rows]
+    images = generator(source, **generator.stochastic(Seeded(batch_size=6, rows=rows)))
+    logits = discriminator(images, source)
     (logits.exp().sum() + images.pow(3).sum()).backward()
     found = {"rows.images": images, "rows.logits": logits}
     for side, network in {"g": generator, "d": discriminator}.items():

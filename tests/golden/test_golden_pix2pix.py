@@ -73,7 +73,7 @@ RUNNING = ("running_mean", "running_var")
 UNETS = {
     "unet32_bn": {"num_downs": 5},
     "unet64_bn_dropout": {"num_downs": 6},
-    "unet32_instance": {"num_downs": 5, "norm": "instance", "condition_channels": 1},
+    "unet32_instance": {"num_downs": 5, "norm": "instance", "source_channels": 1},
 }
 
 
@@ -102,8 +102,8 @@ def test_generators(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 DISCRIMINATORS = {
     "patch70_bn": {"num_layers": 3},
-    "patch70_instance": {"num_layers": 3, "norm": "instance", "condition_channels": 0},
-    "patch16_bn": {"num_layers": 1, "condition_channels": 0},
+    "patch70_instance": {"num_layers": 3, "norm": "instance", "source_channels": 0},
+    "patch16_bn": {"num_layers": 1, "source_channels": 0},
     "pixel_bn": {"num_layers": 0},
 }
 
@@ -115,7 +115,7 @@ def test_discriminators(name: str) -> None:
     network.load_state_dict(of_discriminator(case.params))
 
     x = case.inputs["x"].requires_grad_()
-    pair = (x[:, 3:], x[:, :3]) if network.condition_channels else (x,)  # the condition comes first
+    pair = (x[:, 3:], x[:, :3]) if network.source_channels else (x,)  # the source comes first
     logits = network(*pair)
     case.agrees(logits, case.outputs["y"], tolerance=FP32)
     logits.backward(case.inputs["dy"])
@@ -154,12 +154,12 @@ def test_a_whole_step() -> None:
     adam = {"lr": 2e-4, "betas": (0.5, 0.999), "eps": 1e-8}
     of_d = torch.optim.Adam(discriminator.parameters(), **adam)
     of_g = torch.optim.Adam(generator.parameters(), **adam)
-    condition, real, loss = case.inputs["A"], case.inputs["B"], NonSaturating()
+    source, real, loss = case.inputs["A"], case.inputs["B"], NonSaturating()
 
-    fake = generator(condition)
+    fake = generator(source)
     case.agrees(fake, case.outputs["fake_B"], tolerance=FP32)
 
-    on_fake, on_real = discriminator(fake.detach(), condition), discriminator(real, condition)
+    on_fake, on_real = discriminator(fake.detach(), source), discriminator(real, source)
     case.agrees(functional.softplus(on_fake).mean(), case.outputs["loss_D_fake"], tolerance=FP32)
     case.agrees(functional.softplus(-on_real).mean(), case.outputs["loss_D_real"], tolerance=FP32)
     loss_d = 0.5 * loss.discriminator(on_real, on_fake)
@@ -169,7 +169,7 @@ def test_a_whole_step() -> None:
     of_d.step()
 
     discriminator.requires_grad_(False)
-    adversarial = loss.generator(discriminator(fake, condition))
+    adversarial = loss.generator(discriminator(fake, source))
     distance = 100.0 * (fake - real).abs().mean()
     case.agrees(adversarial, case.outputs["loss_G_GAN"], tolerance=FP32)
     case.agrees(distance, case.outputs["loss_G_L1"], tolerance=FP32)
