@@ -80,7 +80,6 @@ _HOME = {
     "framework.networks.draw": ("Draw",),
     "framework.objectives.adversarial": (
         "AdversarialLoss",
-        "Helper",
         "Hinge",
         "LeastSquares",
         "Minimax",

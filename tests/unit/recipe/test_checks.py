@@ -80,7 +80,7 @@ def test_an_object_in_any_fields_place_names_class_and_field(owner: object, name
             lambda: replace(GAME, discriminator_terms=[R1(weight=1.0)]),
             "discriminator_terms=.* is a list: write a tuple",
         ),
-        (lambda: replace(GAME, discriminator_terms=(R1,)), "discriminator_terms=.* each entry of it of type Penalty"),
+        (lambda: replace(GAME, discriminator_terms=(R1,)), "discriminator_terms=.* each entry of it of type Term"),
         (lambda: replace(RECIPE, batch_size=16.0), "Recipe: batch_size=16.0 must be a whole number"),
         (lambda: replace(RECIPE, seed=True), "Recipe: seed=True must be a whole number"),
         (lambda: Network(sagan.Generator(resolution=32)), "Network takes the class of .* not an instance of Generator"),
