@@ -224,10 +224,10 @@ class Plot(Media):
         figure.set_facecolor(_PAPER)
         axes = figure.add_subplot()
         _set_up(axes, grid=not any(isinstance(layer, Surface) for layer in self.layers))
-        # Surfaces first, then marks and lines in the order of the layers, each with a look of its own.
+        # Surfaces lie lowest; marks and lines follow in the order of the layers, each with a look of its own.
         looks = (_look(number) for number in count())
         named: list[tuple[Any, str]] = []
-        for layer in sorted(self.layers, key=lambda layer: not isinstance(layer, Surface)):
+        for layer in self.layers:
             if isinstance(layer, Surface):
                 _draw_surface(figure, axes, layer)
                 continue
@@ -312,8 +312,7 @@ def _draw_legend(figure: Figure, named: Sequence[tuple[Any, str]]) -> None:
     per_row = max(1, min(len(texts), 64 // (max(map(len, texts)) + 6)))
     legend = figure.legend(
         [drawn for drawn, _ in named],
-        # A label that begins with an underscore would be left out.
-        [f"\u200b{text}" if text.startswith("_") else text for text in texts],
+        texts,
         loc="outside lower center",
         ncols=per_row,
         frameon=False,

@@ -1,4 +1,4 @@
-"""Journal, sample grids and the projection into MLflow. Training code needs `Tracker`, and never imports mlflow."""
+"""Journal, what is shown, and the projection into MLflow. Training code needs `Tracker`, and never imports mlflow."""
 
 from framework.tracking.null import NullTracker
 from framework.tracking.tracker import Tracker

@@ -172,7 +172,9 @@ def test_a_journal_from_before_is_continued(tmp_path: Path) -> None:
     for images in (640, 1280):
         tracker.image("samples/ema", np.zeros((4, 4), np.uint8), images_seen=images)
     tracker.finish("FINISHED")
-    assert [record["images"] for record in records(tmp_path, "image")] == [640, 1280]
+    found = records(tmp_path, "image")
+    assert [record["images"] for record in found] == [640, 1280]
+    assert (found[0]["token"], "form" in found[0], found[1]["form"]) == ("t", False, "pictures")
 
 
 class Odd(Media):
