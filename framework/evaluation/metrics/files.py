@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,7 +32,8 @@ def metrics_in_files(places: Iterable[str]) -> list[Metric]:
 
 
 def _is_metric(value: object) -> bool:
-    return isinstance(value, Metric) or (isinstance(value, type) and issubclass(value, Metric))
+    of_class = isinstance(value, type) and issubclass(value, Metric) and not inspect.isabstract(value)
+    return isinstance(value, Metric) or of_class
 
 
 def _made(held: Any, place: str) -> Metric:

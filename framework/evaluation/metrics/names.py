@@ -23,6 +23,7 @@ from framework.evaluation.metrics.inception_score import InceptionScore
 from framework.evaluation.metrics.kernel import KID, KernelDistance
 from framework.evaluation.metrics.perceptual import LPIPSDiversity, PathLength
 from framework.evaluation.metrics.precision_recall import DensityCoverage, PrecisionRecall
+from framework.evaluation.metrics.sample import SampleMetric
 from framework.utils.ranges import LARGEST
 from framework.utils.suggest import nearest
 
@@ -86,7 +87,7 @@ def checked_metrics(held: Iterable[object], *, place: str) -> list[Metric]:
 
     Raises:
         EvaluationError: something that is no metric; a name that cannot stand in a list; two of one name; or fields
-            that cannot be hashed or written as JSON.
+            that cannot be hashed or written as JSON. Also one that lacks its definition or the names of its tensors.
     """
     found: dict[str, Metric] = {}
     for metric in held:
@@ -96,6 +97,10 @@ def checked_metrics(held: Iterable[object], *, place: str) -> list[Metric]:
         for name in (getattr(metric, "name", None), *(metric.outputs if hasattr(metric, "name") else ())):
             if not isinstance(name, str) or not re.fullmatch("[a-z][a-z0-9_]*", name):
                 raise EvaluationError(f"{place}: {kind} has the name {name!r}; use small letters, digits and _")
+        if isinstance(metric, SampleMetric) and not isinstance(getattr(metric, "samples", None), tuple):
+            raise EvaluationError(f'{place}: {kind} must name the tensors it looks at: samples = ("image",)')
+        if not isinstance(getattr(metric, "definition", None), str):
+            raise EvaluationError(f"{place}: {kind} has no definition: one sentence on how the value comes about")
         if metric.name in found:
             raise EvaluationError(f"{place}: two metrics are named {metric.name}; give one of them another name")
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,23 @@ from framework.evaluation.errors import EvaluationError
 from framework.evaluation.extract import beside_real
 from framework.evaluation.images import ArrayImages, FolderImages, Part
 from framework.evaluation.metrics import Metric, ModesHit, PairedL1, checked_metrics
-from framework.evaluation.metrics.frechet import FID
+from framework.evaluation.metrics.frechet import FID, frechet_distance
 from framework.evaluation.models import EvaluationModels
+from framework.evaluation.moments import Moments
 from framework.evaluation.protocol import Record
 from framework.sampling.sampler import BATCH_SIZE, LatentSampler
 from framework.tracking.checkpoints import scores_from
 from framework.utils.errors import FrameworkError
 from tests.helpers.judged import (
     ALONE,
+    DIM,
     Brightness,
     PairSampler,
     PointsNetwork,
     RingSampler,
     SmallGenerator,
     pictures,
+    small_extractor,
     small_models,
 )
 
@@ -128,6 +131,25 @@ def test_pairs_are_compared_from_zero_to_one() -> None:
     ):
         with pytest.raises(EvaluationError, match=why):
             metric.accumulate(samples | wrong)
+
+
+def test_metrics_of_pictures_judge_what_was_generated(tmp_path: Path) -> None:
+    """And neither the source nor the target of the same samples."""
+    real = FolderImages(pictures(tmp_path / "real", count=60, seed=1, side=8))
+    network = PointsNetwork(scale=0.5)
+    samples = GeneratedSamples(network=network, sampler=PairSampler(), count=130)
+    found = measured(samples, *parse_metrics("fd"), PairedL1(), real=real, cache=tmp_path / "cache")
+
+    def moments(batches: Iterable[Tensor]) -> Moments:
+        total = Moments.zeros(DIM)
+        for batch in batches:
+            total.add(small_extractor()(batch)[0])
+        return total
+
+    made = [PairSampler().draw(network, range(i, min(i + BATCH_SIZE, 130)))["generated"] for i in (0, 50, 100)]
+    reals = [part.images for part in real.parts(count=60, rank=0, world=1)]
+    assert found["fd_small"].value == pytest.approx(frechet_distance(moments(made), moments(reals)), rel=1e-9)
+    assert found["paired_l1"].value is not None
 
 
 def test_one_pass_serves_all_metrics(tmp_path: Path) -> None:
@@ -271,6 +293,22 @@ def test_metrics_that_cannot_be_recorded_are_refused() -> None:
     class Listed(Brightness):
         bounds: Any = ()
 
+    @dataclass(frozen=True, kw_only=True)
+    class Undefined(SampleMetric):
+        name = "undefined"
+        samples = ("image",)
+
+        def accumulate(self, samples: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {}
+
+        def value(self, sums: Mapping[str, Tensor]) -> float:
+            return 0.0
+
+    @dataclass(frozen=True, kw_only=True)
+    class Text(Undefined):
+        definition = "none"
+        samples: Any = "image"  # a text, and no tuple
+
     assert checked_metrics((Brightness(), PairedL1()), place="here") == [Brightness(), PairedL1()]
     for held, why in (
         ((Brightness,), "is no metric"),
@@ -278,6 +316,8 @@ def test_metrics_that_cannot_be_recorded_are_refused() -> None:
         ((Brightness(), Brightness(factor=2.0)), "two metrics are named brightness"),
         ((Listed(bounds=[1]),), "Listed may have fields of numbers, texts and tuples only"),
         ((Listed(bounds=(torch.float32,)),), "Listed may have fields of numbers"),
+        ((Undefined(),), "Undefined has no definition"),
+        ((Text(),), 'Text must name the tensors it looks at: samples = \\("image",\\)'),
         ((Brightness(factor=float("nan")),), "Brightness may have fields of numbers"),
     ):
         with pytest.raises(EvaluationError, match=f"here: .*{why}"):
