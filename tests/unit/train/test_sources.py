@@ -36,7 +36,7 @@ def train(out: Path, data: Any = None, *, images: int = 64) -> Path:
 def test_fields_that_are_written_out_train_as_the_short_form(tmp_path: Path) -> None:
     short = tiny_sagan.RECIPE.data
     written_out = Shards(short.location, fields=USUAL, flip=short.flip, window=short.window)
-    assert unequal(train(tmp_path / "a"), train(tmp_path / "b", written_out)) == []
+    assert unequal(*(train(tmp_path / name, data, images=32) for name, data in (("a", None), ("b", written_out)))) == []
 
 
 def several(**first: Any) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def test_several_sources_resume_where_they_stood(tmp_path: Path) -> None:
         train(tmp_path / "halves", other, images=96)
 
 
-def opened(data: Any, **flags: Any) -> Any:
-    data = Sources(data) if isinstance(data, dict) else data
+def opened(source: Any, **flags: Any) -> Any:
+    data = Sources(source) if isinstance(source, dict) else source
     recipe: Any = SimpleNamespace(name="tiny", seed=0, data=data)
     config = RunConfig(workers=0, **flags)
     location = data_location(recipe, config)
