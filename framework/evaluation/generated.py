@@ -45,6 +45,10 @@ def undisturbed(*networks: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
+DEFAULT_COUNT = 50_000
+"""The number of samples from latents that are judged by default."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GeneratedSamples:
     """The samples that a sampler draws with a network.
@@ -60,7 +64,7 @@ class GeneratedSamples:
 
     network: nn.Module
     sampler: Sampler = field(default_factory=LatentSampler)
-    count: int = 50_000
+    count: int = DEFAULT_COUNT
     endless: bool = True
     weights: Literal["ema", "live"] = "ema"
     notes: Mapping[str, Any] = field(default_factory=dict)

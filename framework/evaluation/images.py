@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framework.data.fields import Picture
 from framework.data.inspection import report_on
 from framework.data.manifest import file_sha256
 from framework.data.pictures import RULE, picture_header, read_picture
@@ -30,6 +31,7 @@ from framework.data.sources import FOREIGN
 from framework.data.stream import Batch, open_stream
 from framework.evaluation.errors import EvaluationError
 from framework.sampling.sampler import BATCH_SIZE
+from framework.sampling.stored import StoredSamples
 
 SEVERAL_SIZES = "several"
 _ORDER_SEED = 0
@@ -312,6 +314,32 @@ class ShardImages:
 
     def _part(self, start: int, batch: Batch) -> Part:
         return Part(start, {name: rows for name, rows in batch.fields.items() if name != "label" or self.classes})
+
+
+class StoredPictures:
+    """The pictures of one field of packed samples, in a fixed shuffled order; the other fields come along."""
+
+    endless, classes = False, 0
+
+    def __init__(self, samples: StoredSamples, picture: str) -> None:
+        self._samples, self.picture, self.count = samples, picture, samples.count
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, split, the manifest's fingerprint, and which field the pictures are."""
+        (shown,) = (one for one in self._samples.fields if one.name == self.picture)
+        assert isinstance(shown, Picture)
+        return {
+            "kind": "shards",
+            **self._samples.describe(),
+            "field": self.picture,
+            "resolution": [shown.height, shown.width],
+            "order": f"seed {_ORDER_SEED}",
+        }
+
+    def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
+        """Yield this rank's batches of the first `count` samples; see `SampleSet.parts`."""
+        for positions in batch_ranges(count, rank=rank, world=world):
+            yield Part(positions.start, self._samples.rows(positions), self.picture)
 
 
 def _part(start: int, pixels: np.ndarray, labels: np.ndarray | None) -> Part:

@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from framework.evaluation.evaluate import evaluate
-from framework.evaluation.generated import GeneratedSamples
-from framework.evaluation.images import SampleSet, ShardImages, notes_on, open_images
+from framework.evaluation.generated import DEFAULT_COUNT, GeneratedSamples
+from framework.evaluation.images import SampleSet, ShardImages, StoredPictures, notes_on, open_images
 from framework.evaluation.journal import write_to_run
 from framework.evaluation.metrics.base import Metric, Settings
 from framework.evaluation.models import EvaluationModels
@@ -23,6 +23,8 @@ from framework.runtime.session import Session
 from framework.sampling.generate import settle_statistics, style_options
 from framework.sampling.load import LoadedGenerator, load_generator
 from framework.sampling.sampler import LatentSampler, Sampler
+from framework.sampling.stored import StoredSamples
+from framework.sampling.translation import TranslationSampler
 from framework.utils.errors import FrameworkError
 
 
@@ -138,7 +140,7 @@ def _sets(
     loaded: LoadedGenerator, real: str | None, sampling: Sampling, *, progress: bool
 ) -> tuple[GeneratedSamples, SampleSet | None]:
     """Return the generator's samples, and the real set at their resolution; classes have the real set's shares."""
-    samples = generated(loaded, sampling, progress=progress)
+    samples = generated(loaded, sampling, real, progress=progress)
     reference = None if real is None else _reference(real, samples)
     if isinstance(reference, ShardImages) and isinstance(samples.sampler, LatentSampler):
         samples = replace(samples, sampler=samples.sampler.with_shares(reference.label_counts))
@@ -173,10 +175,13 @@ def _known(checkpoint: Path, session: Session) -> dict[str, Record]:
     return {key: Record.from_json(name, data) for key, (name, data) in told.items()}
 
 
-def generated(loaded: LoadedGenerator, sampling: Sampling, *, progress: bool = False) -> GeneratedSamples:
+def generated(
+    loaded: LoadedGenerator, sampling: Sampling, real: str | None, *, progress: bool = False
+) -> GeneratedSamples:
     """Return the samples of a loaded generator; classes have equal shares.
 
     Args:
+        real: location of the real set, whose pictures a translator translates.
         progress: show on standard error how far standing statistics are.
     """
     options = style_options(loaded.network, psi=sampling.psi)
@@ -188,18 +193,35 @@ def generated(loaded: LoadedGenerator, sampling: Sampling, *, progress: bool = F
             seed=sampling.seed,
             progress=progress,
         )
+    sampler = sampling.sampler or loaded.drawn.sampler(
+        classes=loaded.classes,
+        seed=sampling.seed,
+        held_out=_pairs(loaded, real),
+        truncation=sampling.truncation,
+        options=options,
+    )
     samples = GeneratedSamples(
         network=loaded.network,
-        sampler=sampling.sampler
-        or LatentSampler(seed=sampling.seed, classes=loaded.classes, truncation=sampling.truncation, options=options),
+        sampler=sampler,
+        count=sampler.count or DEFAULT_COUNT,
+        endless=sampler.count is None,
         weights="ema" if sampling.averaged else "live",
     )
     size = {"resolution": samples.picture_size()} if samples.picture else {}
     return replace(samples, notes={**size, "standing_statistics": sampling.standing_statistics})
 
 
+def _pairs(loaded: LoadedGenerator, real: str | None) -> StoredSamples | None:
+    """Open the pairs at a location for a network that translates; None for any other, or without a location."""
+    if real is None or loaded.drawn.source is None or loaded.drawn.target is None:
+        return None
+    return StoredSamples(real, (loaded.drawn.source, loaded.drawn.target))
+
+
 def _reference(location: str, samples: GeneratedSamples) -> SampleSet:
     """Open the real set at the generator's resolution; labels are read only where the generator has them too."""
+    if isinstance(samples.sampler, TranslationSampler):
+        return StoredPictures(samples.sampler.samples, samples.sampler.target.name)
     resolution = int(samples.notes["resolution"][0]) if samples.picture else None
     return open_images(location, resolution=resolution, classes=samples.classes)
 

@@ -30,11 +30,10 @@ from framework.objectives.terms import Memory, Term, TermInputs
 from framework.recipe.checks import ADDED_LATER, check_fields
 from framework.recipe.recipe import Recipe
 from framework.recipe.schedules import Ramp, values_of
+from framework.sampling.drawn import Drawn
 from framework.sampling.draws import sample_codes
 from framework.sampling.generate import generate, generate_vectors
 from framework.sampling.latents import latents
-from framework.sampling.sampler import LatentSampler, Sampler
-from framework.sampling.stored import StoredSamples
 from framework.utils.errors import RecipeError
 
 
@@ -192,10 +191,10 @@ class Alternating(Game):
         shape = tuple(main_sample(fields).shape)
         return samples_fault(output, shape) if player == "generator" else logits_fault(output, shape[0])
 
-    def sampler(self, recipe: Recipe, *, seed: int, held_out: StoredSamples | None) -> Sampler:
-        """Return what draws samples from latents, with the data's classes."""
-        vectors = "" if shows_pictures(recipe) else sample_field(recipe).name
-        return LatentSampler(seed=seed, classes=recipe.data.classes, vectors=vectors, codes=self.latents)
+    def drawn(self, recipe: Recipe) -> Drawn:
+        """Return that pictures, or vectors, are drawn from latents."""
+        kind: Literal["pictures", "vectors"] = "pictures" if shows_pictures(recipe) else "vectors"
+        return Drawn(kind=kind, name=sample_field(recipe).name, latents=self.latents)
 
     def show(self, network: nn.Module, showing: Showing) -> dict[str, Media]:
         """Return samples of fixed latents: pictures with one class per column, or points over real ones."""

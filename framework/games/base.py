@@ -22,6 +22,7 @@ from framework.networks.draw import Draw
 from framework.objectives.equilibrium import Equilibrium
 from framework.objectives.terms import Memory, Term, TermInputs
 from framework.recipe.recipe import Recipe
+from framework.sampling.drawn import Drawn
 from framework.sampling.sampler import Sampler
 from framework.sampling.stored import StoredSamples
 from framework.tracking.records import check_name
@@ -123,6 +124,9 @@ class Game(ABC):
         """
 
     @abstractmethod
+    def drawn(self, recipe: Recipe) -> Drawn:
+        """Return what the first of the averaged players draws, as checkpoints keep it."""
+
     def sampler(self, recipe: Recipe, *, seed: int, held_out: StoredSamples | None) -> Sampler:
         """Return what draws samples by position with the first of the averaged players, for metrics.
 
@@ -130,10 +134,12 @@ class Game(ABC):
             recipe: what is trained.
             seed: of everything random.
             held_out: samples that are not trained on; None where the recipe has none.
-
-        Raises:
-            RecipeError: the game cannot be sampled without held-out samples.
         """
+        return self.drawn(recipe).sampler(classes=recipe.data.classes, seed=seed, held_out=held_out)
+
+    def real_picture(self, recipe: Recipe) -> str | None:
+        """Return the field of the real pictures that generated ones are compared with; None without pictures."""
+        return self.diverse_field(recipe)
 
     @abstractmethod
     def show(self, network: nn.Module, showing: Showing) -> dict[str, Media]:

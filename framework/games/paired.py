@@ -26,9 +26,8 @@ from framework.objectives.outputs import logits_of
 from framework.objectives.terms import Term, TermInputs
 from framework.recipe.checks import check_fields
 from framework.recipe.recipe import Recipe
-from framework.sampling.sampler import Sampler
-from framework.sampling.stored import StoredSamples
-from framework.sampling.translation import TranslationSampler, translate
+from framework.sampling.drawn import Drawn
+from framework.sampling.translation import translate
 from framework.utils.errors import RecipeError
 
 
@@ -110,11 +109,14 @@ class Paired(Game):
         source, target = fields[self.source], fields[self.target]
         return (source,) if player == "generator" else (target, source)
 
-    def sampler(self, recipe: Recipe, *, seed: int, held_out: StoredSamples | None) -> Sampler:
-        """Return what translates held-out sources."""
-        assert held_out is not None, "refused by `check`"
+    def drawn(self, recipe: Recipe) -> Drawn:
+        """Return that pictures are translated."""
         source, target = (self._image(recipe, name) for name in (self.source, self.target))
-        return TranslationSampler(samples=held_out, source=source, target=target, seed=seed)
+        return Drawn(kind="translations", name="generated", source=source, target=target)
+
+    def real_picture(self, recipe: Recipe) -> str:
+        """Return the field of the targets."""
+        return self.target
 
     def show(self, network: nn.Module, showing: Showing) -> dict[str, Media]:
         """Return rows of sources, translations and targets, of held-out pairs."""

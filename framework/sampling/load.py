@@ -16,6 +16,7 @@ from framework.networks import grow, latent_size
 from framework.networks.blocks.spectral import power_iteration
 from framework.recipe.description import network_from
 from framework.recipe.growth import segment_at, segments_from
+from framework.sampling.drawn import Drawn
 from framework.sampling.generate import POWER_ITERATIONS, generate
 from framework.utils.bounded import decoding, is_count
 from framework.utils.budget import Budget
@@ -40,6 +41,8 @@ class LoadedGenerator:
     """Whether `path` was a copy from MLflow, which is gone again."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of every forward; see `style_options`."""
+    drawn: Drawn = field(default_factory=Drawn)
+    """What it draws, and from what."""
     progress: bool = False
     """Whether drawing shows on standard error how far it is."""
 
@@ -96,6 +99,7 @@ def load_generator(
                 segment = segment_at(segments, checkpoint.images_seen)
                 grow(network, resolution=segment.resolution, alpha=segment.alpha(checkpoint.images_seen))
             _check_classes(recipe)
+            drawn = Drawn.from_json(recipe.get("samples"))
         kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
         _fill(network, checkpoint, *kinds)
 
@@ -109,6 +113,7 @@ def load_generator(
         images_seen=checkpoint.images_seen,
         path=checkpoint.path,
         downloaded=path.is_relative_to(folder),
+        drawn=drawn,
     )
 
 

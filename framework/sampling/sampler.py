@@ -39,6 +39,11 @@ class Sampler(Protocol):
         """Number of classes of the tensor `label`, int64 (n,); 0 where there is none."""
         ...
 
+    @property
+    def count(self) -> int | None:
+        """Number of different samples; None where there is no end, as of latents."""
+        ...
+
     def draw(self, network: nn.Module, positions: range) -> dict[str, Tensor]:
         """Return the samples at these positions as named tensors (n, ...) on the host.
 
@@ -75,6 +80,11 @@ class LatentSampler:
     pairs: bool = False
     vectors: str = ""
     codes: tuple[Latent, ...] = ()
+
+    @property
+    def count(self) -> int | None:
+        """None: there is no end of latents."""
+        return None
 
     @property
     def picture(self) -> str | None:

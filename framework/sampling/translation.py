@@ -51,6 +51,11 @@ class TranslationSampler:
     classes = 0
     picture = "generated"
 
+    @property
+    def count(self) -> int:
+        """The number of pairs."""
+        return self.samples.count
+
     def describe(self) -> Mapping[str, Any]:
         """Return the seed, and which pictures are translated."""
         return {"seed": self.seed, "labels": "none", "truncation": None, "sources": dict(self.samples.describe())}

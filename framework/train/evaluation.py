@@ -20,20 +20,23 @@ import torch
 from torch import Tensor, nn
 
 from framework.checkpoint import Checkpoint
+from framework.data.fields import fields_of
 from framework.engines.ema import EMA
 from framework.evaluation.evaluate import evaluate
-from framework.evaluation.generated import GeneratedSamples, undisturbed
-from framework.evaluation.images import Part, SampleSet, ShardImages
+from framework.evaluation.generated import DEFAULT_COUNT, GeneratedSamples, undisturbed
+from framework.evaluation.images import Part, SampleSet, ShardImages, StoredPictures
 from framework.evaluation.journal import protocol_tags
 from framework.evaluation.metrics.base import Metric, Settings
 from framework.evaluation.models import EvaluationModels, open_models
 from framework.evaluation.plan import EvaluationPlan
 from framework.evaluation.protocol import Record, read_records, write_records
+from framework.games.base import Game
 from framework.runtime.collectives import together
 from framework.runtime.memory import release_unused
 from framework.runtime.session import Session
 from framework.runtime.watchdog import Progress
 from framework.sampling.sampler import LatentSampler, Sampler
+from framework.sampling.stored import StoredSamples
 from framework.tracking import NullTracker, Tracker
 from framework.train.console import Status
 from framework.train.folder import RunContext
@@ -72,6 +75,20 @@ class WatchedShards(ShardImages):
             yield part
 
 
+class WatchedPictures(StoredPictures):
+    """The pictures of a field of the training data, each part of which calls `beat`."""
+
+    def __init__(self, samples: StoredSamples, picture: str, *, beat: Callable[[], None]) -> None:
+        self._beat = beat
+        super().__init__(samples, picture)
+
+    def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
+        """Yield this process's part of `count` samples, see `SampleSet`."""
+        for part in super().parts(count=count, rank=rank, world=world):
+            self._beat()
+            yield part
+
+
 def watched_generator(
     network: nn.Module,
     *,
@@ -92,7 +109,14 @@ def watched_generator(
     if isinstance(sampler, LatentSampler) and isinstance(real, ShardImages):
         sampler = sampler.with_shares(real.label_counts)
     size = {"resolution": [resolution, resolution]} if sampler.picture else {}
-    return WatchedGenerator(network=network, sampler=sampler, notes={**size, "standing_statistics": 0}, beat=beat)
+    return WatchedGenerator(
+        network=network,
+        sampler=sampler,
+        count=sampler.count or DEFAULT_COUNT,
+        endless=sampler.count is None,
+        notes={**size, "standing_statistics": 0},
+        beat=beat,
+    )
 
 
 log = logging.getLogger("framework")
@@ -312,6 +336,7 @@ def open_evaluator(
     *,
     network: nn.Module,
     average: EMA,
+    held_out: StoredSamples | None,
     checkpoint: Checkpoint | None,
     tracker: Tracker | NullTracker,
     status: Status,
@@ -323,6 +348,7 @@ def open_evaluator(
         this: what the launch trains, and how.
         network: the generator.
         average: its moving average.
+        held_out: samples that are not trained on; None where the recipe has none.
         checkpoint: the checkpoint from which the run goes on; None for a new run.
 
     Raises:
@@ -331,6 +357,8 @@ def open_evaluator(
     config, session = this.config, this.session
     if config.eval_every_images is None:
         return None
+    game = this.recipe.game
+    assert isinstance(game, Game)
     progress.beat("opening what metrics need", long=True)
     metrics = config.metrics(this.recipe.metrics)
     try:
@@ -346,15 +374,8 @@ def open_evaluator(
         metrics=metrics,
         models=replace(models, missing={model: _in_flags_of_a_run(why) for model, why in models.missing.items()}),
         average=average,
-        real=lambda resolution: WatchedShards(
-            this.data,
-            resolution=resolution,
-            classes=this.recipe.data.classes,
-            beat=evaluator.beat,
-            cache_folder=config.cache_folder,
-            cache_bytes=int(config.cache_gb * 1e9),
-        ),
-        sampler=LatentSampler(seed=SEED, classes=this.recipe.data.classes),
+        real=lambda resolution: _real_set(this, resolution, beat=evaluator.beat),
+        sampler=game.sampler(this.recipe, seed=SEED, held_out=held_out),
         session=session,
         tracker=tracker,
         status=status,
@@ -364,6 +385,22 @@ def open_evaluator(
         evaluator.restore(checkpoint)
     evaluator.begin(network, resolution=this.recipe.segments()[-1].resolution)
     return evaluator
+
+
+def _real_set(this: RunContext, resolution: int, *, beat: Callable[[], None]) -> SampleSet:
+    """Open the training data's pictures that generated ones are compared with.
+
+    Raises:
+        FrameworkError: they cannot be read.
+    """
+    recipe, game = this.recipe, this.recipe.game
+    assert isinstance(game, Game)
+    cache = {"cache_folder": this.config.cache_folder, "cache_bytes": int(this.config.cache_gb * 1e9)}
+    if not recipe.data.fields:
+        return WatchedShards(this.data, resolution=resolution, classes=recipe.data.classes, beat=beat, **cache)
+    picture = game.real_picture(recipe)
+    assert picture is not None, "asked for where samples are pictures"
+    return WatchedPictures(StoredSamples(this.data, fields_of(recipe.data), **cache), picture, beat=beat)
 
 
 def _values(records: Sequence[Record]) -> dict[str, tuple[float, bool]]:

@@ -8,13 +8,15 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from framework.checkpoint import Checkpoint, CheckpointError, newest_valid
 from framework.data.joined import SampleStream
+from framework.games.base import Game
 from framework.recipe import Recipe
 from framework.recipe.description import describe, differences, dumps, science, science_hash
 from framework.runtime.session import Session
+from framework.sampling.drawn import Drawn
 from framework.train.config import RunConfig
 from framework.train.record_check import check_record
 from framework.train.sources import open_data
@@ -62,7 +64,7 @@ class RunFolder:
             FrameworkError: the folder cannot be written.
         """
         try:
-            write_atomically(self.recipe, dumps(describe(recipe) | {"science_hash": science_hash(recipe)}))
+            write_atomically(self.recipe, dumps(described(recipe) | {"science_hash": science_hash(recipe)}))
         except OSError as error:
             raise FrameworkError(
                 f"the run folder {self.path} cannot be written: {error.strerror}; choose another --out"
@@ -131,6 +133,13 @@ class RunFolder:
         checkpoint = _opened(self.checkpoints / answer)
         check_record(checkpoint, players=self.players)
         return checkpoint
+
+
+def described(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe's description and, where that is not pictures from latents, what its samples are."""
+    assert isinstance(recipe.game, Game)
+    drawn = recipe.game.drawn(recipe)
+    return describe(recipe) | ({} if drawn == Drawn() else {"samples": drawn.to_json()})
 
 
 def run_folder(recipe: Recipe, config: RunConfig) -> RunFolder:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from framework.checkpoint import Checkpoint, CheckpointError, Writer
 from framework.recipe import Recipe
-from framework.recipe.description import describe, science, science_hash
+from framework.recipe.description import science, science_hash
 from framework.runtime.health import FiniteGuard
 from framework.runtime.session import Session
 from framework.tracking import NullTracker, Tracker
@@ -19,6 +19,7 @@ from framework.tracking.checkpoints import LOCATION_TAG
 from framework.train.console import Status, short
 from framework.train.drift import check_drift
 from framework.train.evaluation import Evaluator
+from framework.train.folder import described
 from framework.train.health import HealthMonitor, Recovery
 from framework.train.loop import Window
 from framework.train.memory import MicroBatching
@@ -125,7 +126,7 @@ class Saver:
         # Copy now; files are written while training goes on.
         recipe = self.record.recipe
         documents: dict[str, Any] = {
-            "recipe.json": describe(recipe) | {"class_names": list(self.record.stream.class_names)},
+            "recipe.json": described(recipe) | {"class_names": list(self.record.stream.class_names)},
             "science.json": science(recipe),
         }
         self.writer.save(

@@ -290,6 +290,7 @@ def _tasks(
         this,
         network=players.players[recipe.game.averaged[0]].network,
         average=players.average,
+        held_out=held_out,
         checkpoint=checkpoint,
         tracker=tracker,
         status=status,
