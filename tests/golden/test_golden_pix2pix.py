@@ -2,12 +2,20 @@
 
 import json
 import re
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framework import L1, Adam, Image, Network, Paired, Player, Recipe, Shards
+from framework.engines.base import StepReport
+from framework.engines.choose import build_engine
+from framework.engines.ema import EMA
+from framework.games.microbatch import BatchPartition
+from framework.games.runner import GameRunner
 from framework.networks import pix2pix
 from framework.networks.blocks import dropout
 from framework.objectives.adversarial import AdversarialLoss, LeastSquares, NonSaturating, Wasserstein
@@ -177,6 +185,71 @@ def test_a_whole_step() -> None:
     compare_gradients(case, generator, of_generator(case.gradients, "G."))
     of_g.step()
 
+    kinds = ("weight", "bias", *RUNNING)
+    compare_state(case, generator, of_generator(case.after, "G."), kinds)
+    compare_state(case, discriminator, of_discriminator(case.after, "D."), kinds)
+
+
+def test_a_whole_step_of_the_game() -> None:
+    """The same step, played: turns, terms and optimisers of a recipe, on pictures as a data set has them."""
+    case = load("pix2pix_tiny", "pix2pix_step")
+    adam = Adam(lr=2e-4, betas=(0.5, 0.999))
+    pair = Shards(location="pairs", fields=(Image("source", 32), Image("target", 32)))
+    recipe = Recipe(
+        name="pix2pix",
+        paper="pix2pix, arXiv:1611.07004",
+        data=pair,
+        held_out=pair,
+        generator=Player(network=Network(pix2pix.Generator, num_downs=5, width=2), optimizer=adam),
+        discriminator=Player(network=Network(pix2pix.Discriminator, num_layers=2, width=4), optimizer=adam),
+        game=Paired(loss=NonSaturating(), generator_terms=(L1(weight=100.0),)),
+        batch_size=2,
+        images=2,
+    )
+    players = {
+        name: build_engine(recipe.build_network(name), player, side=name, engine="ddp", precision="fp32")
+        for name, player in recipe.players.items()
+    }
+    generator, discriminator = (players[name].network for name in ("generator", "discriminator"))
+    generator.load_state_dict(of_generator(case.params, "G."))
+    discriminator.load_state_dict(of_discriminator(case.params, "D."))
+    runner = GameRunner(
+        recipe.game,
+        players=players,
+        averages={"generator": EMA(players["generator"])},
+        recipe=recipe,
+        partition=BatchPartition(batch_size=2),
+    )
+
+    # Gradients are there until the step that uses them has been taken.
+    compared: list[str] = []
+    of = {
+        "generator": lambda: of_generator(case.gradients, "G."),
+        "discriminator": lambda: of_discriminator(case.gradients, "D."),
+    }
+
+    def comparing(name: str, step: Callable[..., StepReport]) -> Callable[..., StepReport]:
+        def compare_and_step(**options: object) -> StepReport:
+            compare_gradients(case, players[name].network, of[name]())
+            compared.append(name)
+            return step(**options)
+
+        return compare_and_step
+
+    for name, player in players.items():
+        player.step = comparing(name, player.step)
+    rows = {
+        name: case.inputs[key].mul(127.5).add(127.5).round().to(torch.uint8)
+        for name, key in (("source", "A"), ("target", "B"))
+    }
+    metrics, finite = runner.step(iter([SimpleNamespace(fields=rows)]), images_seen=0)
+    assert finite
+    assert compared == ["discriminator", "generator"]
+
+    found = {name: torch.tensor(value) for name, value in metrics.means(device=torch.device("cpu")).items()}
+    case.agrees(0.5 * found["loss/D"], case.outputs["loss_D"].double(), tolerance=FP32)
+    case.agrees(found["loss/G"], case.outputs["loss_G_GAN"].double(), tolerance=FP32)
+    case.agrees(found["term/L1_weighted"], case.outputs["loss_G_L1"].double(), tolerance=FP32)
     kinds = ("weight", "bias", *RUNNING)
     compare_state(case, generator, of_generator(case.after, "G."), kinds)
     compare_state(case, discriminator, of_discriminator(case.after, "D."), kinds)
