@@ -79,13 +79,14 @@ def play(engine: str, recipe: Recipe) -> dict[str, Tensor]:
         assert mine.keys() == theirs.keys()
         difference = max(difference, *(float((theirs[key] - value).abs().max()) for key, value in mine.items()))
         found[f"moved/{side}"] = torch.tensor([float(player.steps_taken()), len({kind for kind, _ in mine})])
-    clipped = [value for (kind, _), value in held(played.game.discriminator).items() if kind == "weight"]
-    found["largest weight"] = torch.stack([value.abs().max() for value in clipped]).max()
+    generator, discriminator = (played.state.players[side] for side in ("generator", "discriminator"))
+    clipped = [value.abs().max() for (kind, _), value in held(discriminator).items() if kind == "weight"]
+    found["largest weight"] = torch.stack(clipped).max()
     found["resumed"] = torch.tensor(difference)
     # A new beginning, as growing has it.
-    forget_moments(played.game.generator)
-    left = [value.abs().max() for (kind, _), value in held(played.game.generator).items() if kind != "weight"]
-    found["forgotten"] = torch.tensor([float(played.game.generator.steps_taken()), float(max(left))])
+    forget_moments(generator)
+    left = [value.abs().max() for (kind, _), value in held(generator).items() if kind != "weight"]
+    found["forgotten"] = torch.tensor([float(generator.steps_taken()), float(max(left))])
     for player in (*played.state.players.values(), *again.state.players.values()):
         player.close()
     return found
