@@ -58,12 +58,12 @@ def write_run(
 
 
 def show_all_kinds(tracker: Tracker, *, images_seen: int, page: str = "<!doctype html><p>a page</p>") -> None:
-    """One of each kind of media, under `samples/pairs`, `ring`, `speech` and `table`."""
+    """One of each kind of media, under `samples/pairs`, `ring`, `speech` and `table`; clips grow with the clock."""
     random = np.random.default_rng(images_seen)
     pictures = random.integers(0, 256, (3, 1, 8, 12), dtype=np.uint8)
     angles = random.integers(0, 8, (2, 100)) * np.pi / 4
     real, generated = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    times = np.arange(4000) / 8000
+    times = np.arange(4000 + images_seen) / 8000
     tones = np.stack([np.sin(2 * np.pi * hertz * times) * (1 - times) for hertz in (220, 330)])
     shown: dict[str, Media] = {
         "pairs": PictureGrid.of_columns({"input": pictures, "output": 255 - pictures}, scale=4, title="pairs"),

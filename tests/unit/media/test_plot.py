@@ -53,7 +53,7 @@ def test_a_surface_has_its_first_row_at_the_bottom() -> None:
 
 
 def test_points_lie_above_a_surface_whatever_the_order() -> None:
-    surface, points = Surface(np.zeros((2, 2)), x=UNIT, y=UNIT), Scatter([[0.5, 0.5]], label="real")
+    surface, points = Surface(np.zeros((2, 2)), x=UNIT, y=UNIT), Scatter([[0.5, 0.5]])
     assert Plot([surface, points]).encode() == Plot([points, surface]).encode()
     assert Plot([surface]).encode() != Plot([surface, points]).encode()
 

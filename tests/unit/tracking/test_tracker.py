@@ -146,7 +146,7 @@ def test_all_kinds_are_shown_once_under_readable_names(tmp_path: Path) -> None:
         for images in (640, 1280)
         for name, form in (("speech", "sounds"), ("table", "page"))
     ]
-    assert pages[0]["description"] == "Held-out tones: 2 sound clips of 0.50 s at 8,000 Hz: low, high"
+    assert pages[0]["description"] == "Held-out tones: 2 sound clips of 0.58 s at 8,000 Hz: low, high"
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted(
         Path(record["file"]).name for record in records(tmp_path, "image") + pages
     )
