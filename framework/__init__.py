@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from framework.augment import Augmentation
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
-    from framework.evaluation.metrics import SampleMetric
+    from framework.evaluation.metrics import ModesHit, PairedL1, SampleMetric
     from framework.games.alternating import Alternating
     from framework.networks.blocks.dropout import Dropout
     from framework.networks.blocks.moving import MovingMean
@@ -52,7 +52,7 @@ _HOME = {
     "framework.augment.ada": ("Ada",),
     "framework.augment.diffaugment": ("DiffAugment",),
     "framework.utils.errors": ("FrameworkError", "RecipeError"),
-    "framework.evaluation.metrics": ("SampleMetric",),
+    "framework.evaluation.metrics": ("ModesHit", "PairedL1", "SampleMetric"),
     "framework.games.alternating": ("Alternating",),
     "framework.recipe.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),
@@ -119,11 +119,13 @@ __all__ = [
     "Linear",
     "MaxGradientPenalty",
     "Minimax",
+    "ModesHit",
     "MovingMean",
     "Network",
     "NonSaturating",
     "Optimizer",
     "Orthogonal",
+    "PairedL1",
     "PathLength",
     "Penalty",
     "PenaltyInputs",

@@ -52,8 +52,7 @@ class GeneratedSamples:
     Attributes:
         network: a network in eval mode; the caller has put the average in place where wanted.
         sampler: draws samples by position; the default draws pictures from latents, without classes.
-        count: number of samples for metrics that name no count.
-        endless: whether more can be drawn, as from latents.
+        count: number of samples for metrics that name no count; at most what the sampler has.
         weights: the weights that the network holds, for the protocol.
         notes: further facts for the protocol, such as standing statistics.
     """
@@ -61,9 +60,17 @@ class GeneratedSamples:
     network: nn.Module
     sampler: Sampler = field(default_factory=LatentSampler)
     count: int = 50_000
-    endless: bool = True
     weights: Literal["ema", "live"] = "ema"
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.sampler.count is not None:
+            object.__setattr__(self, "count", min(self.count, self.sampler.count))
+
+    @property
+    def endless(self) -> bool:
+        """Whether more than `count` samples can be drawn, as from latents."""
+        return self.sampler.count is None
 
     @property
     def classes(self) -> int:

@@ -37,6 +37,11 @@ class Sampler(Protocol):
         """Number of classes of the tensor `label`, int64 (n,); 0 where there is none."""
         ...
 
+    @property
+    def count(self) -> int | None:
+        """Number of samples, such as that of pictures to translate; None where any number can be drawn."""
+        ...
+
     def draw(self, network: nn.Module, positions: range) -> dict[str, Tensor]:
         """Return the samples at these positions as named tensors (n, ...) on the host.
 
@@ -70,7 +75,7 @@ class LatentSampler:
     options: Mapping[str, Any] = field(default_factory=dict)
     pairs: bool = False
 
-    picture = "image"
+    picture, count = "image", None
 
     def with_shares(self, label_counts: Sequence[int]) -> LatentSampler:
         """Return the sampler that draws classes with the shares that they have in a real set; equal where unknown.
