@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from framework.data.derived import DerivedField, Holes, LowResolution, OneHot
     from framework.data.fields import Field, Image, Label, LabelMap, Mask
     from framework.data.points import Points, Vector
-    from framework.evaluation.metrics import SampleMetric
+    from framework.evaluation.metrics import ModesHit, PairedL1, SampleMetric
     from framework.games.alternating import Alternating
     from framework.games.base import Game, Turn
     from framework.games.forward import Forward
@@ -66,7 +66,7 @@ _HOME = {
     "framework.data.fields": ("Field", "Image", "Label", "LabelMap", "Mask"),
     "framework.data.points": ("Points", "Vector"),
     "framework.utils.errors": ("FrameworkError", "RecipeError"),
-    "framework.evaluation.metrics": ("SampleMetric",),
+    "framework.evaluation.metrics": ("ModesHit", "PairedL1", "SampleMetric"),
     "framework.games.alternating": ("Alternating",),
     "framework.games.base": ("Game", "Turn"),
     "framework.games.forward": ("Forward",),
@@ -150,6 +150,7 @@ __all__ = [
     "Mask",
     "MaxGradientPenalty",
     "Minimax",
+    "ModesHit",
     "MovingMean",
     "Network",
     "NonSaturating",
@@ -157,6 +158,7 @@ __all__ = [
     "Optimizer",
     "Orthogonal",
     "Paired",
+    "PairedL1",
     "PathLength",
     "Penalty",
     "Phase",

@@ -45,10 +45,6 @@ def undisturbed(*networks: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-DEFAULT_COUNT = 50_000
-"""The number of samples from latents that are judged by default."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class GeneratedSamples:
     """The samples that a sampler draws with a network.
@@ -56,18 +52,25 @@ class GeneratedSamples:
     Attributes:
         network: a network in eval mode; the caller has put the average in place where wanted.
         sampler: draws samples by position; the default draws pictures from latents, without classes.
-        count: number of samples for metrics that name no count.
-        endless: whether more can be drawn, as from latents.
+        count: number of samples for metrics that name no count; at most what the sampler has.
         weights: the weights that the network holds, for the protocol.
         notes: further facts for the protocol, such as standing statistics.
     """
 
     network: nn.Module
     sampler: Sampler = field(default_factory=LatentSampler)
-    count: int = DEFAULT_COUNT
-    endless: bool = True
+    count: int = 50_000
     weights: Literal["ema", "live"] = "ema"
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.sampler.count is not None:
+            object.__setattr__(self, "count", min(self.count, self.sampler.count))
+
+    @property
+    def endless(self) -> bool:
+        """Whether more than `count` samples can be drawn, as from latents."""
+        return self.sampler.count is None
 
     @property
     def classes(self) -> int:

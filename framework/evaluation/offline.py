@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from framework.evaluation.evaluate import evaluate
-from framework.evaluation.generated import DEFAULT_COUNT, GeneratedSamples
+from framework.evaluation.generated import GeneratedSamples
 from framework.evaluation.images import SampleSet, ShardImages, StoredPictures, notes_on, open_images
 from framework.evaluation.journal import write_to_run
 from framework.evaluation.metrics.base import Metric, Settings
@@ -203,8 +203,6 @@ def generated(
     samples = GeneratedSamples(
         network=loaded.network,
         sampler=sampler,
-        count=sampler.count or DEFAULT_COUNT,
-        endless=sampler.count is None,
         weights="ema" if sampling.averaged else "live",
     )
     size = {"resolution": samples.picture_size()} if samples.picture else {}

@@ -41,7 +41,7 @@ class Sampler(Protocol):
 
     @property
     def count(self) -> int | None:
-        """Number of different samples; None where there is no end, as of latents."""
+        """Number of samples, such as that of pictures to translate; None where any number can be drawn."""
         ...
 
     def draw(self, network: nn.Module, positions: range) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from framework.checkpoint import Checkpoint
 from framework.data.fields import fields_of
 from framework.engines.ema import EMA
 from framework.evaluation.evaluate import evaluate
-from framework.evaluation.generated import DEFAULT_COUNT, GeneratedSamples, undisturbed
+from framework.evaluation.generated import GeneratedSamples, undisturbed
 from framework.evaluation.images import Part, SampleSet, ShardImages, StoredPictures
 from framework.evaluation.journal import protocol_tags
 from framework.evaluation.metrics.base import Metric, Settings
@@ -112,8 +112,6 @@ def watched_generator(
     return WatchedGenerator(
         network=network,
         sampler=sampler,
-        count=sampler.count or DEFAULT_COUNT,
-        endless=sampler.count is None,
         notes={**size, "standing_statistics": 0},
         beat=beat,
     )

@@ -99,7 +99,7 @@ class RingSampler:
 
     seed: int = 0
     corners: int = 4
-    picture, classes = None, 0
+    picture, classes, count = None, 0, None
 
     def describe(self) -> dict[str, Any]:
         return {"seed": self.seed, "points": "square"}
@@ -116,6 +116,7 @@ class RingSampler:
 class PairSampler:
     """Pictures (n, 3, 8, 8) to translate, uint8 functions of the position, and what a network makes of them."""
 
+    count: int | None = None
     picture, classes = "generated", 0
 
     def describe(self) -> dict[str, Any]:

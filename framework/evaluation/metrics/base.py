@@ -1,8 +1,8 @@
 """A metric is a class: its name, definition, what it needs of the samples, and the arithmetic.
 
 One pass over the samples serves all metrics of an evaluation: each says what it needs (`Needs`), the pass collects that
-once (`Extract`), and each computes its values from it. Metrics whose values come from sums over samples of any kind are
-`SampleMetric`s; those of this package alone look at features, logits and pairs of pictures.
+once (`Extract`), and each computes its values from it. A metric that adds up sums over samples of any kind is a
+`SampleMetric`; the others look at features, logits or pairs of pictures.
 """
 
 from __future__ import annotations

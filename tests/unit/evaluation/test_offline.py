@@ -108,7 +108,7 @@ def test_records_are_kept_and_not_computed_again(run: Path, real: str, monkeypat
 class Colours:
     """The mean colour of a picture as a point, (n, 2)."""
 
-    picture, classes = None, 0
+    picture, classes, count = None, 0, None
 
     def describe(self) -> dict[str, Any]:
         return {"points": "mean red and green"}

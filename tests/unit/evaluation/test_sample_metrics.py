@@ -152,6 +152,17 @@ def test_metrics_of_pictures_judge_what_was_generated(tmp_path: Path) -> None:
     assert found["paired_l1"].value is not None
 
 
+def test_a_sampler_with_an_end_is_judged_whole() -> None:
+    """As the held-out pictures of a translation are."""
+    samples = GeneratedSamples(network=torch.nn.Identity(), sampler=PairSampler(count=90))
+    found = measured(samples, PairedL1(), PairedL1(count=60), PairedL1(count=100))
+    assert found["paired_l1"].protocol.generated["count"] == 90
+    drawn = PairSampler().draw(torch.nn.Identity(), range(90))
+    assert found["paired_l1"].value == PairedL1().value(PairedL1().accumulate(drawn))
+    assert found["paired_l1_60"].value is not None
+    assert "asked for 100 images, there are 90" in str(found["paired_l1_100"].missing)
+
+
 def test_one_pass_serves_all_metrics(tmp_path: Path) -> None:
     drawn: list[range] = []
 
