@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         NonSaturating,
         Wasserstein,
     )
+    from framework.objectives.adversarial_term import Adversarial
     from framework.objectives.equilibrium import Equilibrium
     from framework.objectives.first_order import FirstOrderR1
     from framework.objectives.lecam import LeCam
@@ -86,6 +87,7 @@ _HOME = {
         "NonSaturating",
         "Wasserstein",
     ),
+    "framework.objectives.adversarial_term": ("Adversarial",),
     "framework.objectives.equilibrium": ("Equilibrium",),
     "framework.objectives.first_order": ("FirstOrderR1",),
     "framework.objectives.lecam": ("LeCam",),
@@ -109,6 +111,7 @@ __all__ = [
     "Ada",
     "Adam",
     "AdamW",
+    "Adversarial",
     "AdversarialLoss",
     "Alternating",
     "Augmentation",

@@ -102,14 +102,14 @@ class RingSampler:
     picture, classes, count = None, 0, None
 
     def describe(self) -> dict[str, Any]:
-        return {"seed": self.seed, "points": "square"}
+        return {"seed": self.seed, "point": "square"}
 
     def draw(self, network: nn.Module, positions: range) -> dict[str, Tensor]:
         z = torch.cat([Draws(seed=self.seed, images_seen=i).normal("ring", 1, 2) for i in positions])
         angles = torch.tensor([i % self.corners for i in positions]) * (torch.pi / 2)
         with torch.no_grad():
             points = network(0.05 * z) + torch.stack([angles.cos(), angles.sin()], 1)
-        return {"points": points}
+        return {"point": points}
 
 
 @dataclass(frozen=True, kw_only=True)

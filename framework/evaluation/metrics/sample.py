@@ -43,7 +43,7 @@ class SampleMetric(Metric):
     depend on how many ranks there are, and sums of counts are the same to the bit.
 
     Attributes:
-        samples: names of the tensors that it looks at, for example `("points",)` or `("generated", "target")`. A metric
+        samples: names of the tensors that it looks at, for example `("point",)` or `("generated", "target")`. A metric
             of samples without one of them is missing.
         compares_with_real: whether the real set's tensors at the same positions are given, too; their names then begin
             with `real_`.

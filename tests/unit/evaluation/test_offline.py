@@ -111,11 +111,11 @@ class Colours:
     picture, classes, count = None, 0, None
 
     def describe(self) -> dict[str, Any]:
-        return {"points": "mean red and green"}
+        return {"point": "mean red and green"}
 
     def draw(self, network: nn.Module, positions: range) -> dict[str, Tensor]:
         pictures = LatentSampler(seed=1).draw(network, positions)["image"]
-        return {"points": pictures.float().mean((2, 3))[:, :2]}
+        return {"point": pictures.float().mean((2, 3))[:, :2]}
 
 
 def test_another_sampler_gives_other_samples(run: Path) -> None:
@@ -135,7 +135,7 @@ def test_another_sampler_gives_other_samples(run: Path) -> None:
     assert hit.protocol.generated == {
         "kind": "generator",
         "weights": "ema",
-        "points": "mean red and green",
+        "point": "mean red and green",
         "standing_statistics": 0,
         "count": 60,
     }

@@ -68,17 +68,17 @@ def measured(samples: Any, *metrics: Metric, real: Any = None, cache: Path | Non
 def test_modes_are_hit_within_three_standard_deviations() -> None:
     metric = ModesHit(centres=((0.0, 0.0), (10.0, 0.0), (0.0, 10.0)), std=1.0)
     points = torch.tensor([[0.0, 0.0], [0.0, 3.0], [12.0, 2.0], [0.0, 13.01]])  # the second lies on the bound
-    sums = metric.accumulate({"points": points})
+    sums = metric.accumulate({"point": points})
     assert sums["good"].tolist() == [2.0, 1.0, 0.0]
     assert metric.value(sums) == {"modes_hit": 2.0, "good_share": 0.75}
     assert replace(metric, least=2).value(sums) == {"modes_hit": 1.0, "good_share": 0.75}
     # A point that is no number is a bad sample.
-    lost = metric.accumulate({"points": torch.tensor([[float("nan"), 0.0], [0.0, 0.0]])})
+    lost = metric.accumulate({"point": torch.tensor([[float("nan"), 0.0], [0.0, 0.0]])})
     assert metric.value(lost) == {"modes_hit": 1.0, "good_share": 0.5}
     # A sample that two modes are near counts for the nearest of them.
-    assert metric.accumulate({"points": torch.tensor([[4.9, 0.0]])})["good"].tolist() == [0.0, 0.0, 0.0]
+    assert metric.accumulate({"point": torch.tensor([[4.9, 0.0]])})["good"].tolist() == [0.0, 0.0, 0.0]
     wide = replace(metric, std=2.0)
-    assert wide.accumulate({"points": torch.tensor([[4.9, 0.0]])})["good"].tolist() == [1.0, 0.0, 0.0]
+    assert wide.accumulate({"point": torch.tensor([[4.9, 0.0]])})["good"].tolist() == [1.0, 0.0, 0.0]
     for wrong in ({"centres": ()}, {"centres": ((0.0,), (0.0, 1.0))}, {"std": 0.0}, {"least": 0}):
         with pytest.raises(FrameworkError, match=next(iter(wrong))):
             replace(metric, **wrong)
@@ -98,7 +98,7 @@ def test_points_are_judged_by_position() -> None:
         "kind": "generator",
         "weights": "ema",
         "seed": 0,
-        "points": "square",
+        "point": "square",
         "k": 1,
         "count": 2_500,
     }

@@ -48,7 +48,7 @@ def evaluator(network: nn.Module) -> Evaluator:
         sampler=RingSampler(),
         session=ALONE,
         tracker=NullTracker(),
-        status=Status(name="points", images_seen=0, total=1, quiet=True),
+        status=Status(name="point", images_seen=0, total=1, quiet=True),
         progress=Progress(),
     )
     made.begin(network, resolution=0)
