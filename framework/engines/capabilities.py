@@ -3,7 +3,7 @@
 Every penalty with every normalisation trains on every engine, in every precision, as on one process, except what
 `REFUSALS` names. `tests/parity/test_engine_capabilities.py` plays games that have each of them once; the whole product,
 1440 games, takes a quarter of an hour: `python -m benchmarks.engine_matrix --capabilities`, whose output is in
-`benchmarks/results`. So does every optimiser: `tests/parity/test_engine_optimizers.py`.
+`benchmarks/results`. Every optimiser trains on every engine, too: `tests/parity/test_engine_optimizers.py`.
 """
 
 from __future__ import annotations
