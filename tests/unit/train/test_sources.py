@@ -77,7 +77,7 @@ def test_every_source_is_opened_with_the_fields_it_names() -> None:
                 assert list(batch.fields) == names
                 assert all(len(values) == 5 for values in batch.fields.values())
     with pytest.raises(FrameworkError, match="the samples have no picture, only point"):
-        next(opened(RingOfGaussians()).batches(0, batch_size=2)).images
+        assert next(opened(RingOfGaussians()).batches(0, batch_size=2)).images is None
 
 
 def test_a_phase_of_a_growing_recipe_reads_its_own_resolution() -> None:
