@@ -54,8 +54,15 @@ class Batch:
 
     @property
     def images(self) -> torch.Tensor:
-        """The first picture of the samples: pixels from 0 to 255, uint8 (n, C, H, W)."""
-        return next(values for values in self.fields.values() if values.ndim == 4)
+        """The first picture of the samples: pixels from 0 to 255, uint8 (n, C, H, W).
+
+        Raises:
+            DataError: they have none.
+        """
+        picture = next((values for values in self.fields.values() if values.ndim == 4), None)
+        if picture is None:
+            raise DataError(f"the samples have no picture, only {', '.join(self.fields)}")
+        return picture
 
     @property
     def labels(self) -> torch.Tensor:

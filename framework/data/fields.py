@@ -101,7 +101,7 @@ class Field(ABC):
 
     def find(self, sample: SampleIndex, prefix: str) -> Member | None:
         """Return the file whose extension is `prefix` and one of the field's own, or None."""
-        return sample.find(*(prefix + extension for extension in self.extensions))
+        return sample.find(*([prefix + extension for extension in self.extensions] if prefix else self.extensions))
 
     @abstractmethod
     def row(self, *, channels_last: bool) -> Row:
@@ -370,7 +370,7 @@ def fields_of_images(*, resolution: int, channels: int, classes: int) -> tuple[F
 
 
 class _Cropping:
-    """Decodes a picture and takes the part that the view says.
+    """Decodes a picture, mirrored or not, and takes the part of that which the view says.
 
     Args:
         inner: decodes pictures of the stored size.
@@ -393,7 +393,6 @@ class _Cropping:
             return Decoded(self._inner.decode(data, self._squeezed(out), flip=view.flip))
         animated = self._inner.decode(data, self._squeezed(self._whole), flip=view.flip)
         top, left = view.corner(self._spare)
-        left = self._spare[1] - left if view.flip else left  # the same part of the picture, mirrored or not
         part = (slice(top, top + self._size[0]), slice(left, left + self._size[1]))
         np.copyto(out, self._whole[(slice(None), *part) if self._first else part])
         return Decoded(animated)

@@ -77,6 +77,8 @@ class SampleIndex(NamedTuple):
         Args:
             prefix: beginning of the extension, such as `depth.` for `7.depth.png`.
         """
+        if not prefix:
+            return self.find(*IMAGE_EXTENSIONS) or self.find(*OTHER_IMAGE_EXTENSIONS)
         usual, other = ([prefix + kind for kind in kinds] for kinds in (IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSIONS))
         return self.find(*usual) or self.find(*other)
 

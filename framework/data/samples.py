@@ -24,7 +24,7 @@ from framework.data.index import (
     refuse_unsafe,
 )
 from framework.data.plan import GlobalOrder, Place
-from framework.data.schema import check_sample, members_of, rows_of
+from framework.data.schema import alone_of_their_class, check_sample, members_of, rows_of
 from framework.data.shards import Shards
 from framework.data.views import PLAIN, View, Views
 from framework.utils.pictures import MOST_BYTES
@@ -94,6 +94,7 @@ class SampleReader:
 
     def __init__(self, shards: Shards, order: GlobalOrder, options: ReadOptions) -> None:
         self._shards, self._order, self._options, self._views = shards, order, options, options.views()
+        self._alone = alone_of_their_class(options.fields)
         self._made_decoders: list[Decoder] = []
         # Labels take no time, so they are read first.
         self._sequence = sorted(range(len(options.fields)), key=lambda n: not isinstance(options.fields[n], Label))
@@ -157,7 +158,7 @@ class SampleReader:
         for member in sample.members:
             if member.extension not in _PLAIN_EXTENSIONS:
                 refuse_unsafe(member.extension, shard=name, key=sample.key)
-        found = members_of(sample, fields, shard=name)
+        found = members_of(sample, fields, alone=self._alone, shard=name)
         members = [found[number] for number in self._sequence]
         payloads = _read_members(descriptor, members, name, sample.key)
         decoders = self._decoders()

@@ -16,10 +16,14 @@ _OWN = (Image, Mask, LabelMap, Label, Vector, Points)
 
 
 def at_resolution(fields: tuple[Field, ...], resolution: int) -> tuple[Field, ...]:
-    """Return the fields with their only picture at another side in pixels, for a phase of progressive growing."""
+    """Return the fields with their only picture at another side in pixels, for a phase of progressive growing.
+
+    Raises:
+        DataError: there is another number of pictures, or they are cropped.
+    """
     pictures = [one for one in fields if isinstance(one, Picture)]
-    if len(pictures) != 1 or pictures[0].size == resolution or pictures[0].stored is not None:
-        return fields
+    if len(pictures) != 1 or pictures[0].stored is not None:
+        raise DataError(f"growth: needs one picture a sample, without `stored`; there are {len(pictures)}")
     return tuple(dataclasses.replace(one, size=resolution) if isinstance(one, Picture) else one for one in fields)
 
 
@@ -79,18 +83,27 @@ def rows_of(fields: Sequence[Field], *, channels_last: bool) -> dict[str, Row]:
     return rows | {one.name + INDEX_SUFFIX: Row((), "int64") for one in fields if one.ragged}
 
 
-def members_of(sample: SampleIndex, fields: Sequence[Field], *, shard: object) -> list[Member]:
-    """Return the file of each field in a sample.
+def alone_of_their_class(fields: Sequence[Field]) -> frozenset[str]:
+    """Return the names of the fields whose files need no name: `<key>.<extension>`."""
+    return frozenset(
+        one.name for one in fields if one.stands_alone and sum(type(other) is type(one) for other in fields) == 1
+    )
+
+
+def members_of(sample: SampleIndex, fields: Sequence[Field], *, alone: frozenset[str], shard: object) -> list[Member]:
+    """Return the file of each field in a sample; `alone` is what `alone_of_their_class` says.
 
     Raises:
         ShardError: a field has none, or one that is too large; names shard, sample and field.
     """
     members = []
+    named = any("." in member.extension for member in sample.members)  # commonly there are none to look for
     for one in fields:
-        alone = one.stands_alone and sum(type(other) is type(one) for other in fields) == 1
-        member = one.find(sample, f"{one.name}.") or (one.find(sample, "") if alone else None)
+        member = one.find(sample, f"{one.name}.") if named else None
+        if member is None and one.name in alone:
+            member = one.find(sample, "")
         if member is None:
-            raise ShardError(shard, _missing(sample, one, alone=alone), key=sample.key)
+            raise ShardError(shard, _missing(sample, one, alone=one.name in alone), key=sample.key)
         if one.most_bytes < member.size <= MOST_BYTES:  # what is larger is refused when it is read
             text = f".{member.extension} has {member.size} bytes; at most {one.most_bytes} are read"
             raise ShardError(shard, text, key=sample.key)

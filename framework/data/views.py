@@ -37,6 +37,10 @@ PLAIN = View()
 """The view of samples that are neither cropped nor mirrored."""
 
 
+MIRRORED = View(flip=True)
+"""The view of samples that are only mirrored."""
+
+
 class Views:
     """The view of every position.
 
@@ -57,6 +61,6 @@ class Views:
         flip = self._flip and flipped(self._seed, position)
         down, right = self._steps
         if not (down or right):
-            return View(flip=flip)
+            return MIRRORED if flip else PLAIN
         places = crop_place(self._seed, position, (down + 1, right + 1))
         return View(flip, *places, max(1, down), max(1, right))

@@ -230,4 +230,5 @@ class RunContext:
         Raises:
             DataError: the shards cannot be read, or are not as the recipe says.
         """
-        return open_data(self.recipe, self.config, session=self.session, location=self.data, resolution=resolution)
+        side = resolution if self.recipe.growth else None
+        return open_data(self.recipe, self.config, session=self.session, location=self.data, resolution=side)

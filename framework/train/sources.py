@@ -50,18 +50,22 @@ def _found(name: str, location: str) -> str:
     return location
 
 
-def open_data(recipe: Recipe, config: RunConfig, *, session: Session, location: str, resolution: int) -> SampleStream:
+def open_data(
+    recipe: Recipe, config: RunConfig, *, session: Session, location: str, resolution: int | None
+) -> SampleStream:
     """Open the real samples.
 
     Args:
         location: where the shards of a single source are; see `data_location`.
-        resolution: side of the images in pixels, for a recipe that grows.
+        resolution: side of the images in pixels in a phase of a recipe that grows; None: as the recipe's fields say.
 
     Raises:
         DataError: the shards cannot be read, or are not as the recipe says.
     """
     if not isinstance(recipe.data, Sources):
         return _open(recipe.data, location, recipe.seed, config, session=session, resolution=resolution)
+    if resolution is not None:
+        raise FrameworkError("growth: a recipe of several sources cannot grow; leave it out")
     streams = {}
     for name, source in recipe.data.items():
         place = _found(f"{recipe.name}, {name},", source.location) if isinstance(source, Shards) else ""

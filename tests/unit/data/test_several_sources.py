@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,7 @@ def test_an_error_of_one_source_ends_all(tmp_path: Path) -> None:
     with join(tmp_path).batches(0, batch_size=23) as batches:
         with pytest.raises(ShardError, match=f"zebras/train-000000.tar, sample {key}"):
             list(itertools.islice(batches, 2))
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("stream-")]
         with pytest.raises(StopIteration):
             next(batches)
 

@@ -57,12 +57,12 @@ def test_several_sources_resume_where_they_stood(tmp_path: Path) -> None:
         train(tmp_path / "halves", other, images=96)
 
 
-def opened(source: Any, **flags: Any) -> Any:
+def opened(source: Any, *, resolution: int | None = None, **flags: Any) -> Any:
     data = Sources(source) if isinstance(source, dict) else source
     recipe: Any = SimpleNamespace(name="tiny", seed=0, data=data)
     config = RunConfig(workers=0, **flags)
     location = data_location(recipe, config)
-    return open_data(recipe, config, session=ALONE, location=location, resolution=data.resolution)
+    return open_data(recipe, config, session=ALONE, location=location, resolution=resolution)
 
 
 def test_every_source_is_opened_with_the_fields_it_names() -> None:
@@ -76,8 +76,18 @@ def test_every_source_is_opened_with_the_fields_it_names() -> None:
             for batch in itertools.islice(batches, 2):
                 assert list(batch.fields) == names
                 assert all(len(values) == 5 for values in batch.fields.values())
-    with opened(Shards(str(DATA), resolution=16, channels=1)).batches(0, batch_size=2) as batches:
-        assert next(batches).images.shape == (2, 1, 16, 16)
+    with pytest.raises(FrameworkError, match="the samples have no picture, only point"):
+        assert next(opened(RingOfGaussians()).batches(0, batch_size=2)).images is None
+
+
+def test_a_phase_of_a_growing_recipe_reads_its_own_resolution() -> None:
+    for data in (Shards(str(DATA), resolution=32, channels=1), Shards(str(DATA), fields=USUAL)):
+        with opened(data, resolution=8).batches(0, batch_size=2) as batches:
+            assert next(batches).images.shape == (2, 1, 8, 8)
+    with pytest.raises(FrameworkError, match="a recipe of several sources cannot grow"):
+        opened(several(), resolution=8)
+    with pytest.raises(FrameworkError, match="growth: needs one picture a sample, without `stored`"):
+        opened(Shards(str(DATA), fields=(Image("image", 28, 1, stored=32),)), resolution=8)
 
 
 def test_a_place_is_named_only_where_there_is_one(tmp_path: Path) -> None:
