@@ -1,7 +1,7 @@
 """The smallest GAN there is: points on a ring of eight Gaussians, without a file of data, seconds on one core.
 
-Goodfellow et al. 2014, arXiv:1406.2661, with the non-saturating loss. The ring is that of Unrolled GAN (Metz et al. 2016,
-arXiv:1611.02163, section 3.1): radius 2, standard deviation 0.02, on which a plain GAN hunts from mode to mode. A
+Goodfellow et al. 2014, arXiv:1406.2661, with the non-saturating loss. The ring is that of Unrolled GAN (Metz et al.
+2016, arXiv:1611.02163, section 3.1): radius 2, standard deviation 0.02, on which a plain GAN hunts from mode to mode. A
 zero-centred gradient penalty (R1, Mescheder et al. 2018, arXiv:1801.04406) makes it settle: without it, try
 `--set game.discriminator_terms=()`.
 """

@@ -176,9 +176,9 @@ class Picture(Field):
         return self.stored_size[0] - self.height, self.stored_size[1] - self.width
 
     def derived(self) -> dict[str, int]:
-        """Return `resolution` for squares, and `height` and `width` for other rectangles, in pixels."""
+        """Return `resolution` for squares, and `height_pixels` and `width_pixels` for other rectangles."""
         square = self.height == self.width
-        return {"resolution": self.height} if square else {"height": self.height, "width": self.width}
+        return {"resolution": self.height} if square else {"height_pixels": self.height, "width_pixels": self.width}
 
 
 @dataclass(frozen=True)

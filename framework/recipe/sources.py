@@ -242,7 +242,7 @@ def usual_options(fields: tuple[Any, ...]) -> dict[str, int]:
     nothing: dict[str, int] = {}
     picture = next((options for options in given if "channels" in options), nothing)
     label = next((options for options in given if options.keys() == {"classes"}), nothing)
-    side = picture.get("resolution", max(picture.get("height", 0), picture.get("width", 0)))
+    side = picture.get("resolution", max(picture.get("height_pixels", 0), picture.get("width_pixels", 0)))
     return {"resolution": side, "channels": picture.get("channels", 0), "classes": label.get("classes", 0)}
 
 

@@ -74,8 +74,9 @@ def test_the_usual_fields_give_networks_what_the_short_form_gives() -> None:
         ),
         (
             (Image("image", (32, 48), 4), Mask("mask", (32, 48)), LabelMap("parts", (32, 48), classes=5)),
-            {"image_height": 32, "mask_height": 32, "parts_height": 32, "height": 32, "image_width": 48,
-             "mask_width": 48, "parts_width": 48, "width": 48, "channels": 4, "classes": 5},
+            {"image_height_pixels": 32, "mask_height_pixels": 32, "parts_height_pixels": 32, "height_pixels": 32,
+             "image_width_pixels": 48, "mask_width_pixels": 48, "parts_width_pixels": 48, "width_pixels": 48,
+             "channels": 4, "classes": 5},
         ),
         ((Points("places", 2), Label("label", 4)), {"dims": 2, "classes": 4}),
     ],
