@@ -223,6 +223,7 @@ class GameRunner:
     ) -> bool:
         """Take an optimiser step with lazy terms alone (StyleGAN2, arXiv:1912.04958, appendix B)."""
         player = self.players[turn.player]
+        player.begin_turn()
         with player.resident(), self._networks(turn) as networks:
             for place, micro_batch in enumerate(split):
                 forward = self._forward(turn, networks, micro_batch, images_seen, metrics, first=place == 0, lazy=True)
@@ -312,9 +313,10 @@ def _due(terms: tuple[Term, ...], turn: int, *, apart: bool) -> tuple[list[Term]
 
 @contextmanager
 def _opened(player: Engine, terms: list[Term]) -> Iterator[None]:
-    """Open a player's turn: iterate spectral norms once, and gather parameters for as long as terms need them."""
+    """Open a player's turn: clip weights, iterate spectral norms once, gather parameters while terms need them."""
     throughout = any(term.needs_second_derivative or term.needs_parameters for term in terms)
     normalised = any(isinstance(module, SpectralNorm) for module in player.network.modules())
+    player.begin_turn()
     with ExitStack() as stack:
         if throughout or normalised:  # otherwise engines that shard parameters would gather them for nothing
             stack.enter_context(player.resident())
