@@ -103,6 +103,19 @@ def test_masks_and_label_maps_are_resized_without_blending(tmp_path: Path) -> No
                 assert (batch.fields[name][row].squeeze(0).numpy() == nearest).all()
 
 
+def test_grey_in_a_mask_is_white_from_the_middle_on(tmp_path: Path) -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    save(tmp_path / "pairs" / "mask" / "0.png", levels)
+    for masks in ((), ("mask",)):  # by the reader, of a file that was packed as a picture, and by the packer
+        out = tmp_path / f"out{len(masks)}"
+        pack_quietly(tmp_path / "pairs", out, fields=("mask",), masks=masks)
+        for of, expected in ((Mask("mask", 16), levels >= 128), (Image("mask", 16, 1), (levels >= 128) * 255)):
+            if isinstance(of, Image) and not masks:
+                expected = levels
+            with open_stream(out, fields=(of,), workers=0).batches(0, batch_size=1) as batches:
+                assert (next(batches).fields["mask"][0, 0].numpy() == expected).all()
+
+
 def test_aligned_pictures_are_cut(tmp_path: Path) -> None:
     for number in range(5):
         left, right = picture(number, 16), picture(number + 100, 16)
