@@ -33,7 +33,7 @@ from framework.recipe import SIDES, Player, Recipe
 from framework.recipe.checks import check_fields
 from framework.recipe.growth import Segment
 from framework.recipe.schedules import Ramp, values_of
-from framework.runtime.seeding import Draws
+from framework.runtime.seeding import NEW_RUNS, Draws, DrawsVersion
 from framework.tracking.records import check_name
 from framework.utils.aliases import first_class_name
 from framework.utils.errors import RecipeError
@@ -123,9 +123,10 @@ class AlternatingGame:
         partition: BatchPartition,
         segment: Segment | None = None,
         memory: dict[str, Memory] | None = None,
+        draws_version: DrawsVersion = NEW_RUNS,
     ) -> None:
         self.rules, self.generator, self.discriminator = rules, generator, discriminator
-        self.average, self._recipe = average, recipe
+        self.average, self._recipe, self._draws_version = average, recipe, draws_version
         self.segment = segment or recipe.segments()[0]
         self.memory: dict[str, Memory] = memory if memory is not None else {side: {} for side in SIDES}
         parameter = next(generator.network.parameters())
@@ -162,7 +163,8 @@ class AlternatingGame:
             The metrics, and whether every turn had finite losses and gradients.
         """
         # Keep what a step that does not count must give back.
-        metrics, draws = Metrics(), Draws(seed=self._recipe.seed, images_seen=images_seen)
+        metrics = Metrics()
+        draws = Draws(seed=self._recipe.seed, images_seen=images_seen, version=self._draws_version)
         finite = True
         remembered = {side: {name: value.clone() for name, value in m.items()} for side, m in self.memory.items()}
         for buffer, kept in self._statistics:

@@ -22,7 +22,7 @@ from framework.objectives.penalties import Memory
 from framework.recipe import SIDES, Recipe
 from framework.recipe.growth import Segment, segment_at
 from framework.runtime.memory import release_unused
-from framework.runtime.seeding import seed_torch
+from framework.runtime.seeding import NEW_RUNS, DrawsVersion, seed_torch
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.state import TrainingState
@@ -37,6 +37,8 @@ class Players:
     players: dict[str, Engine]
     average: EMA
     memory: dict[str, Memory]
+    draws_version: DrawsVersion = NEW_RUNS
+    """The version of the random numbers with which the run began."""
 
     @property
     def state(self) -> TrainingState:
@@ -61,10 +63,18 @@ class Players:
             ),
             segment=segment,
             memory=self.memory,
+            draws_version=self.draws_version,
         )
 
 
-def build_players(recipe: Recipe, config: RunConfig, *, session: Session, stack: ExitStack) -> Players:
+def build_players(
+    recipe: Recipe,
+    config: RunConfig,
+    *,
+    session: Session,
+    stack: ExitStack,
+    draws_version: DrawsVersion = NEW_RUNS,
+) -> Players:
     """Build both players on the session's device; the engines are closed with `stack` (a collective).
 
     Raises:
@@ -82,7 +92,8 @@ def build_players(recipe: Recipe, config: RunConfig, *, session: Session, stack:
         )
         stack.callback(players[side].close)
     average = EMA(players["generator"])
-    return Players(recipe=recipe, players=players, average=average, memory={side: {} for side in SIDES})
+    memory: dict[str, Memory] = {side: {} for side in SIDES}
+    return Players(recipe=recipe, players=players, average=average, memory=memory, draws_version=draws_version)
 
 
 def grow_to(players: Mapping[str, Engine], segments: tuple[Segment, ...], *, images_seen: int) -> None:
