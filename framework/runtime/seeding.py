@@ -24,7 +24,7 @@ from framework.utils.errors import FrameworkError
 DrawsVersion = Literal[1, 2]
 """1: NumPy's Philox (Salmon et al. 2011) for the whole batch on the CPU. 2: a hash of the row, where it is needed."""
 VERSIONS: tuple[DrawsVersion, ...] = get_args(DrawsVersion)
-NEW_RUNS: DrawsVersion = 1
+NEW_RUNS: DrawsVersion = 2
 """The version with which a new run begins."""
 ALL, CPU = slice(None), torch.device("cpu")
 MOST_WORDS_AT_ONCE = 1 << 14
