@@ -86,7 +86,9 @@ class Showing:
         The real ones fix the axes, so that plots of several clocks can be compared.
         """
         behind = None if real is None else real[:SCATTERED]
-        return points_plot(points, label=label, real=behind, title=f"{self.recipe.name}: samples of the average")
+        return points_plot(
+            points, label=label, real=behind, title=f"{self.recipe.name}: samples of the averaged generator"
+        )
 
 
 def points_plot(points: Tensor, *, label: str, real: Tensor | None = None, title: str = "") -> Plot:
