@@ -58,7 +58,7 @@ class SampleOptions:
     npz: OptionalLocalPath = None
     """Also write the images as arrays `images` (N, H, W, C) uint8 and `labels` (N,); points as `points` (N, D)."""
     count: Annotated[int | None, Range(least=1)] = None
-    """Images in --npz; default: those of the grid. Of points: those in the plot and in --npz; default: 1,000."""
+    """Images in --npz; default: those of the grid. Of points: also those in the plot; default: 1,000."""
     weights: Literal["ema", "raw"] = "ema"
     """The moving average (ema), or the weights as they were last trained (raw)."""
     standing_statistics: Annotated[int, Range(least=0)] = 0
@@ -206,16 +206,14 @@ def _write_npz(
     wanted = grid_labels(rows=-(-count // columns), columns=columns, classes=loaded.classes, chosen=chosen)
     labels = None if wanted is None else wanted[:count]
     images = loaded.draw(_latents(loaded, options, count=count), labels).permute(0, 2, 3, 1).numpy()
-    _save_npz(path, labels, images=images)
-
-
-def _save_npz(path: Path, labels: Tensor | None, **samples: np.ndarray) -> None:
-    """Write samples (N, ...) by name, and their labels (N,) or zeros."""
-    (count,) = {len(rows) for rows in samples.values()}
-    numbers = np.zeros(count, np.int64) if labels is None else labels.numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, allow_pickle=False, labels=numbers, **samples)
+    np.savez_compressed(path, images=images, labels=_numbers(labels, count))
     print(path)
+
+
+def _numbers(labels: Tensor | None, count: int) -> np.ndarray:
+    """Return labels as an array (count,); zeros without classes."""
+    return np.zeros(count, np.int64) if labels is None else labels.numpy()
 
 
 def _check_kind(loaded: LoadedGenerator, options: SampleOptions) -> None:
@@ -258,9 +256,11 @@ def _draw_points(loaded: LoadedGenerator, options: SampleOptions, *, chosen: lis
     points = generate_vectors(loaded.network, _latents(loaded, options, count=count), labels)
     if points.dim() == 2 and points.shape[1] == 2:
         title = f"{loaded.recipe.get('name', 'samples')} at {format_count(loaded.images_seen)} images"
-        print(points_plot(points, label="generated", title=title).save(options.out))
+        print(points_plot(points[:MOST_CELLS], label="generated", title=title).save(options.out))
     elif options.npz is None:
         shape = " x ".join(map(str, points.shape[1:]))
         raise FrameworkError(f"samples of {shape} numbers are no points in a plane: write them as arrays, with --npz")
     if options.npz:
-        _save_npz(options.npz, labels, points=points.numpy())
+        options.npz.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(options.npz, points=points.numpy(), labels=_numbers(labels, count))
+        print(options.npz)
