@@ -40,8 +40,9 @@ class EvaluateOptions:
     """Comma list, with counts: fid50k,kid,pr,dc,fid_by_class,is,ppl10k,lpips; fd, kd with other extractors. Default:
     fid50k, or those of --metric."""
     metric: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """FILE.py:NAME of a metric of your own, a class or a metric, for example my_metric.py:ModesHit; imports the file.
-    It is measured; in --metrics its name takes a count."""
+    """FILE.py:NAME of a metric of your own, a class or a metric, for example my_metric.py:ModesHit, or of a recipe that
+    has metrics, for example recipes/gan_ring.py:RECIPE; imports the file. It is measured; in --metrics its name takes a
+    count."""
     data: str | None = None
     """Real images for checkpoints: packed shards, or pictures in a folder (at any depth) or a .zip."""
     images: str | None = None

@@ -1,4 +1,7 @@
-"""`framework sample CHECKPOINT`: a grid, an interpolation or an array of images from a trained generator."""
+"""`framework sample CHECKPOINT`: a grid, an interpolation or an array of images from a trained generator.
+
+A generator of points draws a plot instead of a grid.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,21 @@ import numpy as np
 import tyro
 from torch import Tensor
 
+from framework.games.showing import SCATTERED, points_plot
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.classes import network_classes
-from framework.sampling.generate import settle_statistics, style_options
+from framework.sampling.draws import sample_codes
+from framework.sampling.generate import generate_vectors, settle_statistics, style_options
 from framework.sampling.latents import SMALLEST_TRUNCATION, grid_labels, latents
 from framework.sampling.load import LoadedGenerator, load_generator
 from framework.tracking.grids import image_grid, save_png
 from framework.utils.errors import FrameworkError
 from framework.utils.flags import LocalPath, OptionalLocalPath
+from framework.utils.quantities import format_count
 from framework.utils.ranges import Range
 
 MOST_CELLS = 10_000
+_GRID = "8x8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +37,7 @@ class SampleOptions:
 
     out: LocalPath = Path("samples.png")
     """Picture to write (.png); with --interpolate a .png strip, and an animation (.mp4 or .webp) beside it."""
-    grid: str = "8x8"
+    grid: str = _GRID
     """COLUMNSxROWS; one class per column. With --interpolate: images per walk x walks."""
     classes: tuple[str, ...] = ()
     """Class numbers or names, one column each; default: spread over all classes."""
@@ -49,9 +56,9 @@ class SampleOptions:
     frames: Annotated[int, Range(least=2)] = 60
     """Images of the animation."""
     npz: OptionalLocalPath = None
-    """Also write the images as arrays `images` (N, H, W, C) uint8 and `labels` (N,)."""
+    """Also write the images as arrays `images` (N, H, W, C) uint8 and `labels` (N,); points as `points` (N, D)."""
     count: Annotated[int | None, Range(least=1)] = None
-    """Images in --npz; default: those of the grid."""
+    """Images in --npz; default: those of the grid. Of points: also those in the plot; default: 1,000."""
     weights: Literal["ema", "raw"] = "ema"
     """The moving average (ema), or the weights as they were last trained (raw)."""
     standing_statistics: Annotated[int, Range(least=0)] = 0
@@ -71,7 +78,7 @@ def sample(
     *,
     options: Annotated[SampleOptions, tyro.conf.arg(name="")],
 ) -> None:
-    """Draw images from a generator; the same seed gives the same bytes.
+    """Draw images, or a plot of points, from a generator; the same seed gives the same bytes.
 
     Args:
         checkpoint: A checkpoint folder, a run folder (its newest valid checkpoint), runs:/<MLflow run id>, or
@@ -81,6 +88,7 @@ def sample(
     columns, rows = parse_grid(options.grid)
     check(options.out, interpolate=options.interpolate, npz=options.npz)
     loaded = _loaded(checkpoint, options)
+    _check_kind(loaded, options)
     chosen = class_numbers(options.classes, loaded)
     if chosen and not options.interpolate:
         columns = len(chosen)
@@ -93,12 +101,14 @@ def sample(
             progress=options.progress,
         )
 
+    if loaded.drawn.kind == "vectors":
+        _draw_points(loaded, options, chosen=chosen)
+        return
     if options.interpolate:
         _interpolate(loaded, options, chosen=chosen or _spread(loaded, rows), columns=columns)
     else:
         labels = grid_labels(rows=rows, columns=columns, classes=loaded.classes, chosen=chosen)
-        z = latents(seed=options.seed, count=rows * columns, z_dim=loaded.z_dim, truncation=options.truncation)
-        pixels = loaded.draw(z, labels).numpy()
+        pixels = loaded.draw(_latents(loaded, options, count=rows * columns), labels).numpy()
         save_png(options.out, image_grid(pixels, columns=columns, labels=_titles(loaded, labels, columns)))
         print(options.out)
     if options.npz:
@@ -195,9 +205,62 @@ def _write_npz(
     """Write the first `count` images of a grid of so many columns as arrays."""
     wanted = grid_labels(rows=-(-count // columns), columns=columns, classes=loaded.classes, chosen=chosen)
     labels = None if wanted is None else wanted[:count]
-    z = latents(seed=options.seed, count=count, z_dim=loaded.z_dim, truncation=options.truncation)
-    images = loaded.draw(z, labels).permute(0, 2, 3, 1).numpy()
-    numbers = np.zeros(count, np.int64) if labels is None else labels.numpy()
+    images = loaded.draw(_latents(loaded, options, count=count), labels).permute(0, 2, 3, 1).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, images=images, labels=numbers)
+    np.savez_compressed(path, images=images, labels=_numbers(labels, count))
     print(path)
+
+
+def _numbers(labels: Tensor | None, count: int) -> np.ndarray:
+    """Return labels as an array (count,); zeros without classes."""
+    return np.zeros(count, np.int64) if labels is None else labels.numpy()
+
+
+def _check_kind(loaded: LoadedGenerator, options: SampleOptions) -> None:
+    """Refuse flags that mean nothing for what this network draws.
+
+    Raises:
+        FrameworkError: there is such a flag, or the network needs more than latents.
+    """
+    if loaded.drawn.kind == "translations":
+        raise FrameworkError(
+            "this network translates pictures, and draws none from latents: its run shows translations"
+        )
+    if options.interpolate and (loaded.drawn.kind == "vectors" or loaded.drawn.latents):
+        raise FrameworkError(
+            "--interpolate shows pictures between Gaussian latents, which this generator does not draw"
+        )
+    if options.truncation is not None and loaded.drawn.latents:
+        raise FrameworkError("--truncation redraws Gaussian latents: the recipe of this generator names its own")
+    if options.grid != _GRID and loaded.drawn.kind == "vectors":
+        raise FrameworkError("--grid arranges pictures: points are drawn in one plot, of --count points")
+
+
+def _latents(loaded: LoadedGenerator, options: SampleOptions, *, count: int) -> Tensor:
+    """Return what the generator is called with, (count, z_dim)."""
+    if loaded.drawn.latents:
+        return sample_codes(loaded.drawn.latents, seed=options.seed, numbers=range(count), purpose="samples")
+    return latents(seed=options.seed, count=count, z_dim=loaded.z_dim, truncation=options.truncation)
+
+
+def _draw_points(loaded: LoadedGenerator, options: SampleOptions, *, chosen: list[int]) -> None:
+    """Write a plot of points in the plane; vectors of another length only as arrays.
+
+    Raises:
+        FrameworkError: there is nothing to write.
+    """
+    count = options.count or SCATTERED
+    columns = len(chosen) or loaded.classes or 1
+    wanted = grid_labels(rows=-(-count // columns), columns=columns, classes=loaded.classes, chosen=chosen)
+    labels = None if wanted is None else wanted[:count]
+    points = generate_vectors(loaded.network, _latents(loaded, options, count=count), labels)
+    if points.dim() == 2 and points.shape[1] == 2:
+        title = f"{loaded.recipe.get('name', 'samples')} at {format_count(loaded.images_seen)} images"
+        print(points_plot(points[:MOST_CELLS], label="generated", title=title).save(options.out))
+    elif options.npz is None:
+        shape = " x ".join(map(str, points.shape[1:]))
+        raise FrameworkError(f"samples of {shape} numbers are no points in a plane: write them as arrays, with --npz")
+    if options.npz:
+        options.npz.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(options.npz, points=points.numpy(), labels=_numbers(labels, count))
+        print(options.npz)

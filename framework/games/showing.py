@@ -17,8 +17,12 @@ ROWS, COLUMNS = 5, 10
 """The size of a grid that MLflow's small card shows whole."""
 READABLE_PIXELS = 64
 """The side at which small pictures are shown."""
-SCATTERED = 2_000
-"""The number of points in a plot of samples."""
+SCATTERED = 1_000
+"""The number of points in a plot of samples, and the most real ones behind them."""
+PLOT_PIXELS = (640, 720)
+"""Width and height of a plot of points, which leave its axes square between title and legend."""
+MARGIN = 0.25
+"""What the axes of a plot of points show beyond the real ones on each side, as a share of their extent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +81,42 @@ class Showing:
         return self.grid(chosen, wanted)
 
     def scattered(self, points: Tensor, *, label: str, real: Tensor | None = None) -> Plot:
-        """Return a plot of points (N, 2), over real ones where they are given."""
-        layers = [Scatter(points.numpy(), label=label)]
-        if real is not None:
-            layers.insert(0, Scatter(real.numpy(), label="real"))
-        return Plot(tuple(layers), equal_axes=True)
+        """Return a plot of points (N, 2), over real ones where they are given.
+
+        The real ones fix the axes, so that plots of several clocks can be compared.
+        """
+        behind = None if real is None else real[:SCATTERED]
+        return points_plot(
+            points, label=label, real=behind, title=f"{self.recipe.name}: samples of the averaged generator"
+        )
+
+
+def points_plot(points: Tensor, *, label: str, real: Tensor | None = None, title: str = "") -> Plot:
+    """Return a plot of points (N, 2); real ones lie behind them, and fix the axes to a square around themselves.
+
+    Args:
+        points: what is shown.
+        label: their name.
+        real: what they are compared with, (M, 2); None for axes that show all points.
+        title: the text above.
+    """
+    width, height = PLOT_PIXELS
+    layer = Scatter(points.numpy(), label=label)
+    finite = torch.empty(0, 2) if real is None else real[real.isfinite().all(1)]
+    if real is None or not len(finite):
+        return Plot((layer,), title=title, equal_axes=True, width=width, height=height)
+    low, high = finite.double().amin(0), finite.double().amax(0)
+    middle, half = (low + high) / 2, float((high - low).max()) * (0.5 + MARGIN) or 1.0
+    x_range, y_range = ((float(one) - half, float(one) + half) for one in middle)
+    return Plot(
+        (Scatter(real.numpy(), label="real", mark="halo"), layer),
+        title=title,
+        x_range=x_range,
+        y_range=y_range,
+        equal_axes=True,
+        width=width,
+        height=height,
+    )
 
 
 def sample_field(recipe: Recipe) -> Field:

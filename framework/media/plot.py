@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ _DPI = 144
 _FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same
 _INK, _SOFT, _GRID, _PAPER = "#1d1d1b", "#63625d", "#e2e0d9", "#ffffff"
 # The report draws its runs in these colours.
+_HALO = "#c6c1b4"
 _COLOURS = ("#2563a8", "#c2571a", "#2a7d54", "#8a4fa3", "#a58400", "#0f8a92", "#b0306a", "#5b5f66")
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 _DASHES = ("-", "--", ":", "-.")
@@ -37,6 +38,8 @@ _PIXELS_PER_CHARACTER = 12
 _MOST_LEGEND_CHARACTERS = 40
 
 Range = tuple[float, float]
+Mark = Literal["point", "halo"]
+"""A mark of its layer's colour, or a wide grey disc that stays visible around the points of layers above it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +49,20 @@ class Scatter:
     Attributes:
         points: `(N, 2)` numbers, x and y of each. Those that are not finite are left out and counted.
         label: their name in the legend.
+        mark: `point`, or `halo` for what other points are compared with, such as real samples; see `Mark`.
+
+    Raises:
+        FrameworkError: other points, a text that cannot be drawn, or an unknown mark.
     """
 
     points: NDArray[Any]
     _: KW_ONLY
     label: str = ""
+    mark: Mark = "point"
 
     def __post_init__(self) -> None:
+        if self.mark not in get_args(Mark):
+            raise FrameworkError(f"mark={self.mark!r} of a Scatter: must be one of {', '.join(get_args(Mark))}")
         points = _numbers(self.points, what="the points of a Scatter")
         if points.ndim != 2 or points.shape[1] != 2:
             raise FrameworkError(f"the points of a Scatter must have the shape (N, 2), got {points.shape}")
@@ -64,11 +74,24 @@ class Scatter:
         """The number of points."""
         return len(self.points)
 
-    def told(self) -> str:
-        """Return the label, the number of points, and how many of them are not finite."""
+    def outside(self, *, x: Range | None, y: Range | None) -> int:
+        """Return the number of finite points that axes with these ends do not show; None: an end without a limit."""
+        points = self.points[np.isfinite(self.points).all(axis=1)]
+        shown = np.ones(len(points), bool)
+        for values, ends in zip(points.T, (x, y), strict=True):
+            if ends is not None:
+                shown &= (values >= ends[0]) & (values <= ends[1])
+        return int((~shown).sum())
+
+    def told(self, *, outside: int = 0) -> str:
+        """Return the label, the number of points, and how many of them are not finite or outside the axes."""
         lost = self.size - int(np.isfinite(self.points).all(axis=1).sum())
         noun = f"{self.size:,} point{'s' * (self.size != 1)}"
-        return f"{self.label or 'points'} ({noun}{f', {lost:,} of them not finite' if lost else ''})"
+        if lost:
+            noun += f", {lost:,} of them not finite"
+        if outside:
+            noun += f", {outside:,} outside the axes"
+        return f"{self.label or 'points'} ({noun})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +221,14 @@ class Plot(Media):
         """The title, the axes, and what each layer holds."""
         axes = f"{self.y_label} over {self.x_label}" if self.x_label and self.y_label else ""
         head = ", ".join(text for text in (self.title, axes) if text)
-        return shortened(f"{head or 'plot'}: {listed([layer.told() for layer in self.layers], between='; ')}")
+        layers = [
+            layer.told(outside=self._outside(layer)) if isinstance(layer, Scatter) else layer.told()
+            for layer in self.layers
+        ]
+        return shortened(f"{head or 'plot'}: {listed(layers, between='; ')}")
+
+    def _outside(self, layer: Scatter) -> int:
+        return layer.outside(x=self.x_range, y=self.y_range)
 
     def encode(self) -> bytes:
         """Return the plot as a PNG file."""
@@ -231,7 +261,8 @@ class Plot(Media):
             if isinstance(layer, Surface):
                 _draw_surface(figure, axes, layer)
                 continue
-            colour, marker, dashes = next(looks)
+            is_halo = isinstance(layer, Scatter) and layer.mark == "halo"
+            colour, marker, dashes = (_HALO, "o", "-") if is_halo else next(looks)
             if isinstance(layer, Scatter):
                 drawn: Any = _draw_scatter(axes, layer, colour=colour, marker=marker)
             else:
@@ -239,7 +270,8 @@ class Plot(Media):
                     _finite(layer.x), _finite(layer.y), color=colour, linestyle=dashes, linewidth=1.5, zorder=3
                 )
             if layer.label:
-                named.append((drawn, layer.label))
+                outside = self._outside(layer) if isinstance(layer, Scatter) else 0
+                named.append((drawn, f"{layer.label} ({outside:,} outside)" if outside else layer.label))
         # The axes and the words around them.
         axes.set_xlabel(_wrapped(self.x_label, pixels=self.width), color=_SOFT)
         axes.set_ylabel(_wrapped(self.y_label, pixels=self.height), color=_SOFT)
@@ -291,6 +323,9 @@ def _draw_surface(figure: Figure, axes: Axes, surface: Surface) -> None:
 
 def _draw_scatter(axes: Axes, layer: Scatter, *, colour: str, marker: str) -> Any:
     points = layer.points[np.isfinite(layer.points).all(axis=1)]
+    if layer.mark == "halo":
+        # Opaque, so that a crowd of them is one even patch.
+        return axes.scatter(points[:, 0], points[:, 1], s=90.0, c=colour, marker=marker, linewidths=0, zorder=1.5)
     # Many points are smaller and lighter, so that a crowd still has a shape.
     area = 26.0 if len(points) <= 200 else 12.0 if len(points) <= 2000 else 5.0
     return axes.scatter(
@@ -307,6 +342,8 @@ def _draw_scatter(axes: Axes, layer: Scatter, *, colour: str, marker: str) -> An
 
 
 def _draw_legend(figure: Figure, named: Sequence[tuple[Any, str]]) -> None:
+    from matplotlib.collections import PathCollection
+
     most = _MOST_LEGEND_CHARACTERS
     texts = [label if len(label) <= most else f"{label[: most - 1]}…" for _, label in named]
     per_row = max(1, min(len(texts), 64 // (max(map(len, texts)) + 6)))
@@ -318,13 +355,14 @@ def _draw_legend(figure: Figure, named: Sequence[tuple[Any, str]]) -> None:
         frameon=False,
         labelcolor=_INK,
         fontsize=9,
-        markerscale=1.6,
         handletextpad=0.4,
         columnspacing=1.4,
     )
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1.0)
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([32.0])
 
 
 def _shades() -> Colormap:

@@ -81,8 +81,8 @@ def _shown(place: int, figure: dict[str, Any], one: Strip) -> Html:
     if one.form in PAGE_FORMS:
         content = tag("iframe", sandbox="", srcdoc=one.sources[-1], title=words, class_=f"frame {one.form}")
     else:
-        # A narrow picture would become a blur over the whole column.
-        most = max(_LEAST_WIDTH, 2 * one.width)
+        # A narrow picture would become a blur over the whole column; a plot has words, which have their size.
+        most = max(_LEAST_WIDTH, one.width if one.form == "plot" else 2 * one.width)
         content = tag(
             "img",
             src=one.sources[-1],

@@ -113,6 +113,8 @@ def log_walk(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Recipe) -
         cls = recipe.generator.network.cls  # the recipe file's own, perhaps
         device = "cuda" if torch.cuda.is_initialized() else "cpu"
         loaded = load_generator(checkpoint, device=device, classes={class_name(cls): cls})
+        if loaded.drawn.kind != "pictures" or loaded.drawn.latents:
+            return  # a walk goes between Gaussian vectors, and a film shows pictures
         classes = list(range(min(loaded.classes, WALK_CLASSES)))
         walks = interpolation(loaded, classes=classes, steps=WALK_FRAMES, truncation=None, seed=0, closed=True).numpy()
         scale = max(1, WALK_PIXELS // walks.shape[-1])

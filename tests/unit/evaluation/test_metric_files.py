@@ -46,6 +46,19 @@ class Demanding(Brightness):
 
 
 DARK = Brightness(least=50)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Darkness(Brightness):
+    name = "darkness"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    metrics: tuple[Brightness, ...]
+
+
+RECIPE, BARE = Recipe((Brightness(least=1), Darkness(least=2))), Recipe(())
 """
 
 
@@ -83,12 +96,18 @@ def test_a_class_or_a_metric_of_a_file_is_measured(
     assert list(found) == ["fd_fashion_classifier", "brightness"]
 
 
+def test_a_recipe_stands_for_its_metrics(file: Path) -> None:
+    found = metrics_in_files([f"{file}:RECIPE"])
+    assert [(metric.name, metric.least) for metric in found] == [("brightness", 1), ("darkness", 2)]
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [
         ("{file}", "write it as FILE.py:CLASS, for example my_metric.py:ModesHit"),
-        ("{file}:Britness", "has no such metric.*Brightness.*It has: Brightness, DARK, Demanding$"),
+        ("{file}:Britness", "has no such metric.*Brightness.*It has: Brightness, DARK, Darkness, Demanding, RECIPE$"),
         ("{file}:torch", "has no such metric"),
+        ("{file}:BARE", "has no such metric"),
         ("{file}:Demanding", "give every field of Demanding a default"),
         ("{file}:SampleMetric", "has no such metric"),
         ("{file}.py:X", "there is no file"),

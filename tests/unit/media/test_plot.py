@@ -137,6 +137,37 @@ def test_marks_take_the_colours_in_turn() -> None:
     assert len(places(pixels, ORANGE)) > 10
 
 
+def test_halos_stay_visible_around_the_points_above_them() -> None:
+    """Grey discs behind, whatever their place among the layers; they take no colour of the others."""
+    here, above_the_legend = [[0.5, 0.5]], slice(0, 400)
+
+    def drawn(*layers: Scatter) -> NDArray[np.uint8]:
+        return Plot(layers, x_range=UNIT, y_range=UNIT).pixels()[above_the_legend]
+
+    behind, points = Scatter(here, label="real", mark="halo"), Scatter(here, label="generated")
+    both, marks, halo = drawn(behind, points), places(drawn(points), BLUE), (0xC6, 0xC1, 0xB4)
+    assert (both == drawn(points, behind)).all()
+    grey = np.argwhere((both == halo).all(axis=2))
+    assert len(grey) > len(marks) > 10
+    assert np.allclose(grey.mean(axis=0), marks.mean(axis=0), atol=0.5)
+    # Blue over grey: 65 percent of the one, 35 of the other.
+    row, column = marks.mean(axis=0).round().astype(int)
+    assert np.allclose(both[row, column], 0.65 * np.array(BLUE) + 0.35 * np.array(halo), atol=2)
+
+
+def test_points_beyond_the_axes_are_counted_in_the_legend_and_the_description() -> None:
+    points = np.array([[0.5, 0.5], [1.5, 0.5], [0.5, -0.1], [np.nan, 9.0], [1.0, 1.0]])
+    plot = Plot([Scatter(points, label="generated")], x_range=UNIT, y_range=UNIT)
+    assert plot.description == "plot: generated (5 points, 1 of them not finite, 2 outside the axes)"
+    within = Plot([Scatter(points[[0, 3, 4]], label="generated")], x_range=UNIT, y_range=UNIT)
+    assert within.description == "plot: generated (3 points, 1 of them not finite)"
+    assert Plot([Scatter(points)], x_range=UNIT).description.endswith("1 of them not finite, 1 outside the axes)")
+    # The marks are the same; the legend is not.
+    shown, fewer = plot.pixels(), within.pixels()
+    assert (shown[:400] == fewer[:400]).all()
+    assert (shown[400:] != fewer[400:]).any()
+
+
 def test_a_plot_cannot_be_changed_after_it_was_made() -> None:
     points = np.zeros((3, 2))
     plot = Plot([Scatter(points)])
@@ -149,6 +180,8 @@ def test_wrong_arguments_are_named() -> None:
         Scatter([1, 2, 3])
     with pytest.raises(FrameworkError, match="real numbers"):
         Scatter([["a", "b"]])
+    with pytest.raises(FrameworkError, match="mark='ring' of a Scatter: must be one of point, halo"):
+        Scatter([[1, 2]], mark="ring")
     with pytest.raises(FrameworkError, match=r"one shape \(N,\)"):
         Line([1, 2], [1])
     with pytest.raises(FrameworkError, match="x of a Surface must be two finite numbers"):

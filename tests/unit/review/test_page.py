@@ -126,7 +126,8 @@ def test_all_kinds_are_shown_and_pages_only_in_frames_without_scripts(tmp_path: 
     assert SCRIPT not in text
     assert page.data["strips"][3] == {"images": [320, 640], "sources": [f"<!doctype html><p>320</p>{SCRIPT}"]}
     pictures = {a["alt"]: a for name, a in page.elements if name == "img" and a.get("class")}
-    assert pictures["generated · samples/ring: Ring: real (100 points); generated (100 points)"]["class"] == "grid plot"
+    plot = pictures["generated · samples/ring: Ring: real (100 points); generated (100 points)"]
+    assert (plot["class"], plot["style"]) == ("grid plot", "max-width: 768px"), "words are not blown up"
     pairs = "generated · samples/pairs: pairs: 6 pictures of 12 x 8 pixels, in columns input, output"
     assert pictures[pairs]["style"] == "max-width: 320px", "a narrow grid is not blown up to the whole column"
     assert "2 grids, 2 plots, 2 sets of sounds, 2 pages" in page.shown
