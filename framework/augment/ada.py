@@ -14,10 +14,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from framework.augment import color, geometry
+from framework.augment import color, corruptions, geometry
 from framework.augment.chance import Chance
 from framework.augment.corruptions import FILTER_REACH, add_noise, cut_out, filter_octaves
-from framework.networks.draw import Draw
+from framework.networks.draw import Draw, Request
 from framework.recipe.schedules import Ramp, values_of
 from framework.utils.errors import FrameworkError
 
@@ -101,6 +101,11 @@ class Ada:
         chosen = {name: getattr(self, name) for name in _PRESETS["bgcfnc"]}
         return {name: float(name in _PRESETS[self.preset]) if m is None else m for name, m in chosen.items()}
 
+    @property
+    def requests(self) -> dict[str, Request]:
+        """What all transforms draw for each image, by names that begin with theirs."""
+        return geometry.DRAWS | color.DRAWS | corruptions.DRAWS
+
     def check(self, *, channels: int, height: int, width: int) -> None:
         """Refuse images that some transform cannot handle.
 
@@ -132,7 +137,12 @@ class Ada:
         if strength == 0:
             return images
         chance = Chance(
-            num_images=len(images), device=images.device, strength=strength, multipliers=self.multipliers, draw=draw
+            num_images=len(images),
+            device=images.device,
+            strength=strength,
+            multipliers=self.multipliers,
+            requests=self.requests,
+            draw=draw,
         )
         with torch.autocast(images.device.type, enabled=False):
             x = images.to(torch.promote_types(images.dtype, torch.float32))

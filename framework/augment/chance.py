@@ -7,69 +7,92 @@ Every transform of arXiv:2006.06676 leaves an image alone when its number is zer
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from framework.networks.draw import Draw
+from framework.networks.draw import Draw, Request, drawn_together
 
 
-@dataclass(frozen=True, kw_only=True)
+def when_picked(use: str, request: Request) -> dict[str, Request]:
+    """Return the two draws of a use of a transform: which images get it, and its number.
+
+    Args:
+        use: name of the transform, followed by `/` and the name of the use where it has several.
+        request: the number.
+    """
+    return {f"{use}/picked": Request(kind="uniform"), use: request}
+
+
 class Chance:
-    """The draws of one call, one row per image, in float64, so that matrices made of them are not rounded to TF32."""
+    """The draws of one call, one row per image, in float64, so that matrices made of them are not rounded to TF32.
 
-    num_images: int
-    device: torch.device
-    strength: float
-    """p of the paper."""
-    multipliers: Mapping[str, float]
-    """Factors on p, by transform; 0 switches a transform off and draws nothing."""
-    draw: Draw
+    All of them are drawn together when it is made.
+
+    Args:
+        num_images: number of rows.
+        device: of the images.
+        strength: p of the paper.
+        multipliers: factors on p, by transform; 0 switches a transform off and draws nothing.
+        requests: what transforms draw, by names that begin with theirs; see `when_picked`.
+        draw: source of all random numbers.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_images: int,
+        device: torch.device,
+        strength: float,
+        multipliers: Mapping[str, float],
+        requests: Mapping[str, Request],
+        draw: Draw,
+    ) -> None:
+        self.num_images, self.device, self.strength, self.draw = num_images, device, strength, draw
+        self._multipliers, self._requests = multipliers, requests
+        on = {name: request for name, request in requests.items() if multipliers[_transform(name)] > 0}
+        self._values = drawn_together(draw, "transforms", on)
+        for name, value in self._values.items():
+            assert len(value) == num_images, f"{name}: {num_images} images, draws of shape {tuple(value.shape)}"
 
     def uses_any(self, transforms: Iterable[str]) -> bool:
         """Return whether one of the transforms is on."""
-        return any(self.multipliers[transform] > 0 for transform in transforms)
+        return any(self._multipliers[transform] > 0 for transform in transforms)
 
     def probability(self, transform: str) -> float:
         """Return the chance that an image gets the transform."""
-        return min(self.strength * self.multipliers[transform], 1.0)
+        return min(self.strength * self._multipliers[transform], 1.0)
 
-    def picked(self, transform: str, *, what: str | None = None, probability: float | None = None) -> Tensor:
-        """Draw which images get a transform, bool (n,).
+    def picked(self, use: str, *, probability: float | None = None) -> Tensor:
+        """Return which images get a transform that is on, bool (n,).
 
         Args:
-            transform: name of the transform in `multipliers`.
-            what: name of this use of the transform, if it has several.
-            probability: chance of an image, instead of `probability(transform)`.
+            use: name of the transform, or of one of its uses.
+            probability: chance of an image, instead of `probability` of the transform.
         """
-        gate = self.draw.uniform(f"{what or transform}/picked")
-        assert gate.shape == (self.num_images,), f"{self.num_images} images, draws of shape {tuple(gate.shape)}"
-        return gate < (self.probability(transform) if probability is None else probability)
+        return self._values[f"{use}/picked"] < (
+            self.probability(_transform(use)) if probability is None else probability
+        )
 
-    def integers(self, transform: str, high: int) -> Tensor:
-        """Draw whole numbers from 0 to high - 1, (n,) float64; 0 for images that are left alone."""
-        if not self.uses_any([transform]):
-            return self._nothing()
-        return _where(self.picked(transform), self.draw.integers(transform, high))
+    def number(self, use: str, *, probability: float | None = None) -> Tensor:
+        """Return the numbers of a use, (n, *shape) float64; 0 for images that are left alone.
 
-    def signed(self, transform: str, *shape: int, what: str | None = None, probability: float | None = None) -> Tensor:
-        """Draw uniformly in [-1, 1), (n, *shape) float64; 0 for images that are left alone."""
-        if not self.uses_any([transform]):
-            return self._nothing(*shape)
-        picked = self.picked(transform, what=what, probability=probability)
-        return _where(picked, 2 * self.draw.uniform(what or transform, *shape).double() - 1)
+        Uniform ones lie in [-1, 1), whole and normal ones are as they were requested. Arguments as for `picked`.
+        """
+        request = self._requests[use]
+        if not self.uses_any([_transform(use)]):
+            return torch.zeros(self.num_images, *request.shape, dtype=torch.float64, device=self.device)
+        values = self._values[use].double()
+        if request.kind == "uniform":
+            values = 2 * values - 1
+        picked = self.picked(use, probability=probability)
+        return torch.where(picked.view(-1, *[1] * len(request.shape)), values, 0.0)
 
-    def normal(self, transform: str, *shape: int, what: str | None = None) -> Tensor:
-        """Draw standard normal numbers, (n, *shape) float64; 0 for images that are left alone."""
-        if not self.uses_any([transform]):
-            return self._nothing(*shape)
-        return _where(self.picked(transform, what=what), self.draw.normal(what or transform, *shape))
-
-    def _nothing(self, *shape: int) -> Tensor:
-        return torch.zeros(self.num_images, *shape, dtype=torch.float64, device=self.device)
+    def drawn(self, name: str) -> Tensor:
+        """Return what was drawn under a name for a transform that is on, (n, *shape) float64."""
+        return self._values[name].double()
 
 
-def _where(picked: Tensor, values: Tensor) -> Tensor:
-    values = values.double()
-    return torch.where(picked.view(-1, *[1] * (values.dim() - 1)), values, 0.0)
+def _transform(name: str) -> str:
+    """Return the transform to which a draw belongs."""
+    return name.partition("/")[0]

@@ -7,8 +7,17 @@ import math
 import torch
 from torch import Tensor
 
-from framework.augment.chance import Chance
+from framework.augment.chance import Chance, when_picked
+from framework.networks.draw import Request
 
+DRAWS = {
+    **when_picked("brightness", Request(kind="normal")),
+    **when_picked("contrast", Request(kind="normal")),
+    **when_picked("luma_flip", Request(kind="integers", high=2)),
+    **when_picked("hue", Request(kind="uniform")),
+    **when_picked("saturation", Request(kind="normal")),
+}
+"""What these transforms draw."""
 TRANSFORMS = ("brightness", "contrast", "luma_flip", "hue", "saturation")
 
 
@@ -22,11 +31,11 @@ def recolor(images: Tensor, chance: Chance) -> Tensor:
     """
     if not chance.uses_any(TRANSFORMS):
         return images
-    shift = 0.2 * chance.normal("brightness")
-    contrast = torch.exp2(0.5 * chance.normal("contrast"))
-    along = contrast * (1 - 2 * chance.integers("luma_flip", 2))
-    angle = math.pi * chance.signed("hue")
-    across = contrast * torch.exp2(chance.normal("saturation"))
+    shift = 0.2 * chance.number("brightness")
+    contrast = torch.exp2(0.5 * chance.number("contrast"))
+    along = contrast * (1 - 2 * chance.number("luma_flip"))
+    angle = math.pi * chance.number("hue")
+    across = contrast * torch.exp2(chance.number("saturation"))
     offset = _per_image(along * shift, images)
     if images.shape[1] == 1:
         return _per_image(along, images) * images + offset

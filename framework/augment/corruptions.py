@@ -6,8 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.augment.chance import Chance
+from framework.augment.chance import Chance, when_picked
 from framework.augment.wavelets import NUM_BANDS, octave_bank
+from framework.networks.draw import Request
+
+DRAWS = {
+    **{
+        name: request
+        for band in range(NUM_BANDS)
+        for name, request in when_picked(f"image_filter/{band}", Request(kind="normal")).items()
+    },
+    **when_picked("noise", Request(kind="normal")),
+    "cutout/picked": Request(kind="uniform"),
+    "cutout/centre": Request(kind="uniform", shape=(2,)),
+}
+"""What these transforms draw, besides the noise of each pixel."""
 
 FILTER_REACH = octave_bank().shape[1] // 2
 """Number of pixels that filtering reads beyond the edge, by reflection: 21."""
@@ -28,7 +41,7 @@ def filter_octaves(images: Tensor, chance: Chance) -> Tensor:
     gains = torch.ones(len(images), NUM_BANDS, dtype=torch.float64, device=images.device)
     for band in range(NUM_BANDS):
         octave = torch.ones_like(gains)
-        octave[:, band] = torch.exp2(chance.normal("image_filter", what=f"image_filter/{band}"))
+        octave[:, band] = torch.exp2(chance.number(f"image_filter/{band}"))
         gains = gains * octave / (power * octave.square()).sum(1, keepdim=True).sqrt()
     bank = torch.as_tensor(octave_bank(), device=images.device)
     return _separable(images, (gains @ bank).to(images.dtype))
@@ -48,7 +61,7 @@ def add_noise(images: Tensor, chance: Chance) -> Tensor:
     """Add white noise to images (n, C, H, W); its standard deviation is drawn per image as |N(0, 0.1^2)|."""
     if not chance.uses_any(["noise"]):
         return images
-    deviation = 0.1 * chance.normal("noise").abs()
+    deviation = 0.1 * chance.number("noise").abs()
     noise = chance.draw.normal("noise/pixels", *images.shape[1:])
     return images + (deviation[:, None, None, None] * noise).to(images.dtype)
 
@@ -59,7 +72,7 @@ def cut_out(images: Tensor, chance: Chance) -> Tensor:
         return images
     height, width = images.shape[2:]
     picked = chance.picked("cutout")
-    centre = chance.draw.uniform("cutout/centre", 2).double()
+    centre = chance.drawn("cutout/centre")
     inside_x = (_places(width, images) - centre[:, :1]).abs() < 0.25
     inside_y = (_places(height, images) - centre[:, 1:]).abs() < 0.25
     cut = picked[:, None, None] & inside_y[:, :, None] & inside_x[:, None, :]

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framework.augment.chance import Chance
+from framework.augment.chance import Chance, when_picked
 from framework.augment.gridsample import grid_sample
 from framework.augment.wavelets import SYM6
 from framework.networks.blocks.resample import upfirdn2d, upsample2d
+from framework.networks.draw import Request
 
 TRANSFORMS = (
     "x_flip",
@@ -30,6 +31,18 @@ TRANSFORMS = (
 )
 TURNING = ("x_flip", "rotate90", "rotation")
 """Transforms that carry a side of the image to another place; they are published for square images."""
+
+DRAWS = {
+    **when_picked("x_flip", Request(kind="integers", high=2)),
+    **when_picked("rotate90", Request(kind="integers", high=4)),
+    **when_picked("integer_translation", Request(kind="uniform", shape=(2,))),
+    **when_picked("isotropic_scale", Request(kind="normal")),
+    **when_picked("rotation/before", Request(kind="uniform")),
+    **when_picked("anisotropic_scale", Request(kind="normal")),
+    **when_picked("rotation/after", Request(kind="uniform")),
+    **when_picked("fractional_translation", Request(kind="normal", shape=(2,))),
+}
+"""What these transforms draw."""
 
 _FINE_MARGIN = 5
 """Number of enlarged pixels that shrinking reads beyond the edges: 12 taps around each second pixel, minus 1."""
@@ -51,16 +64,16 @@ def source_positions(chance: Chance, *, height: int, width: int) -> Tensor:
     inverse of the paper's G, hence the product of the inverses of its steps from left to right.
     """
     # Every draw is that of the identity where its transform leaves the image alone.
-    mirrored = 1 - 2 * chance.integers("x_flip", 2)
-    quarters = chance.integers("rotate90", 4)
-    whole_shift = (0.125 * _pixels(chance.signed("integer_translation", 2), height=height, width=width)).round()
-    scale = torch.exp2(0.2 * chance.normal("isotropic_scale"))
+    mirrored = 1 - 2 * chance.number("x_flip")
+    quarters = chance.number("rotate90")
+    whole_shift = (0.125 * _pixels(chance.number("integer_translation"), height=height, width=width)).round()
+    scale = torch.exp2(0.2 * chance.number("isotropic_scale"))
     # Two rotations, each so probable that an image is rotated at all with probability p.
     each = 1 - math.sqrt(1 - chance.probability("rotation"))
-    before = chance.signed("rotation", what="rotation/before", probability=each)
-    stretch = torch.exp2(0.2 * chance.normal("anisotropic_scale"))
-    after = chance.signed("rotation", what="rotation/after", probability=each)
-    shift = 0.125 * _pixels(chance.normal("fractional_translation", 2), height=height, width=width)
+    before = chance.number("rotation/before", probability=each)
+    stretch = torch.exp2(0.2 * chance.number("anisotropic_scale"))
+    after = chance.number("rotation/after", probability=each)
+    shift = 0.125 * _pixels(chance.number("fractional_translation"), height=height, width=width)
 
     # The inverses of the paper's steps, in its order.
     steps = (

@@ -2,15 +2,16 @@
 
 The global batch is split into consecutive micro-batches, and each of them into one consecutive slice per process (see
 `framework.data.plan`). So which images meet in one micro-batch, and share batch statistics, does not depend on the
-number of processes. Random numbers are drawn for the global batch from (seed, images seen, purpose) and then sliced.
+number of processes. Random numbers are functions of (seed, images seen, purpose) and of the row in the global batch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from framework.data.derived import DerivedField, with_derived
 from framework.data.fields import INDEX_SUFFIX
 from framework.data.plan import rank_positions
 from framework.networks.blocks.noise import seeded_normal
+from framework.networks.draw import Request, drawn_apart
+from framework.runtime import distributions
 from framework.runtime.seeding import Draws
 
 
@@ -70,7 +73,14 @@ class BatchPartition:
 
 
 MOST_DRAWN_ON_CPU = 4_096
-"""The most numbers per image that are drawn on the CPU; noise images are hashed on the device from seeds."""
+"""The most numbers per image that version 1 draws on the CPU; larger noise is hashed on the device from seeds."""
+
+
+class _Where(TypedDict):
+    """Which rows of the batch are drawn, and where."""
+
+    rows: slice
+    device: torch.device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,33 +96,58 @@ class ImageDraws:
 
     def normal(self, what: str, *shape: int) -> Tensor:
         """Return standard normal values (n, *shape)."""
-        if math.prod(shape) > MOST_DRAWN_ON_CPU:
+        if self.draws.version == 1 and math.prod(shape) > MOST_DRAWN_ON_CPU:
             noise = seeded_normal(self.integers(f"{what}/seed", 1 << 62), 0, 1, math.prod(shape))
             return noise.view(-1, *shape).to(self.dtype)
-        return self._mine(self.draws.normal(f"{self.purpose}/{what}", self.batch_size, *shape))
+        return self.draws.normal(self._name(what), self.batch_size, *shape, **self._mine).to(self.dtype)
 
     def uniform(self, what: str, *shape: int) -> Tensor:
         """Return values (n, *shape) uniform in [0, 1)."""
-        return self._mine(self.draws.uniform(f"{self.purpose}/{what}", self.batch_size, *shape))
+        return self.draws.uniform(self._name(what), self.batch_size, *shape, **self._mine).to(self.dtype)
 
     def integers(self, what: str, high: int, *shape: int) -> Tensor:
         """Return int64 values (n, *shape) uniform in [0, high)."""
-        values = self.draws.integers(f"{self.purpose}/{what}", high, self.batch_size, *shape)
-        return values[self.rows].to(self.device, non_blocking=True)
+        return self.draws.integers(self._name(what), high, self.batch_size, *shape, **self._mine)
+
+    def together(self, what: str, requests: Mapping[str, Request]) -> dict[str, Tensor]:
+        """Return many values (n, *shape) by name: in version 1 each drawn by itself, from then on by one hash."""
+        if self.draws.version == 1:
+            return drawn_apart(self, requests)
+        # How many numbers an image gets of each kind, and of how many words they are made.
+        counts = {name: math.prod(request.shape) for name, request in requests.items()}
+        sizes = dict.fromkeys(("uniform", "integers", "normal"), 0)
+        for name, request in requests.items():
+            sizes[request.kind] += counts[name]
+        widths = [sizes["uniform"], sizes["integers"], distributions.words_of_normals(sizes["normal"])]
+        words = self.draws.words(self._name(what), self.batch_size, sum(widths), **self._mine)
+        uniform, whole, normal = words.split(widths, dim=1)
+        # Each request takes the next columns of its kind.
+        columns = {
+            "uniform": distributions.uniform(uniform).to(self.device, self.dtype),
+            "integers": whole,
+            "normal": distributions.normal(normal, sizes["normal"]).to(self.device, self.dtype),
+        }
+        ends = dict.fromkeys(columns, 0)
+        values = {}
+        for name, request in requests.items():
+            begin = ends[request.kind]
+            ends[request.kind] = begin + counts[name]
+            taken = columns[request.kind][:, begin : ends[request.kind]]
+            if request.kind == "integers":
+                taken = distributions.integers(taken, request.high).to(self.device)
+            values[name] = taken.reshape(-1, *request.shape)
+        return values
 
     def under(self, purpose: str) -> ImageDraws:
         """Return other numbers for the same images, named by `purpose`."""
-        return ImageDraws(
-            draws=self.draws,
-            purpose=f"{self.purpose}/{purpose}",
-            batch_size=self.batch_size,
-            rows=self.rows,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        return replace(self, purpose=self._name(purpose))
 
-    def _mine(self, values: Tensor) -> Tensor:
-        return values[self.rows].to(self.device, self.dtype, non_blocking=True)
+    def _name(self, what: str) -> str:
+        return f"{self.purpose}/{what}"
+
+    @property
+    def _mine(self) -> _Where:
+        return {"rows": self.rows, "device": self.device}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from framework.networks.blocks.spectral import SpectralNorm, power_iteration
 from framework.objectives.terms import Memory, Term, TermInputs, letter_of
 from framework.recipe import Recipe
 from framework.recipe.growth import Segment
-from framework.runtime.seeding import Draws
+from framework.runtime.seeding import NEW_RUNS, Draws, DrawsVersion
 
 Fields = dict[str, Tensor]
 """The samples of a global batch on this process, by field, as networks take them."""
@@ -73,9 +73,10 @@ class GameRunner:
         segment: Segment | None = None,
         memory: dict[str, Memory] | None = None,
         helpers: Mapping[str, nn.Module] | None = None,
+        draws_version: DrawsVersion = NEW_RUNS,
     ) -> None:
         self.rules, self.players, self.averages = game, players, averages
-        self._recipe, self._helpers = recipe, helpers or {}
+        self._recipe, self._helpers, self._draws_version = recipe, helpers or {}, draws_version
         self.segment = segment or recipe.segments()[0]
         self.memory: dict[str, Memory] = memory if memory is not None else {player: {} for player in players}
         parameter = next(next(iter(players.values())).network.parameters())
@@ -111,7 +112,8 @@ class GameRunner:
             The metrics, and whether every turn had finite losses and gradients.
         """
         # Keep what a step that does not count must give back.
-        metrics, draws = Metrics(), Draws(seed=self._recipe.seed, images_seen=images_seen)
+        metrics = Metrics()
+        draws = Draws(seed=self._recipe.seed, images_seen=images_seen, version=self._draws_version)
         finite, taken, fields = True, 0, Fields()
         remembered = {player: dict(memory) for player, memory in self.memory.items()}
         for buffer, kept in self._statistics:

@@ -7,7 +7,9 @@ has a method `stochastic(draw)`, which returns keyword arguments for its forward
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -30,6 +32,48 @@ class Draw(Protocol):
     def integers(self, what: str, high: int, *shape: int) -> Tensor:
         """Return uniform values in [0, high), (n, *shape), int64."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What one named draw should be, for every image."""
+
+    kind: Literal["normal", "uniform", "integers"]
+    shape: tuple[int, ...] = ()
+    high: int = 1
+    """The end of the range of `integers`."""
+
+
+@runtime_checkable
+class JointDraw(Protocol):
+    """A `Draw` that can answer many requests with one computation."""
+
+    def together(self, what: str, requests: Mapping[str, Request]) -> dict[str, Tensor]:
+        """Return values (n, *shape) by name, as the methods of `Draw` return them.
+
+        Args:
+            what: the name of all these draws together.
+            requests: what to draw, by name.
+        """
+        ...
+
+
+def drawn_together(draw: Draw, what: str, requests: Mapping[str, Request]) -> dict[str, Tensor]:
+    """Return the requested values (n, *shape) by name, from one computation where `draw` can do that."""
+    return draw.together(what, requests) if isinstance(draw, JointDraw) else drawn_apart(draw, requests)
+
+
+def drawn_apart(draw: Draw, requests: Mapping[str, Request]) -> dict[str, Tensor]:
+    """Return the requested values (n, *shape) by name, each drawn by itself."""
+    values = {}
+    for name, request in requests.items():
+        if request.kind == "integers":
+            values[name] = draw.integers(name, request.high, *request.shape)
+        elif request.kind == "uniform":
+            values[name] = draw.uniform(name, *request.shape)
+        else:
+            values[name] = draw.normal(name, *request.shape)
+    return values
 
 
 def stochastic_inputs(network: nn.Module, draw: Draw) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from framework.data.joined import SampleStream
 from framework.games.base import Game
 from framework.recipe import Recipe
 from framework.recipe.description import describe, differences, dumps, science, science_hash
+from framework.runtime.seeding import NEW_RUNS, VERSIONS, DrawsVersion
 from framework.runtime.session import Session
 from framework.sampling.drawn import Drawn
 from framework.train.config import RunConfig
@@ -185,6 +186,27 @@ def check_science(recipe: Recipe, checkpoint: Checkpoint, *, allow_change: bool)
     raise ResumeError(
         f"{checkpoint.path} was trained with another recipe:\n  {listed}\n"
         "Use another --out for a new run, or --allow-change to continue with the change."
+    )
+
+
+def draws_version(checkpoint: Checkpoint | None) -> DrawsVersion:
+    """Return the version of the random numbers with which a run goes on: that of its checkpoint.
+
+    Args:
+        checkpoint: None for a new run. One that names no version was written when there was only the first.
+
+    Raises:
+        ResumeError: this program does not know the version.
+    """
+    if checkpoint is None:
+        return NEW_RUNS
+    recorded = checkpoint.record.get("draws_version", 1)
+    for version in VERSIONS:
+        if version == recorded:
+            return version
+    raise ResumeError(
+        f"{checkpoint.path} was trained with random numbers of version {recorded}, which this program does not know "
+        f"(its newest is {VERSIONS[-1]}); continue it with the program that wrote it, or with a newer one"
     )
 
 

@@ -24,7 +24,7 @@ from framework.objectives.terms import Memory
 from framework.recipe import Recipe
 from framework.recipe.growth import Segment, segment_at
 from framework.runtime.memory import release_unused
-from framework.runtime.seeding import seed_torch
+from framework.runtime.seeding import NEW_RUNS, DrawsVersion, seed_torch
 from framework.runtime.session import Session
 from framework.train.config import RunConfig
 from framework.train.helpers import load_helpers
@@ -41,6 +41,8 @@ class Players:
     averages: dict[str, EMA]
     memory: dict[str, Memory]
     helpers: dict[str, nn.Module]
+    draws_version: DrawsVersion = NEW_RUNS
+    """The version of the random numbers with which the run began."""
 
     @property
     def average(self) -> EMA:
@@ -70,10 +72,18 @@ class Players:
             segment=segment,
             memory=self.memory,
             helpers=self.helpers,
+            draws_version=self.draws_version,
         )
 
 
-def build_players(recipe: Recipe, config: RunConfig, *, session: Session, stack: ExitStack) -> Players:
+def build_players(
+    recipe: Recipe,
+    config: RunConfig,
+    *,
+    session: Session,
+    stack: ExitStack,
+    draws_version: DrawsVersion = NEW_RUNS,
+) -> Players:
     """Build all players on the session's device; the engines are closed with `stack` (a collective).
 
     Raises:
@@ -96,6 +106,7 @@ def build_players(recipe: Recipe, config: RunConfig, *, session: Session, stack:
         averages={name: EMA(players[name]) for name in recipe.game.averaged},
         memory={name: {} for name in players},
         helpers=load_helpers(recipe, device=session.device),
+        draws_version=draws_version,
     )
 
 

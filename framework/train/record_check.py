@@ -184,6 +184,7 @@ _RECORD = _fields(
         "data": _fields({"fingerprint": _TEXT, "count": _COUNT}),
     },
     {
+        "draws_version": _POSITIVE,
         "skipped_samples": _SHARE,
         "window": _fields({}, {"steps": _COUNT, "scores": _table(_list(_pair(_HEXADECIMAL, _HEXADECIMAL), least=1))}),
         "cut": _optional(_fields({"world": _POSITIVE, "micro_batches": _POSITIVE}, only=True)),

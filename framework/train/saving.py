@@ -13,6 +13,7 @@ from framework.checkpoint import Checkpoint, CheckpointError, Writer
 from framework.recipe import Recipe
 from framework.recipe.description import science, science_hash
 from framework.runtime.health import FiniteGuard
+from framework.runtime.seeding import NEW_RUNS, DrawsVersion
 from framework.runtime.session import Session
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.checkpoints import LOCATION_TAG
@@ -52,6 +53,8 @@ class RunRecord:
     window: Window
     guard: FiniteGuard
     health_monitor: HealthMonitor
+    draws_version: DrawsVersion = NEW_RUNS
+    """The version of the random numbers with which the run began."""
     evaluator: Evaluator | None = None
     micro_batching: MicroBatching | None = None
     """The cutting of batches when there were most processes; None before the first step."""
@@ -64,6 +67,7 @@ class RunRecord:
         """Return what a checkpoint records, as JSON and the same on every process (a collective)."""
         return {
             "players": self.state.record(),
+            "draws_version": self.draws_version,
             "skipped_steps": self.guard.skipped_steps,
             "skipped_samples": self.skipped_samples + self.session.sum_over_ranks(self.window.skipped_samples),
             "window": self.window.state(self.session),

@@ -33,7 +33,7 @@ from framework.tracking.system import SystemSampler
 from framework.train.config import RunConfig
 from framework.train.console import Status, short
 from framework.train.evaluation import Evaluator, open_evaluator
-from framework.train.folder import RunContext, check_data, check_science, run_folder
+from framework.train.folder import RunContext, check_data, check_science, draws_version, run_folder
 from framework.train.health import HealthMonitor, answer
 from framework.train.loop import Outcome, Window, train
 from framework.train.memory import MicroBatching, fitting_micro_batches, kept_micro_batches
@@ -200,6 +200,7 @@ def run(recipe: Recipe, config: RunConfig, *, session: Session, data: str) -> Ou
         folder.refuse_another_recipe(recipe, session)
     else:
         check_science(recipe, checkpoint, allow_change=config.allow_change)
+        draws_version(checkpoint)
         if checkpoint.images_seen >= recipe.images:
             if session.is_main:
                 _already_finished(this, checkpoint)
@@ -232,7 +233,7 @@ def _train(
     stream = this.stream(recipe.data.resolution)
     if session.is_main:
         this.folder.prepare(recipe)
-    players = build_players(recipe, config, session=session, stack=stack)
+    players = build_players(recipe, config, session=session, stack=stack, draws_version=draws_version(checkpoint))
     # Restore a checkpoint, or begin with the weights of another run.
     start, guard = 0, FiniteGuard(most_in_a_row=config.most_skipped_steps)
     if checkpoint:
@@ -308,6 +309,7 @@ def _tasks(
         health_monitor=HealthMonitor(
             recipe, state=players.state, average=players.average, session=session, on_collapse=config.on_collapse
         ),
+        draws_version=players.draws_version,
         evaluator=evaluator,
     )
     saver = Saver(record=record, writer=writer, folder=folder.checkpoints, tracker=tracker, status=status)

@@ -16,7 +16,7 @@ from framework.games.microbatch import ImageDraws
 from framework.networks.draw import stochastic_inputs
 from framework.networks.observe import Observed, observed
 from framework.recipe import Recipe, RecipeError
-from framework.runtime.seeding import Draws
+from framework.runtime.seeding import NEW_RUNS, Draws
 from framework.utils.errors import FrameworkError
 
 SAMPLES = 2
@@ -70,7 +70,7 @@ def built(recipe: Recipe, side: str) -> nn.Module:
 def draws_for(count: int, *, device: torch.device, seed: int = 0) -> ImageDraws:
     """Return random numbers for a trial forward on `count` images."""
     return ImageDraws(
-        draws=Draws(seed=seed, images_seen=0),
+        draws=Draws(seed=seed, images_seen=0, version=NEW_RUNS),
         purpose="trial",
         batch_size=count,
         rows=slice(0, count),

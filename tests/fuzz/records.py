@@ -32,6 +32,7 @@ RECORD: dict[str, Any] = {
         }
         for side in ("generator", "discriminator")
     },
+    "draws_version": 2,
     "skipped_steps": 1,
     "skipped_samples": 2.0,
     "window": {"steps": 2, "scores": {"loss/D": [["0x1.8p+0", "0x1.0p+1"], ["inf", "0x1.0p+1"]]}},

@@ -74,6 +74,7 @@ def test_it_is_continued_by_todays_recipe(name: str, run: Path) -> None:
     checkpoint = run / "checkpoints" / str(CONTINUED)
     former = json.loads((FOLDER / name / "checkpoints" / str(SAVED) / "manifest.json").read_text())
     with Checkpoint.open(checkpoint) as opened:
+        assert opened.record["draws_version"] == 1, "the run began when there was no other"
         assert opened.record["science_hash"] == former["record"]["science_hash"]
         assert opened.keys() == sorted(former["tensors"])
     journal = (run / JOURNAL_NAME).read_text()

@@ -16,7 +16,7 @@ from framework.engines.ema import EMA
 from framework.games.microbatch import BatchPartition
 from framework.games.runner import GameRunner
 from framework.networks import latent_size, sagan
-from framework.runtime.seeding import Draws, seed_torch
+from framework.runtime.seeding import NEW_RUNS, Draws, DrawsVersion, seed_torch
 from framework.train.state import TrainingState
 from tests.helpers import smooth
 
@@ -100,6 +100,7 @@ def start(
     precision: str = "fp32",
     segment: int = 0,
     engine: str = "ddp",
+    draws_version: DrawsVersion = NEW_RUNS,
 ) -> Played:
     """Build the game in this process (group), on one segment of the recipe's clock."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -117,6 +118,7 @@ def start(
         recipe=recipe,
         partition=partition,
         segment=recipe.segments()[segment],
+        draws_version=draws_version,
     )
     state = TrainingState(players=engines, averages={"generator": average}, memory=game.memory)
     return Played(game, state, partition, recipe)

@@ -12,6 +12,7 @@ import pytest
 
 from framework.checkpoint import Checkpoint, list_checkpoints
 from framework.data.consumed import consumed, keys_hash
+from framework.runtime.seeding import VERSIONS
 from tests.helpers.journals import science
 from tests.helpers.launch import SMOOTH, TINY, Launch, largest_difference, run, tensors, unequal
 
@@ -55,6 +56,8 @@ def test_killed_and_started_again_gives_the_same_bits(straight: Path, tmp_path: 
     print(f"{STEPS} steps against 20 + SIGKILL + 20, 2 processes: {count - len(differing)} of {count} tensors equal")
     assert differing == []
     assert_same_points(straight, out)
+    with Checkpoint.open(out / "checkpoints" / final) as opened:
+        assert opened.record["draws_version"] == VERSIONS[-1], "a new run begins with the newest random numbers"
 
 
 def test_the_same_command_again_says_it_is_finished(straight: Path, tmp_path: Path) -> None:

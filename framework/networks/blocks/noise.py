@@ -14,36 +14,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from framework.runtime.splitmix import mix, shifted, signed
+
 Noise = Literal["none", "const", "random"] | Tensor
 """The source of per-pixel noise: none; each layer's stored noise image; new noise from torch's generator (for sampling
 only); or seeds (N,) int64, one per image, of which the noise is a function."""
 
 
-def _signed(value: int) -> int:
-    """Return an unsigned 64-bit constant as the int64 of the same bits."""
-    return value - (1 << 64) if value >> 63 else value
-
-
-_GOLDEN, _FIRST, _SECOND = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-
-
-def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Shift to the right and fill with zeros; torch's own shift keeps the sign."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _mix(x: Tensor) -> Tensor:
-    """Hash each number; this is SplitMix64's output function."""
-    x = (x ^ _shifted(x, 30)) * _FIRST
-    x = (x ^ _shifted(x, 27)) * _SECOND
-    return x ^ _shifted(x, 31)
+_GOLDEN = signed(0x9E3779B97F4A7C15)
+"""SplitMix64's usual step."""
 
 
 def _words(seeds: Tensor, layer: int, count: int) -> Tensor:
     """Return random 64-bit words (N, count) int64 for seeds (N,)."""
     counter = torch.arange(1, count + 1, device=seeds.device, dtype=torch.int64) * _GOLDEN
-    keys = _mix(_mix(seeds + _GOLDEN) + layer)
-    return _mix(keys[:, None] + counter)
+    keys = mix(mix(seeds + _GOLDEN) + layer)
+    return mix(keys[:, None] + counter)
 
 
 @torch.no_grad()
@@ -58,7 +44,7 @@ def seeded_uniform(seeds: Tensor, layer: int, count: int) -> Tensor:
     Returns:
         float32 (N, count) on the device of `seeds`.
     """
-    return _shifted(_words(seeds, layer, count), 40).float() * 2.0**-24
+    return shifted(_words(seeds, layer, count), 40).float() * 2.0**-24
 
 
 @torch.no_grad()
@@ -77,7 +63,7 @@ def seeded_normal(seeds: Tensor, layer: int, height: int, width: int) -> Tensor:
     count = height * width
     # Box-Muller turns two uniform numbers into two normal ones: 24 bits for each are cut from one 64-bit word.
     bits = _words(seeds, layer, (count + 1) // 2)
-    radius = ((_shifted(bits, 40) + 1).float() * 2.0**-24).log().mul(-2.0).sqrt()  # of a uniform in (0, 1]
+    radius = ((shifted(bits, 40) + 1).float() * 2.0**-24).log().mul(-2.0).sqrt()  # of a uniform in (0, 1]
     angle = (bits & 0xFFFFFF).float() * (2.0 * math.pi * 2.0**-24)
     values = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=2).flatten(1)
     return values[:, :count].reshape(-1, 1, height, width)

@@ -55,6 +55,8 @@ def test_what_training_writes_passes(tmp_path: Path) -> None:
         ("players.discriminator.engine_state.loss_scale", 0, "loss_scale is 0 and must be a number above 0"),
         ("players.discriminator.engine_state.good_steps", ..., "good_steps is None and must be there"),
         ("players.generator.memory.path_length", [1], "memory.path_length is [1] and must be a number"),
+        ("draws_version", 0, "record.draws_version is 0 and must be a count of at least 1"),
+        ("draws_version", "2", "record.draws_version is '2' and must be a count of at least 1"),
         ("skipped_steps", True, "record.skipped_steps is True and must be a count"),
         ("skipped_samples", "many", "must be a number, not below 0"),
         ("science_hash", None, "record.science_hash is None and must be a text"),
