@@ -53,8 +53,8 @@ class LatentGame(Game):
     def inputs(self, forward: Forward) -> TermInputs:
         """Return the samples, the latents and, except for lazy terms, the logits of a turn.
 
-        The discriminator's turn judges real samples and generated ones without a graph; every other turn generates
-        samples, and the discriminator, which is frozen if the turn names it in `through`, judges them.
+        In the discriminator's turn, real samples and generated ones are judged. In the generator's, generated ones are;
+        name the discriminator in the turn's `through`. A third player finds the generated samples, without a graph.
         """
         # What the turn is played on: real samples with their classes, latents, and the classes of generated samples.
         labels = forward.labels
@@ -70,7 +70,10 @@ class LatentGame(Game):
         }
         if forward.turn.player == "discriminator":
             return self._discriminator_inputs(forward, given)
-        return self._generator_inputs(forward, given)
+        if forward.turn.player == "generator":
+            return self._generator_inputs(forward, given)
+        fake = forward.run("generator", given["z"], given["fake_labels"], graph=False)
+        return forward.inputs(forward.discriminators()("penalty"), fake=fake, **given)
 
     def _discriminator_inputs(self, forward: Forward, given: dict[str, Any]) -> TermInputs:
         """Judge real and generated samples (N, ...) through the augmentation."""
