@@ -137,10 +137,11 @@ class RunFolder:
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe's description and, where that is not pictures from latents, what its samples are."""
+    """Return a recipe's description, with the number of its classes, and what its samples are unless pictures of z."""
     assert isinstance(recipe.game, Game)
-    drawn = recipe.game.drawn(recipe)
-    return describe(recipe) | ({} if drawn == Drawn() else {"samples": drawn.to_json()})
+    drawn, document = recipe.game.drawn(recipe), describe(recipe)
+    document["data"].setdefault("classes", recipe.data.classes)  # a computed source, or several, has no such field
+    return document | ({} if drawn == Drawn() else {"samples": drawn.to_json()})
 
 
 def run_folder(recipe: Recipe, config: RunConfig) -> RunFolder:
