@@ -61,7 +61,7 @@ class LatentGame(Game):
         specified = self._latents(forward.engines["generator"].network)
         draws = drawn(specified, forward.draw)
         redrawn = labels is not None and self.fake_labels == "uniform"
-        given = {
+        given: dict[str, Any] = {
             "real": forward.sample,
             "labels": labels,
             "fake_labels": forward.draw.integers("labels", forward.classes) if redrawn else labels,
