@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from framework.games.base import Turn
 from framework.games.runner import GameRunner
 from framework.runtime import collectives as collective
 
@@ -110,12 +111,11 @@ def watched(game: GameRunner) -> Iterator[Traffic]:
     """Records what the steps of `game` send, by turn: `discriminator`, `generator`, the lazy penalties' own, `rest`."""
     assert dist.is_initialized()
     traffic = Traffic()
-    turns = {"_discriminator_turn": "discriminator", "_generator_turn": "generator"}
 
     def told(name: str, method: Any) -> Any:
-        def turn(*arguments: Any) -> Any:
-            with traffic.within(turn=turns.get(name) or f"{arguments[0]}, lazy penalties"):
-                return method(*arguments)
+        def turn(of: Turn, *arguments: Any, **options: Any) -> Any:
+            with traffic.within(turn=f"{of.player}, lazy penalties" if name == "_lazy_step" else of.player):
+                return method(of, *arguments, **options)
 
         return turn
 
@@ -125,7 +125,7 @@ def watched(game: GameRunner) -> Iterator[Traffic]:
         with traffic.within(purpose="statistics"):
             return summing(*arguments)
 
-    for name in (*turns, "_lazy_step"):
+    for name in ("_turn", "_lazy_step"):
         setattr(game, name, told(name, getattr(game, name)))
     collective._SumOverProcesses.forward = staticmethod(statistics)
     try:
@@ -133,5 +133,5 @@ def watched(game: GameRunner) -> Iterator[Traffic]:
             yield traffic
     finally:
         collective._SumOverProcesses.forward = staticmethod(summing)
-        for name in (*turns, "_lazy_step"):
+        for name in ("_turn", "_lazy_step"):
             delattr(game, name)
