@@ -9,20 +9,25 @@ from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from framework import (
+    Adam,
     Adversarial,
     AdversarialLoss,
     FrameworkError,
     Hinge,
     LatentGame,
+    Network,
+    Player,
     RecipeError,
     RelativisticPairing,
     Term,
     Turn,
 )
+from framework.engines.choose import build_engine
 from framework.games.alternating import Alternating
+from framework.games.runner import GameRunner
 from framework.objectives.terms import TermInputs
 from tests.helpers.play import Played, smooth_recipe, start, steps, synthetic
 
@@ -169,3 +174,57 @@ def test_fields_of_a_game_and_terms_of_the_wrong_player_are_refused() -> None:
         FourTurns(loss=Hinge(), fake_labels="none")  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="OfTheGenerator is a term of the generator"):
         smooth_recipe(game=FourTurns(loss=Hinge(), term=OfTheGenerator()))
+
+
+class Reader(nn.Module):
+    """Numbers (N, 2) of pictures (N, 1, 8, 8)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Term):
+    """Trains the reader towards 0, and notes what it was shown."""
+
+    weight: float = 1.0
+    players: ClassVar[tuple[str, ...]] = ("reader",)
+
+    def value(self, inputs: TermInputs) -> Tensor:
+        SEEN.append(inputs)
+        return inputs.network(inputs.tensor("fake")).square().mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithReader(LatentGame):
+    """A game whose only turn is that of a third player."""
+
+    players: ClassVar[tuple[str, ...]] = ("generator", "discriminator", "reader")
+
+    def turns(self) -> tuple[Turn, ...]:
+        return (Turn(player="reader", terms=(Reading(),), draws="reader", fresh=True),)
+
+
+def test_a_third_player_is_trained_on_generated_samples_without_a_graph() -> None:
+    reader = Player(network=Network(Reader), optimizer=Adam(lr=1e-3))
+    recipe = smooth_recipe(game=WithReader(), other_players={"reader": reader})
+    two = start(smooth_recipe())
+    engine = build_engine(recipe.build_network("reader"), reader, side="reader", engine="ddp", precision="fp32")
+    players = {**two.game.players, "reader": engine}
+    game = GameRunner(recipe.game, players=players, averages={}, recipe=recipe, partition=two.partition)
+    before = engine.network.layers[1].weight.clone()
+    metrics, finite = game.step(synthetic(recipe, two.partition), images_seen=0)
+    assert finite
+    assert not torch.equal(engine.network.layers[1].weight, before)
+    assert not SEEN[0].tensor("fake").requires_grad
+    assert all(parameter.grad is None for parameter in players["generator"].network.parameters())
+    assert "grad_norm/reader" in metrics.sums()
+
+
+def test_a_recipe_without_a_player_of_the_game_is_refused() -> None:
+    with pytest.raises(RecipeError, match="WithReader is played by generator and discriminator and reader; the recipe"):
+        smooth_recipe(game=WithReader())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +23,29 @@ def test_a_gaussian_that_is_named_plays_the_same_game_to_the_bit() -> None:
     named = steps(start(smooth_recipe(game=Alternating(loss=Hinge(), latents=(Gaussian(8),)))), count=2)
     assert usual.keys() == named.keys()
     assert all(torch.equal(usual[name], named[name]) for name in usual)
+
+
+def test_the_usual_latent_is_drawn_as_it_always_was() -> None:
+    class Rows:
+        """Draws for three samples."""
+
+        def normal(self, what: str, *shape: int) -> torch.Tensor:
+            return Draws(seed=2, images_seen=9).normal(f"generator/{what}", 3, *shape)
+
+        def uniform(self, what: str, *shape: int) -> torch.Tensor:
+            raise AssertionError
+
+        def integers(self, what: str, high: int, *shape: int) -> torch.Tensor:
+            raise AssertionError
+
+        def together(self, what: str, requests: object) -> dict[str, torch.Tensor]:
+            raise AssertionError
+
+    first = drawn((Gaussian(2),), Rows())["z"]
+    # NumPy's Philox, whose key is BLAKE2b of (seed, clock, purpose): docs/decisions/003-random-numbers.md.
+    key = hashlib.blake2b(repr((2, 9, "generator/z")).encode(), digest_size=16).digest()
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+    assert np.array_equal(first.numpy(), generator.standard_normal((3, 2), dtype=np.float32))
 
 
 def test_codes_stand_side_by_side_in_the_order_of_the_latents() -> None:
