@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from framework.games.alternating import Alternating
     from framework.games.base import Game, Turn
     from framework.games.forward import Forward
+    from framework.games.latent_game import LatentGame
     from framework.games.paired import Paired
     from framework.networks.blocks.dropout import Dropout
     from framework.networks.blocks.moving import MovingMean
@@ -71,6 +72,7 @@ _HOME = {
     "framework.games.alternating": ("Alternating",),
     "framework.games.base": ("Game", "Turn"),
     "framework.games.forward": ("Forward",),
+    "framework.games.latent_game": ("LatentGame",),
     "framework.games.paired": ("Paired",),
     "framework.recipe.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),
@@ -145,6 +147,7 @@ __all__ = [
     "Label",
     "LabelMap",
     "Latent",
+    "LatentGame",
     "LeCam",
     "LeastSquares",
     "Linear",

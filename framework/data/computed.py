@@ -25,6 +25,7 @@ from framework.data.errors import DataError
 from framework.data.fields import Field, Label
 from framework.data.plan import rank_positions, row_draws
 from framework.data.points import Vector
+from framework.recipe.sources import derived_from, usual_options
 from framework.utils.ranges import Range, check_numbers
 
 
@@ -51,23 +52,23 @@ class Computed(ABC):
 
     @property
     def resolution(self) -> int:
-        """The side of the first picture in pixels; 0, as there is none."""
-        return 0
+        """The side of the first picture in pixels; 0 without one."""
+        return usual_options(self.fields)["resolution"]
 
     @property
     def channels(self) -> int:
-        """The channels of the first picture; 0, as there is none."""
-        return 0
+        """The channels of the first picture; 0 without one."""
+        return usual_options(self.fields)["channels"]
 
     @property
     def classes(self) -> int:
         """The number of classes of the label; 0 without one."""
-        return next((one.classes for one in self.fields if isinstance(one, Label)), 0)
+        return usual_options(self.fields)["classes"]
 
     def derived(self) -> dict[str, int]:
-        """Return the options that networks take from the fields unless their recipe names them."""
-        own = {option: value for one in self.fields for option, value in one.derived().items()}
-        return own | {f"{one.name}_{name}": value for one in self.derive for name, value in one.derived().items()}
+        """Return the options that networks take from the fields; see `framework.recipe.sources.derived_from`."""
+        computed = {f"{one.name}_{name}": value for one in self.derive for name, value in one.derived().items()}
+        return derived_from(self.fields) | computed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from framework.media import Media
 from framework.networks.draw import Draw
 from framework.objectives.equilibrium import Equilibrium
 from framework.objectives.terms import Memory, Term, TermInputs
+from framework.recipe.checks import check_fields
 from framework.recipe.recipe import Recipe
 from framework.sampling.drawn import Drawn
 from framework.sampling.sampler import Sampler
@@ -52,12 +53,19 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Game(ABC):
-    """The rules of a game; subclass it for a game of your own."""
+    """The rules of a game; subclass it for a game of your own, or `LatentGame` if it generates from latents.
+
+    Raises:
+        RecipeError: a field of another type than it is declared with.
+    """
 
     players: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
     """The players that a recipe must have for it."""
     averaged: ClassVar[tuple[str, ...]] = ("generator",)
     """Those of whose weights a moving average is kept; the first is the one that samples are drawn from."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @abstractmethod
     def turns(self) -> tuple[Turn, ...]:

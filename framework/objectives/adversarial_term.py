@@ -28,6 +28,11 @@ class Adversarial(Term):
     """How the losses of several scales are put together: pix2pixHD sums (arXiv:1711.11585), SPADE averages
     (arXiv:1903.07291)."""
 
+    @property
+    def needs_real_output(self) -> bool:
+        """Whether the generator's loss compares with the logits of real samples."""
+        return self.loss.needs_real_logits
+
     def weighted(self, value: Tensor, *, images_seen: int) -> Tensor:
         """Return the loss, a scalar; one of weight 1 is handed on as it is."""
         plain = self.weight == 1.0 and self.every == 1

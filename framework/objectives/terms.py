@@ -111,8 +111,6 @@ class Term(ABC):
     """Whether the term contains a gradient, so that its own gradient is a second derivative."""
     needs_parameters: ClassVar[bool] = False
     """Whether it reads parameters outside the network's forward."""
-    needs_real_output: ClassVar[bool] = False
-    """Whether it needs what the discriminator returns for real samples in the generator's turn, too."""
     players: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
     """The players in whose turns it may be used."""
 
@@ -127,6 +125,11 @@ class Term(ABC):
     def name(self) -> str:
         """The name in metrics: that of the class; a renamed class keeps it, for the sake of curves begun."""
         return first_class_name(type(self).__name__)
+
+    @property
+    def needs_real_output(self) -> bool:
+        """Whether it needs what the discriminator returns for real samples in the generator's turn, too; False."""
+        return False
 
     def due(self, turn: int) -> bool:
         """Return whether the term is computed in this turn, counted from 0."""

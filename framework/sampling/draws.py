@@ -24,15 +24,15 @@ class SampleDraws:
 
     def normal(self, what: str, *shape: int) -> Tensor:
         """Return standard normal values (n, *shape), float32."""
-        return torch.stack([draws.normal(f"{self.purpose}/{what}", *shape) for draws in self._by_number()])
+        return torch.cat([draws.normal(f"{self.purpose}/{what}", 1, *shape) for draws in self._by_number()])
 
     def uniform(self, what: str, *shape: int) -> Tensor:
         """Return uniform values in [0, 1), (n, *shape), float32."""
-        return torch.stack([draws.uniform(f"{self.purpose}/{what}", *shape) for draws in self._by_number()])
+        return torch.cat([draws.uniform(f"{self.purpose}/{what}", 1, *shape) for draws in self._by_number()])
 
     def integers(self, what: str, high: int, *shape: int) -> Tensor:
         """Return uniform values in [0, high), (n, *shape), int64."""
-        return torch.stack([draws.integers(f"{self.purpose}/{what}", high, *shape) for draws in self._by_number()])
+        return torch.cat([draws.integers(f"{self.purpose}/{what}", high, 1, *shape) for draws in self._by_number()])
 
     def _by_number(self) -> list[Draws]:
         return [Draws(seed=self.seed, images_seen=number) for number in self.numbers]

@@ -101,12 +101,13 @@ class LatentSampler:
         return replace(self, label_shares=tuple(map(float, label_counts)) if known else ())
 
     def describe(self) -> dict[str, Any]:
-        """Return seed, labels and truncation."""
+        """Return seed, labels, truncation and, where they are named, the latents."""
         labels = "none"
         if self.classes:
             labels = "drawn with the real set's shares" if self.label_shares else "drawn with equal shares"
         style = {name: self.options.get(name) for name in ("psi", "cutoff", "noise")}
-        return {"seed": self.seed, "labels": labels, "truncation": self.truncation, **style}
+        named = {"latents": [str(latent) for latent in self.codes]} if self.codes else {}
+        return {"seed": self.seed, "labels": labels, "truncation": self.truncation, **style, **named}
 
     def draw(self, network: nn.Module, positions: range) -> dict[str, Tensor]:
         """Return `image`, uint8 (n, 3, H, W), or vectors, float32 (n, ...), and with classes `label`, int64 (n,)."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.recipes import load_recipe
-from framework.data.computed import RingOfGaussians
+from framework.data.computed import Computed, RingOfGaussians
 from framework.data.derived import Holes, LowResolution
-from framework.data.fields import Image, Label, LabelMap, Mask
+from framework.data.fields import Field, Image, Label, LabelMap, Mask
 from framework.data.points import Points
 from framework.recipe import RecipeError, Shards, Sources, override
 from framework.recipe.description import describe, science_hash
@@ -142,3 +144,21 @@ def test_a_source_without_files_gives_networks_its_size() -> None:
     assert (ring.resolution, ring.channels, ring.classes, RingOfGaussians().classes) == (0, 0, 8, 0)
     small = Shards("x", resolution=32, derive=(LowResolution("small", of="image", factor=4),))
     assert small.derived() == {"resolution": 32, "channels": 3, "classes": 0, "small_factor": 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise(Computed):
+    """Pictures without files, of one of four classes."""
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return Image("image", 16, channels=1), Label("label", 4)
+
+    def rows(self, positions: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
+        raise AssertionError
+
+
+def test_a_computed_source_of_pictures_decides_what_files_of_pictures_do() -> None:
+    source = Noise(derive=(LowResolution("small", of="image", factor=2),))
+    assert (source.resolution, source.channels, source.classes) == (16, 1, 4)
+    assert source.derived() == {"resolution": 16, "channels": 1, "classes": 4, "small_factor": 2}
