@@ -15,7 +15,8 @@ from framework.recipe.growth import Segment
 def example_rows(recipe: Recipe, segment: Segment, count: int, *, seed: int = 0) -> dict[str, Tensor]:
     """Return every field of `count` samples as a batch has it, each (count, ...), on the host."""
     rows: dict[str, Tensor] = {}
-    for field in at_resolution(fields_of(recipe.data), segment.resolution):
+    fields = fields_of(recipe.data)
+    for field in fields if recipe.growth is None else at_resolution(fields, segment.resolution):
         rows |= field.example(count, seed)
     return rows
 
