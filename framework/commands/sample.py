@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 from torch import Tensor
 
+from framework.commands.translations import translations
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.classes import network_classes
 from framework.sampling.generate import settle_statistics, style_options
@@ -30,6 +31,8 @@ class SampleOptions:
 
     out: LocalPath = Path("samples.png")
     """Picture to write (.png); with --interpolate a .png strip, and an animation (.mp4 or .webp) beside it."""
+    data: str | None = None
+    """Packed pairs whose pictures are translated, for networks that translate."""
     grid: str = "8x8"
     """COLUMNSxROWS; one class per column. With --interpolate: images per walk x walks."""
     classes: tuple[str, ...] = ()
@@ -81,6 +84,11 @@ def sample(
     columns, rows = parse_grid(options.grid)
     check(options.out, interpolate=options.interpolate, npz=options.npz)
     loaded = _loaded(checkpoint, options)
+    if loaded.drawn.kind == "translations":
+        _translate(loaded, options, columns=columns, rows=rows)
+        return
+    if options.data is not None:
+        raise FrameworkError("--data: this network draws from latents, it translates no pictures: leave it out")
     chosen = class_numbers(options.classes, loaded)
     if chosen and not options.interpolate:
         columns = len(chosen)
@@ -103,6 +111,19 @@ def sample(
         print(options.out)
     if options.npz:
         _write_npz(options.npz, loaded, options, count=options.count or rows * columns, columns=columns, chosen=chosen)
+
+
+def _translate(loaded: LoadedGenerator, options: SampleOptions, *, columns: int, rows: int) -> None:
+    """Write rows of inputs, outputs and targets, and arrays where they are asked for."""
+    names = ("classes", "truncation", "interpolate", "standing_statistics")
+    loaded.drawn.refuse_options_of_latents(**{name: getattr(options, name) for name in names})
+    count = options.count if options.npz and options.count else 0
+    made = translations(loaded, options.data, seed=options.seed, count=max(columns * rows, count))
+    made.first(columns * rows).grid(columns=columns).save(options.out)
+    print(options.out)
+    if options.npz:
+        made.first(count or columns * rows).save_arrays(options.npz)
+        print(options.npz)
 
 
 def _loaded(checkpoint: str, options: SampleOptions) -> LoadedGenerator:

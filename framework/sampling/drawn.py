@@ -65,6 +65,25 @@ class Drawn:
             raise FrameworkError(f"samples.latents: must be a list of at most {_MOST_LATENTS}")
         return cls(kind=told["kind"], name=told["name"], latents=tuple(map(_latent, latents)), **images)
 
+    @property
+    def walks(self) -> bool:
+        """Whether there is a latent vector to walk through from picture to picture."""
+        return self.kind == "pictures" and not self.latents
+
+    def refuse_options_of_latents(self, **given: object) -> None:
+        """Refuse flags that say how latents and labels are drawn, where pictures are translated instead.
+
+        Args:
+            given: the values of flags by name; what is false was not given.
+
+        Raises:
+            FrameworkError: one was given; names the flag.
+        """
+        for name, value in given.items():
+            if value and self.kind == "translations":
+                flag = name.replace("_", "-")
+                raise FrameworkError(f"--{flag}: this network translates pictures, it draws none from latents; leave it out")
+
     def sampler(
         self,
         *,
