@@ -36,13 +36,11 @@ class Translations:
     def grid(self, *, columns: int) -> PictureGrid:
         """Return rows of inputs, outputs and targets, below them those of the next `columns` pairs, and so on."""
         shown = {row: _coloured(self.tensors[name]) for row, name in ROWS.items()}
-        count = len(shown["input"])
-        bands = -(-count // columns)
-        pictures = np.concatenate(
-            [_filled(one[band * columns : (band + 1) * columns], columns) for band in range(bands) for one in shown.values()]
-        )
+        starts = range(0, len(shown["input"]), columns)
+        rows = [_filled(one[start : start + columns], columns) for start in starts for one in shown.values()]
+        pictures = np.concatenate(rows)
         scale = max(1, READABLE_PIXELS // pictures.shape[-1])
-        return PictureGrid(pictures, columns=columns, row_names=list(shown) * bands, scale=scale)
+        return PictureGrid(pictures, columns=columns, row_names=list(shown) * len(starts), scale=scale)
 
     def save_arrays(self, path: Path) -> None:
         """Write `images`, what was made, `sources` and `targets`, each uint8 (N, H, W, C), as an .npz file."""

@@ -82,7 +82,7 @@ class Drawn:
         for name, value in given.items():
             if value and self.kind == "translations":
                 flag = name.replace("_", "-")
-                raise FrameworkError(f"--{flag}: this network translates pictures, it draws none from latents; leave it out")
+                raise FrameworkError(f"--{flag}: this network translates pictures and has no latents; leave it out")
 
     def sampler(
         self,
@@ -134,11 +134,11 @@ def _latent(told: object) -> Latent:
         FrameworkError: it is none of ours, or has other fields.
     """
     own = {cls.__name__: cls for cls in _LATENTS}
-    if not isinstance(told, Mapping) or told.get("type") not in own:
+    if not isinstance(told, Mapping) or str(told.get("type")) not in own:
         raise FrameworkError(f"samples.latents: {str(told)[:80]} is none of {', '.join(own)}")
     options = {str(name): value for name, value in told.items() if name != "type"}
     try:
-        return own[told["type"]](**options)
+        return own[str(told["type"])](**options)
     except TypeError as error:
         raise FrameworkError(f"samples.latents: {error}") from None
 

@@ -28,9 +28,7 @@ def paired_recipe(**changes: Any) -> Recipe:
         "data": pairs,
         "held_out": pairs,
         "generator": Player(
-            network=Network(
-                pix2pix.Generator, num_downs=3, width=4, dropout_at=(1, 2), inference_statistics="running"
-            ),
+            network=Network(pix2pix.Generator, num_downs=3, width=4, dropout_at=(1, 2), inference_statistics="running"),
             optimizer=adam,
         ),
         "discriminator": Player(network=Network(pix2pix.Discriminator, num_layers=1, width=4), optimizer=adam),

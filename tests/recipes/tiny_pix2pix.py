@@ -1,4 +1,4 @@
-"""Translation made tiny: pairs of 16 pixels, dropout on, a few milliseconds a step, for tests that need real launches."""
+"""Translation made tiny: pairs of 16 pixels, a few milliseconds a step, for tests that need real launches."""
 
 from framework import (
     L1,
