@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 from torch import Tensor
 
+from framework.commands.translations import translations
 from framework.games.showing import SCATTERED, points_plot
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.classes import network_classes
@@ -37,6 +38,8 @@ class SampleOptions:
 
     out: LocalPath = Path("samples.png")
     """Picture to write (.png); with --interpolate a .png strip, and an animation (.mp4 or .webp) beside it."""
+    data: str | None = None
+    """Packed pairs whose pictures are translated, for networks that translate."""
     grid: str = _GRID
     """COLUMNSxROWS; one class per column. With --interpolate: images per walk x walks."""
     classes: tuple[str, ...] = ()
@@ -88,6 +91,9 @@ def sample(
     columns, rows = parse_grid(options.grid)
     check(options.out, interpolate=options.interpolate, npz=options.npz)
     loaded = _loaded(checkpoint, options)
+    if loaded.drawn.kind == "translations":
+        _translate(loaded, options, columns=columns, rows=rows)
+        return
     _check_kind(loaded, options)
     chosen = class_numbers(options.classes, loaded)
     if chosen and not options.interpolate:
@@ -113,6 +119,19 @@ def sample(
         print(options.out)
     if options.npz:
         _write_npz(options.npz, loaded, options, count=options.count or rows * columns, columns=columns, chosen=chosen)
+
+
+def _translate(loaded: LoadedGenerator, options: SampleOptions, *, columns: int, rows: int) -> None:
+    """Write rows of inputs, outputs and targets, and arrays where they are asked for."""
+    names = ("classes", "truncation", "interpolate", "standing_statistics")
+    loaded.drawn.refuse_options_of_latents(**{name: getattr(options, name) for name in names})
+    count = options.count if options.npz and options.count else 0
+    made = translations(loaded, options.data, seed=options.seed, count=max(columns * rows, count))
+    made.first(columns * rows).grid(columns=columns).save(options.out)
+    print(options.out)
+    if options.npz:
+        made.first(count or columns * rows).save_arrays(options.npz)
+        print(options.npz)
 
 
 def _loaded(checkpoint: str, options: SampleOptions) -> LoadedGenerator:
@@ -220,12 +239,10 @@ def _check_kind(loaded: LoadedGenerator, options: SampleOptions) -> None:
     """Refuse flags that mean nothing for what this network draws.
 
     Raises:
-        FrameworkError: there is such a flag, or the network needs more than latents.
+        FrameworkError: there is such a flag; names it.
     """
-    if loaded.drawn.kind == "translations":
-        raise FrameworkError(
-            "this network translates pictures, and draws none from latents: its run shows translations"
-        )
+    if options.data is not None:
+        raise FrameworkError("--data: this network draws from latents, it translates no pictures: leave it out")
     if options.interpolate and (loaded.drawn.kind == "vectors" or loaded.drawn.latents):
         raise FrameworkError(
             "--interpolate shows pictures between Gaussian latents, which this generator does not draw"

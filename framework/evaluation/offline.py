@@ -184,6 +184,9 @@ def generated(
         real: location of the real set, whose pictures a translator translates.
         progress: show on standard error how far standing statistics are.
     """
+    loaded.drawn.refuse_options_of_latents(
+        standing_statistics=sampling.standing_statistics, truncation=sampling.truncation
+    )
     options = style_options(loaded.network, psi=sampling.psi)
     if sampling.standing_statistics:
         settle_statistics(

@@ -139,18 +139,26 @@ class Paired(Game):
         )
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse a recipe without the players or the pictures of the game.
+        """Refuse a recipe without the players or the pictures of the game, or with other pictures held out.
 
         Raises:
             RecipeError: names what is missing.
         """
         super().check(recipe)
-        for name in (self.source, self.target):
-            self._image(recipe, name)
         if recipe.held_out is None:
             raise RecipeError(
                 "held_out: name pairs that are not trained on; translations are shown and measured on them"
             )
+        for wanted in (self._image(recipe, name) for name in (self.source, self.target)):
+            shape = (wanted.channels, wanted.height, wanted.width)
+            if not any(
+                isinstance(one, Image) and one.name == wanted.name and (one.channels, one.height, one.width) == shape
+                for one in fields_of(recipe.held_out)
+            ):
+                raise RecipeError(
+                    f"held_out: has no picture {wanted.name!r} of {wanted.height} x {wanted.width} pixels and "
+                    f"{wanted.channels} channel(s), as data has"
+                )
 
     def output_fault(self, player: str, output: object, fields: Mapping[str, Tensor]) -> str | None:
         """Say what is wrong with translations or logits of patches."""

@@ -65,6 +65,25 @@ class Drawn:
             raise FrameworkError(f"samples.latents: must be a list of at most {_MOST_LATENTS}")
         return cls(kind=told["kind"], name=told["name"], latents=tuple(map(_latent, latents)), **images)
 
+    @property
+    def walks(self) -> bool:
+        """Whether there is a latent vector to walk through from picture to picture."""
+        return self.kind == "pictures" and not self.latents
+
+    def refuse_options_of_latents(self, **given: object) -> None:
+        """Refuse flags that say how latents and labels are drawn, where pictures are translated instead.
+
+        Args:
+            given: the values of flags by name; what is false was not given.
+
+        Raises:
+            FrameworkError: one was given; names the flag.
+        """
+        for name, value in given.items():
+            if value and self.kind == "translations":
+                flag = name.replace("_", "-")
+                raise FrameworkError(f"--{flag}: this network translates pictures and has no latents; leave it out")
+
     def sampler(
         self,
         *,
@@ -115,11 +134,11 @@ def _latent(told: object) -> Latent:
         FrameworkError: it is none of ours, or has other fields.
     """
     own = {cls.__name__: cls for cls in _LATENTS}
-    if not isinstance(told, Mapping) or told.get("type") not in own:
+    if not isinstance(told, Mapping) or str(told.get("type")) not in own:
         raise FrameworkError(f"samples.latents: {str(told)[:80]} is none of {', '.join(own)}")
     options = {str(name): value for name, value in told.items() if name != "type"}
     try:
-        return own[told["type"]](**options)
+        return own[str(told["type"])](**options)
     except TypeError as error:
         raise FrameworkError(f"samples.latents: {error}") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from framework.data.fields import INDEX_SUFFIX, Field
@@ -43,7 +44,24 @@ class StoredSamples:
 
         Positions beyond the last sample go on with the first ones.
         """
-        with self._stream.batches(positions.start, batch_size=len(positions), stop=positions.stop) as batches:
-            batch = next(batches)
-        ours = {name for field in self.fields for name in (field.name, field.name + INDEX_SUFFIX)}
-        return {name: rows for name, rows in batch.fields.items() if name in ours}
+        assert positions.step == 1
+        assert len(positions) > 0
+        # The stream has another order in every epoch, so all is read from the first one.
+        parts, start = list[dict[str, Tensor]](), positions.start
+        while start < positions.stop:
+            first = start % self.count
+            count = min(positions.stop - start, self.count - first)
+            parts.append(self._first_epoch(first, count, before=start - positions.start))
+            start += count
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _first_epoch(self, start: int, count: int, *, before: int) -> dict[str, Tensor]:
+        """Read `count` samples, of which the first is sample `before` of what is returned."""
+        with self._stream.batches(start, batch_size=count, stop=start + count) as batches:
+            rows = next(batches).fields
+        found: dict[str, Tensor] = {}
+        for field in self.fields:
+            found[field.name] = rows[field.name]
+            if field.ragged:
+                found[field.name + INDEX_SUFFIX] = rows[field.name + INDEX_SUFFIX] + before
+        return found

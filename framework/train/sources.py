@@ -34,18 +34,22 @@ def data_location(recipe: Recipe, config: RunConfig) -> str:
             hint = "" if isinstance(recipe.data, Computed) else "; set data.sources.NAME.location by --set"
             raise FrameworkError(f"--data names the place of one set of shards, {recipe.name} does not have one{hint}")
         return ""
-    return config.data if config.data is not None else _found(recipe.name, recipe.data.location)
+    return config.data if config.data is not None else _found(recipe.name, recipe.data.location, flag="--data")
 
 
-def _found(name: str, location: str) -> str:
-    """Return a recipe's location as it is from here: beside the recipe file, or else in the current folder."""
+def _found(name: str, location: str, *, flag: str) -> str:
+    """Return a recipe's location as it is from here: beside the recipe file, or else in the current folder.
+
+    Args:
+        flag: by which the user names another place.
+    """
     beside = Path(sys.argv[0]).resolve().parent / location
     if beside.exists() or "://" in location or any(mark in location for mark in ("{", "*", "pipe:")):
         return str(beside) if beside.exists() else location
     if not Path(location).exists():
         raise FrameworkError(
             f"the data of {name} is neither at {beside} nor at {Path(location).resolve()}: pack it with "
-            "`framework pack` (recipes/data/README.md has the commands), or say where it is with --data"
+            f"`framework pack` (recipes/data/README.md has the commands), or say where it is with {flag}"
         )
     return location
 
@@ -68,7 +72,10 @@ def open_data(
         raise FrameworkError("growth: a recipe of several sources cannot grow; leave it out")
     streams = {}
     for name, source in recipe.data.items():
-        place = _found(f"{recipe.name}, {name},", source.location) if isinstance(source, Shards) else ""
+        place = ""
+        if isinstance(source, Shards):
+            flag = f"--set data.sources.{name}.location=PLACE"
+            place = _found(f"{recipe.name}, {name},", source.location, flag=flag)
         seed = seed_of(recipe.seed, name)
         streams[name] = _open(source, place, seed, config, session=session, resolution=None)
     return JoinedStream(streams)
@@ -109,7 +116,7 @@ def open_held_out(recipe: Recipe, config: RunConfig) -> StoredSamples | None:
     if not isinstance(recipe.held_out, Shards):
         raise FrameworkError(f"held_out: a {type(recipe.held_out).__name__} is not read; use Shards")
     return StoredSamples(
-        _found(f"{recipe.name}, held out,", recipe.held_out.location),
+        _found(f"{recipe.name}, held out,", recipe.held_out.location, flag="--set held_out.location=PLACE"),
         fields_of(recipe.held_out),
         cache_folder=config.cache_folder,
         cache_bytes=int(config.cache_gb * 1e9),

@@ -14,6 +14,7 @@ from torch import distributed
 
 from framework.checkpoint import Checkpoint
 from framework.data.joined import SampleStream
+from framework.games.base import Game
 from framework.recipe import Recipe
 from framework.recipe.description import class_name, describe, science_hash
 from framework.sampling.animation import interpolation, save_animation
@@ -102,12 +103,14 @@ def log_generator(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Reci
 
 
 def log_walk(tracker: Tracker | NullTracker, checkpoint: Path, recipe: Recipe) -> None:
-    """Log a film of walks through latent space, if there is an MLflow to show it and the extra `video` to make it.
+    """Log a film of walks through latent space, where there is one, an MLflow to show it and the extra `video`.
 
     Nothing depends on the film: whatever goes wrong (too little memory, say) is a warning, and the run ends as it would
     without.
     """
     if not isinstance(tracker, Tracker) or tracker.upload is None or importlib.util.find_spec("av") is None:
+        return
+    if isinstance(recipe.game, Game) and not recipe.game.drawn(recipe).walks:
         return
     try:
         cls = recipe.generator.network.cls  # the recipe file's own, perhaps

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from framework.checkpoint import Checkpoint, Retention, TensorSlice, Writer, newest_valid, read_scores
+from framework.data.fields import Image
 from framework.networks import dcgan
+from framework.networks.latents import Categorical, Gaussian
 from framework.recipe import Network
 from framework.recipe.description import describe_network
+from framework.sampling.drawn import Drawn
 from framework.sampling.load import load_generator
+from framework.utils.bounded import decoding
 from framework.utils.errors import FrameworkError
 from tests.fuzz.mutation import damaged, json_edited, json_signed, resigned_document
 from tests.fuzz.reader import Reader, Target
@@ -79,6 +84,23 @@ def _draw(folder: Path) -> Any:
     return loaded.draw(torch.ones(1, loaded.z_dim)).shape
 
 
+_TRANSLATIONS = Drawn(kind="translations", name="generated", source=Image("a", 8, 1), target=Image("b", (8, 16)))
+_LATENTS = Drawn(latents=(Gaussian(3), Categorical(4, name="c")))
+
+
+def _drawn(folder: Path) -> list[Drawn]:
+    path = folder / "samples.json"
+    with decoding(path):
+        found = [Drawn.from_json(told) for told in json.loads(path.read_bytes())]
+    assert [Drawn.from_json(one.to_json()) for one in found] == found
+    return found
+
+
+def _write_drawn(folder: Path) -> None:
+    told = [one.to_json() for one in (_TRANSLATIONS, _LATENTS, Drawn(kind="vectors", name="point"))]
+    (folder / "samples.json").write_text(json.dumps(told))
+
+
 _MANIFEST = "64/manifest.json"
 
 READERS = (
@@ -124,6 +146,12 @@ READERS = (
                 finish=lambda path: resigned_document(path.parent, path.name),
             ),
         ),
+    ),
+    Reader(
+        name="what a checkpoint draws",
+        make=_write_drawn,
+        read=_drawn,
+        targets=(Target(path="samples.json", mutators=(json_edited,)),),
     ),
     Reader(
         name="scores.json",

@@ -2,6 +2,7 @@
 
     fid50k   kid   pr   dc   fid_by_class   is   ppl10k   lpips        with FID's Inception
     fd       kd    pr   dc   fd_by_class                               with any other extractor: never called FID
+    paired_l1                                                          of translations, without an extractor
 
 A count stands behind the name (`fid50k`, `kid10000`), after `_` where the name ends in a digit (`paired_l1_500`);
 without one, all images of a folder are judged, 50,000 of a generator. Metrics of a recipe, or of a file that the user
@@ -21,6 +22,7 @@ from framework.evaluation.metrics.base import FeatureMetric, Metric, Settings
 from framework.evaluation.metrics.frechet import FID, FIDByClass, FrechetDistance, FrechetDistanceByClass
 from framework.evaluation.metrics.inception_score import InceptionScore
 from framework.evaluation.metrics.kernel import KID, KernelDistance
+from framework.evaluation.metrics.paired import PairedL1
 from framework.evaluation.metrics.perceptual import LPIPSDiversity, PathLength
 from framework.evaluation.metrics.precision_recall import DensityCoverage, PrecisionRecall
 from framework.evaluation.metrics.sample import SampleMetric
@@ -39,6 +41,7 @@ USUAL: tuple[Metric, ...] = (
     InceptionScore(),
     PathLength(),
     LPIPSDiversity(),
+    PairedL1(),
 )
 """The metrics that need no more than their name; those with constants of their own come from recipes and files."""
 

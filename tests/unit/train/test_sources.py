@@ -13,12 +13,12 @@ import pytest
 from framework import Image, Label, RingOfGaussians, Shards, Sources
 from framework.checkpoint import Checkpoint
 from framework.train.config import RunConfig
-from framework.train.sources import data_location, open_data
+from framework.train.sources import data_location, open_data, open_held_out
 from framework.train.trainer import run
 from framework.utils.errors import FrameworkError
 from tests.helpers.judged import ALONE
 from tests.helpers.launch import ROOT, unequal
-from tests.recipes import tiny_sagan
+from tests.recipes import tiny_pix2pix, tiny_sagan
 
 DATA = ROOT / "recipes/data/fashion_mnist"
 USUAL = (Image("image", 32, 1), Label("label", 10))
@@ -97,3 +97,16 @@ def test_a_place_is_named_only_where_there_is_one(tmp_path: Path) -> None:
         opened(RingOfGaussians(), data="elsewhere")
     with pytest.raises(FrameworkError, match="the data of tiny, pictures, is neither at"):
         opened(several() | {"pictures": Shards("nowhere", fields=USUAL)})
+
+
+def test_held_out_samples_that_are_not_there_are_named_with_the_flag_that_helps(tmp_path: Path) -> None:
+    config = RunConfig(out=tmp_path, tracking="none")
+    with pytest.raises(FrameworkError, match=r"tiny_pix2pix, held out, is neither at .*--set held_out.location=PLACE"):
+        open_held_out(tiny_pix2pix.RECIPE, config)
+    with pytest.raises(FrameworkError, match=r"tiny_pix2pix is neither at .* or say where it is with --data$"):
+        data_location(tiny_pix2pix.RECIPE, config)
+    held_out = replace(tiny_pix2pix.FIELDS[0], name="image", size=32)
+    recipe = replace(tiny_sagan.RECIPE, held_out=Shards(str(DATA), fields=(held_out,)))
+    opened_samples = open_held_out(recipe, config)
+    assert opened_samples is not None
+    assert opened_samples.count == 1750
