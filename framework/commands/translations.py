@@ -44,9 +44,9 @@ class Translations:
 
     def save_arrays(self, path: Path) -> None:
         """Write `images`, what was made, `sources` and `targets`, each uint8 (N, H, W, C), as an .npz file."""
-        named = {"images": "generated", "sources": "source", "targets": "target"}
+        last = {name: pictures.transpose(0, 2, 3, 1) for name, pictures in self.tensors.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **{key: self.tensors[name].transpose(0, 2, 3, 1) for key, name in named.items()})
+        np.savez_compressed(path, images=last["generated"], sources=last["source"], targets=last["target"])
 
 
 def translations(loaded: LoadedGenerator, data: str | None, *, seed: int, count: int) -> Translations:
