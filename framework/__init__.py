@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
     from framework.data.computed import Computed, GridOfGaussians, RingOfGaussians
-    from framework.data.derived import DerivedField, Holes, LowResolution, OneHot
+    from framework.data.derived import DerivedField, Edges, Holes, LowResolution, OneHot
     from framework.data.fields import Field, Image, Label, LabelMap, Mask
     from framework.data.points import Points, Vector
     from framework.evaluation.metrics import ModesHit, PairedL1, SampleMetric
@@ -64,7 +64,7 @@ _HOME = {
     "framework.augment.ada": ("Ada",),
     "framework.augment.diffaugment": ("DiffAugment",),
     "framework.data.computed": ("Computed", "GridOfGaussians", "RingOfGaussians"),
-    "framework.data.derived": ("DerivedField", "Holes", "LowResolution", "OneHot"),
+    "framework.data.derived": ("DerivedField", "Edges", "Holes", "LowResolution", "OneHot"),
     "framework.data.fields": ("Field", "Image", "Label", "LabelMap", "Mask"),
     "framework.data.points": ("Points", "Vector"),
     "framework.utils.errors": ("FrameworkError", "RecipeError"),
@@ -130,6 +130,7 @@ __all__ = [
     "Draw",
     "Drift",
     "Dropout",
+    "Edges",
     "Equilibrium",
     "Field",
     "FirstOrderR1",

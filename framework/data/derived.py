@@ -146,6 +146,39 @@ def _inside(length: Tensor, place: Tensor, side: int, least: float, most: float)
 
 
 @dataclass(frozen=True)
+class Edges:
+    """The edges of a picture by Sobel's operator: how steep its brightness is, from 0 in flat places.
+
+    A step from the darkest to the brightest value, -1 to 1, has the strength 1 on both of its sides, which is also the
+    largest. The brightness is the mean over channels, and the border is continued outwards.
+
+    Raises:
+        FrameworkError: a number that is out of range.
+    """
+
+    name: str
+    of: str
+    threshold: Annotated[float, Range(least=0, most=1)] = 0.0
+    """Strengths from here on become 1 and the others 0; 0: they stay as they are."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
+    def derived(self) -> dict[str, int]:
+        """Return `channels`, 1, the option that networks take from it."""
+        return {"channels": 1}
+
+    def tensors(self, fields: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
+        """Return strengths (n, 1, H, W) from 0 to 1 for a picture (n, C, H, W) in [-1, 1], in its type."""
+        brightness = fields[self.of].mean(1, keepdim=True)
+        across = brightness.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
+        kernels = torch.stack([across, across.T])[:, None]
+        slopes = functional.conv2d(functional.pad(brightness, (1, 1, 1, 1), mode="replicate"), kernels)
+        strength = torch.linalg.vector_norm(slopes, dim=1, keepdim=True).clamp(max=1)
+        return {self.name: (strength >= self.threshold).to(strength.dtype) if self.threshold else strength}
+
+
+@dataclass(frozen=True)
 class OneHot:
     """A label or a label map with one channel per class: 1 in the channel of the class, 0 in the others.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framework.data.derived import Holes, LowResolution, OneHot, with_derived
+from framework.data.derived import Edges, Holes, LowResolution, OneHot, with_derived
 from framework.data.errors import DataError
 from framework.games.microbatch import ImageDraws
 from framework.runtime.seeding import Draws
@@ -26,6 +26,20 @@ def test_a_low_resolution_copy_is_the_mean_of_squares() -> None:
     assert small.tolist() == [[[[2.5, 4.5], [10.5, 12.5]]]]
     with pytest.raises(DataError, match=r"'small': 4x4 pixels are no multiple of 3"):
         LowResolution("small", "image", factor=3).tensors({"image": picture}, draw())
+
+
+def test_edges_are_as_strong_as_the_step_is_high() -> None:
+    picture = torch.full((1, 3, 6, 8), -1.0)
+    picture[..., 4:] = 1.0
+    strength = Edges("edges", "image").tensors({"image": picture}, draw())["edges"]
+    assert strength.shape == (1, 1, 6, 8)
+    assert strength[0, 0, 2].tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
+    assert torch.equal(strength, strength[:, :, :1].expand_as(strength)), "the border is no edge"
+    half = Edges("edges", "image").tensors({"image": picture.mT / 2}, draw())["edges"]
+    assert half[0, 0, :, 2].tolist() == [0, 0, 0, 0.5, 0.5, 0, 0, 0]
+    both = torch.cat([picture, picture / 2])
+    cut = Edges("edges", "image", threshold=0.75).tensors({"image": both}, draw())["edges"]
+    assert cut.sum((1, 2, 3)).tolist() == [12.0, 0.0]
 
 
 def test_one_hot_has_a_channel_per_class() -> None:
