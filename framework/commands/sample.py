@@ -16,13 +16,13 @@ from torch import Tensor
 
 from framework.commands.translations import translations
 from framework.games.showing import SCATTERED, points_plot
+from framework.media.grids import image_grid, save_png
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.classes import network_classes
 from framework.sampling.draws import sample_codes
 from framework.sampling.generate import generate_vectors, settle_statistics, style_options
 from framework.sampling.latents import SMALLEST_TRUNCATION, grid_labels, latents
 from framework.sampling.load import LoadedGenerator, load_generator
-from framework.tracking.grids import image_grid, save_png
 from framework.utils.errors import FrameworkError
 from framework.utils.flags import LocalPath, OptionalLocalPath
 from framework.utils.quantities import format_count

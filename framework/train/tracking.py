@@ -15,13 +15,13 @@ from torch import distributed
 from framework.checkpoint import Checkpoint
 from framework.data.joined import SampleStream
 from framework.games.base import Game
+from framework.media.grids import image_grid
 from framework.recipe import Recipe
 from framework.recipe.description import class_name, describe, science_hash
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.load import load_generator
 from framework.tracking import NullTracker, Tracker
 from framework.tracking.environment import store_uri
-from framework.tracking.grids import image_grid
 from framework.tracking.records import JOURNAL_NAME, read_journal
 from framework.tracking.system import git_revision
 from framework.train.config import RunConfig
