@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from framework import L1
 from framework.objectives.terms import TermInputs
@@ -39,10 +39,10 @@ def test_the_mean_absolute_difference_and_its_gradient() -> None:
 
 
 def test_halves_are_compared_in_single_precision() -> None:
-    half: Tensor = torch.full((1, 3), 0.1).bfloat16()
-    value = L1().value(inputs(real=torch.zeros(1, 3), fake=half))
+    real, fake = (torch.full((1, 3), number).bfloat16() for number in (1.0, 2.0**-10))
+    value = L1().value(inputs(real=real, fake=fake))
     assert value.dtype == torch.float32
-    assert value.item() == pytest.approx(float(half[0, 0]))
+    assert value.item() == 1 - 2.0**-10, "in bfloat16 it would be 1"
 
 
 def test_tensors_by_name() -> None:
