@@ -163,12 +163,12 @@ def test_building_on_the_meta_device_costs_nothing() -> None:
 
 
 def test_a_field_that_was_added_later_enters_the_hash_only_where_it_is_used() -> None:
-    added = ("turns", int, dataclasses.field(default=1, metadata=ADDED_LATER))
+    added = ("rounds", int, dataclasses.field(default=1, metadata=ADDED_LATER))
     game = dataclasses.make_dataclass("Alternating", [added], bases=(Alternating,), frozen=True, kw_only=True)
 
     def hashed(**options: int) -> str:
         return science_hash(dataclasses.replace(RECIPE, game=game(loss=RECIPE.game.loss, **options)))
 
     before = science_hash(dataclasses.replace(RECIPE, game=Alternating(loss=RECIPE.game.loss)))
-    assert hashed() == hashed(turns=1) == before
-    assert hashed(turns=2) != before
+    assert hashed() == hashed(rounds=1) == before
+    assert hashed(rounds=2) != before
