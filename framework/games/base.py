@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from framework.games.augmentation import Augmenter
@@ -208,6 +209,8 @@ def check_terms(terms: Iterable[Term], *, player: str, where: str) -> None:
         FrameworkError: a name that MLflow cannot take.
     """
     for term in terms:
-        check_name(f"term/{term.name}")
+        nothing = torch.zeros(())
+        for name in term.metrics(nothing, nothing, player=player):
+            check_name(name)
         if player not in term.players:
             raise RecipeError(f"{where}: {type(term).__name__} is a term of the {' or '.join(term.players)}")

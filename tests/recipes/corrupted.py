@@ -16,7 +16,8 @@ def step(self, batches, *, images_seen):  # type: ignore[no-untyped-def]
     """The step, and the fault after it."""
     result = _step(self, batches, images_seen=images_seen)
     if images_seen == IMAGES and os.environ["RANK"] == RANK:
-        weight = dict(self.players["discriminator"].network.named_parameters())["embedding.parametrizations.weight.original"]
+        discriminator = self.players["discriminator"].network
+        weight = dict(discriminator.named_parameters())["embedding.parametrizations.weight.original"]
         with torch.no_grad():
             weight[3, 7] = torch.nextafter(weight[3, 7], torch.tensor(torch.inf))
     return result
