@@ -75,6 +75,14 @@ PANELS = (
         log=True,
     ),
     Panel(
+        group=BALANCE,
+        title="Further terms",
+        names=("term/*",),
+        how="What is minimised beside the adversarial loss, as it is and with its weight. Those of the generator should "
+        "fall; one that outweighs the adversarial loss by far leaves it no say.",
+        log=True,
+    ),
+    Panel(
         group=STEPS,
         title="Penalties",
         names=("penalty/*", "reg/*"),

@@ -14,6 +14,7 @@ from PIL import Image
 from framework.__main__ import run as call
 from framework.checkpoint import Checkpoint
 from framework.review.page import render
+from framework.review.panels import charts
 from framework.review.run import read_run
 from tests.helpers.journals import records
 from tests.helpers.launch import ROOT, run, unequal
@@ -75,8 +76,10 @@ def test_what_is_shown_and_measured_is_of_held_out_pairs(trained: Path) -> None:
     assert "health/discriminator_loss_share" in health
     assert not {name for name in health if "diversity" in name or "sign_real" in name}
     assert set(values["health/state"]) == {0.0}
-    page = render([read_run(trained)])
-    assert "in rows input, output, target" in page
+    run = read_run(trained)
+    assert "in rows input, output, target" in render([run])
+    (terms,) = (chart for chart in charts([run]) if chart["title"] == "Further terms")
+    assert [line["name"] for line in terms["lines"]] == ["term/L1", "term/L1_weighted"]
 
 
 def test_rows_and_arrays_of_a_checkpoint(trained: Path, pairs: dict[str, Path], tmp_path: Path) -> None:
