@@ -78,8 +78,8 @@ PANELS = (
         group=BALANCE,
         title="Further terms",
         names=("term/*",),
-        how="What is minimised beside the adversarial loss, as it is and with its weight. A generator's should fall; one "
-        "that outweighs the adversarial loss by far leaves it no say.",
+        how="What is minimised beside the adversarial loss, as it is and with its weight. A generator's should fall; "
+        "one that outweighs the adversarial loss by far leaves it no say.",
         log=True,
     ),
     Panel(
