@@ -16,7 +16,7 @@ from framework.recipe import Network
 from framework.recipe.description import describe_network
 from framework.sampling.drawn import Drawn
 from framework.sampling.load import load_generator
-from framework.utils.bounded import decoding
+from framework.utils.bounded import decoding, read_object
 from framework.utils.errors import FrameworkError
 from tests.fuzz.mutation import damaged, json_edited, json_signed, resigned_document
 from tests.fuzz.reader import Reader, Target
@@ -88,16 +88,20 @@ _TRANSLATIONS = Drawn(kind="translations", name="generated", source=Image("a", 8
 _LATENTS = Drawn(latents=(Gaussian(3), Categorical(4, name="c")))
 
 
+_DRAWN = {"pairs": _TRANSLATIONS, "codes": _LATENTS, "points": Drawn(kind="vectors", name="point")}
+
+
 def _drawn(folder: Path) -> list[Drawn]:
     path = folder / "samples.json"
+    told = read_object(path)
     with decoding(path):
-        found = [Drawn.from_json(told) for told in json.loads(path.read_bytes())]
+        found = [Drawn.from_json(told.get(name)) for name in _DRAWN]
     assert [Drawn.from_json(one.to_json()) for one in found] == found
     return found
 
 
 def _write_drawn(folder: Path) -> None:
-    told = [one.to_json() for one in (_TRANSLATIONS, _LATENTS, Drawn(kind="vectors", name="point"))]
+    told = {name: one.to_json() for name, one in _DRAWN.items()}
     (folder / "samples.json").write_text(json.dumps(told))
 
 
