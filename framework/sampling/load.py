@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from framework.checkpoint import Checkpoint, resolve
 from framework.networks import grow, latent_size
 from framework.networks.blocks.spectral import power_iteration
+from framework.networks.latents import check_latents
 from framework.recipe.description import network_from
 from framework.recipe.growth import segment_at, segments_from
 from framework.sampling.drawn import Drawn
@@ -100,6 +101,8 @@ def load_generator(
                 grow(network, resolution=segment.resolution, alpha=segment.alpha(checkpoint.images_seen))
             _check_classes(recipe)
             drawn = Drawn.from_json(recipe.get("samples"))
+            if drawn.latents:  # otherwise a width that the file claims would be drawn, whatever it is
+                check_latents(drawn.latents, z_dim=latent_size(network))
         kinds = ("ema", "ema_buffer") if averaged else ("weight", "buffer")
         _fill(network, checkpoint, *kinds)
 

@@ -44,6 +44,10 @@ def _options(**changed: object) -> Change:
     return lambda recipe: recipe["generator"]["network"]["options"].update(changed)
 
 
+def _draws(**changed: object) -> Change:
+    return lambda recipe: recipe.update(samples={"kind": "pictures", "name": "image"} | changed)
+
+
 def test_an_undisturbed_one_draws(checkpoint: Path) -> None:
     _recipe_edited(checkpoint, lambda recipe: None)
     _manifest_edited(checkpoint, lambda manifest: None)
@@ -74,6 +78,10 @@ def test_an_undisturbed_one_draws(checkpoint: Path) -> None:
         (lambda recipe: recipe.update(data=3), "damaged"),
         (lambda recipe: recipe["data"].update(classes=1 << 40), r"data\.classes must be a count"),
         (lambda recipe: recipe.update(class_names="x"), "class_names a list"),
+        (_draws(latents=[{"type": "Gaussian", "width": 1 << 40}]), "the latents are .* wide"),
+        (_draws(latents=[{"type": "Sequential", "width": 8}]), "is none of Gaussian"),
+        (_draws(latents=[{"type": "Gaussian", "width": [8]}]), "width"),
+        (_draws(kind="translations"), "need a source and a target"),
     ],
 )
 def test_a_recipe_that_asks_for_another_network(checkpoint: Path, change: Change, why: str) -> None:
