@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -142,6 +142,11 @@ class Forward:
             helpers=self.helpers,
             **tensors,
         )
+
+    def again(self, number: int) -> Forward:
+        """Return the same micro-batch with further draws, told apart by a number."""
+        micro_batch = replace(self.micro_batch, draw=self.draw.under(f"again/{number}"))
+        return replace(self, micro_batch=micro_batch)
 
     def score(self, name: str, value: Tensor | float) -> None:
         """Add a metric of this micro-batch, a mean over its samples, a scalar ()."""

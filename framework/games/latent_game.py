@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -68,12 +69,21 @@ class LatentGame(Game):
             "z": code_of(specified, draws, like=forward.dtype),
             "tensors": {**forward.fields, **{name: value for name, value in draws.items() if name != "z"}},
         }
+        given["again"] = partial(self._again, forward, given["fake_labels"])
         if forward.turn.player == "discriminator":
             return self._discriminator_inputs(forward, given)
         if forward.turn.player == "generator":
             return self._generator_inputs(forward, given)
         fake = forward.run("generator", given["z"], given["fake_labels"], graph=False)
         return forward.inputs(forward.discriminators()("penalty"), fake=fake, **given)
+
+    def _again(self, forward: Forward, labels: Tensor | None, number: int) -> Tensor:
+        """Generate other samples (n, ...) of the same classes, from further draws."""
+        other, specified = forward.again(number), self._latents(forward.engines["generator"].network)
+        z = code_of(specified, drawn(specified, other.draw), like=forward.dtype)
+        trained = forward.turn.player == "generator"
+        samples: Tensor = other.run("generator", z, labels, graph=trained, tracked=False)
+        return samples
 
     def _discriminator_inputs(self, forward: Forward, given: dict[str, Any]) -> TermInputs:
         """Judge real and generated samples (N, ...) through the augmentation."""

@@ -96,6 +96,7 @@ class Paired(Game):
             fake_logits=logits_of(outputs["fake"]),
             outputs=outputs,
             tensors=forward.fields,
+            again=lambda number: forward.again(number).run("generator", source, graph=trains_generator, tracked=False),
         )
 
     def arguments(self, player: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from framework.games.base import Game, Turn
 from framework.games.forward import Forward
 from framework.games.metrics import Metrics
 from framework.games.microbatch import BatchPartition, BatchSplitter, MicroBatch
+from framework.games.mismatched import with_mismatched
 from framework.networks import grow
 from framework.networks.blocks import moving
 from framework.networks.blocks.norm import share_statistics
@@ -84,6 +85,8 @@ class GameRunner:
         self._batch_size = self.segment.batch_size
         self.step_images = game.images_per_step(self._batch_size)
         self._turns = game.turns()
+        terms = [term for turn in self._turns for term in turn.terms]
+        self._mismatched = sorted({name for term in terms for name in term.needs_mismatched})
         self._fields = fields_of(recipe.data)
         self._classes = next((field.classes for field in self._fields if isinstance(field, Label)), 0)
         self._splitter = BatchSplitter(
@@ -303,7 +306,7 @@ class GameRunner:
             pixels = fields["image"]
             coarse = functional.interpolate(functional.avg_pool2d(pixels, 2), scale_factor=2.0)
             fields["image"] = torch.lerp(coarse, pixels, self.segment.alpha(images_seen))
-        return fields
+        return with_mismatched(fields, self._mismatched, slices=self._splitter.slices, batch_size=self._batch_size)
 
 
 def _due(terms: tuple[Term, ...], turn: int, *, apart: bool) -> tuple[list[Term], list[Term]]:

@@ -78,6 +78,22 @@ class TermInputs:
     """What networks returned, by name, where that is more than a tensor: `real` and `fake` are the discriminator's."""
     helpers: Mapping[str, nn.Module] = field(default_factory=dict)
     """Networks that are not trained, by name; see `framework.recipe.Helper`."""
+    again: Callable[[int], Tensor] | None = None
+    """A function that generates other samples (N, ...) for the same conditions, from the further draws of a number; in
+    the discriminator's turn without a graph."""
+
+    def generated_again(self, number: int) -> Tensor:
+        """Return other generated samples (N, ...) for the same conditions; see `again`.
+
+        Args:
+            number: of the further draws, from 0.
+
+        Raises:
+            FrameworkError: the game of this turn does not generate again.
+        """
+        if self.again is None:
+            raise FrameworkError(f"the {self.player}'s turn of this game does not generate samples a second time")
+        return self.again(number)
 
     def tensor(self, name: str) -> Tensor:
         """Return the tensor (N, ...) of a name: `real`, `fake`, a field, a latent.
@@ -111,6 +127,8 @@ class Term(ABC):
     """Whether the term contains a gradient, so that its own gradient is a second derivative."""
     needs_parameters: ClassVar[bool] = False
     """Whether it reads parameters outside the network's forward."""
+    needs_mismatched: ClassVar[tuple[str, ...]] = ()
+    """Fields that it needs of other samples, too: it finds `label` of the next one as `label_mismatched`."""
     players: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
     """The players in whose turns it may be used."""
 
