@@ -89,8 +89,9 @@ class GameRunner:
         self._mismatched = sorted({name for term in terms for name in term.needs_mismatched})
         self._fields = fields_of(recipe.data)
         self._classes = next((field.classes for field in self._fields if isinstance(field, Label)), 0)
+        self._slices = partition.slices()
         self._splitter = BatchSplitter(
-            slices=partition.slices(),
+            slices=self._slices,
             batch_size=self._batch_size,
             device=self.device,
             dtype=self._dtype,
@@ -306,7 +307,7 @@ class GameRunner:
             pixels = fields["image"]
             coarse = functional.interpolate(functional.avg_pool2d(pixels, 2), scale_factor=2.0)
             fields["image"] = torch.lerp(coarse, pixels, self.segment.alpha(images_seen))
-        return with_mismatched(fields, self._mismatched, slices=self._splitter.slices, batch_size=self._batch_size)
+        return with_mismatched(fields, self._mismatched, slices=self._slices, batch_size=self._batch_size)
 
 
 def _due(terms: tuple[Term, ...], turn: int, *, apart: bool) -> tuple[list[Term], list[Term]]:
