@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 import weakref
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
@@ -16,7 +17,7 @@ import torch
 
 from framework.data.errors import DataError
 from framework.data.fields import INDEX_SUFFIX, Row
-from framework.data.plan import GlobalOrder, rank_slices
+from framework.data.plan import GlobalOrder, rank_positions, rank_slices
 from framework.data.prefetch import Prefetcher
 from framework.data.process import ProcessLoader, ReadPlan
 from framework.data.samples import Loaded, SampleReader, too_many_skipped
@@ -134,6 +135,23 @@ class ReadPartition:
             position, batch_size=size, micro_batches=self.micro_batches, rank=self.rank, world=self.world
         )
 
+    @classmethod
+    def checked(
+        cls, start: int, *, batch_size: int, micro_batches: int, rank: int, world: int, stop: int | None
+    ) -> ReadPartition:
+        """Return the partition of a stream that begins at a position; the arguments are those of `Stream.batches`.
+
+        Raises:
+            DataError: an argument is out of range.
+        """
+        rank_positions(start, batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world)
+        return cls(batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world, stop=stop)
+
+    def after(self, position: int) -> int:
+        """Return the position at which the batch after the one that begins at `position` begins."""
+        following = position + self.batch_size
+        return following if self.stop is None else min(following, self.stop)
+
     def rows_per_task(self, workers: int) -> int:
         """Return the number of samples that a worker takes at a time, such that all workers fill the same batch."""
         rows = sum(len(micro) for micro in dataclasses.replace(self, stop=None).slices(0))
@@ -164,7 +182,23 @@ class Buffers:
         return torch.from_numpy(view)
 
 
-class Batches(Iterator[Batch]):
+class BatchIterator(Iterator[Batch]):
+    """An iterator over a rank's batches; also a context manager, which closes it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop whatever is running for it."""
+
+
+class Batches(BatchIterator):
     """The iterator over a rank's batches, made by `Stream.batches`; also a context manager, which stops the workers.
 
     They also stop at `close`, after an error, when the iterator is dropped, and when the interpreter ends.
@@ -209,14 +243,6 @@ class Batches(Iterator[Batch]):
             wait_seconds=time.monotonic() - begun,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Stop and join the workers; the iterator is at its end then."""
         self._closed = True
@@ -234,9 +260,7 @@ class Batches(Iterator[Batch]):
                 self._prefetcher.reached(self._position)
             self._pool.submit(job, rows_per_task=self._rows_per_task)
             self._pending.append((job, blocks, slices))
-            stop = self._partition.stop
-            self._position += self._partition.batch_size
-            self._position = self._position if stop is None else min(self._position, stop)
+            self._position = self._partition.after(self._position)
 
     def _fields(self, blocks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the fields as a batch has them: pictures (n, C, H, W), ragged fields without unused memory."""

@@ -10,27 +10,25 @@ import dataclasses
 import hashlib
 import json
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from abc import abstractmethod
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
-from framework.data.batches import Batch, ReadPartition
+from framework.data.batches import Batch, BatchIterator, ReadPartition
 from framework.data.derived import DerivedField
 from framework.data.errors import DataError
 from framework.data.fields import Field, Label
-from framework.data.plan import rank_positions, row_draws
+from framework.data.plan import row_draws
 from framework.data.points import Vector
-from framework.recipe.sources import derived_from, usual_options
+from framework.recipe.sources import FieldsSource
 from framework.utils.ranges import Range, check_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Computed(ABC):
+class Computed(FieldsSource):
     """A source whose samples are computed; a source of one's own has `fields` and `rows`, and is a frozen dataclass."""
 
     count: Annotated[int, Range(least=1)] = 100_000
@@ -49,26 +47,6 @@ class Computed(ABC):
 
         Each row depends on the seed and its own position only.
         """
-
-    @property
-    def resolution(self) -> int:
-        """The side of the first picture in pixels; 0 without one."""
-        return usual_options(self.fields)["resolution"]
-
-    @property
-    def channels(self) -> int:
-        """The channels of the first picture; 0 without one."""
-        return usual_options(self.fields)["channels"]
-
-    @property
-    def classes(self) -> int:
-        """The number of classes of the label; 0 without one."""
-        return usual_options(self.fields)["classes"]
-
-    def derived(self) -> dict[str, int]:
-        """Return the options that networks take from the fields; see `framework.recipe.sources.derived_from`."""
-        computed = {f"{one.name}_{name}": value for one in self.derive for name, value in one.derived().items()}
-        return derived_from(self.fields) | computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,13 +169,14 @@ class ComputedStream:
         Raises:
             DataError: an argument is out of range.
         """
-        rank_positions(start, batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world)
-        partition = ReadPartition(batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world, stop=stop)
+        partition = ReadPartition.checked(
+            start, batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world, stop=stop
+        )
         return ComputedBatches(self._source, start=start, partition=partition, seed=self._seed)
 
 
-class ComputedBatches(Iterator[Batch]):
-    """The iterator over a rank's batches of a computed source; also a context manager."""
+class ComputedBatches(BatchIterator):
+    """The iterator over a rank's batches of a computed source."""
 
     def __init__(self, source: Computed, *, start: int, partition: ReadPartition, seed: int) -> None:
         self._source, self._position, self._partition, self._seed = source, start, partition, seed
@@ -211,9 +190,7 @@ class ComputedBatches(Iterator[Batch]):
         names = [one.name for one in self._source.fields]
         if list(rows) != names:
             raise DataError(f"{type(self._source).__name__}.rows gives {', '.join(rows)}; its fields are {names}")
-        self._position += self._partition.batch_size
-        if self._partition.stop is not None:
-            self._position = min(self._position, self._partition.stop)
+        self._position = self._partition.after(self._position)
         return Batch(
             fields={name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in rows.items()},
             keys=[str(position) for position in positions],
@@ -222,14 +199,6 @@ class ComputedBatches(Iterator[Batch]):
             micro_sizes=[len(micro) for micro in slices],
             wait_seconds=0.0,
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Do nothing: no worker is running."""

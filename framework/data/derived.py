@@ -16,25 +16,12 @@ from torch.nn import functional
 
 from framework.data.errors import DataError
 from framework.networks.draw import Draw
+from framework.recipe.sources import DerivedField as DescribedField
 from framework.utils.ranges import Range, check_numbers
 
 
-class DerivedField(Protocol):
+class DerivedField(DescribedField, Protocol):
     """A pure function of the fields of a sample and of random numbers."""
-
-    @property
-    def name(self) -> str:
-        """The name by which games, terms and networks know it, unique in a recipe."""
-        ...
-
-    @property
-    def of(self) -> str:
-        """The name of the field that it is computed from."""
-        ...
-
-    def derived(self) -> dict[str, int]:
-        """Return the options that networks take from it; the recipe puts the field's name in front: `small_factor`."""
-        ...
 
     def tensors(self, fields: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         """Return what is computed, by name, for n samples on the device.

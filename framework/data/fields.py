@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from framework.utils.ranges import Range, check_numbers
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from framework.recipe.sources import Source
 
 PICTURES = (*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS)
 """The extensions of pictures, those that are looked for first in front."""
@@ -311,31 +313,7 @@ class Label(Field):
         return {self.name: random_integers(self.classes, (count,), seed)}
 
 
-class Described(Protocol):
-    """The source of a recipe, as far as its fields go; see `framework.recipe.sources.Shards`."""
-
-    @property
-    def fields(self) -> tuple[Any, ...]:
-        """The fields; empty for the usual ones, which the other attributes describe."""
-        ...
-
-    @property
-    def resolution(self) -> int:
-        """The side of the images in pixels."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """The channels of the images."""
-        ...
-
-    @property
-    def classes(self) -> int:
-        """The number of classes; 0: no labels."""
-        ...
-
-
-def fields_of(source: Described) -> tuple[Field, ...]:
+def fields_of(source: Source) -> tuple[Field, ...]:
     """Return the fields of a recipe's source, those of its short form written out.
 
     Raises:

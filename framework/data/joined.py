@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
-from framework.data.batches import Batch, Batches
-from framework.data.computed import ComputedBatches, ComputedStream
+from framework.data.batches import Batch, BatchIterator
+from framework.data.computed import ComputedStream
 from framework.data.stream import Stream
 
 AnyStream = Stream | ComputedStream
@@ -45,7 +44,7 @@ class SampleStream(Protocol):
         rank: int = 0,
         world: int = 1,
         stop: int | None = None,
-    ) -> Batches | ComputedBatches | JoinedBatches:
+    ) -> BatchIterator:
         """Return this rank's part of the global batches from position `start` on."""
         ...
 
@@ -110,12 +109,12 @@ class JoinedStream:
         return JoinedBatches(self._streams, start, share)
 
 
-class JoinedBatches(Iterator[Batch]):
-    """The iterator over a rank's batches of several sources; also a context manager, which stops all workers."""
+class JoinedBatches(BatchIterator):
+    """The iterator over a rank's batches of several sources."""
 
     def __init__(self, streams: Mapping[str, AnyStream], start: int, share: Mapping[str, Any]) -> None:
         self._stack = ExitStack()
-        self._parts: list[Batches | ComputedBatches] = []
+        self._parts: list[BatchIterator] = []
         for stream in streams.values():
             batches = stream.batches(start, **share)
             self._stack.enter_context(batches)
@@ -136,14 +135,6 @@ class JoinedBatches(Iterator[Batch]):
             micro_sizes=first.micro_sizes,
             wait_seconds=sum(part.wait_seconds for part in parts),
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop and join the workers of all sources."""

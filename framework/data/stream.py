@@ -19,7 +19,7 @@ from framework.data.errors import DataError
 from framework.data.fetch import FetchOptions
 from framework.data.fields import Field, Label, Picture, fields_of_images
 from framework.data.manifest import Manifest
-from framework.data.plan import GlobalOrder, rank_positions
+from framework.data.plan import GlobalOrder
 from framework.data.process import ReadPlan
 from framework.data.samples import OnBadSample, ReadOptions
 from framework.data.schema import describe_fields, stored_side
@@ -100,8 +100,9 @@ class Stream:
         Raises:
             DataError: an argument is out of range.
         """
-        rank_positions(start, batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world)
-        partition = ReadPartition(batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world, stop=stop)
+        partition = ReadPartition.checked(
+            start, batch_size=batch_size, micro_batches=micro_batches, rank=rank, world=world, stop=stop
+        )
         return Batches(self._plan, self.order, start=start, partition=partition, loading=self._loading)
 
 

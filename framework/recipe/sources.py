@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -145,8 +146,41 @@ class Shards:
             object.__setattr__(self, name, decided)
 
 
+class FieldsSource(ABC):
+    """A source whose fields are always written out, so that they decide on everything else."""
+
+    @property
+    @abstractmethod
+    def fields(self) -> tuple[Any, ...]:
+        """The fields of a sample."""
+
+    @property
+    @abstractmethod
+    def derive(self) -> tuple[Any, ...]:
+        """The fields that are computed on the device."""
+
+    @property
+    def resolution(self) -> int:
+        """The longer side of the first picture in pixels; 0 without one."""
+        return usual_options(self.fields)["resolution"]
+
+    @property
+    def channels(self) -> int:
+        """The channels of the first picture; 0 without one."""
+        return usual_options(self.fields)["channels"]
+
+    @property
+    def classes(self) -> int:
+        """The number of classes of the label; 0 without one."""
+        return usual_options(self.fields)["classes"]
+
+    def derived(self) -> dict[str, int]:
+        """Return the options that networks take from the fields; see `derived_from`."""
+        return derived_from(self.fields) | _of_computed(self.derive)
+
+
 @dataclass(frozen=True, eq=False)
-class Sources(Mapping[str, Source]):
+class Sources(FieldsSource, Mapping[str, Source]):
     """Several sources on one clock: each has its own order and epoch, and a sample has the fields of all of them.
 
     A recipe makes it from a mapping: `data={"horses": Shards(...), "zebras": Shards(...)}`. At every position each
@@ -184,25 +218,6 @@ class Sources(Mapping[str, Source]):
     def derive(self) -> tuple[Any, ...]:
         """The fields that are computed on the device, of all sources."""
         return tuple(one for source in self.sources.values() for one in source.derive)
-
-    @property
-    def resolution(self) -> int:
-        """The longer side of the first picture in pixels; 0 without one."""
-        return usual_options(self.fields)["resolution"]
-
-    @property
-    def channels(self) -> int:
-        """The channels of the first picture; 0 without one."""
-        return usual_options(self.fields)["channels"]
-
-    @property
-    def classes(self) -> int:
-        """The number of classes of the label; 0 without one."""
-        return usual_options(self.fields)["classes"]
-
-    def derived(self) -> dict[str, int]:
-        """Return the options that networks take from the fields of all sources; see `derived_from`."""
-        return derived_from(self.fields) | _of_computed(self.derive)
 
 
 def derived_from(fields: tuple[Any, ...]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
@@ -157,6 +157,11 @@ class Flags:
     def run_folder(self, recipe_name: str) -> Path:
         """Return the folder of the run: `--out`, or `runs/` and the recipe's name."""
         return (self.out or Path("runs") / recipe_name).resolve()
+
+    @property
+    def cache_options(self) -> dict[str, Any]:
+        """Where downloaded shards are kept, as `open_source` and `Stream` take it: the folder and the bytes at most."""
+        return {"cache_folder": self.cache_folder, "cache_bytes": int(self.cache_gb * 1e9)}
 
     def names(self, recipe_name: str) -> tuple[str, str]:
         """Return MLflow's names of experiment and run: the flags', else the recipe's and the folder's names.

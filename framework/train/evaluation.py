@@ -70,9 +70,7 @@ class WatchedShards(ShardImages):
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
         """Yield this process's part of `count` images, see `SampleSet`."""
-        for part in super().parts(count=count, rank=rank, world=world):
-            self._beat()
-            yield part
+        return _beating(super().parts(count=count, rank=rank, world=world), self._beat)
 
 
 class WatchedPictures(StoredPictures):
@@ -84,9 +82,14 @@ class WatchedPictures(StoredPictures):
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
         """Yield this process's part of `count` samples, see `SampleSet`."""
-        for part in super().parts(count=count, rank=rank, world=world):
-            self._beat()
-            yield part
+        return _beating(super().parts(count=count, rank=rank, world=world), self._beat)
+
+
+def _beating(parts: Iterator[Part], beat: Callable[[], None]) -> Iterator[Part]:
+    """Yield parts, and call `beat` before each."""
+    for part in parts:
+        beat()
+        yield part
 
 
 def watched_generator(
@@ -393,7 +396,7 @@ def _real_set(this: RunContext, resolution: int, *, beat: Callable[[], None]) ->
     """
     recipe, game = this.recipe, this.recipe.game
     assert isinstance(game, Game)
-    cache = {"cache_folder": this.config.cache_folder, "cache_bytes": int(this.config.cache_gb * 1e9)}
+    cache = this.config.cache_options
     if not recipe.data.fields:
         return WatchedShards(this.data, resolution=resolution, classes=recipe.data.classes, beat=beat, **cache)
     picture = game.real_picture(recipe)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
 from pathlib import Path
 
 import torch
@@ -11,10 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from framework.data.manifest import file_sha256
 from framework.recipe import Helper, Recipe
+from framework.train.sources import beside_recipe
 from framework.utils.errors import FrameworkError
-
-_BLOCK_BYTES = 1 << 20
 
 
 def load_helpers(recipe: Recipe, *, device: torch.device) -> dict[str, nn.Module]:
@@ -28,7 +26,7 @@ def load_helpers(recipe: Recipe, *, device: torch.device) -> dict[str, nn.Module
 
 def _loaded(helper: Helper, *, name: str) -> nn.Module:
     path = _found(helper.weights, name=name)
-    if (found := _sha256(path)) != helper.sha256:
+    if (found := file_sha256(path)) != helper.sha256:
         raise FrameworkError(
             f"helpers.{name}: {path} has the SHA-256 {found}, the recipe names {helper.sha256}: get the file that the "
             "recipe was written for"
@@ -44,16 +42,8 @@ def _loaded(helper: Helper, *, name: str) -> nn.Module:
 
 def _found(location: str, *, name: str) -> Path:
     """Return the file at a path that is absolute, or relative to the recipe file or to the current folder."""
-    places = [Path(sys.argv[0]).resolve().parent / location, Path(location)]
+    places = [beside_recipe(location), Path(location)]
     for path in places:
         if path.is_file():
             return path
     raise FrameworkError(f"helpers.{name}: there are no weights at {' or '.join(str(path) for path in places)}")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

@@ -37,13 +37,18 @@ def data_location(recipe: Recipe, config: RunConfig) -> str:
     return config.data if config.data is not None else _found(recipe.name, recipe.data.location, flag="--data")
 
 
+def beside_recipe(location: str) -> Path:
+    """Return a recipe's location as it is beside the recipe file; an absolute one as it is."""
+    return Path(sys.argv[0]).resolve().parent / location
+
+
 def _found(name: str, location: str, *, flag: str) -> str:
     """Return a recipe's location as it is from here: beside the recipe file, or else in the current folder.
 
     Args:
         flag: by which the user names another place.
     """
-    beside = Path(sys.argv[0]).resolve().parent / location
+    beside = beside_recipe(location)
     if beside.exists() or "://" in location or any(mark in location for mark in ("{", "*", "pipe:")):
         return str(beside) if beside.exists() else location
     if not Path(location).exists():
@@ -95,8 +100,7 @@ def _open(
         seed=seed,
         flip=source.flip,
         window=source.window,
-        cache_folder=config.cache_folder,
-        cache_bytes=int(config.cache_gb * 1e9),
+        **config.cache_options,
         on_bad_sample=config.on_bad_sample,
         max_skipped=MOST_SKIPPED_SAMPLES,
         workers=config.workers,
@@ -118,6 +122,5 @@ def open_held_out(recipe: Recipe, config: RunConfig) -> StoredSamples | None:
     return StoredSamples(
         _found(f"{recipe.name}, held out,", recipe.held_out.location, flag="--set held_out.location=PLACE"),
         fields_of(recipe.held_out),
-        cache_folder=config.cache_folder,
-        cache_bytes=int(config.cache_gb * 1e9),
+        **config.cache_options,
     )
