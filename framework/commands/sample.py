@@ -19,9 +19,9 @@ from framework.games.showing import SCATTERED, points_plot
 from framework.media.grids import image_grid, save_png
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.classes import network_classes
-from framework.sampling.draws import sample_codes
+from framework.sampling.draws import fixed_codes
 from framework.sampling.generate import generate_vectors, settle_statistics, style_options
-from framework.sampling.latents import SMALLEST_TRUNCATION, grid_labels, latents
+from framework.sampling.latents import SMALLEST_TRUNCATION, grid_labels
 from framework.sampling.load import LoadedGenerator, load_generator
 from framework.utils.errors import FrameworkError
 from framework.utils.flags import LocalPath, OptionalLocalPath
@@ -222,12 +222,17 @@ def _write_npz(
     path: Path, loaded: LoadedGenerator, options: SampleOptions, *, count: int, columns: int, chosen: list[int]
 ) -> None:
     """Write the first `count` images of a grid of so many columns as arrays."""
-    wanted = grid_labels(rows=-(-count // columns), columns=columns, classes=loaded.classes, chosen=chosen)
-    labels = None if wanted is None else wanted[:count]
+    labels = _first_labels(loaded, count=count, columns=columns, chosen=chosen)
     images = loaded.draw(_latents(loaded, options, count=count), labels).permute(0, 2, 3, 1).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, images=images, labels=_numbers(labels, count))
     print(path)
+
+
+def _first_labels(loaded: LoadedGenerator, *, count: int, columns: int, chosen: list[int]) -> Tensor | None:
+    """Return the classes (count,) of a grid of so many columns, its last row cut; None without classes."""
+    labels = grid_labels(rows=-(-count // columns), columns=columns, classes=loaded.classes, chosen=chosen)
+    return None if labels is None else labels[:count]
 
 
 def _numbers(labels: Tensor | None, count: int) -> np.ndarray:
@@ -255,9 +260,9 @@ def _check_kind(loaded: LoadedGenerator, options: SampleOptions) -> None:
 
 def _latents(loaded: LoadedGenerator, options: SampleOptions, *, count: int) -> Tensor:
     """Return what the generator is called with, (count, z_dim)."""
-    if loaded.drawn.latents:
-        return sample_codes(loaded.drawn.latents, seed=options.seed, numbers=range(count), purpose="samples")
-    return latents(seed=options.seed, count=count, z_dim=loaded.z_dim, truncation=options.truncation)
+    return fixed_codes(
+        loaded.drawn.latents, seed=options.seed, count=count, z_dim=loaded.z_dim, truncation=options.truncation
+    )
 
 
 def _draw_points(loaded: LoadedGenerator, options: SampleOptions, *, chosen: list[int]) -> None:
@@ -267,9 +272,7 @@ def _draw_points(loaded: LoadedGenerator, options: SampleOptions, *, chosen: lis
         FrameworkError: there is nothing to write.
     """
     count = options.count or SCATTERED
-    columns = len(chosen) or loaded.classes or 1
-    wanted = grid_labels(rows=-(-count // columns), columns=columns, classes=loaded.classes, chosen=chosen)
-    labels = None if wanted is None else wanted[:count]
+    labels = _first_labels(loaded, count=count, columns=len(chosen) or loaded.classes or 1, chosen=chosen)
     points = generate_vectors(loaded.network, _latents(loaded, options, count=count), labels)
     if points.dim() == 2 and points.shape[1] == 2:
         title = f"{loaded.recipe.get('name', 'samples')} at {format_count(loaded.images_seen)} images"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from framework.media import PictureGrid
-from framework.media.grids import Pixels
+from framework.media.grids import Pixels, readable_scale
 from framework.sampling.load import LoadedGenerator
 from framework.sampling.sampler import BATCH_SIZE
 from framework.sampling.stored import StoredSamples
@@ -18,8 +18,6 @@ from framework.utils.progress import show_progress
 
 ROWS = {"input": "source", "output": "generated", "target": "target"}
 """What a row shows, and its name among the tensors of a `TranslationSampler`."""
-READABLE_PIXELS = 64
-"""The side at which small pictures are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,7 @@ class Translations:
         starts = range(0, len(shown["input"]), columns)
         rows = [_filled(one[start : start + columns], columns) for start in starts for one in shown.values()]
         pictures = np.concatenate(rows)
-        scale = max(1, READABLE_PIXELS // pictures.shape[-1])
+        scale = readable_scale(pictures.shape[-1])
         return PictureGrid(pictures, columns=columns, row_names=list(shown) * len(starts), scale=scale)
 
     def save_arrays(self, path: Path) -> None:

@@ -178,8 +178,11 @@ class Game(ABC):
 
         Returns:
             uint8 (count, C, H, W) on the host, the same whenever they are asked for.
+
+        Raises:
+            RecipeError: the game names a `diverse_field`, and has no such method of its own.
         """
-        raise NotImplementedError(f"{type(self).__name__} names a diverse_field and draws no pictures")
+        raise RecipeError(f"{type(self).__name__} names a diverse_field: it also needs the method `pictures`")
 
     def equilibrium(self) -> Equilibrium | None:
         """Return the logit and the loss of an undecided discriminator, for sentinels and ADA; None where it has none.

@@ -29,9 +29,8 @@ from framework.objectives.terms import TermInputs
 from framework.recipe.checks import ADDED_LATER
 from framework.recipe.recipe import Recipe
 from framework.sampling.drawn import Drawn
-from framework.sampling.draws import sample_codes
+from framework.sampling.draws import fixed_codes
 from framework.sampling.generate import generate, generate_vectors
-from framework.sampling.latents import latents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +197,7 @@ class LatentGame(Game):
 
     def _fixed(self, network: nn.Module, seed: int, *, count: int, purpose: str = "samples") -> Tensor:
         """Return what the generator is called with for fixed latents, (count, z_dim)."""
-        if self.latents:
-            return sample_codes(self.latents, seed=seed, numbers=range(count), purpose=purpose)
-        return latents(seed=seed, count=count, z_dim=latent_size(network), purpose=purpose)
+        return fixed_codes(self.latents, seed=seed, count=count, z_dim=latent_size(network), purpose=purpose)
 
     def _latents(self, generator: nn.Module) -> tuple[Latent, ...]:
         return self.latents or (Gaussian(latent_size(generator)),)

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from framework.data.fields import Field, Image, Label, fields_of
 from framework.media import Media, PictureGrid, Plot, Scatter
+from framework.media.grids import readable_scale
 from framework.recipe import Recipe
 from framework.sampling.latents import grid_labels
 
 ROWS, COLUMNS = 5, 10
 """The size of a grid that MLflow's small card shows whole."""
-READABLE_PIXELS = 64
-"""The side at which small pictures are shown."""
 SCATTERED = 1_000
 """The number of points in a plot of samples, and the most real ones behind them."""
 PLOT_PIXELS = (640, 720)
@@ -63,7 +62,7 @@ class Showing:
         if labels is not None:
             known = self.class_names
             names = [known[c] if c < len(known) else str(c) for c in labels[: self.columns].tolist()]
-        readable = max(1, READABLE_PIXELS // self.recipe.data.resolution)
+        readable = readable_scale(self.recipe.data.resolution)
         return PictureGrid(pixels.numpy(), columns=self.columns, column_names=names, scale=readable * scale)
 
     def grid_of_reals(self, name: str) -> PictureGrid:
@@ -137,8 +136,8 @@ def shown_together(rows: Mapping[str, Tensor], *, resolution: int) -> Media:
         rows: uint8 (N, C, H, W) by name.
         resolution: the side of the pictures in pixels.
     """
-    scale = max(1, READABLE_PIXELS // resolution)
-    return PictureGrid.of_rows({name: pixels.numpy() for name, pixels in rows.items()}, scale=scale)
+    shown = {name: pixels.numpy() for name, pixels in rows.items()}
+    return PictureGrid.of_rows(shown, scale=readable_scale(resolution))
 
 
 def _arranged(images: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:

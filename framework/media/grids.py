@@ -19,6 +19,7 @@ from framework.media.base import Media, Pixels, check_text, check_texts, kept, l
 from framework.utils.atomic import replacing
 from framework.utils.errors import FrameworkError
 
+_READABLE_PIXELS = 64
 _LABEL_FONT_SIZES = (14, 13, 12, 11, 10, 9, 8)
 _LABEL_MARGIN = 3
 _ROW_LABEL_MARGIN = 6
@@ -228,6 +229,11 @@ def _check(
     rows = -(-len(images) // columns)
     if row_labels and len(row_labels) != rows:
         raise FrameworkError(f"{len(row_labels)} labels for {rows} rows: give one label per row")
+
+
+def readable_scale(side: int) -> int:
+    """Return the scale at which pictures of `side` pixels can be looked at: small ones are shown at about 64."""
+    return max(1, _READABLE_PIXELS // side)
 
 
 def _alike(named: Mapping[str, Pixels]) -> list[Pixels]:

@@ -13,18 +13,12 @@ from typing import Annotated, Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from framework.recipe.checks import check_fields
+from framework.recipe.checks import check_fields, require
 from framework.recipe.schedules import Ramp, values_of
-from framework.utils.errors import RecipeError
 from framework.utils.ranges import Range
 
 Tensors = Mapping[str, Tensor]
 """Tensors of any shapes by the name of their parameter."""
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise RecipeError(message)
 
 
 class Optimizer(Protocol):
@@ -102,7 +96,7 @@ class Adam:
     def __post_init__(self) -> None:
         check_fields(self)
         betas = (*self.betas, *(values_of(self.beta2) if self.beta2 else ()))
-        _require(all(0.0 <= b < 1.0 for b in betas), f"{type(self).__name__}: betas={betas} must lie in [0, 1)")
+        require(all(0.0 <= b < 1.0 for b in betas), f"{type(self).__name__}: betas={betas} must lie in [0, 1)")
 
     def lazy(self, *, every: int) -> Self:
         """Return this optimiser, corrected for one extra step with the lazy penalties after every `every` steps.
@@ -248,7 +242,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _require(not self.nesterov or self.momentum > 0, "SGD: nesterov=True needs a momentum above 0")
+        require(not self.nesterov or self.momentum > 0, "SGD: nesterov=True needs a momentum above 0")
 
     @property
     def moments(self) -> tuple[str, ...]:

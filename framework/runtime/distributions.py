@@ -18,7 +18,7 @@ from torch import Tensor
 from framework.runtime.splitmix import shifted
 
 _FLOAT_BIAS, _MANTISSA = 127, 23
-"""Of IEEE 754's float32."""
+"""The bias of the exponent and the bits of the mantissa of IEEE 754's float32."""
 _PIECE_BITS = 4
 """An octave of probabilities is cut into 2^4 pieces: the error of the cubics, 4e-8, is then below rounding."""
 _SHIFT = _MANTISSA - _PIECE_BITS

@@ -32,9 +32,9 @@ class Drawn:
     latents: tuple[Latent, ...] = ()
     """What the network is fed, where that is not one Gaussian vector."""
     source: Image | None = None
-    """Of translations: the field that is translated."""
+    """The field that is translated; None where nothing is."""
     target: Image | None = None
-    """Of translations: the field that it is translated to."""
+    """The field that it is translated to; None where nothing is."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""

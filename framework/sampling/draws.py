@@ -10,6 +10,7 @@ from torch import Tensor
 
 from framework.networks.latents import Latent, code_of, drawn
 from framework.runtime.seeding import Draws
+from framework.sampling.latents import latents as gaussian_latents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +45,30 @@ def sample_codes(latents: Sequence[Latent], *, seed: int, numbers: Sequence[int]
         return torch.empty(0, sum(latent.width for latent in latents))
     draw = SampleDraws(seed=seed, numbers=numbers, purpose=purpose)
     return code_of(latents, drawn(latents, draw), like=torch.float32)
+
+
+def fixed_codes(
+    latents: Sequence[Latent],
+    *,
+    seed: int,
+    count: int,
+    z_dim: int,
+    truncation: float | None = None,
+    purpose: str = "samples",
+) -> Tensor:
+    """Return what a generator is called with for samples 0 ... `count` - 1, (count, z_dim) float32 on the CPU.
+
+    Args:
+        latents: the latents that a recipe names; empty for one Gaussian vector.
+        seed: another seed gives other samples.
+        count: the number of samples.
+        z_dim: the size of the Gaussian vector.
+        truncation: of the Gaussian vector, see `framework.sampling.latents.latents`; named latents have none.
+        purpose: another purpose gives other numbers for the same seed.
+
+    Raises:
+        FrameworkError: the truncation is out of range.
+    """
+    if latents:
+        return sample_codes(latents, seed=seed, numbers=range(count), purpose=purpose)
+    return gaussian_latents(seed=seed, count=count, z_dim=z_dim, truncation=truncation, purpose=purpose)

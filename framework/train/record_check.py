@@ -17,7 +17,7 @@ Holds = Callable[[Any, str], None]
 """Raises `_Wrong` where a value, whose place is given, is not what it must be."""
 
 _WORST_HEALTH = 2
-"""Of `framework.sentinels.table.Health`."""
+"""The highest value of `framework.sentinels.table.Health`."""
 _MOST_QUOTED = 60
 
 

@@ -18,7 +18,7 @@ from tests.helpers.play import largest_difference, outputs, smooth_recipe, start
 from tests.helpers.spawn import run_ranks
 
 TOLERANCE = 1e-10
-"""Of float64 sums in another order."""
+"""The rounding of float64 sums in another order."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ SHARES = (slice(0, 1), slice(1, 4), slice(4, 6))
 """Rows of the global batch on each process, unequal and one of them alone."""
 
 TOLERANCE = 1e-10
-"""Of float64 sums in another order, through a dozen layers."""
+"""The rounding of float64 sums in another order, through a dozen layers."""
 
 
 def players() -> tuple[nn.Module, nn.Module]:

@@ -23,7 +23,7 @@ from framework.objectives.adversarial import AdversarialLoss, LeastSquares, NonS
 from . import FOLDER, Case, load
 
 FP32 = 1e-5
-"""Of the largest value of each tensor; the recordings are fp32."""
+"""The tolerance, as a share of the largest value of each tensor; the recordings are fp32."""
 
 FP64 = 1e-12
 

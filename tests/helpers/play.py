@@ -125,11 +125,16 @@ def start(
 
 
 def steps(played: Played, *, begin: int = 0, count: int) -> dict[str, Tensor]:
-    """Play; losses, gradient norms and logits per step (count, names) under `scores/<name>`."""
-    table: dict[str, list[float]] = {}
+    """Play on synthetic batches; returns what `steps_on` does."""
     segment = played.game.segment
     images = segment.start + begin
     batches = synthetic(played.recipe, played.partition, images, resolution=segment.resolution)
+    return steps_on(played, batches, images=images, count=count)
+
+
+def steps_on(played: Played, batches: Iterator[Any], *, images: int, count: int) -> dict[str, Tensor]:
+    """Play from a clock on; losses, gradient norms and logits per step (count,) by name, under `scores/`."""
+    table: dict[str, list[float]] = {}
     for _ in range(count):
         metrics, finite = played.game.step(batches, images_seen=images)
         assert finite

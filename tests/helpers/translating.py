@@ -15,7 +15,7 @@ from framework.games.microbatch import ImageDraws
 from framework.networks import pix2pix
 from framework.networks.draw import stochastic_inputs
 from framework.runtime.seeding import Draws
-from tests.helpers.play import Played
+from tests.helpers.play import Played, steps_on
 
 SIDE = 16
 
@@ -51,16 +51,8 @@ def batches(played: Played, *, begin: int = 0) -> Iterator[SimpleNamespace]:
 
 
 def steps(played: Played, *, begin: int = 0, count: int) -> dict[str, Tensor]:
-    """Play; losses, gradient norms and logits per step (count,) by name, under `scores/`."""
-    table: dict[str, list[float]] = {}
-    stream, images = batches(played, begin=begin), begin
-    for _ in range(count):
-        metrics, finite = played.game.step(stream, images_seen=images)
-        assert finite
-        for name, value in metrics.means(device=torch.device("cpu")).items():
-            table.setdefault(name, []).append(value)
-        images += played.game.step_images
-    return {f"scores/{name}": torch.tensor(values, dtype=torch.float64) for name, values in table.items()}
+    """Play on random pairs; returns what `play.steps_on` does."""
+    return steps_on(played, batches(played, begin=begin), images=begin, count=count)
 
 
 def outputs(played: Played) -> dict[str, Tensor]:

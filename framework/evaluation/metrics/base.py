@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from torch import Tensor
+
 from framework.evaluation.errors import EvaluationError
 from framework.evaluation.extract import Extract, Needs
 from framework.evaluation.extractors.lpips import Lpips
@@ -180,6 +182,10 @@ class FeatureMetric(Metric):
     inception: ClassVar[bool | None] = None
     counterpart: ClassVar[str] = ""
 
+    def real_needs(self, *, count: int, settings: Settings) -> Needs:
+        """Ask the real images for what is asked of the judged ones, where both are compared."""
+        return self.needs(count=count, settings=settings) if self.compares_with_real else Needs()
+
 
 class ComparingMetric(FeatureMetric):
     """A metric that compares features one by one, of at most `Settings.held` images a side."""
@@ -188,6 +194,8 @@ class ComparingMetric(FeatureMetric):
         """Ask for the features of the judged images."""
         return Needs(held=min(settings.held, count))
 
-    def real_needs(self, *, count: int, settings: Settings) -> Needs:
-        """Ask for the features of the real images."""
-        return Needs(held=min(settings.held, count))
+    def features(self, inputs: MetricInputs) -> tuple[Tensor, Tensor]:
+        """Return the features (N, D) and (M, D) of judged and real images."""
+        assert inputs.judged.features is not None
+        assert inputs.real.features is not None
+        return inputs.judged.features[: inputs.count], inputs.real.features

@@ -31,10 +31,6 @@ class FrechetDistance(FeatureMetric):
         """Ask for the moments of the judged images."""
         return Needs(moments=frozenset([count]))
 
-    def real_needs(self, *, count: int, settings: Settings) -> Needs:
-        """Ask for the moments of the real images."""
-        return Needs(moments=frozenset([count]))
-
     def measure(self, inputs: MetricInputs) -> dict[str, Measured]:
         """Return the distance."""
         pair = (inputs.judged.moments[inputs.count], inputs.real.moments[inputs.real_count])
@@ -63,10 +59,6 @@ class FrechetDistanceByClass(FeatureMetric):
 
     def needs(self, *, count: int, settings: Settings) -> Needs:
         """Ask for the moments by class of the judged images."""
-        return Needs(by_class=count)
-
-    def real_needs(self, *, count: int, settings: Settings) -> Needs:
-        """Ask for the moments by class of the real images."""
         return Needs(by_class=count)
 
     def measure(self, inputs: MetricInputs) -> dict[str, Measured]:

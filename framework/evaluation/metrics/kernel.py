@@ -31,11 +31,8 @@ class KernelDistance(ComparingMetric):
 
     def measure(self, inputs: MetricInputs) -> dict[str, Measured]:
         """Return the mean over subsets, with its standard deviation."""
-        assert inputs.judged.features is not None
-        assert inputs.real.features is not None
         found = kernel_distance(
-            inputs.judged.features[: inputs.count],
-            inputs.real.features,
+            *self.features(inputs),
             subsets=inputs.settings.kid_subsets,
             subset_size=inputs.settings.kid_subset_size,
             seed=inputs.settings.seed,

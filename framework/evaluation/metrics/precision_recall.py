@@ -39,7 +39,7 @@ class PrecisionRecall(ComparingMetric):
 
     def measure(self, inputs: MetricInputs) -> dict[str, Measured]:
         """Return both shares."""
-        fake, real = _features(inputs)
+        fake, real = self.features(inputs)
         shown_as, neighbours = inputs.shown_as, inputs.settings.neighbours
         found = precision_recall(fake, real, neighbours=neighbours, session=inputs.session, shown_as=shown_as)
         return {name: Measured(value=value) for name, value in asdict(found).items()}
@@ -59,17 +59,10 @@ class DensityCoverage(ComparingMetric):
 
     def measure(self, inputs: MetricInputs) -> dict[str, Measured]:
         """Return both numbers."""
-        fake, real = _features(inputs)
+        fake, real = self.features(inputs)
         shown_as, neighbours = inputs.shown_as, inputs.settings.balls
         found = density_coverage(fake, real, neighbours=neighbours, session=inputs.session, shown_as=shown_as)
         return {name: Measured(value=value) for name, value in asdict(found).items()}
-
-
-def _features(inputs: MetricInputs) -> tuple[Tensor, Tensor]:
-    """Return the features (N, D) and (M, D) of judged and real images."""
-    assert inputs.judged.features is not None
-    assert inputs.real.features is not None
-    return inputs.judged.features[: inputs.count], inputs.real.features
 
 
 @dataclass(frozen=True, kw_only=True)

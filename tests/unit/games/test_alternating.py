@@ -23,6 +23,7 @@ from framework import (
     NonSaturating,
     Wasserstein,
 )
+from framework.games.base import Game
 from framework.games.metrics import Metrics
 from framework.games.microbatch import ImageDraws, MicroBatch
 from framework.networks.blocks.moving import MovingMean
@@ -237,3 +238,9 @@ def test_a_discriminator_is_dealt_draws_of_its_own_for_real_fake_and_penalty() -
     seen.clear()
     steps(start(recipe), count=1)
     assert seen == again, "functions of the clock"
+
+
+def test_a_game_that_forgets_to_draw_its_pictures_is_told_which_method_it_lacks() -> None:
+    game = Alternating(loss=Hinge())
+    with pytest.raises(RecipeError, match=r"Alternating names a diverse_field: it also needs the method `pictures`"):
+        Game.pictures(game, torch.nn.Identity(), small_recipe(), labels=None, count=1)
