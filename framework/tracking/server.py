@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -86,11 +87,22 @@ def _wait_until_up(process: subprocess.Popen[bytes], *, url: str, log: Path) -> 
         if process.poll() is not None:
             last = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
             raise FrameworkError(f"mlflow server ended with code {process.returncode}: {last} (all of it: {log})")
-        with contextlib.suppress(OSError), direct.open(f"{url}/health", timeout=5) as answer:
-            if answer.status == 200:
+        with contextlib.suppress(OSError):
+            with direct.open(f"{url}/health", timeout=5):
+                pass
+            # MLflow imports a module in its first search, and answers others with 500 while it does: the first is ours.
+            with direct.open(_search(url), timeout=START_SECONDS):
                 return
         time.sleep(0.2)
     raise FrameworkError(f"mlflow server did not answer at {url} within {START_SECONDS:.0f} s; its output: {log}")
+
+
+def _search(url: str) -> urllib.request.Request:
+    """Return a search for one run of the first experiment, which every store has."""
+    body = json.dumps({"experiment_ids": ["0"], "max_results": 1}).encode()
+    return urllib.request.Request(
+        f"{url}/api/2.0/mlflow/runs/search", data=body, headers={"Content-Type": "application/json"}
+    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
