@@ -91,7 +91,7 @@ def relay(engine: str, folder: str, begin: int, count: int) -> dict[str, Tensor]
     played = start(games()["sagan"], engine=engine)
     if begin > 0:
         played.state.restore(Checkpoint.open(Path(folder) / str(begin)))
-    results = steps(played, begin=begin * played.game.step_images, count=count) | outputs(played)
+    results = steps(played, begin=begin * played.game.images_of_step(0), count=count) | outputs(played)
     _save(played, folder, begin + count)
     _close(played)
     return results
@@ -134,7 +134,7 @@ def read(engine: str, folders: dict[str, str]) -> dict[str, Tensor]:
     for written, folder in folders.items():
         played = start(recipe, engine=engine)
         played.state.restore(Checkpoint.open(Path(folder) / str(BEFORE)))
-        begin = BEFORE * played.game.step_images
+        begin = BEFORE * played.game.images_of_step(0)
         found = steps(played, begin=begin, count=AFTER) | outputs(played)
         results |= {f"{written}/{key}": value for key, value in found.items()}
         _close(played)

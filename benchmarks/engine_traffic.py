@@ -57,7 +57,7 @@ def count(engine: str, game: str, recipe: Recipe | None = None) -> dict[str, Ten
     """Bytes on a ring, payload and calls by turn, purpose and kind: a step with penalties and one without."""
     played = start(recipe or games()[game], engine=engine)
     batches = synthetic(played.recipe, played.partition)
-    images, step_images = 0, played.game.step_images
+    images, step_images = 0, played.game.images_of_step(0)
     results: dict[str, Tensor] = {}
     # A first step without counting: shapes and orders that engines learn once.
     for index in range(3):

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from framework.evaluation.metrics import ModesHit, PairedL1, SampleMetric
     from framework.games.alternating import Alternating
     from framework.games.base import Game, Turn
+    from framework.games.critic_steps import CriticSteps
     from framework.games.forward import Forward
     from framework.games.latent_game import LatentGame
     from framework.games.paired import Paired
+    from framework.games.unrolled import Unrolled
     from framework.networks.blocks.dropout import Dropout
     from framework.networks.blocks.moving import MovingMean
     from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d
@@ -71,9 +73,11 @@ _HOME = {
     "framework.evaluation.metrics": ("ModesHit", "PairedL1", "SampleMetric"),
     "framework.games.alternating": ("Alternating",),
     "framework.games.base": ("Game", "Turn"),
+    "framework.games.critic_steps": ("CriticSteps",),
     "framework.games.forward": ("Forward",),
     "framework.games.latent_game": ("LatentGame",),
     "framework.games.paired": ("Paired",),
+    "framework.games.unrolled": ("Unrolled",),
     "framework.recipe.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),
     "framework.networks.blocks.moving": ("MovingMean",),
@@ -124,6 +128,7 @@ __all__ = [
     "ConditionalBatchNorm2d",
     "Constant",
     "Cosine",
+    "CriticSteps",
     "DerivedField",
     "DiffAugment",
     "Dragan",
@@ -186,6 +191,7 @@ __all__ = [
     "TermInputs",
     "Turn",
     "Uniform",
+    "Unrolled",
     "Vector",
     "Wasserstein",
     "launch",

@@ -86,7 +86,7 @@ class Play:
     def step(self) -> tuple[Metrics, bool]:
         """One step of the game; see `GameRunner.step`."""
         metrics, finite = self.game.step(self._batches, images_seen=self.images)
-        self.images += self.game.step_images
+        self.images += self.game.images_of_step(self.images)
         return metrics, finite
 
     def pace(self, *, steps: int, warm_up: int) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Play:
             synchronize(self.device)
             whole.append(time.perf_counter() - began)
         peak = torch.cuda.max_memory_allocated(self.device) / 2**30 if self.device.type == "cuda" else None
-        seconds_per_image = sum(whole) / (steps * self.game.step_images)
+        seconds_per_image = sum(whole) / (steps * self.game.images_of_step(0))
         return {
             "s_per_kimg": round(1000 * seconds_per_image, 3),
             "images_per_s": round(1 / seconds_per_image, 2),

@@ -62,6 +62,8 @@ class Case:
     """The names of parameters without any axis."""
     whole_tensors: str | None = None
     """The name of an optimiser that must see whole tensors: what happens to a number depends on others."""
+    looked_ahead: bool = False
+    """Whether the game takes this player's optimiser steps as functions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,18 @@ REFUSALS = (
         when=lambda case: case.whole_tensors is not None,
         sentence="{engine} cuts tensors, and a step of {optimizer} depends on whole ones; use --engine ddp for this "
         "player, or an optimiser that moves every number by itself",
+    ),
+    Refusal(
+        engines=("zero1", "zero2", "zero3"),
+        when=lambda case: case.looked_ahead,
+        sentence="this game looks ahead through the player's optimiser, which has not been shown on {engine}; use "
+        "--engine ddp or fsdp2",
+    ),
+    Refusal(
+        engines=ENGINES,
+        when=lambda case: case.looked_ahead and case.precision == "fp16",
+        sentence="this game looks ahead through the player's optimiser, and gradients in between are not scaled; use "
+        "--precision bf16 or fp32",
     ),
 )
 """All refusals, in the order in which they are looked up."""

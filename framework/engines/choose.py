@@ -30,11 +30,13 @@ def check(
     precision: Precision,
     world: int,
     network: nn.Module | None = None,
+    looked_ahead: bool = False,
 ) -> None:
     """Refuse at the start what would fail, or silently change, later; `capabilities.REFUSALS` is the whole list.
 
     Args:
         network: the player's network, once it is built.
+        looked_ahead: whether the game takes this player's optimiser steps as functions.
 
     Raises:
         EngineError: the engine cannot do this; the message names the alternative.
@@ -49,6 +51,7 @@ def check(
         world=world,
         device_has_bf16=device.type != "cuda" or torch.cuda.is_bf16_supported(),
         frozen=player.frozen,
+        looked_ahead=looked_ahead,
         whole_tensors=None if trial.elementwise else type(player.optimizer).__name__,
         scalars=tuple(n for n, p in network.named_parameters() if p.dim() == 0) if network is not None else (),
     )
@@ -57,13 +60,22 @@ def check(
         raise EngineError(f"{side}: {reason}")
 
 
-def build_engine(network: nn.Module, player: Player, *, side: str, engine: EngineName, precision: Precision) -> Engine:
+def build_engine(
+    network: nn.Module,
+    player: Player,
+    *,
+    side: str,
+    engine: EngineName,
+    precision: Precision,
+    looked_ahead: bool = False,
+) -> Engine:
     """Build the engine of one player.
 
     Args:
         network: the player's network, on its device.
         player: the recipe's player; its own `engine` takes precedence over the argument.
-        side: `generator` or `discriminator`.
+        side: the player's name.
+        looked_ahead: whether the game takes this player's optimiser steps as functions.
 
     Raises:
         EngineError: the engine cannot be used here.
@@ -71,7 +83,16 @@ def build_engine(network: nn.Module, player: Player, *, side: str, engine: Engin
     name = player.engine or engine
     device = next(network.parameters()).device
     world = dist.get_world_size() if dist.is_initialized() else 1
-    check(name, player, side=side, device=device, precision=precision, world=world, network=network)
+    check(
+        name,
+        player,
+        side=side,
+        device=device,
+        precision=precision,
+        world=world,
+        network=network,
+        looked_ahead=looked_ahead,
+    )
     options: dict[str, Any] = {
         "name": side,
         "optimizer": player.optimizer,

@@ -40,7 +40,8 @@ class EMA:
     def update(self, *, kept_share: float) -> None:
         """Replace the average by kept_share * average + (1 - kept_share) * network."""
         live = {(f.name, f.start): f.values for f in self._engine.slices(own=False, kinds=("weight",))}
-        torch._foreach_lerp_(list(self.weights.values()), [live[key] for key in self.weights], 1.0 - kept_share)
+        if self.weights:  # of a network with few rows, a process of many may hold none
+            torch._foreach_lerp_(list(self.weights.values()), [live[key] for key in self.weights], 1.0 - kept_share)
         for name, buffer in self._engine.network.named_buffers():
             if name.rpartition(".")[2] in AVERAGED_BUFFERS:
                 self.buffers[name].lerp_(buffer, 1.0 - kept_share)

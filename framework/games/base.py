@@ -22,7 +22,7 @@ from framework.media import Media
 from framework.networks.draw import Draw
 from framework.objectives.equilibrium import Equilibrium
 from framework.objectives.terms import Memory, Term, TermInputs
-from framework.recipe.checks import check_fields
+from framework.recipe.checks import check_fields, require
 from framework.recipe.recipe import Recipe
 from framework.sampling.drawn import Drawn
 from framework.sampling.sampler import Sampler
@@ -50,6 +50,20 @@ class Turn:
     """Other players through which the gradient flows; their parameters are frozen meanwhile."""
     lazy_steps: bool = False
     """Whether terms with `every` above 1 get an optimiser step of their own (arXiv:1912.04958, appendix B)."""
+    look_ahead: int = 0
+    """The number of steps of the players in `through` that the turn looks ahead; see `framework.games.look_ahead`."""
+    repeats: int = 1
+    """The number of times that each sample of the batch stands in the turn, with draws of its own each time."""
+    simultaneous: bool = False
+    """Whether the optimiser step waits until the next turn has its gradients, so that both are those of the players
+    before either moves."""
+
+    def __post_init__(self) -> None:
+        require(self.repeats >= 1, f"a turn of the {self.player}: repeats={self.repeats} must be at least 1")
+        require(
+            not (self.simultaneous and self.lazy_steps),
+            f"a turn of the {self.player} is simultaneous: its terms cannot have steps of their own (lazy_steps)",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +94,27 @@ class Game(ABC):
             forward: the turn, its samples and draws, and the networks; see `framework.games.forward`.
         """
 
+    def turns_of(self, step: int) -> tuple[Turn, ...]:
+        """Return the turns of a step, counted from 0; `turns` unless they change during a run.
+
+        A game that overrides this overrides `turns_before` and `step_of` as well.
+        """
+        return self.turns()
+
+    def turns_before(self, step: int, player: str) -> int:
+        """Return the number of a player's turns in all steps before this one."""
+        return step * sum(turn.player == player for turn in self.turns())
+
+    def step_of(self, batches: int) -> int:
+        """Return the step that the next global batch belongs to, after so many batches."""
+        return batches // sum(turn.fresh for turn in self.turns())
+
+    def looked_ahead(self) -> frozenset[str]:
+        """Return the players whose optimiser steps a turn of another player takes as functions."""
+        return frozenset(player for turn in self.turns() if turn.look_ahead for player in turn.through)
+
     def images_per_step(self, batch_size: int) -> int:
-        """Return the number of real samples that one step consumes, which is how far the clock advances.
+        """Return the number of real samples that one step, or most of them, consumes: how far the clock advances.
 
         Args:
             batch_size: number of samples of a global batch.

@@ -20,6 +20,8 @@ from framework.networks.draw import stochastic_inputs
 from framework.objectives.equilibrium import Equilibrium
 from framework.objectives.outputs import logits_of, mapped
 from framework.objectives.terms import Discriminate, Memory, TermInputs
+from framework.recipe.growth import Segment
+from framework.recipe.recipe import Recipe
 from framework.utils.errors import FrameworkError
 
 
@@ -37,6 +39,12 @@ class Forward:
     engines: Mapping[str, Engine]
     networks: Mapping[str, nn.Module]
     """The players' networks by name, as they are in this turn: frozen where the gradient flows through them."""
+    recipe: Recipe
+    """What is trained."""
+    segment: Segment
+    """The stretch of the clock that is played, with its factor on learning rates."""
+    twins: dict[str, nn.Module]
+    """Networks without memory of their own, filled in by `framework.games.look_ahead`."""
     helpers: Mapping[str, nn.Module]
     """Networks that are not trained, by name."""
     memory: Mapping[str, Memory]

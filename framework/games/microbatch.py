@@ -23,6 +23,7 @@ from framework.networks.blocks.noise import seeded_normal
 from framework.networks.draw import Request, drawn_apart
 from framework.runtime import distributions
 from framework.runtime.seeding import Draws
+from framework.utils.errors import FrameworkError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +179,7 @@ class BatchSplitter:
     """Fields that are computed on the device from the samples and from random numbers."""
 
     def split(
-        self, fields: Mapping[str, Tensor], draws: Draws, purpose: str, *, batch: int = 0
+        self, fields: Mapping[str, Tensor], draws: Draws, purpose: str, *, batch: int = 0, repeats: int = 1
     ) -> Iterator[MicroBatch]:
         """Yield this process's micro-batches of one turn.
 
@@ -187,23 +188,31 @@ class BatchSplitter:
             draws: random numbers of the step.
             purpose: name of the turn, part of what its random numbers are a function of.
             batch: number of the global batch within the step, by which fields are derived: alike in all of its turns.
+            repeats: how often each sample stands in the turn, one after the other; each time with other numbers.
+
+        Raises:
+            FrameworkError: samples of a ragged field are to be repeated.
         """
         for part in self.slices:
-            drawn = partial(
-                ImageDraws,
-                draws=draws,
-                batch_size=self.batch_size,
-                rows=part.rows,
-                device=self.device,
-                dtype=self.dtype,
-            )
+            drawn = partial(ImageDraws, draws=draws, device=self.device, dtype=self.dtype)
+            derived = drawn(purpose=f"data/{batch}", batch_size=self.batch_size, rows=part.rows)
+            samples = with_derived(_cut(fields, part.local), self.derive, derived)
+            rows = slice(part.rows.start * repeats, part.rows.stop * repeats)
             yield MicroBatch(
-                fields=with_derived(_cut(fields, part.local), self.derive, drawn(purpose=f"data/{batch}")),
-                draw=drawn(purpose=purpose),
-                rows=torch.arange(part.rows.start, part.rows.stop),
+                fields=samples if repeats == 1 else _repeated(samples, repeats),
+                draw=drawn(purpose=purpose, batch_size=self.batch_size * repeats, rows=rows),
+                rows=torch.arange(rows.start, rows.stop),
                 weight=part.weight,
                 last=part.last,
             )
+
+
+def _repeated(fields: Mapping[str, Tensor], repeats: int) -> dict[str, Tensor]:
+    """Return samples (n, ...) by field with each of them several times in a row, (n * repeats, ...)."""
+    ragged = [name for name in fields if name.endswith(INDEX_SUFFIX) and name.removesuffix(INDEX_SUFFIX) in fields]
+    if ragged:
+        raise FrameworkError(f"samples of a ragged field cannot be repeated in a turn: {ragged[0]!r}")
+    return {name: values.repeat_interleave(repeats, 0) for name, values in fields.items()}
 
 
 def _cut(fields: Mapping[str, Tensor], local: slice) -> dict[str, Tensor]:

@@ -56,7 +56,6 @@ class GameRunner:
         rules: the game.
         players: the engines by player.
         averages: the moving averages by player.
-        step_images: real samples per step.
         memory: what terms and augmentation remember between turns, by player; part of a checkpoint.
 
     Raises:
@@ -83,12 +82,11 @@ class GameRunner:
         parameter = next(next(iter(players.values())).network.parameters())
         self.device, self._dtype = parameter.device, parameter.dtype
         self._batch_size = self.segment.batch_size
-        self.step_images = game.images_per_step(self._batch_size)
-        self._turns = game.turns()
-        terms = [term for turn in self._turns for term in turn.terms]
+        terms = [term for turn in game.turns() for term in turn.terms]
         self._mismatched = sorted({name for term in terms for name in term.needs_mismatched})
         self._fields = fields_of(recipe.data)
         self._classes = next((field.classes for field in self._fields if isinstance(field, Label)), 0)
+        self._twins: dict[str, nn.Module] = {}
         self._slices = partition.slices()
         self._splitter = BatchSplitter(
             slices=self._slices,
@@ -101,6 +99,10 @@ class GameRunner:
         self._augmenter = game.augmenter(self.memory, equilibrium=self._equilibrium)
         buffers = [named for player in players.values() for named in player.network.named_buffers()]
         self._statistics = [(b, b.clone()) for name, b in buffers if name.rpartition(".")[2] in AVERAGED_BUFFERS]
+
+    def images_of_step(self, images_seen: int) -> int:
+        """Return the number of real samples that the step after `images_seen` images consumes."""
+        return self._batch_size * sum(turn.fresh for turn in self.rules.turns_of(self._step_number(images_seen)))
 
     def step(self, batches: Iterator[RealBatch], *, images_seen: int) -> tuple[Metrics, bool]:
         """Play one step, starting when `images_seen` images have been seen (a collective).
@@ -124,16 +126,20 @@ class GameRunner:
             kept.copy_(buffer)
         # The turns, in the order in which the game lists them.
         self._grow(images_seen, metrics)
-        counted = dict.fromkeys(self.players, 0)
-        for turn in self._turns:
+        step = self._step_number(images_seen)
+        counted = {player: self.rules.turns_before(step, player) for player in self.players}
+        waiting: list[Turn] = []
+        for turn in self.rules.turns_of(step):
             turn_images = images_seen
             if turn.fresh:  # taken even when the turn is skipped: the clock goes on
                 fields = self._real(next(batches), images_seen)
                 turn_images += taken * self._batch_size
                 taken += 1
-            number = self._turn_number(images_seen, turn.player) + counted[turn.player]
+            number = counted[turn.player]
             counted[turn.player] += 1
-            finite = finite and self._turn(turn, fields, number, turn_images, draws, metrics, batch=taken - 1)
+            finite = finite and self._turn(
+                turn, fields, number, turn_images, draws, metrics, batch=taken - 1, waiting=waiting
+            )
         # Undo what a step that does not count has left behind, or advance what goes on.
         if not finite:
             self._undo(remembered)
@@ -157,13 +163,11 @@ class GameRunner:
         for player in self.players.values():
             moving.advance(player.network)
             share_statistics(player.network)
-        self._augmenter.adjust(step=self._batches(images_seen) // self._fresh_turns, images=self.step_images)
+        step_images = self.images_of_step(images_seen)
+        self._augmenter.adjust(step=self._step_number(images_seen), images=step_images)
+        kept_share = self._recipe.averaging.kept_share(images_seen=images_seen + step_images, step_images=step_images)
         for average in self.averages.values():
-            average.update(
-                kept_share=self._recipe.averaging.kept_share(
-                    images_seen=images_seen + self.step_images, step_images=self.step_images
-                )
-            )
+            average.update(kept_share=kept_share)
 
     def _grow(self, images_seen: int, metrics: Metrics) -> None:
         """Set the shape of all players, a function of the clock (ProGAN, arXiv:1710.10196)."""
@@ -175,18 +179,9 @@ class GameRunner:
         metrics.add("growth/alpha", alpha)
         metrics.add("growth/resolution", float(self.segment.resolution))
 
-    @property
-    def _fresh_turns(self) -> int:
-        return sum(turn.fresh for turn in self._turns)
-
-    def _batches(self, images_seen: int) -> int:
-        """Return the number of global batches since the segment began."""
-        return (images_seen - self.segment.start) // self._batch_size
-
-    def _turn_number(self, images_seen: int, player: str) -> int:
-        """Return the number of a player's turns since the segment began, before this step."""
-        per_step = sum(turn.player == player for turn in self._turns)
-        return self._batches(images_seen) * per_step // self._fresh_turns
+    def _step_number(self, images_seen: int) -> int:
+        """Return the number of steps since the segment began."""
+        return self.rules.step_of((images_seen - self.segment.start) // self._batch_size)
 
     def _turn(
         self,
@@ -198,30 +193,36 @@ class GameRunner:
         metrics: Metrics,
         *,
         batch: int = 0,
+        waiting: list[Turn],
     ) -> bool:
-        """Play one turn on samples; returns whether it was finite on all processes.
+        """Play one turn on samples; returns whether it, and those that waited for it, were finite on all processes.
 
         Args:
             number: the player's turns before this one.
             batch: the number of the global batch within the step.
+            waiting: turns whose optimiser step is due after this turn's gradients; this one joins them, or ends them.
         """
         player = self.players[turn.player]
         loss, *others = turn.terms
         joined, lazy = _due(tuple(others), number, apart=turn.lazy_steps)
         with _opened(player, [loss, *joined]), self._networks(turn) as networks:
-            for place, micro_batch in enumerate(self._splitter.split(fields, draws, turn.draws, batch=batch)):
+            split = self._splitter.split(fields, draws, turn.draws, batch=batch, repeats=turn.repeats)
+            for place, micro_batch in enumerate(split):
                 forward = self._forward(turn, networks, micro_batch, images_seen, metrics, first=place == 0)
                 inputs = self.rules.inputs(forward)
                 # The turn's loss, terms that join it, and the gradient; outside autocast, for second derivatives.
                 total = self._scored([loss], inputs, forward)
                 total = total + self._scored(joined, inputs, forward)
                 player.backward(total * micro_batch.weight, last=micro_batch.last)
-        # The optimiser step, and one more for lazy terms.
-        if not self._finish_turn(turn.player, images_seen, letter_of(turn.player), metrics):
-            return False
-        if not lazy:
+        # The optimiser step, with those that waited, and one more for lazy terms.
+        waiting.append(turn)
+        if turn.simultaneous:
             return True
-        split = self._splitter.split(fields, draws, f"{turn.draws}/lazy", batch=batch)
+        finite = [self._finish_turn(one.player, images_seen, letter_of(one.player), metrics) for one in waiting]
+        waiting.clear()
+        if not all(finite) or not lazy:
+            return all(finite)
+        split = self._splitter.split(fields, draws, f"{turn.draws}/lazy", batch=batch, repeats=turn.repeats)
         return self._lazy_step(turn, lazy, split, images_seen, metrics)
 
     def _lazy_step(
@@ -262,6 +263,9 @@ class GameRunner:
             micro_batch=micro_batch,
             engines=self.players,
             networks=networks,
+            recipe=self._recipe,
+            segment=self.segment,
+            twins=self._twins,
             helpers=self._helpers,
             memory=self.memory,
             images_seen=images_seen,

@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from framework.engines.choose import check
+from framework.games.base import Game
 from framework.games.example import example_rows
 from framework.games.runner import RealBatch
 from framework.recipe import Recipe
@@ -120,7 +121,7 @@ def rehearse(recipe: Recipe, config: RunConfig, *, world: int, device: torch.dev
                 raise FrameworkError(
                     f"{segment}: the first step is not finite; lower the learning rate, or use --precision fp32"
                 )
-            step_images = game.step_images * segment.batch_size / (local * micro_batches)
+            step_images = game.images_of_step(segment.start) * segment.batch_size / (local * micro_batches)
             seconds = time.monotonic() - begun
             rows.append({**row, "memory_bytes": peak.bytes, "seconds_per_kimg": round(1000 * seconds / step_images, 3)})
     return rows
@@ -143,9 +144,18 @@ def plan(recipe: Recipe, config: RunConfig, *, world: int, device: torch.device)
         EngineError: an engine cannot do what the recipe asks.
         FrameworkError: a network cannot be built.
     """
+    assert isinstance(recipe.game, Game)
     for side, player in recipe.players.items():
-        engine = player.engine or config.engine
-        check(engine, player, side=side, device=device, precision=config.precision, world=world)
+        engine, looked_ahead = player.engine or config.engine, side in recipe.game.looked_ahead()
+        check(
+            engine,
+            player,
+            side=side,
+            device=device,
+            precision=config.precision,
+            world=world,
+            looked_ahead=looked_ahead,
+        )
     networks = {side: shapes_only(recipe, side) for side in recipe.players}
     counts = {side: sum(p.numel() for p in network.parameters()) for side, network in networks.items()}
     last = recipe.segments()[-1]

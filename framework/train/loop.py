@@ -168,7 +168,7 @@ def train(
         with no_draws(game.device, images_seen=images_seen):
             metrics, finite = game.step(source, images_seen=images_seen)
         # Advance the clock, and gather what happened.
-        before, images_seen = images_seen, images_seen + game.step_images
+        before, images_seen = images_seen, images_seen + game.images_of_step(images_seen)
         window.add(
             metrics if finite else Metrics(),
             wait_seconds=source.seconds - waited,

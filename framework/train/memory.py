@@ -200,7 +200,9 @@ def activation_bytes(
 
 def _turn_bytes(turn: Turn, saved: dict[str, int]) -> int:
     if turn.through:
-        return sum(saved[player] for player in (turn.player, *turn.through))
+        # A step ahead judges real and generated samples, and its gradient has a graph as large again.
+        judged = sum(saved[player] for player in turn.through) * (1 + 4 * turn.look_ahead)
+        return turn.repeats * (saved[turn.player] + judged)
     penalised = any(term.needs_second_derivative for term in turn.terms)
     return saved[turn.player] * (4 if penalised else 2)
 

@@ -89,6 +89,7 @@ def build_players(
     Raises:
         EngineError: an engine cannot be used here.
     """
+    assert isinstance(recipe.game, Game)
     players: dict[str, Engine] = {}
     for name, player in recipe.players.items():
         seed_torch(recipe.seed, "initialisation", name)
@@ -98,6 +99,7 @@ def build_players(
             side=name,
             engine=config.engine,
             precision=config.precision,
+            looked_ahead=name in recipe.game.looked_ahead(),
         )
         stack.callback(players[name].close)
     return Players(

@@ -40,7 +40,7 @@ def sends() -> dict[str, Tensor]:
         played.game.step(batches, images_seen=0)
         left.clear()
         with watched(played.game) as traffic:
-            played.game.step(batches, images_seen=played.game.step_images)
+            played.game.step(batches, images_seen=played.game.images_of_step(0))
         for side, player in played.state.players.items():
             results[f"{engine}/reduced/{side}"] = torch.tensor(traffic.total(turn=side, kinds=REDUCING))
             results[f"{engine}/sent/{side}"] = torch.tensor(

@@ -40,7 +40,7 @@ def play(engine: str, precision: str, game: str) -> dict[str, Tensor]:
     set_scale(played, SAFE_SCALE)
     batches, results = synthetic(played.recipe, played.partition), {}
     for index in range(STEPS):
-        scores, finite = played.game.step(batches, images_seen=index * played.game.step_images)
+        scores, finite = played.game.step(batches, images_seen=index * played.game.images_of_step(0))
         assert finite, f"{engine}, {precision}, {game}: step {index} was skipped"
         for name, value in scores.means(device=torch.device("cpu")).items():
             results[f"{index}/{name}"] = torch.tensor(value, dtype=torch.float64)

@@ -36,7 +36,7 @@ def worker() -> dict[str, Tensor]:
     played = start(local_recipe())
     session = Session(rank=rank, world=world, local_rank=rank, device=torch.device("cpu"))
     for count in range(3):
-        steps(played, begin=count * played.game.step_images, count=1)
+        steps(played, begin=count * played.game.images_of_step(0), count=1)
         check_drift(
             played.state, played.state.record(), session=session, images_seen=count
         )  # raises when copies differ

@@ -87,7 +87,7 @@ def every_engine_and_family() -> dict[str, Tensor]:
     for recipe in recipes.values():
         played = start(recipe)
         for count in range(3):
-            steps(played, begin=count * played.game.step_images, count=1)
+            steps(played, begin=count * played.game.images_of_step(0), count=1)
             check_drift(played.state, played.state.record(), session=here(), images_seen=count)
     said["families"] = str(len(recipes))
     return {key: torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8) for key, text in said.items()}

@@ -140,7 +140,7 @@ def steps_on(played: Played, batches: Iterator[Any], *, images: int, count: int)
         assert finite
         for name, value in metrics.means(device=torch.device("cpu")).items():
             table.setdefault(name, []).append(value)
-        images += played.game.step_images
+        images += played.game.images_of_step(images)
     return {f"scores/{name}": torch.tensor(values, dtype=torch.float64) for name, values in table.items()}
 
 

@@ -44,8 +44,8 @@ GAMES = {
 
 
 def turn(played: Played, index: int) -> None:
-    batches = synthetic(played.recipe, played.partition, index * played.game.step_images)
-    assert played.game.step(batches, images_seen=index * played.game.step_images)[1]
+    batches = synthetic(played.recipe, played.partition, index * played.game.images_of_step(0))
+    assert played.game.step(batches, images_seen=index * played.game.images_of_step(0))[1]
 
 
 def held(engine: Engine) -> dict[tuple[str, str], Tensor]:

@@ -64,7 +64,7 @@ def test_two_processes_train_as_one_does(results: dict[int, dict[str, Tensor]], 
 def test_resumed_from_a_checkpoint_it_is_equal_to_the_bit(name: str, tmp_path: Path) -> None:
     recipe = FAMILIES[name]
     straight, stopped, again = (start(recipe, segment=segment_of(recipe)) for _ in range(3))
-    per_step = straight.game.step_images
+    per_step = straight.game.images_of_step(0)
     steps(straight, count=4)
     steps(stopped, count=2)
     with Writer(tmp_path, rank=0, world=1, token="t", retention=Retention(last=1)) as writer:

@@ -72,7 +72,7 @@ def test_critic_steps_consume_fresh_images_and_advance_the_clock() -> None:
     batches = (next(synthetic(recipe, played.partition, 12 * next(taken))) for _ in iter(int, 1))
     played.game.step(batches, images_seen=0)
     assert next(taken) == 3
-    assert played.game.step_images == 36
+    assert played.game.images_of_step(0) == 36
     assert (played.game.players["discriminator"].steps_taken(), played.game.players["generator"].steps_taken()) == (
         3,
         1,
@@ -86,11 +86,11 @@ def test_the_opponent_is_not_changed_by_a_turn() -> None:
     fields = game._real(next(synthetic(played.recipe, played.partition)), 0)
     draws, generator = Draws(seed=0, images_seen=0), game.players["generator"].network
     before = {n: p.detach().clone() for n, p in generator.named_parameters()}
-    game._turn(critic, fields, 0, 0, draws, Metrics())
+    game._turn(critic, fields, 0, 0, draws, Metrics(), waiting=[])
     assert all(torch.equal(before[n], p) and p.grad is None for n, p in generator.named_parameters())
     discriminator = game.players["discriminator"].network
     judged = {n: p.detach().clone() for n, p in discriminator.named_parameters()}
-    game._turn(maker, fields, 0, 0, draws, Metrics())
+    game._turn(maker, fields, 0, 0, draws, Metrics(), waiting=[])
     assert all(torch.equal(judged[n], p) and p.grad is None for n, p in discriminator.named_parameters())
 
 
@@ -151,8 +151,8 @@ def test_a_turn_that_is_not_finite_leaves_no_trace(side: str, monkeypatch: pytes
     split = game._splitter.split
     poisoned = {"generator": "generator", "discriminator": "discriminator/0"}[side]
 
-    def with_nan(fields: dict[str, Tensor], draws: Draws, purpose: str, *, batch: int) -> Iterator[MicroBatch]:
-        for micro_batch in split(fields, draws, purpose, batch=batch):
+    def with_nan(fields: dict[str, Tensor], draws: Draws, purpose: str, **options: int) -> Iterator[MicroBatch]:
+        for micro_batch in split(fields, draws, purpose, **options):
             draw = WithoutNumbers(**vars(micro_batch.draw))
             yield replace(micro_batch, draw=draw) if purpose == poisoned else micro_batch
 

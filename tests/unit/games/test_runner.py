@@ -98,7 +98,7 @@ def test_turns_of_one_name_have_the_same_draws_and_others_have_others() -> None:
 
 def test_a_fresh_turn_takes_the_next_batch_and_the_clock_moves_by_their_number() -> None:
     game = played(FourTurns(loss=Hinge()))
-    assert game.game.step_images == 2 * game.recipe.batch_size
+    assert game.game.images_of_step(0) == 2 * game.recipe.batch_size
     steps(game, count=1)
     real = seen("real")
     assert torch.equal(real[0], real[1])
@@ -119,7 +119,7 @@ def test_lazy_terms_are_due_by_the_turns_of_their_player() -> None:
     due = []
     for begin in range(4):
         SEEN.clear()
-        steps(game, begin=begin * game.game.step_images, count=1)
+        steps(game, begin=begin * game.game.images_of_step(0), count=1)
         due.append([inputs.player for inputs in SEEN])
     assert due == [["generator", "discriminator"], ["generator", "discriminator"], [], ["generator", "discriminator"]]
 

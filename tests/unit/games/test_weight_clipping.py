@@ -49,7 +49,7 @@ def test_weights_are_clipped_before_every_turn_and_every_lazy_step(monkeypatch: 
         lazy, stepped = index % 2 == 0, []
         clip(twin)
         for game, stream in zip((ours, twin), batches, strict=True):
-            assert game.game.step(stream, images_seen=index * game.game.step_images)[1]
+            assert game.game.step(stream, images_seen=index * game.game.images_of_step(0))[1]
         assert len(stepped) == 1 + lazy
         for name, weight in weights(ours).items():
             assert torch.equal(weight, weights(twin)[name])
