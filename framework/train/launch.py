@@ -20,6 +20,7 @@ from typing import NoReturn
 import torch
 import tyro
 
+from framework.games.base import Game
 from framework.games.microbatch import BatchPartition
 from framework.recipe import Recipe, override
 from framework.recipe.description import describe
@@ -193,6 +194,15 @@ def checked(recipe: Recipe, config: RunConfig) -> tuple[Recipe, list[str]]:
         ).slices()
         if augment := getattr(recipe.game, "augment", None):
             augment.check(channels=recipe.data.channels, height=segment.resolution, width=segment.resolution)
+    if (
+        isinstance(recipe.game, Game)
+        and recipe.game.looked_ahead()
+        and (config.micro_batches > 1 or config.auto_micro_batch)
+    ):
+        raise FrameworkError(
+            "this game looks ahead, in steps on whole global batches: leave out --micro-batches and "
+            "--auto-micro-batch, and give it more processes where memory is short"
+        )
     # One forward of each network.
     setting = Setting(
         world=told_processes(),
