@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from framework.games.paired import Paired
     from framework.games.unrolled import Unrolled
     from framework.networks.blocks.dropout import Dropout
+    from framework.networks.blocks.heads import DiscriminatorOutput
+    from framework.networks.blocks.minibatch_discrimination import MinibatchDiscrimination
     from framework.networks.blocks.moving import MovingMean
-    from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d
+    from framework.networks.blocks.norm import BatchNorm1d, BatchNorm2d, ConditionalBatchNorm2d
     from framework.networks.blocks.spectral import spectral_norm
     from framework.networks.draw import Draw
     from framework.networks.latents import Categorical, Gaussian, Latent, Uniform
@@ -43,19 +45,22 @@ if TYPE_CHECKING:
         Wasserstein,
     )
     from framework.objectives.adversarial_term import Adversarial
+    from framework.objectives.auxiliary_classifier import AuxiliaryClassifier
+    from framework.objectives.consistency import Consistency
     from framework.objectives.equilibrium import Equilibrium
     from framework.objectives.first_order import FirstOrderR1
     from framework.objectives.lecam import LeCam
     from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
+    from framework.objectives.mutual_information import GeneratorMutualInformation, MutualInformation
     from framework.objectives.path_length import PathLength
-    from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal, Penalty
+    from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal, Penalty, WeightDecay
     from framework.objectives.reconstruction import L1
     from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
     from framework.objectives.terms import Term, TermInputs
     from framework.recipe import Averaging, Helper, Network, Player, Recipe, Shards, Sources
     from framework.recipe.growth import Growth, Phase
     from framework.recipe.optimizers import SGD, Adam, AdamW, LookAheadOptimizer, Optimizer, RMSProp
-    from framework.recipe.schedules import Constant, Cosine, Linear, Ramp, Schedule
+    from framework.recipe.schedules import Constant, Cosine, Linear, Ramp, Schedule, Stepwise
     from framework.train.launch import launch
     from framework.utils.errors import FrameworkError, RecipeError
 
@@ -81,7 +86,9 @@ _HOME = {
     "framework.recipe.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),
     "framework.networks.blocks.moving": ("MovingMean",),
-    "framework.networks.blocks.norm": ("BatchNorm2d", "ConditionalBatchNorm2d"),
+    "framework.networks.blocks.heads": ("DiscriminatorOutput",),
+    "framework.networks.blocks.minibatch_discrimination": ("MinibatchDiscrimination",),
+    "framework.networks.blocks.norm": ("BatchNorm1d", "BatchNorm2d", "ConditionalBatchNorm2d"),
     "framework.networks.blocks.spectral": ("spectral_norm",),
     "framework.networks.latents": ("Categorical", "Gaussian", "Latent", "Uniform"),
     "framework.networks.draw": ("Draw",),
@@ -89,23 +96,27 @@ _HOME = {
         "AdversarialLoss",
         "Hinge",
         "LeastSquares",
+        "MinibatchDiscrimination",
         "Minimax",
         "NonSaturating",
         "Wasserstein",
     ),
     "framework.objectives.adversarial_term": ("Adversarial",),
+    "framework.objectives.auxiliary_classifier": ("AuxiliaryClassifier",),
+    "framework.objectives.consistency": ("Consistency",),
     "framework.objectives.equilibrium": ("Equilibrium",),
     "framework.objectives.first_order": ("FirstOrderR1",),
     "framework.objectives.lecam": ("LeCam",),
     "framework.objectives.lipschitz": ("Dragan", "MaxGradientPenalty"),
+    "framework.objectives.mutual_information": ("GeneratorMutualInformation", "MutualInformation"),
     "framework.objectives.path_length": ("PathLength",),
-    "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal", "Penalty"),
+    "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal", "Penalty", "WeightDecay"),
     "framework.objectives.reconstruction": ("L1",),
     "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
     "framework.objectives.terms": ("Term", "TermInputs"),
     "framework.recipe.optimizers": ("Adam", "AdamW", "LookAheadOptimizer", "Optimizer", "RMSProp", "SGD"),
     "framework.recipe": ("Averaging", "Helper", "Network", "Player", "Recipe", "Shards", "Sources"),
-    "framework.recipe.schedules": ("Constant", "Cosine", "Linear", "Ramp", "Schedule"),
+    "framework.recipe.schedules": ("Constant", "Cosine", "Linear", "Ramp", "Schedule", "Stepwise"),
     "framework.train.launch": ("launch",),
 }
 
@@ -121,16 +132,20 @@ __all__ = [
     "AdversarialLoss",
     "Alternating",
     "Augmentation",
+    "AuxiliaryClassifier",
     "Averaging",
+    "BatchNorm1d",
     "BatchNorm2d",
     "Categorical",
     "Computed",
     "ConditionalBatchNorm2d",
+    "Consistency",
     "Constant",
     "Cosine",
     "CriticSteps",
     "DerivedField",
     "DiffAugment",
+    "DiscriminatorOutput",
     "Dragan",
     "Draw",
     "Drift",
@@ -143,6 +158,7 @@ __all__ = [
     "FrameworkError",
     "Game",
     "Gaussian",
+    "GeneratorMutualInformation",
     "GradientPenalty",
     "GridOfGaussians",
     "Growth",
@@ -161,9 +177,11 @@ __all__ = [
     "LowResolution",
     "Mask",
     "MaxGradientPenalty",
+    "MinibatchDiscrimination",
     "Minimax",
     "ModesHit",
     "MovingMean",
+    "MutualInformation",
     "Network",
     "NonSaturating",
     "OneHot",
@@ -187,6 +205,7 @@ __all__ = [
     "Schedule",
     "Shards",
     "Sources",
+    "Stepwise",
     "Term",
     "TermInputs",
     "Turn",
@@ -194,6 +213,7 @@ __all__ = [
     "Unrolled",
     "Vector",
     "Wasserstein",
+    "WeightDecay",
     "launch",
     "spectral_norm",
 ]

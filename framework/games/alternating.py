@@ -20,7 +20,7 @@ from framework.objectives.equilibrium import Equilibrium, equilibrium_of
 from framework.objectives.terms import Memory, Term
 from framework.recipe.checks import ADDED_LATER, check_fields
 from framework.recipe.recipe import Recipe
-from framework.recipe.schedules import Ramp, values_of
+from framework.recipe.schedules import Ramp, Schedule, values_of
 from framework.utils.errors import RecipeError
 from framework.utils.ranges import Range
 
@@ -48,6 +48,12 @@ class Alternating(LatentGame):
     blur: Ramp | None = None
     """The standard deviation in pixels of a Gaussian blur before the augmentation, which keeps a discriminator from
     fine detail early on (StyleGAN3, arXiv:2106.12423, appendix F.2)."""
+    input_noise: float | Ramp = field(default=0.0, metadata=ADDED_LATER)
+    """The standard deviation of normal noise that is added to all samples that the discriminator sees, after blur and
+    augmentation, in both turns and in its penalties (instance noise, arXiv:1610.04490, section 3; arXiv:1701.04862,
+    section 3). Commonly it falls to 0: `Ramp(start=0.1, end=0.0, images=..., shape="linear")`."""
+    top_k: Schedule | None = field(default=None, metadata=ADDED_LATER)
+    """The share of generated samples that the generator's loss is a mean of; see `Adversarial.top_k`."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -60,6 +66,8 @@ class Alternating(LatentGame):
             )
         if self.blur is not None and min(values_of(self.blur)) < 0:
             raise RecipeError(f"game.blur={self.blur} must not be negative: it is a standard deviation in pixels")
+        if min(values_of(self.input_noise)) < 0:
+            raise RecipeError(f"game.input_noise={self.input_noise} must not be negative: it is a standard deviation")
         for player in ("discriminator", "generator"):
             terms: tuple[Term, ...] = getattr(self, f"{player}_terms")
             check_terms(terms, player=player, where=f"game.{player}_terms")
@@ -71,7 +79,13 @@ class Alternating(LatentGame):
     def augmenter(self, memory: Mapping[str, Memory], *, equilibrium: Equilibrium | None) -> Augmenter:
         """Return the augmentation of all that the discriminator sees; its strength stands in its memory."""
         assert equilibrium is not None
-        return Augmenter(self.augment, memory["discriminator"], undecided_logit=equilibrium.logit, blur=self.blur)
+        return Augmenter(
+            self.augment,
+            memory["discriminator"],
+            undecided_logit=equilibrium.logit,
+            blur=self.blur,
+            input_noise=self.input_noise,
+        )
 
     def check(self, recipe: Recipe) -> None:
         """Refuse what games refuse, and a recipe that grows while the number of critic steps changes.
@@ -102,7 +116,7 @@ class Alternating(LatentGame):
         return super().step_of(batches) if isinstance(self.critic_steps, int) else self.critic_steps.step_of(batches)
 
     def _turns(self, critic_steps: int) -> tuple[Turn, ...]:
-        loss = Adversarial(loss=self.loss)
+        loss = Adversarial(loss=self.loss, top_k=self.top_k)
         critic = (
             Turn(
                 player="discriminator",

@@ -33,6 +33,7 @@ class Augmenter:
         memory: the discriminator's memory, the same numbers on every process.
         undecided_logit: of the game's loss, see `framework.objectives.equilibrium`; None where it has none.
         blur: standard deviation in pixels of a Gaussian blur before the augmentation.
+        input_noise: standard deviation of normal noise that is added after the augmentation.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class Augmenter:
         *,
         undecided_logit: float | None,
         blur: Ramp | None = None,
+        input_noise: float | Ramp = 0.0,
     ) -> None:
         self._augmentation, self._memory, self._blur = augmentation, memory, blur
+        self._input_noise = input_noise
         self._undecided_logit = undecided_logit
         self._seen: list[tuple[Tensor, Tensor]] = []
         """The logits (n,) of real and of generated images, for every micro-batch of this step."""
@@ -66,27 +69,31 @@ class Augmenter:
         return value_at(self._augmentation.start, images_seen)
 
     def through(self, network: nn.Module, *, images_seen: int, draw: ImageDraws) -> Callable[[str], Discriminate]:
-        """Return the discriminator behind blur and augmentation, as they are after `images_seen` images.
+        """Return the discriminator behind blur, augmentation and noise, as they are after `images_seen` images.
 
-        It takes images (n, C, H, W) and labels (n,) alone, and returns logits (n,): what its forward takes besides is
-        drawn here. `through(...)("real")` has other draws than `("fake")`; all calls of one of them share its draws,
-        so that a penalty compares like with like.
+        It takes samples (n, ...), commonly images (n, C, H, W), and labels (n,) alone, and returns what the network
+        does: what its forward takes besides is drawn here. `through(...)("real")` has other draws than `("fake")`; all
+        calls of one of them share its draws, so that a penalty compares like with like.
         """
         augmentation, strength = self._augmentation, self.strength(images_seen)
         sigma = self._blur.at(images_seen) if self._blur else 0.0
-        if augmentation is None and sigma == 0 and not hasattr(network, "stochastic"):
+        noise = value_at(self._input_noise, images_seen)
+        if augmentation is None and sigma == 0 and noise == 0 and not hasattr(network, "stochastic"):
             return lambda what: network
 
         def discriminate(what: str) -> Discriminate:
             numbers = draw.under(f"augment/{what}")
             inputs = stochastic_inputs(network, draw.under(f"network/{what}"))
 
-            def augmented(pictures: Tensor, labels: Tensor | None) -> Tensor:
+            def augmented(samples: Tensor, labels: Tensor | None) -> Tensor:
                 if sigma > 0:
-                    pictures = gaussian_blur(pictures, sigma=sigma)
+                    samples = gaussian_blur(samples, sigma=sigma)
                 if augmentation is not None:
-                    pictures = augmentation(pictures, strength=strength, draw=numbers)
-                logits: Tensor = network(pictures, labels, **inputs)
+                    samples = augmentation(samples, strength=strength, draw=numbers)
+                if noise > 0:
+                    drawn = draw.under(f"input_noise/{what}").normal("noise", *samples.shape[1:])
+                    samples = samples + noise * drawn.to(samples.dtype)
+                logits: Tensor = network(samples, labels, **inputs)
                 return logits
 
             return augmented

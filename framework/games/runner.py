@@ -283,8 +283,9 @@ class GameRunner:
         for term in terms:
             value = term.value(inputs)
             weighted.append(term.weighted(value, images_seen=inputs.images_seen))
-            for name, scored in term.metrics(value, weighted[-1], player=inputs.player).items():
-                forward.score(name, scored)
+            scored = term.metrics(value, weighted[-1], player=inputs.player) | term.further_metrics(inputs)
+            for name, metric in scored.items():
+                forward.score(name, metric)
         if len(weighted) == 1:
             return weighted[0]
         return sum(weighted, torch.zeros((), dtype=self._dtype, device=self.device))

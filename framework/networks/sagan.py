@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from framework.networks.blocks.attention import SelfAttention2d
 from framework.networks.blocks.embedding import ClassEmbedding, projection
+from framework.networks.blocks.heads import DiscriminatorOutput, Heads, check_heads
 from framework.networks.blocks.init import Init, initialize
 from framework.networks.blocks.norm import BatchNorm2d, Statistics, batch_norms
 from framework.networks.blocks.residual import DiscriminatorBlock, GeneratorBlock, Upsampling, convolution
@@ -33,6 +34,7 @@ from framework.networks.sizes import (
     generator_sides,
     generator_widths,
 )
+from framework.recipe.checks import ADDED_LATER
 
 Hidden = Literal["output", "input", "input_throughout"]
 """Channels between the two convolutions of a discriminator's block; see `Discriminator`."""
@@ -135,7 +137,7 @@ class Discriminator(nn.Module):
     """SAGAN's discriminator: logits (N,) from images (N, channels, resolution, resolution) and labels.
 
     Features are pooled over pixels; with classes, the inner product of the features and the label's embedding is added
-    to the logit (projection).
+    to the logit (projection), or a class head tells the classes apart, and a `DiscriminatorOutput` is returned.
 
     Args:
         resolution: side of the square image, 48 or a power of two of at least 32.
@@ -155,6 +157,8 @@ class Discriminator(nn.Module):
             projection discriminator has none there).
         rectified_shortcut: see `blocks.residual.DiscriminatorBlock`.
         init: see `blocks.init.initialize`.
+        class_head: tell the classes apart instead of projecting the label (AC-GAN, arXiv:1610.09585; WGAN-GP's
+            conditional critic).
 
     Raises:
         FrameworkError: an argument is out of range; the message names it and its valid values.
@@ -177,12 +181,14 @@ class Discriminator(nn.Module):
         head_spectral: bool = True,
         rectified_shortcut: bool = False,
         init: Init = "orthogonal",
+        class_head: Annotated[bool, ADDED_LATER] = False,
     ) -> None:
         super().__init__()
         check_resolution(resolution)
         check_sizes(classes=classes, channels=channels, width=width)
         check_choice("hidden", hidden, Hidden)
         check_choice("pooling", pooling, Pooling)
+        check_heads(classes=classes, class_head=class_head, codes=0)
         coarsest = {32: 8, 48: 3}.get(resolution, 4) if coarsest is None else coarsest
         sides = discriminator_sides(resolution, coarsest=coarsest)
         check_attention(attention_at, sides=sides)
@@ -211,24 +217,26 @@ class Discriminator(nn.Module):
         self.later_attention = nn.ModuleList(SelfAttention2d(width, spectral=spectral) for width in later)
         # Pooled features to logits.
         self.linear = nn.Linear(widths[-1], 1)
-        self.embedding = ClassEmbedding(classes, widths[-1]) if classes else None
+        self.embedding = ClassEmbedding(classes, widths[-1]) if classes and not class_head else None
+        self.heads = Heads(widths[-1], classes=classes) if class_head else None
         if spectral and head_spectral:
-            spectral_norm(self.linear)
-            if self.embedding is not None:
-                spectral_norm(self.embedding)
+            for layer in (self.linear, self.embedding, self.heads and self.heads.classes):
+                if layer is not None:
+                    spectral_norm(layer)
         initialize(self, init=init)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return logits (N,), larger for real images.
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | DiscriminatorOutput:
+        """Return logits (N,), larger for real images; with a class head, an output that holds it.
 
         Args:
             images: (N, channels, resolution, resolution) in [-1, 1].
-            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes.
+            labels: (N,) int64 or (N, classes) weights over classes; ignored without classes or with a class head.
 
         Raises:
             FrameworkError: labels are missing, or have the wrong shape.
         """
-        check_labels(labels, classes=self.classes)
+        if self.heads is None:
+            check_labels(labels, classes=self.classes)
         x = images
         for index, block in enumerate(self.blocks):
             x = block(x)
@@ -238,4 +246,5 @@ class Discriminator(nn.Module):
                 elif index > self.attention_after and len(self.later_attention):
                     x = self.later_attention[index - self.attention_after - 1](x)
         features = functional.relu(x).sum((2, 3)) if self.pooling == "sum" else functional.relu(x).mean((2, 3))
-        return projection(features, labels, linear=self.linear, embedding=self.embedding)
+        logits = projection(features, labels, linear=self.linear, embedding=self.embedding)
+        return logits if self.heads is None else self.heads(features, logits)

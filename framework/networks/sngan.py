@@ -5,14 +5,21 @@ classes, batch norm conditions the generator and projection the discriminator (a
 are the paper's CIFAR-10 pair, at 48 px its STL-10 pair, at 128 px its ImageNet pair; those at 64 px are mimicry's.
 Mimicry upsamples bilinearly and its weights need `rectified_shortcut`; StudioGAN's discriminators at 64 and 128 px are
 `sagan.Discriminator`.
+
+WGAN-GP's CIFAR-10 pair (arXiv:1704.00028: 128 channels everywhere, batch norm in the generator, no normalisation in
+the critic) is `Generator(resolution=32, width=32)` with `Discriminator(resolution=32, spectral=False, pooling="mean")`;
+with `class_head=True` it is the critic of its class-conditional model.
 """
 
 from __future__ import annotations
+
+from typing import Annotated
 
 from framework.networks import sagan
 from framework.networks.blocks.init import Init
 from framework.networks.blocks.norm import Statistics
 from framework.networks.blocks.residual import Upsampling
+from framework.recipe.checks import ADDED_LATER
 
 
 class Generator(sagan.Generator):
@@ -75,6 +82,7 @@ class Discriminator(sagan.Discriminator):
         head_spectral: bool = True,
         rectified_shortcut: bool = False,
         init: Init = "xavier",
+        class_head: Annotated[bool, ADDED_LATER] = False,
     ) -> None:
         super().__init__(
             resolution=resolution,
@@ -88,4 +96,5 @@ class Discriminator(sagan.Discriminator):
             head_spectral=head_spectral,
             rectified_shortcut=rectified_shortcut,
             init=init,
+            class_head=class_head,
         )

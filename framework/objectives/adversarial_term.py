@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.outputs import scales_of
 from framework.objectives.terms import Term, TermInputs, letter_of
-from framework.recipe.schedules import Ramp
+from framework.recipe.checks import ADDED_LATER
+from framework.recipe.schedules import Ramp, Schedule, values_of
+from framework.runtime.collectives import gathered_over_processes
 from framework.utils.errors import FrameworkError
 
 
@@ -27,6 +30,21 @@ class Adversarial(Term):
     scales: Literal["mean", "sum"] = "mean"
     """How the losses of several scales are put together: pix2pixHD sums (arXiv:1711.11585), SPADE averages
     (arXiv:1903.07291)."""
+    top_k: Schedule | None = field(default=None, metadata=ADDED_LATER)
+    """The share of generated samples, those with the largest logits, that the generator's loss is a mean of (top-k
+    training, arXiv:2002.06224); None: all. They are chosen in each micro-batch of all processes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top_k is None:
+            return
+        if not all(0 < share <= 1 for share in values_of(self.top_k)):
+            raise FrameworkError(f"Adversarial: top_k={self.top_k} must be shares above 0 and at most 1")
+        if self.loss.needs_real_logits:
+            raise FrameworkError(
+                f"Adversarial: top_k leaves out generated samples, and {type(self.loss).__name__} compares them with "
+                "real ones: take another loss, or top_k=None"
+            )
 
     @property
     def needs_real_output(self) -> bool:
@@ -55,12 +73,33 @@ class Adversarial(Term):
         elif self.loss.needs_real_logits:
             real = self._scales(inputs, "real", inputs.real_logits)
             losses = [self.loss.generator(*pair) for pair in zip(fake, real, strict=True)]
-        else:
+        elif self.top_k is None:
             losses = [self.loss.generator(logits) for logits in fake]
+        else:
+            share = self.top_k.at(inputs.images_seen)
+            losses = [self._of_best(logits, share) for logits in fake]
         if len(losses) == 1:
             return losses[0]
         total = torch.stack(losses).sum()
         return total / len(losses) if self.scales == "mean" else total
+
+    def _of_best(self, logits: Tensor, share: float) -> Tensor:
+        """Return the generator's loss on the samples with the largest logits (N,) of all processes, a scalar.
+
+        It is such that the mean over processes, weighted by their numbers of samples, is the mean over the chosen ones.
+        """
+        if logits.dim() != 1:
+            raise FrameworkError(f"Adversarial: top_k takes one logit per sample, not the shape {tuple(logits.shape)}")
+        everyone, mine = gathered_over_processes(logits.detach())
+        count = math.ceil(share * len(everyone))
+        # A stable order breaks ties by the place in the batch, alike on all processes.
+        order = everyone.argsort(descending=True, stable=True)
+        chosen = torch.zeros(len(everyone), dtype=torch.bool, device=logits.device)
+        chosen[order[:count]] = True
+        best = logits[chosen[mine]]
+        if not len(best):
+            return logits.sum() * 0.0  # this process still takes part in the backward pass
+        return self.loss.generator(best) * (len(best) * len(everyone) / (count * len(logits)))
 
     def _scales(self, inputs: TermInputs, which: str, logits: Tensor | None) -> tuple[Tensor, ...]:
         if which in inputs.outputs:

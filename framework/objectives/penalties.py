@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from framework.networks.blocks.precision import at_least_fp32
 from framework.objectives.terms import Discriminate, Term, TermInputs
 from framework.recipe.schedules import Ramp
 from framework.utils.errors import FrameworkError
@@ -122,6 +123,11 @@ def drift(real_logits: Tensor) -> Tensor:
     return real_logits.to(torch.promote_types(real_logits.dtype, torch.float32)).square().mean()
 
 
+def weights_of(network: nn.Module, *, exclude: tuple[str, ...] = ()) -> list[Tensor]:
+    """Return the parameters with at least two axes, before spectral norm; `exclude` are beginnings of names."""
+    return [p for name, p in network.named_parameters() if p.dim() >= 2 and not name.startswith(exclude)]
+
+
 def orthogonal(network: nn.Module, *, modified: bool = True, exclude: tuple[str, ...] = ()) -> Tensor:
     """Return half the squared distance of all weight matrices from orthogonal rows, summed over them, a scalar.
 
@@ -134,8 +140,7 @@ def orthogonal(network: nn.Module, *, modified: bool = True, exclude: tuple[str,
             `|W W^T - I|^2 / 2` (Brock et al., arXiv:1609.07093).
         exclude: beginnings of the names of parameters that are left out.
     """
-    chosen = [p for name, p in network.named_parameters() if p.dim() >= 2 and not name.startswith(exclude)]
-    weights = [weight.flatten(1) for weight in chosen]
+    weights = [weight.flatten(1) for weight in weights_of(network, exclude=exclude)]
     total = weights[0].new_zeros(()) if weights else torch.zeros(())
     for weight in weights:
         with torch.autocast(weight.device.type, enabled=False):
@@ -258,3 +263,26 @@ class Orthogonal(Penalty):
     def value(self, inputs: TermInputs) -> Tensor:
         """Return half the squared distance of the network's weights from orthogonality, a scalar."""
         return orthogonal(inputs.network, modified=self.modified, exclude=self.exclude)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightDecay(Penalty):
+    """The penalty `weight / 2 * |w|^2`, an L2 penalty on the weights of either player (Krogh & Hertz 1991).
+
+    It is part of the loss, and so of the gradient that an adaptive optimiser scales, unlike the decay of `AdamW`.
+    """
+
+    weight: float | Ramp = 1e-4
+    exclude: tuple[str, ...] = ()
+    """Parameters left out, by the beginnings of their names."""
+
+    needs_parameters: ClassVar[bool] = True
+    players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+
+    def value(self, inputs: TermInputs) -> Tensor:
+        """Return half the sum of squares of all weights with at least two axes (no biases, no gains), a scalar."""
+        weights = weights_of(inputs.network, exclude=self.exclude)
+        total = weights[0].new_zeros(()) if weights else torch.zeros(())
+        for weight in weights:
+            total = total + 0.5 * at_least_fp32(weight).square().sum()
+        return total

@@ -171,6 +171,13 @@ class Term(ABC):
         """
         return {f"term/{self.name}": value, f"term/{self.name}_weighted": weighted / self.every}
 
+    def further_metrics(self, inputs: TermInputs) -> dict[str, Tensor]:
+        """Return what else is logged of a micro-batch, by name, each a mean over its samples; nothing by default.
+
+        It is asked for after `value`, in every turn in which that is computed. Names are those that MLflow takes.
+        """
+        return {}
+
     @abstractmethod
     def value(self, inputs: TermInputs) -> Tensor:
         """Return the unweighted term of a micro-batch, a mean over its samples, a scalar.

@@ -21,7 +21,10 @@ OPERATIONAL = {"science": False}
 """Metadata of a field that may differ when a run is resumed; the field does not enter the science hash."""
 
 ADDED_LATER = {"added_later": True}
-"""Metadata of a field that recipes were hashed without: while it holds its default it does not enter the hash."""
+"""Metadata of a field that recipes were hashed without: while it holds its default it does not enter the hash.
+
+An option of a network says so in its annotation, `Annotated[bool, ADDED_LATER]`; what the data decides of such options
+does not enter either."""
 
 
 def require(condition: bool, message: str) -> None:

@@ -10,11 +10,13 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
+from framework.recipe.checks import ADDED_LATER
 from framework.recipe.recipe import Network, Recipe
 from framework.utils.aliases import first, todays
 from framework.utils.bounded import decoding
@@ -130,7 +132,8 @@ def _describe(value: Any, derived: Mapping[str, Any], *, science_only: bool, pat
         return _describe(held, derived, science_only=science_only, path=f"{path}.{name}" if path else str(name))
 
     if isinstance(value, Network):
-        options = value.resolved(derived)
+        unused = _unused_options(value, derived) if science_only else set()
+        options = {name: v for name, v in value.resolved(derived).items() if name not in unused}
         return {"class": class_name(value.cls), "options": {name: inside(name, v) for name, v in options.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         described: dict[str, Json] = {"type": type(value).__name__}
@@ -161,6 +164,24 @@ def _is_unused(field: dataclasses.Field[Any], held: object) -> bool:
         return False
     default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
     return held == default
+
+
+def _unused_options(network: Network, derived: Mapping[str, Any]) -> set[str]:
+    """Return the options that were added after recipes had been hashed without them, and hold what decides nothing.
+
+    That is their default, or what the data says: the data is hashed itself.
+    """
+    try:
+        hints = typing.get_type_hints(network.cls.__init__, include_extras=True)
+    except NameError:  # an annotation that only a type checker resolves
+        return set()
+    later = {name for name, hint in hints.items() if ADDED_LATER in getattr(hint, "__metadata__", ())}
+    parameters, resolved = network.parameters_of(network.cls), network.resolved(derived)
+    return {
+        name
+        for name in later & set(resolved)
+        if resolved[name] in (parameters[name].default, derived.get(name, parameters[name].default))
+    }
 
 
 def _hash(document: Json) -> str:

@@ -80,6 +80,28 @@ class Cosine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stepwise:
+    """A number that begins at 1, is multiplied by `factor` every `every_images` images, and never falls below `least`.
+
+    Top-k training lets the share of samples fall like this, once an epoch (arXiv:2002.06224, section 3).
+
+    Raises:
+        FrameworkError: a number is out of range.
+    """
+
+    factor: Annotated[float, Range(above=0, most=1)]
+    every_images: Annotated[int, Range(least=1)]
+    least: Annotated[float, Range(least=0, most=1)] = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def at(self, images_seen: int) -> float:
+        """Return the number after `images_seen` images."""
+        return max(self.least, self.factor ** (images_seen // self.every_images))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ramp:
     """A number that goes from `start` to `end` over `images` images, along half a cosine or a line, then constant.
 

@@ -46,6 +46,31 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
     return tensor if num_processes() == 1 else _SumOverProcesses.apply(tensor)
 
 
+def gathered_over_processes(tensor: Tensor) -> tuple[Tensor, slice]:
+    """Return the rows of all processes in the order of ranks, (M, ...), and the place of this process's among them.
+
+    Processes may hold different numbers of rows. Within a micro-batch, the order is that of the global batch. It is
+    differentiable any number of times: the call, and each of its backwards, is a collective. Without other processes
+    the tensor itself is returned.
+
+    Args:
+        tensor: (N, ...), with the same shape but for N on every process.
+    """
+    if num_processes() == 1:
+        return tensor, slice(0, len(tensor))
+    counts = torch.zeros(num_processes(), dtype=torch.int64, device=tensor.device)
+    counts[dist.get_rank()] = len(tensor)
+    dist.all_reduce(counts)
+    sizes = counts.tolist()
+    before = sum(sizes[: dist.get_rank()])
+    after = sum(sizes) - before - len(tensor)
+    # A sum of zero-padded parts gathers them, and autograd differentiates it.
+    padded = torch.cat(
+        [tensor.new_zeros(before, *tensor.shape[1:]), tensor, tensor.new_zeros(after, *tensor.shape[1:])]
+    )
+    return sum_over_processes(padded), slice(before, before + len(tensor))
+
+
 @torch.no_grad()
 def max_over_processes(tensor: Tensor) -> Tensor:
     """Return the elementwise maximum of every process's `tensor`, without a gradient; a collective.

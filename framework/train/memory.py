@@ -17,6 +17,7 @@ from framework.games.example import example_fields
 from framework.games.microbatch import BatchPartition, ImageDraws
 from framework.networks import grow
 from framework.networks.blocks.minibatch import MinibatchStddev
+from framework.networks.blocks.minibatch_discrimination import MinibatchDiscrimination
 from framework.networks.blocks.norm import BatchNorm2d
 from framework.networks.observe import iterates
 from framework.objectives.lecam import LeCam
@@ -35,7 +36,16 @@ from framework.utils.quantities import format_bytes
 USABLE_SHARE = 0.8
 """The share of free memory to plan with; the rest is for workspaces, fragmentation and what is not estimated."""
 
-OVER_A_MICRO_BATCH = (BatchNorm2d, MinibatchStddev, RelativisticAverage, LeCam, MaxGradientPenalty, Dragan, PathLength)
+OVER_A_MICRO_BATCH = (
+    BatchNorm2d,
+    MinibatchStddev,
+    MinibatchDiscrimination,
+    RelativisticAverage,
+    LeCam,
+    MaxGradientPenalty,
+    Dragan,
+    PathLength,
+)
 """The parts that compute over all images of a micro-batch, and so compute something else with other micro-batches."""
 
 
@@ -95,6 +105,8 @@ def over_a_micro_batch(recipe: Recipe) -> list[str]:
         parts += part if isinstance(part, tuple) else (part,)
     # Local statistics are over a process's own images, and those stay together.
     tied = {type(p).__name__ for p in parts if isinstance(p, OVER_A_MICRO_BATCH) and _statistics(p) == "global"}
+    if getattr(recipe.game, "top_k", None) is not None:
+        tied.add("top-k training")
     if any(isinstance(p, nn.Module) and iterates(p) for p in parts):
         tied.add("torch's spectral norm")
     return sorted(tied)

@@ -42,13 +42,13 @@ def initialize(network: nn.Module, *, init: Init) -> None:
 
 @torch.no_grad()
 def initialize_normal(network: nn.Module) -> None:
-    """Draw every (transposed) convolution from N(0, 0.02^2), gains of batch norm from N(1, 0.02^2); biases become zero.
+    """Draw every linear or (transposed) convolution from N(0, 0.02^2), gains of batch norm from N(1, 0.02^2).
 
-    This is the initialisation of DCGAN (arXiv:1511.06434, section 4; gains as in the authors' program), pix2pix
-    (arXiv:1611.07004, section 6.2) and CycleGAN. Torch's global generator is used.
+    Biases become zero. This is the initialisation of DCGAN (arXiv:1511.06434, section 4; gains as in the authors'
+    program), pix2pix (arXiv:1611.07004, section 6.2), CycleGAN and InfoGAN's program. Torch's global generator is used.
     """
     for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             nn.init.normal_(module.weight, std=0.02)
         elif isinstance(module, BatchNorm2d) and module.weight is not None:
             nn.init.normal_(module.weight, mean=1.0, std=0.02)

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from framework.runtime.collectives import num_processes, sum_over_processes
+from framework.runtime.collectives import gathered_over_processes
 from framework.utils.errors import FrameworkError
 
 Grouping = Literal["strided", "contiguous"]
@@ -56,7 +55,7 @@ class MinibatchStddev(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Append the features to (N, C, H, W), giving (N, C + num_features, H, W); a collective in training."""
-        everyone, mine = _gathered(x) if self.training and num_processes() > 1 else (x, slice(None))
+        everyone, mine = gathered_over_processes(x) if self.training else (x, slice(None))
         features = self._features(everyone.to(torch.promote_types(x.dtype, torch.float32)))[mine]
         return torch.cat([x, features.to(x.dtype).expand(-1, -1, *x.shape[2:])], dim=1)
 
@@ -76,17 +75,3 @@ class MinibatchStddev(nn.Module):
         variance = grouped.var(members, correction=1 if self.unbiased else 0)
         feature = (variance + self.eps).sqrt().mean((2, 3, 4))[..., None, None]
         return feature.repeat(size, 1, 1, 1) if strided else feature.repeat_interleave(size, 0)
-
-
-def _gathered(x: Tensor) -> tuple[Tensor, slice]:
-    """Return the feature maps of all processes in the order of ranks, (M, C, H, W), and the rows of this process."""
-    # Processes may hold different numbers of images.
-    counts = torch.zeros(num_processes(), dtype=torch.int64, device=x.device)
-    counts[dist.get_rank()] = len(x)
-    dist.all_reduce(counts)
-    sizes = counts.tolist()
-    before = sum(sizes[: dist.get_rank()])
-    after = sum(sizes) - before - len(x)
-    # A sum of zero-padded parts gathers them, and autograd differentiates it.
-    padded = torch.cat([x.new_zeros(before, *x.shape[1:]), x, x.new_zeros(after, *x.shape[1:])])
-    return sum_over_processes(padded), slice(before, before + len(x))

@@ -135,6 +135,14 @@ class BatchNorm2d(nn.Module):
         self.running_var.lerp_(var.to(self.running_var.dtype), share)
 
 
+class BatchNorm1d(BatchNorm2d):
+    """Batch normalisation of vectors (N, C), with the arguments of `BatchNorm2d`."""
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Normalise vectors (N, C), same shape; `labels` are ignored."""
+        return super().forward(images[:, :, None, None], labels)[:, :, 0, 0]
+
+
 class LabelMap(nn.Linear):
     """A linear map from one-hot labels to (N, `out_features`), without bias; weight (out_features, num_classes).
 
