@@ -36,19 +36,24 @@ if TYPE_CHECKING:
         AdversarialLoss,
         Hinge,
         LeastSquares,
+        MaximumLikelihood,
         Minimax,
         NonSaturating,
+        StochasticLoss,
         Wasserstein,
     )
     from framework.objectives.adversarial_term import Adversarial
+    from framework.objectives.divergences import Divergence, WeightedJensenShannon
     from framework.objectives.equilibrium import Equilibrium
+    from framework.objectives.fgan import FGAN
     from framework.objectives.first_order import FirstOrderR1
     from framework.objectives.lecam import LeCam
     from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
     from framework.objectives.path_length import PathLength
     from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal, Penalty
     from framework.objectives.reconstruction import L1
-    from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
+    from framework.objectives.relativistic import RelativisticAverage, RelativisticCentered, RelativisticPairing
+    from framework.objectives.soft_labels import SoftLabels
     from framework.objectives.terms import Term, TermInputs
     from framework.recipe import Averaging, Helper, Network, Player, Recipe, Shards, Sources
     from framework.recipe.growth import Growth, Phase
@@ -85,19 +90,24 @@ _HOME = {
         "AdversarialLoss",
         "Hinge",
         "LeastSquares",
+        "MaximumLikelihood",
         "Minimax",
         "NonSaturating",
+        "StochasticLoss",
         "Wasserstein",
     ),
     "framework.objectives.adversarial_term": ("Adversarial",),
+    "framework.objectives.divergences": ("Divergence", "WeightedJensenShannon"),
     "framework.objectives.equilibrium": ("Equilibrium",),
+    "framework.objectives.fgan": ("FGAN",),
     "framework.objectives.first_order": ("FirstOrderR1",),
     "framework.objectives.lecam": ("LeCam",),
     "framework.objectives.lipschitz": ("Dragan", "MaxGradientPenalty"),
     "framework.objectives.path_length": ("PathLength",),
     "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal", "Penalty"),
     "framework.objectives.reconstruction": ("L1",),
-    "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
+    "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticCentered", "RelativisticPairing"),
+    "framework.objectives.soft_labels": ("SoftLabels",),
     "framework.objectives.terms": ("Term", "TermInputs"),
     "framework.recipe.optimizers": ("Adam", "AdamW", "LookAheadOptimizer", "Optimizer", "RMSProp", "SGD"),
     "framework.recipe": ("Averaging", "Helper", "Network", "Player", "Recipe", "Shards", "Sources"),
@@ -106,6 +116,7 @@ _HOME = {
 }
 
 __all__ = [
+    "FGAN",
     "L1",
     "R1",
     "R2",
@@ -126,6 +137,7 @@ __all__ = [
     "Cosine",
     "DerivedField",
     "DiffAugment",
+    "Divergence",
     "Dragan",
     "Draw",
     "Drift",
@@ -156,6 +168,7 @@ __all__ = [
     "LowResolution",
     "Mask",
     "MaxGradientPenalty",
+    "MaximumLikelihood",
     "Minimax",
     "ModesHit",
     "MovingMean",
@@ -176,18 +189,22 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RelativisticAverage",
+    "RelativisticCentered",
     "RelativisticPairing",
     "RingOfGaussians",
     "SampleMetric",
     "Schedule",
     "Shards",
+    "SoftLabels",
     "Sources",
+    "StochasticLoss",
     "Term",
     "TermInputs",
     "Turn",
     "Uniform",
     "Vector",
     "Wasserstein",
+    "WeightedJensenShannon",
     "launch",
     "spectral_norm",
 ]

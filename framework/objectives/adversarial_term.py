@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from framework.objectives.adversarial import AdversarialLoss
+from framework.objectives.adversarial import AdversarialLoss, with_draws
 from framework.objectives.outputs import scales_of
 from framework.objectives.terms import Term, TermInputs, letter_of
 from framework.recipe.schedules import Ramp
@@ -48,15 +48,16 @@ class Adversarial(Term):
         Raises:
             FrameworkError: the turn has no logits of generated samples, or none of real ones where the loss needs them.
         """
+        loss = with_draws(self.loss, inputs.draw)
         fake = self._scales(inputs, "fake", inputs.fake_logits)
         if inputs.player == "discriminator":
             real = self._scales(inputs, "real", inputs.real_logits)
-            losses = [self.loss.discriminator(*pair) for pair in zip(real, fake, strict=True)]
+            losses = [loss.discriminator(*pair) for pair in zip(real, fake, strict=True)]
         elif self.loss.needs_real_logits:
             real = self._scales(inputs, "real", inputs.real_logits)
-            losses = [self.loss.generator(*pair) for pair in zip(fake, real, strict=True)]
+            losses = [loss.generator(*pair) for pair in zip(fake, real, strict=True)]
         else:
-            losses = [self.loss.generator(logits) for logits in fake]
+            losses = [loss.generator(logits) for logits in fake]
         if len(losses) == 1:
             return losses[0]
         total = torch.stack(losses).sum()

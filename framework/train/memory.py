@@ -22,7 +22,7 @@ from framework.networks.observe import iterates
 from framework.objectives.lecam import LeCam
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
 from framework.objectives.path_length import PathLength
-from framework.objectives.relativistic import RelativisticAverage
+from framework.objectives.relativistic import RelativisticAverage, RelativisticCentered
 from framework.recipe import Recipe
 from framework.recipe.growth import Segment
 from framework.runtime.memory import available_bytes
@@ -35,7 +35,10 @@ from framework.utils.quantities import format_bytes
 USABLE_SHARE = 0.8
 """The share of free memory to plan with; the rest is for workspaces, fragmentation and what is not estimated."""
 
-OVER_A_MICRO_BATCH = (BatchNorm2d, MinibatchStddev, RelativisticAverage, LeCam, MaxGradientPenalty, Dragan, PathLength)
+OVER_A_MICRO_BATCH = (
+    *(BatchNorm2d, MinibatchStddev, RelativisticAverage, RelativisticCentered),
+    *(LeCam, MaxGradientPenalty, Dragan, PathLength),
+)
 """The parts that compute over all images of a micro-batch, and so compute something else with other micro-batches."""
 
 
