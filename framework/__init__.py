@@ -40,14 +40,18 @@ if TYPE_CHECKING:
         AdversarialLoss,
         Hinge,
         LeastSquares,
+        MaximumLikelihood,
         Minimax,
         NonSaturating,
+        StochasticLoss,
         Wasserstein,
     )
     from framework.objectives.adversarial_term import Adversarial
     from framework.objectives.auxiliary_classifier import AuxiliaryClassifier
     from framework.objectives.consistency import Consistency
+    from framework.objectives.divergences import Divergence, WeightedJensenShannon
     from framework.objectives.equilibrium import Equilibrium
+    from framework.objectives.fgan import FGAN
     from framework.objectives.first_order import FirstOrderR1
     from framework.objectives.lecam import LeCam
     from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
@@ -55,7 +59,8 @@ if TYPE_CHECKING:
     from framework.objectives.path_length import PathLength
     from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal, Penalty, WeightDecay
     from framework.objectives.reconstruction import L1
-    from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
+    from framework.objectives.relativistic import RelativisticAverage, RelativisticCentered, RelativisticPairing
+    from framework.objectives.soft_labels import SoftLabels
     from framework.objectives.terms import Term, TermInputs
     from framework.recipe import Averaging, Helper, Network, Player, Recipe, Shards, Sources
     from framework.recipe.growth import Growth, Phase
@@ -96,15 +101,18 @@ _HOME = {
         "AdversarialLoss",
         "Hinge",
         "LeastSquares",
-        "MinibatchDiscrimination",
+        "MaximumLikelihood",
         "Minimax",
         "NonSaturating",
+        "StochasticLoss",
         "Wasserstein",
     ),
     "framework.objectives.adversarial_term": ("Adversarial",),
     "framework.objectives.auxiliary_classifier": ("AuxiliaryClassifier",),
     "framework.objectives.consistency": ("Consistency",),
+    "framework.objectives.divergences": ("Divergence", "WeightedJensenShannon"),
     "framework.objectives.equilibrium": ("Equilibrium",),
+    "framework.objectives.fgan": ("FGAN",),
     "framework.objectives.first_order": ("FirstOrderR1",),
     "framework.objectives.lecam": ("LeCam",),
     "framework.objectives.lipschitz": ("Dragan", "MaxGradientPenalty"),
@@ -112,7 +120,8 @@ _HOME = {
     "framework.objectives.path_length": ("PathLength",),
     "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal", "Penalty", "WeightDecay"),
     "framework.objectives.reconstruction": ("L1",),
-    "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
+    "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticCentered", "RelativisticPairing"),
+    "framework.objectives.soft_labels": ("SoftLabels",),
     "framework.objectives.terms": ("Term", "TermInputs"),
     "framework.recipe.optimizers": ("Adam", "AdamW", "LookAheadOptimizer", "Optimizer", "RMSProp", "SGD"),
     "framework.recipe": ("Averaging", "Helper", "Network", "Player", "Recipe", "Shards", "Sources"),
@@ -121,6 +130,7 @@ _HOME = {
 }
 
 __all__ = [
+    "FGAN",
     "L1",
     "R1",
     "R2",
@@ -146,6 +156,7 @@ __all__ = [
     "DerivedField",
     "DiffAugment",
     "DiscriminatorOutput",
+    "Divergence",
     "Dragan",
     "Draw",
     "Drift",
@@ -177,6 +188,7 @@ __all__ = [
     "LowResolution",
     "Mask",
     "MaxGradientPenalty",
+    "MaximumLikelihood",
     "MinibatchDiscrimination",
     "Minimax",
     "ModesHit",
@@ -199,13 +211,16 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RelativisticAverage",
+    "RelativisticCentered",
     "RelativisticPairing",
     "RingOfGaussians",
     "SampleMetric",
     "Schedule",
     "Shards",
+    "SoftLabels",
     "Sources",
     "Stepwise",
+    "StochasticLoss",
     "Term",
     "TermInputs",
     "Turn",
@@ -214,6 +229,7 @@ __all__ = [
     "Vector",
     "Wasserstein",
     "WeightDecay",
+    "WeightedJensenShannon",
     "launch",
     "spectral_norm",
 ]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.nn import functional
 
 from framework.networks.blocks.precision import at_least_fp32
+from framework.networks.draw import Draw
 from framework.objectives.equilibrium import Equilibrium
 from framework.utils.errors import FrameworkError
 
@@ -36,6 +37,27 @@ class AdversarialLoss(Protocol):
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return the generator's loss, a scalar, for logits (N,); `real_logits` are needed if `needs_real_logits`."""
         ...
+
+
+@runtime_checkable
+class StochasticLoss(AdversarialLoss, Protocol):
+    """An adversarial loss with random numbers of its own, such as random targets; see `SoftLabels`.
+
+    Its own `discriminator` and `generator` draw nothing: they are what it is on average.
+    """
+
+    def drawn(self, draw: Draw) -> AdversarialLoss:
+        """Return the loss with the random numbers of one micro-batch of one turn.
+
+        Args:
+            draw: the random numbers of its N samples, functions of the clock and of each sample's place.
+        """
+        ...
+
+
+def with_draws(loss: AdversarialLoss, draw: Draw) -> AdversarialLoss:
+    """Return a loss with the random numbers of a micro-batch where it is a `StochasticLoss`, others as they are."""
+    return loss.drawn(draw) if isinstance(loss, StochasticLoss) else loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +102,7 @@ class NonSaturating:
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
-        return (
-            functional.softplus(-at_least_fp32(real_logits)).mean()
-            + functional.softplus(at_least_fp32(fake_logits)).mean()
-        )
+        return _cross_entropy(real_logits, fake_logits)
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
@@ -106,14 +125,37 @@ class Minimax:
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
-        return (
-            functional.softplus(-at_least_fp32(real_logits)).mean()
-            + functional.softplus(at_least_fp32(fake_logits)).mean()
-        )
+        return _cross_entropy(real_logits, fake_logits)
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
         return -functional.softplus(at_least_fp32(fake_logits)).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaximumLikelihood:
+    """Logistic loss with a maximum likelihood generator (Goodfellow, arXiv:1701.00160, section 3.2.4).
+
+    D: as in `NonSaturating`, G: `-E[exp(fake)]`, which is `-E[D / (1 - D)]` with `D = s(fake)`; the paper has half.
+    With the best discriminator its gradient is that of `KL(data, generated)`. The few samples that are taken for real
+    dominate it, so it wants a small learning rate or `clip_norm`; in fp32 it overflows at a logit of 88, and such a
+    step is skipped.
+    """
+
+    needs_real_logits: ClassVar[bool] = False
+
+    @property
+    def equilibrium(self) -> Equilibrium:
+        """The undecided logit is 0, the loss 2 log 2, as for `NonSaturating`, which has the same discriminator."""
+        return Equilibrium.at(self, logit=0.0)
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """Return the discriminator's loss, a scalar, for logits (N,) of real and generated samples."""
+        return _cross_entropy(real_logits, fake_logits)
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
+        return -at_least_fp32(fake_logits).exp().mean()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,3 +225,10 @@ class LeastSquares:
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return the generator's loss, a scalar, for logits (N,) of generated samples; `real_logits` are ignored."""
         return 0.5 * (at_least_fp32(fake_logits) - self.generator_target).square().mean()
+
+
+def _cross_entropy(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Return `-E[log s(real)] - E[log(1 - s(fake))]`, a scalar, for logits (N,)."""
+    return (
+        functional.softplus(-at_least_fp32(real_logits)).mean() + functional.softplus(at_least_fp32(fake_logits)).mean()
+    )

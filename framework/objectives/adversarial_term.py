@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from framework.objectives.adversarial import AdversarialLoss
+from framework.objectives.adversarial import AdversarialLoss, with_draws
 from framework.objectives.outputs import scales_of
 from framework.objectives.terms import Term, TermInputs, letter_of
 from framework.recipe.checks import ADDED_LATER
@@ -66,24 +66,25 @@ class Adversarial(Term):
         Raises:
             FrameworkError: the turn has no logits of generated samples, or none of real ones where the loss needs them.
         """
+        loss = with_draws(self.loss, inputs.draw)
         fake = self._scales(inputs, "fake", inputs.fake_logits)
         if inputs.player == "discriminator":
             real = self._scales(inputs, "real", inputs.real_logits)
-            losses = [self.loss.discriminator(*pair) for pair in zip(real, fake, strict=True)]
+            losses = [loss.discriminator(*pair) for pair in zip(real, fake, strict=True)]
         elif self.loss.needs_real_logits:
             real = self._scales(inputs, "real", inputs.real_logits)
-            losses = [self.loss.generator(*pair) for pair in zip(fake, real, strict=True)]
+            losses = [loss.generator(*pair) for pair in zip(fake, real, strict=True)]
         elif self.top_k is None:
-            losses = [self.loss.generator(logits) for logits in fake]
+            losses = [loss.generator(logits) for logits in fake]
         else:
             share = self.top_k.at(inputs.images_seen)
-            losses = [self._of_best(logits, share) for logits in fake]
+            losses = [self._of_best(loss, logits, share) for logits in fake]
         if len(losses) == 1:
             return losses[0]
         total = torch.stack(losses).sum()
         return total / len(losses) if self.scales == "mean" else total
 
-    def _of_best(self, logits: Tensor, share: float) -> Tensor:
+    def _of_best(self, loss: AdversarialLoss, logits: Tensor, share: float) -> Tensor:
         """Return the generator's loss on the samples with the largest logits (N,) of all processes, a scalar.
 
         It is such that the mean over processes, weighted by their numbers of samples, is the mean over the chosen ones.
@@ -99,7 +100,7 @@ class Adversarial(Term):
         best = logits[chosen[mine]]
         if not len(best):
             return logits.sum() * 0.0  # this process still takes part in the backward pass
-        return self.loss.generator(best) * (len(best) * len(everyone) / (count * len(logits)))
+        return loss.generator(best) * (len(best) * len(everyone) / (count * len(logits)))
 
     def _scales(self, inputs: TermInputs, which: str, logits: Tensor | None) -> tuple[Tensor, ...]:
         if which in inputs.outputs:

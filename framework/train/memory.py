@@ -23,7 +23,7 @@ from framework.networks.observe import iterates
 from framework.objectives.lecam import LeCam
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
 from framework.objectives.path_length import PathLength
-from framework.objectives.relativistic import RelativisticAverage
+from framework.objectives.relativistic import RelativisticAverage, RelativisticCentered
 from framework.recipe import Recipe
 from framework.recipe.growth import Segment
 from framework.runtime.memory import available_bytes
@@ -41,6 +41,7 @@ OVER_A_MICRO_BATCH = (
     MinibatchStddev,
     MinibatchDiscrimination,
     RelativisticAverage,
+    RelativisticCentered,
     LeCam,
     MaxGradientPenalty,
     Dragan,

@@ -21,7 +21,7 @@ from framework.games.base import Game
 from framework.games.example import example_fields
 from framework.networks import grow
 from framework.networks.observe import Observed
-from framework.objectives.adversarial import AdversarialLoss
+from framework.objectives.adversarial import AdversarialLoss, with_draws
 from framework.objectives.adversarial_term import Adversarial
 from framework.recipe import Recipe, RecipeError
 from framework.recipe.growth import Segment, dearest
@@ -294,9 +294,10 @@ def _loss_trial(loss: AdversarialLoss, player: str, count: int) -> Trial:
 
     def run(device: torch.device) -> object:
         real, fake = (torch.zeros(count, device=device, requires_grad=True) for _ in range(2))
+        drawn = with_draws(loss, draws_for(count, device=device))
         if player == "discriminator":
-            return loss.discriminator(real, fake)
-        return loss.generator(fake, real if loss.needs_real_logits else None)
+            return drawn.discriminator(real, fake)
+        return drawn.generator(fake, real if loss.needs_real_logits else None)
 
     trial = attempted(lambda: run(META))
     return trial if trial.error is None else attempted(lambda: run(CPU))

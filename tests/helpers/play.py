@@ -15,7 +15,7 @@ from framework.engines.choose import build_engine
 from framework.engines.ema import EMA
 from framework.games.microbatch import BatchPartition
 from framework.games.runner import GameRunner
-from framework.networks import latent_size, sagan
+from framework.networks import latent_size, mlp, sagan
 from framework.runtime.seeding import NEW_RUNS, Draws, DrawsVersion, seed_torch
 from framework.train.state import TrainingState
 from tests.helpers import smooth
@@ -52,6 +52,18 @@ def smooth_recipe(**changes: Any) -> Recipe:
         data=replace(recipe.data, resolution=8),
         generator=replace(recipe.generator, network=Network(smooth.Generator)),
         discriminator=replace(recipe.discriminator, network=Network(smooth.Discriminator)),
+        **changes,
+    )
+
+
+def plain_recipe(**changes: Any) -> Recipe:
+    """A game of fully connected players without classes or batch statistics: micro-batches change nothing in it."""
+    recipe = small_recipe()
+    return replace(
+        recipe,
+        data=replace(recipe.data, resolution=8, classes=0),
+        generator=replace(recipe.generator, network=Network(mlp.Generator, z_dim=8, width=16, activation="tanh")),
+        discriminator=replace(recipe.discriminator, network=Network(mlp.Discriminator, width=16, activation="tanh")),
         **changes,
     )
 

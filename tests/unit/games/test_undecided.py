@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from framework import Ada, Hinge, LeastSquares, RelativisticPairing, Wasserstein
+from framework import FGAN, Ada, Hinge, LeastSquares, RelativisticCentered, RelativisticPairing, SoftLabels, Wasserstein
 from framework.games.augmentation import Augmenter
 from framework.objectives.adversarial import AdversarialLoss
 from tests.helpers.play import steps
@@ -26,6 +26,10 @@ REAL, FAKE = torch.tensor([3.0, 4.0, 5.0, 1.0]), torch.tensor([1.0, 2.0, 0.0, 4.
         (LeastSquares(), 0.75, 1.0),
         (KullbackLeibler(), 1.0, 0.0),
         (TakenForZero(), 1.0, 1.0),
+        (FGAN(divergence="kl"), 1.0, 0.0),
+        (FGAN(divergence="kl"), 0.5, -1.0),
+        (SoftLabels(), -0.1, 1.0),  # undecided at log(0.45 / 0.55) = -0.2
+        (SoftLabels(real=(0.7, 1.2), fake=(0.0, 0.3)), 0.15, -1.0),  # at log(0.55 / 0.45)
     ],
     ids=repr,
 )
@@ -39,7 +43,9 @@ def test_signs_are_those_of_the_distance_from_the_undecided_logit(
     assert float(played.game.memory["discriminator"]["augment/p"]) == 0.5 + (0.25 if sign > 0.6 else -0.25)
 
 
-@pytest.mark.parametrize("loss", [RelativisticPairing(), Wasserstein()], ids=repr)
+@pytest.mark.parametrize(
+    "loss", [RelativisticPairing(), RelativisticCentered(), FGAN(divergence="total_variation"), Wasserstein()], ids=repr
+)
 def test_where_only_differences_count_no_sign_is_scored_and_a_shift_changes_nothing(loss: AdversarialLoss) -> None:
     for logit in (-5.0, 5.0):
         played = constant(loss, logit=logit, augment=ADAPTIVE)

@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from framework.objectives.adversarial import AdversarialLoss, Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
+from framework.objectives.adversarial import (
+    AdversarialLoss,
+    Hinge,
+    LeastSquares,
+    MaximumLikelihood,
+    Minimax,
+    NonSaturating,
+    Wasserstein,
+)
 
 LOSSES: list[AdversarialLoss] = [
     Hinge(),
@@ -66,6 +74,30 @@ def test_minimax_is_zero_sum_and_non_saturating_is_not() -> None:
     (opponent,) = torch.autograd.grad(Minimax().discriminator(torch.zeros(1), fake), fake)
     assert saturated == -opponent
     assert abs(saturated) < 1e-3 < 0.99 < abs(steep)
+
+
+def test_maximum_likelihood_follows_the_gradient_of_the_likelihood() -> None:
+    """With the best discriminator, exp(logit) is p / q: its gradient is that of `-E_p[log q]`.
+
+    The data is p, and the generator a distribution q of three outcomes with parameters `logits`; the generator's loss
+    is the score-function estimate of its gradient, `sum q grad(log q) * f` with f = -p / q.
+    """
+    p = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+    parameters = torch.tensor([0.1, -0.4, 0.7], dtype=torch.float64, requires_grad=True)
+    log_q = parameters.log_softmax(0)
+    per_outcome = torch.stack([MaximumLikelihood().generator(t.view(1)) for t in (p.log() - log_q.detach())])
+    (found,) = torch.autograd.grad((log_q.exp().detach() * log_q * per_outcome).sum(), parameters, retain_graph=True)
+    (likelihood,) = torch.autograd.grad(-(p * log_q).sum(), parameters)
+    torch.testing.assert_close(found, likelihood)
+
+
+def test_maximum_likelihood_has_the_usual_discriminator_and_wide_logits() -> None:
+    half = torch.tensor([8.0, -8.0], dtype=torch.bfloat16)
+    assert MaximumLikelihood().generator(half).dtype == torch.float32
+    assert torch.equal(MaximumLikelihood().discriminator(REAL, FAKE), NonSaturating().discriminator(REAL, FAKE))
+    fake = FAKE.clone().requires_grad_(True)
+    assert torch.autograd.gradcheck(MaximumLikelihood().generator, fake)
+    torch.testing.assert_close(MaximumLikelihood().generator(FAKE), -FAKE.exp().mean())
 
 
 def test_none_of_these_compares_with_real_logits() -> None:

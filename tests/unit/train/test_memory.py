@@ -13,7 +13,7 @@ import framework
 from framework import SGD, RMSProp
 from framework.objectives.lecam import LeCam
 from framework.objectives.penalties import R1
-from framework.objectives.relativistic import RelativisticAverage
+from framework.objectives.relativistic import RelativisticAverage, RelativisticCentered
 from framework.recipe import Network, Recipe
 from framework.train.config import RunConfig
 from framework.train.dry_run import plan
@@ -129,6 +129,8 @@ def test_what_is_computed_over_a_micro_batch_goes_before_memory() -> None:
         UNNORMALISED.game, loss=RelativisticAverage(), discriminator_terms=(R1(weight=1.0), LeCam())
     )
     assert over_a_micro_batch(dataclasses.replace(UNNORMALISED, game=game)) == ["LeCam", "RelativisticAverage"]
+    game = dataclasses.replace(UNNORMALISED.game, loss=RelativisticCentered())
+    assert over_a_micro_batch(dataclasses.replace(UNNORMALISED, game=game)) == ["RelativisticCentered"]
 
 
 def test_everything_that_sums_over_processes_is_known() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from framework import Adam, Alternating, Hinge, Network, Player, Recipe, Shards
+from framework import Adam, Alternating, Draw, Hinge, Network, Player, Recipe, Shards
 from framework.objectives.adversarial import AdversarialLoss
 from framework.train.config import RunConfig
 from framework.train.dry_run import plan
@@ -213,9 +213,22 @@ class Cut(PerImage):
         return real_logits.detach().mean()
 
 
+class Drawn(PerImage):
+    """One whose random numbers are one too many."""
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        return -fake_logits.mean()
+
+    def drawn(self, draw: Draw) -> AdversarialLoss:
+        loss = Drawn()
+        loss.discriminator = lambda real, fake: (real * draw.uniform("targets")[1:]).mean()
+        return loss
+
+
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
+        (Drawn, r"game\.loss: Drawn\.discriminator fails on 16 logits: .*size of tensor"),
         (PerImage, r"game\.loss: PerImage\.generator returns a tensor of shape \(16,\): it must be a scalar"),
         (
             Broken,
