@@ -260,6 +260,8 @@ class ShardImages:
             largest = max(report_on(location, num_keys=0), key=lambda report: report["resolution"])
             resolution = resolution or int(largest["resolution"])
             classes = int(largest["classes"]) if classes is None else classes
+            if not resolution:
+                raise EvaluationError(f"{location}: holds no pictures, but vectors")
         self._stream = open_stream(
             location,
             resolution=resolution,
