@@ -72,8 +72,8 @@ class FieldEntry:
 
     @property
     def form(self) -> str:
-        """What it looks like, such as `photo 64x64x3` or `point of 2 numbers`."""
-        size = f"of {self.width} numbers" if self.is_vector else f"{self.width}x{self.height}x{self.channels}"
+        """What it looks like, such as `photo 64x64x3` or `point (2 numbers)`."""
+        size = f"({self.width} numbers)" if self.is_vector else f"{self.width}x{self.height}x{self.channels}"
         return f"{self.name} {size}"
 
 
@@ -220,9 +220,7 @@ def validate(manifest: Manifest) -> None:
     # Fields by themselves.
     only_vectors = bool(m.fields) and all(entry.is_vector for entry in m.fields)
     fits = m.resolution == 0 if only_vectors else m.resolution > 0
-    refuse(
-        not fits, f"resolution is {m.resolution}, must be {'0, there are no pictures' if only_vectors else 'positive'}"
-    )
+    refuse(not fits, f"resolution is {m.resolution}, must be {'0 of vectors' if only_vectors else 'positive'}")
     refuse(m.channels not in (1, 3), f"channels is {m.channels}, must be 1 or 3")
     refuse(not 0 <= m.classes <= MAX_CLASSES, f"classes is {m.classes}, must be in 0 .. {MAX_CLASSES}")
     refuse(len(m.class_names) not in (0, m.classes), f"class_names has {len(m.class_names)} of {m.classes} names")

@@ -1,4 +1,4 @@
-"""Packs pictures of many kinds, or the rows of a table, into WebDataset shards, an index per shard, and a manifest: `framework pack`.
+"""Packs pictures of many kinds, or a table, into WebDataset shards with indexes and a manifest: `framework pack`.
 
 The same input gives the same bytes: one global shuffle by seed, fixed encoder settings, USTAR headers without dates or
 names, and results in order for any number of workers. The data set appears whole or not at all (see `pack_shards`).

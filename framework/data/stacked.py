@@ -34,8 +34,7 @@ class Stacked(FieldsSource):
 
     Of ten classes there are 1,000 combinations, the modes that `StackedModes` counts: Metz et al. 2016,
     arXiv:1611.02163, section 3.3.1, with the digits of MNIST. A sample has the picture of `of` with three channels and,
-    where `of` has classes, its label: the classes of the three channels as the digits of one number, red first, so 1,000
-    classes of ten.
+    where `of` has classes, a label: the classes of the three channels as the digits of one number, red first.
 
         Stacked(of=Shards("data/mnist", resolution=32, channels=1))
 

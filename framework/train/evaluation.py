@@ -403,7 +403,7 @@ def open_evaluator(
 
 
 def _real_set(this: RunContext, resolution: int, *, beat: Callable[[], None]) -> SampleSet | None:
-    """Open the training data's pictures, or vectors, that generated ones are compared with; None of points without files.
+    """Open the training data's pictures, or vectors, that generated ones are compared with; None without files.
 
     Raises:
         FrameworkError: they cannot be read.

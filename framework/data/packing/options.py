@@ -1,4 +1,4 @@
-"""The options of `framework pack`: they and the pictures, or vectors, decide the bytes of the data set, and nothing else does."""
+"""The options of `framework pack`: they and the source decide the bytes of the data set, and nothing else does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides, before the first sample is written, on the pictures, or vectors, of a data set, their order, labels and form."""
+"""Decides, before the first sample is written, on the samples of a data set, their order, labels and form."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Reads a table of numbers, such as points: a `.csv` (commas) or `.tsv` (tabs), of which each line is a sample.
 
 Every line but an optional header has the same number of cells; all are finite numbers but those of the column of
-labels. Whatever else is there is refused with its line and column: a table is the user's own, and a sample that was left
-out in silence would change the distribution that is learnt.
+labels. Whatever else is there is refused with its line and column: a line that was left out in silence would change the
+distribution that is learnt.
 """
 
 from __future__ import annotations
@@ -190,11 +190,7 @@ class _Table:
         elif asked.isascii() and asked.isdecimal() and 1 <= int(asked[:9]) <= len(cells):
             column.at = int(asked[:9]) - 1
         else:
-            has = (
-                f"its columns are {', '.join(header)}"[:200]
-                if header
-                else f"it has no header, and {len(cells)} columns"
-            )
+            has = f"it has {', '.join(header)}"[:200] if header else f"it has {len(cells)}, and no header"
             raise SourceError(f"{self._path}: has no column {asked!r} for the labels; {has}")
         if len(cells) == 1:
             raise SourceError(f"{self._path}: has no other column than that of the labels")
@@ -205,11 +201,12 @@ class _Table:
             if abs(value) <= _LARGEST:
                 return value
             raise SourceError(f"{self._where(number, at)}: {_shown(cell)} is too large for a 32-bit number")
-        hint = ""
+        hint = "" if self._column else "; if the column holds labels, name it with --label-column"
         if ";" in cell or "\t" in cell:
             hint = "; cells are separated by commas in a .csv and by tabs in a .tsv"
-        what = "is no finite number" if cell.lower().lstrip("+-") in _NO_NAMES else "is no number"
-        raise SourceError(f"{self._where(number, at)}: {_shown(cell)} {what}{hint}")
+        if cell.lower().lstrip("+-") in _NO_NAMES:
+            raise SourceError(f"{self._where(number, at)}: {_shown(cell)} is no finite number")
+        raise SourceError(f"{self._where(number, at)}: {_shown(cell)} is no number{hint}")
 
     def _add_label(self, column: _Column, number: int, cell: str) -> None:
         if not cell or len(cell) > _MOST_CLASS_CHARACTERS or not cell.isprintable():

@@ -41,8 +41,8 @@ class EarthMoversDistance(Metric):
 
     name = "earth_movers"
     definition = (
-        "W1 of two empirical distributions of `count` vectors each under the Euclidean distance, by an exact assignment "
-        "(doi:10.1023/A:1026543900054)"
+        "W1 of the empirical distributions of `count` generated and as many real vectors under the Euclidean distance, "
+        "by an exact assignment (doi:10.1023/A:1026543900054)"
     )
     default_count = 500
 

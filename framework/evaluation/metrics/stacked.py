@@ -49,8 +49,8 @@ class StackedModes(SampleMetric):
     higher_is_better = ("stacked_modes",)
 
     weights: str = ""
-    """Safetensors file of another classifier of ten classes, such as of digits, which `python -m
-    benchmarks.fashion_classifier` trains on any packed set; "": the one of Fashion-MNIST that ships with the package."""
+    """File of another classifier of ten classes, such as of digits, which `python -m benchmarks.fashion_classifier`
+    trains on any packed set; "": the one of Fashion-MNIST that ships with the package."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
