@@ -75,7 +75,7 @@ def _parts(of: Shards) -> tuple[Image, Label | None]:
     fields = fields_of(of)
     pictures = [one for one in fields if isinstance(one, Image)]
     labels = [one for one in fields if isinstance(one, Label)]
-    if len(pictures) != 1 or len(labels) > 1 or len(fields) > 2:
+    if len(pictures) != 1 or len(labels) > 1 or len(fields) != len(pictures) + len(labels):
         names = ", ".join(one.name for one in fields)
         raise DataError(f"data.of: has the fields {names}; stack sets of one picture and at most one label")
     return pictures[0], labels[0] if labels else None

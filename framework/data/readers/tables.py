@@ -163,7 +163,7 @@ class _Table:
         column = self._column
         if column is None:
             return None, ()
-        numbered = [text.isascii() and text.isdecimal() for text in column.texts]
+        numbered = [_is_whole(text) for text in column.texts]
         if any(numbered) and not all(numbered):
             other = list(column.texts)[numbered.index(not numbered[0])]
             line = column.first[column.texts[other]]
@@ -187,7 +187,7 @@ class _Table:
             raise SourceError(f"{self._where(number)}: names several columns {asked!r}; give the number of one")
         if asked in header:
             column.at = header.index(asked)
-        elif asked.isascii() and asked.isdecimal() and 1 <= int(asked[:9]) <= len(cells):
+        elif _is_whole(asked) and 1 <= int(asked[:9]) <= len(cells):
             column.at = int(asked[:9]) - 1
         else:
             has = f"it has {', '.join(header)}"[:200] if header else f"it has {len(cells)}, and no header"
@@ -214,7 +214,7 @@ class _Table:
         index = column.texts.setdefault(cell, len(column.texts))
         if index == len(column.first):
             column.first.append(number)
-            if len(column.first) > MAX_CLASSES or (len(column.first) > _MOST_NAMED_CLASSES and not cell.isdecimal()):
+            if len(column.first) > MAX_CLASSES or (len(column.first) > _MOST_NAMED_CLASSES and not _is_whole(cell)):
                 raise SourceError(f"{self._where(number, column.at)}: so many different labels are no classes")
         column.found.append(index)
 
@@ -257,8 +257,12 @@ def _is_number(cell: str) -> bool:
     return bool(_NUMBER.fullmatch(cell)) or cell.lower().lstrip("+-") in _NO_NAMES
 
 
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
 def _kind(text: str) -> str:
-    return "a whole number" if text.isdecimal() else "a name"
+    return "a whole number" if _is_whole(text) else "a name"
 
 
 def _shown(cell: str) -> str:

@@ -97,8 +97,8 @@ class ModesKL(MixtureMetric):
     """How unevenly good samples fall on the modes: KL(samples || mixture) over the modes, by the natural logarithm.
 
     The histogram of the good samples stands first, as in the literature's "reverse KL" (Metz et al. 2016,
-    arXiv:1611.02163, section 3.3.1): a mode without a sample adds nothing, and for equal shares the value is at most the
-    logarithm of the number of modes. N samples of the mixture itself give about (modes - 1) / (2 N), and not 0.
+    arXiv:1611.02163, section 3.3.1): a mode without a sample adds nothing, and for equal shares the value is at most
+    the logarithm of the number of modes. N samples of the mixture itself give about (modes - 1) / (2 N), and not 0.
 
     Raises:
         RecipeError: there are no centres, they differ in length, or `shares` are not one positive number for each.
