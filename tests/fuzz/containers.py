@@ -188,8 +188,8 @@ def table_edited(random: Random, data: bytes) -> bytes:
 
 
 _CELLS = (b"", b" ", b"nan", b"-inf", b"1e999", b"1e39", b"-1e-999", b"9" * 400, b"9" * 2_000_000, b"1_0", b"0x1p3",
-          b'"1"', b'"', b"\xc3\xa9", b"\xd9\xa1", b"\0", b"1;2", b"1\t2", b"-1", b"3", b"999999", b"1000000", b"+", b".",
-          b"1.", b"e5", b"a" * 101)  # fmt: skip
+          b'"1"', b'"', b"\xc3\xa9", b"\xd9\xa1", b"\0", b"1;2", b"1\t2", b"-1", b"3", b"999999", b"1000000", b"+",
+          b".", b"1.", b"e5", b"a" * 101)  # fmt: skip
 
 
 def idx_edited(random: Random, data: bytes) -> bytes:

@@ -235,15 +235,13 @@ def test_real_stacked_pictures_hit_all_modes_and_have_the_divergence_of_their_nu
     assert found["stacked_modes"] == 1000.0
     spread = (2 * 999) ** 0.5 / (2 * COUNT)
     assert found["stacked_kl"] == pytest.approx(FLOOR, abs=4.5 * spread)
-    # The classifier errs, so its classes are not uniform: their own divergence, once a channel, stands on top. The log of
-    # a mode's share varies from sample to sample, and so adds to the spread.
+    # The classifier errs, so its classes are not uniform: their own divergence, once a channel, stands on top. The log
+    # of a mode's share varies from sample to sample, and so adds to the spread.
     shares = np.bincount(said, minlength=10) / len(said)
     bias = 3 * divergence(torch.from_numpy(shares))
     spread = (spread**2 + 3 * np.average(np.log(10 * shares) ** 2, weights=shares) / COUNT) ** 0.5
     found = metric.value({"modes": stacked_counts(said, COUNT)})
-    print(
-        f"{COUNT} real: {found}, expected {bias:.4f} of the classifier + {FLOOR:.4f} of the number = {bias + FLOOR:.4f}"
-    )
+    print(f"{COUNT} real: {found}, expected {bias + FLOOR:.4f}: {bias:.4f} the classifier's, {FLOOR:.4f} the number's")
     assert found["stacked_modes"] == 1000.0
     assert found["stacked_kl"] == pytest.approx(bias + FLOOR, abs=4.5 * spread)
     assert bias < 0.02, "far below what a lost mode costs"
