@@ -17,10 +17,19 @@ if TYPE_CHECKING:
     from framework.augment.ada import Ada
     from framework.augment.diffaugment import DiffAugment
     from framework.data.computed import Computed, GridOfGaussians, RingOfGaussians
+    from framework.data.curves import SwissRoll, TwoMoons
     from framework.data.derived import DerivedField, Edges, Holes, LowResolution, OneHot
     from framework.data.fields import Field, Image, Label, LabelMap, Mask
     from framework.data.points import Points, Vector
-    from framework.evaluation.metrics import ModesHit, PairedL1, SampleMetric
+    from framework.data.stacked import Stacked
+    from framework.evaluation.metrics import (
+        EarthMoversDistance,
+        ModesHit,
+        ModesKL,
+        PairedL1,
+        SampleMetric,
+        StackedModes,
+    )
     from framework.games.alternating import Alternating
     from framework.games.base import Game, Turn
     from framework.games.critic_steps import CriticSteps
@@ -76,11 +85,20 @@ _HOME = {
     "framework.augment.ada": ("Ada",),
     "framework.augment.diffaugment": ("DiffAugment",),
     "framework.data.computed": ("Computed", "GridOfGaussians", "RingOfGaussians"),
+    "framework.data.curves": ("SwissRoll", "TwoMoons"),
     "framework.data.derived": ("DerivedField", "Edges", "Holes", "LowResolution", "OneHot"),
     "framework.data.fields": ("Field", "Image", "Label", "LabelMap", "Mask"),
     "framework.data.points": ("Points", "Vector"),
+    "framework.data.stacked": ("Stacked",),
     "framework.utils.errors": ("FrameworkError", "RecipeError"),
-    "framework.evaluation.metrics": ("ModesHit", "PairedL1", "SampleMetric"),
+    "framework.evaluation.metrics": (
+        "EarthMoversDistance",
+        "ModesHit",
+        "ModesKL",
+        "PairedL1",
+        "SampleMetric",
+        "StackedModes",
+    ),
     "framework.games.alternating": ("Alternating",),
     "framework.games.base": ("Game", "Turn"),
     "framework.games.critic_steps": ("CriticSteps",),
@@ -161,6 +179,7 @@ __all__ = [
     "Draw",
     "Drift",
     "Dropout",
+    "EarthMoversDistance",
     "Edges",
     "Equilibrium",
     "Field",
@@ -192,6 +211,7 @@ __all__ = [
     "MinibatchDiscrimination",
     "Minimax",
     "ModesHit",
+    "ModesKL",
     "MovingMean",
     "MutualInformation",
     "Network",
@@ -219,11 +239,15 @@ __all__ = [
     "Shards",
     "SoftLabels",
     "Sources",
+    "Stacked",
+    "StackedModes",
     "Stepwise",
     "StochasticLoss",
+    "SwissRoll",
     "Term",
     "TermInputs",
     "Turn",
+    "TwoMoons",
     "Uniform",
     "Unrolled",
     "Vector",

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from framework.data.inspection import find_faults, index_foreign, report_on
+from framework.data.manifest import FieldEntry
 from framework.utils.flags import OptionalLocalPath
 from framework.utils.ranges import Range
 
@@ -120,13 +121,12 @@ def _show(out: Console, report: dict[str, Any]) -> None:
     colours = "grey" if report["channels"] == 1 else "RGB"
     pictures = f"{side}x{side} {colours}, {report['encoding']}"
     if report["fields"]:
-        each = (f"{one['name']} {one['width']}x{one['height']}x{one['channels']}" for one in report["fields"])
-        pictures = f"{', '.join(each)}, {report['encoding']}"
+        pictures = f"{', '.join(FieldEntry(**one).form for one in report['fields'])}, {report['encoding']}"
     rows = {
         "data set": " ".join(filter(None, [report["name"], report["split"]])),
         "samples": f"{report['count']:,} in {report['num_shards']:,} shards "
         f"of {per_shard['min']:,} to {per_shard['max']:,}",
-        "pictures": pictures,
+        "pictures" if side else "fields": pictures,
         "size": f"{report['bytes'] / 1e6:,.1f} MB, {report['bytes_per_sample']:,} bytes a sample; "
         f"{report['decoded_bytes'] / 1e6:,.1f} MB decoded",
         "classes": f"{report['classes']:,}",

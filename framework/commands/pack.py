@@ -1,4 +1,4 @@
-"""`framework pack SOURCE OUT`: pictures -> WebDataset shards."""
+"""`framework pack SOURCE OUT`: pictures, or a table of numbers -> WebDataset shards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pack(
     workers: Annotated[int | None, Range(least=1)] = None,
     progress: bool = True,
 ) -> None:
-    """Pack pictures into WebDataset shards with an index each and a manifest.
+    """Pack pictures, or a table of numbers, into WebDataset shards with an index each and a manifest.
 
     The same pictures and options give the same bytes. The data set appears when it is complete; the same command
     after an interruption goes on where it stood, and does nothing when there is nothing left to do.
@@ -35,7 +35,8 @@ def pack(
     Args:
         source: A folder of pictures (sub-folders are classes), a .zip of the same layout, an .npz with `images` and
             `labels`, an idx file or a folder of them (MNIST family), or .tar shards: a folder, a glob, a brace list.
-            With --fields, a folder with a sub-folder for each field, whose files have equal names.
+            With --fields, a folder with a sub-folder for each field, whose files have equal names. Or a table of
+            numbers, .csv or .tsv, whose lines become vectors: the field `point`, or that of --fields.
         out: Folder of the data set.
         options: What is made of the pictures.
         notice: Text file to put beside the shards as NOTICE (licence, copyright).
@@ -52,8 +53,7 @@ def pack(
     say = partial(Console(highlight=False).print, soft_wrap=True, markup=False)
     what = f"images {manifest.resolution}x{manifest.resolution}x{manifest.channels} as {manifest.encoding}"
     if manifest.fields:
-        fields = (f"{each.name} {each.width}x{each.height}x{each.channels}" for each in manifest.fields)
-        what = f"samples of {', '.join(fields)}"
+        what = f"samples of {', '.join(each.form for each in manifest.fields)}"
     say(
         f"{out}: {manifest.count:,} {what}, {manifest.classes} classes, {len(manifest.shards)} shards, "
         f"{size / 1e6:,.1f} MB" + (f", {made['skipped']} pictures left out" if made["skipped"] else "")

@@ -49,6 +49,12 @@ class Computed(FieldsSource):
         """
 
 
+def normal_pairs(draws: np.ndarray) -> np.ndarray:
+    """Return two standard normal numbers for each two uniform ones in [0, 1), (n, 2), by Box and Muller (1958)."""
+    length, angle = np.sqrt(-2 * np.log1p(-draws[:, 0])), 2 * math.pi * draws[:, 1]
+    return length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gaussians(Computed):
     """Points in the plane from a mixture of equal normal distributions.
@@ -79,16 +85,17 @@ class Gaussians(Computed):
         means = self.means()
         draws = row_draws(seed, positions, 3)
         mode = (draws[:, 0] * len(means)).astype(np.int64)
-        # Two normals out of two uniform numbers (Box and Muller, 1958).
-        length, angle = np.sqrt(-2 * np.log1p(-draws[:, 1])), 2 * math.pi * draws[:, 2]
-        normal = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        rows = {"point": (means[mode] + self.std * normal).astype(np.float32)}
+        rows = {"point": (means[mode] + self.std * normal_pairs(draws[:, 1:])).astype(np.float32)}
         return rows | {"label": mode} if self.labelled else rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class RingOfGaussians(Gaussians):
-    """Points around the corners of a regular polygon, the first of which lies on the first axis."""
+    """Points around the corners of a regular polygon, the first of which lies on the first axis.
+
+    In the scale of WGAN-GP's toy problems (Gulrajani et al., arXiv:1704.00028, whose program divides the ring by 1.414)
+    it is `RingOfGaussians(radius=2 / 1.414, std=0.02 / 1.414)`.
+    """
 
     modes: Annotated[int, Range(least=1)] = 8
     """The number of corners."""
@@ -105,7 +112,11 @@ class RingOfGaussians(Gaussians):
 
 @dataclass(frozen=True, kw_only=True)
 class GridOfGaussians(Gaussians):
-    """Points around the nodes of a square grid, whose middle is the origin."""
+    """Points around the nodes of a square grid, whose middle is the origin.
+
+    In the scale of WGAN-GP's toy problems (Gulrajani et al., arXiv:1704.00028, whose program divides the grid by 2.828)
+    it is `GridOfGaussians(spacing=2 / 2.828, std=0.05 / 2.828)`.
+    """
 
     side: Annotated[int, Range(least=1)] = 5
     """The number of nodes in a row, and of rows."""

@@ -27,6 +27,7 @@ from framework.data.manifest import (
     save_manifest,
 )
 from framework.data.plan import GlobalOrder
+from framework.data.points import Vector
 from framework.data.samples import ReadOptions, SampleReader
 from framework.data.shards import Shards
 from framework.data.sources import FOREIGN, Source, default_cache_folder, list_shards, open_source
@@ -153,6 +154,8 @@ def _fields_in(manifest: Manifest, *, classes: int) -> tuple[Field, ...]:
 
 def _field_of(entry: FieldEntry) -> Field:
     size = (entry.height, entry.width)
+    if entry.is_vector:
+        return Vector(entry.name, entry.width)
     if entry.kind == "image":
         return Image(entry.name, size, entry.channels)
     return Mask(entry.name, size) if entry.kind == "mask" else LabelMap(entry.name, size, classes=_MOST_INDICES)
@@ -282,7 +285,7 @@ def _report(source: Source, num_keys: int) -> dict[str, Any]:
 
 
 def _decoded_bytes(manifest: Manifest) -> int:
-    """Return the bytes of a sample's pixels."""
+    """Return the bytes of a sample's pixels and numbers."""
     if not manifest.fields:
         return manifest.channels * manifest.resolution**2
-    return sum(entry.channels * entry.height * entry.width for entry in manifest.fields)
+    return sum(entry.channels * entry.height * entry.width * (4 if entry.is_vector else 1) for entry in manifest.fields)

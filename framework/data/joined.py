@@ -13,11 +13,6 @@ from contextlib import ExitStack
 from typing import Any, Protocol
 
 from framework.data.batches import Batch, BatchIterator
-from framework.data.computed import ComputedStream
-from framework.data.stream import Stream
-
-AnyStream = Stream | ComputedStream
-"""The stream of one source."""
 
 
 class SampleStream(Protocol):
@@ -66,7 +61,7 @@ class JoinedStream:
         class_names: names of the classes of the first source that has some.
     """
 
-    def __init__(self, streams: Mapping[str, AnyStream]) -> None:
+    def __init__(self, streams: Mapping[str, SampleStream]) -> None:
         self._streams = dict(streams)
         first = next(iter(self._streams.values()))
         self.count: int = first.count
@@ -112,7 +107,7 @@ class JoinedStream:
 class JoinedBatches(BatchIterator):
     """The iterator over a rank's batches of several sources."""
 
-    def __init__(self, streams: Mapping[str, AnyStream], start: int, share: Mapping[str, Any]) -> None:
+    def __init__(self, streams: Mapping[str, SampleStream], start: int, share: Mapping[str, Any]) -> None:
         self._stack = ExitStack()
         self._parts: list[BatchIterator] = []
         for stream in streams.values():

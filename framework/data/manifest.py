@@ -31,8 +31,9 @@ MOST_MANIFEST_BYTES = 32 << 20
 _MOST_NAME_BYTES, _MOST_FOLDER_CHARACTERS = 200, 50  # file systems end a name at 255 bytes, and ours get suffixes
 _MOST_SIDE_DIGITS = 5
 _MOST_FIELDS = 100
+_FLOAT_BYTES = 4
 _SMALLEST_SAMPLE_BYTES = 512  # the header of an empty picture in a tar
-ENCODINGS = ("png", "webp", "jpg", "mixed")
+ENCODINGS = ("png", "webp", "jpg", "f32", "mixed")
 """The kinds of files; "mixed" is for shards made by others with several kinds, or another one."""
 
 
@@ -46,13 +47,17 @@ class ShardEntry:
     sha256: str
 
 
-KINDS = ("image", "mask", "label map")
+_VECTOR = "vector"
+KINDS = ("image", "mask", "label map", _VECTOR)
 """The kinds of fields that a manifest names."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FieldEntry:
-    """One of several pictures of a sample: its name and kind, height and width in pixels, and channels."""
+    """One of several pictures of a sample: its name and kind, height and width in pixels, and channels.
+
+    Of a vector, `width` is how many numbers it has, and height and channels are 1.
+    """
 
     name: str
     kind: str
@@ -60,21 +65,34 @@ class FieldEntry:
     width: int
     channels: int
 
+    @property
+    def is_vector(self) -> bool:
+        """Whether it is no picture, but a vector."""
+        return self.kind == _VECTOR
+
+    @property
+    def form(self) -> str:
+        """What it looks like, such as `photo 64x64x3` or `point (2 numbers)`."""
+        size = f"({self.width} numbers)" if self.is_vector else f"{self.width}x{self.height}x{self.channels}"
+        return f"{self.name} {size}"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A data set of pictures in shards; validated on construction.
+    """A data set of pictures, or vectors, in shards; validated on construction.
 
     Attributes:
-        resolution: side of the pictures in pixels; the longer side of the first field where they have several fields.
-        channels: 1 (grey) or 3 (RGB); of the first field where there are several.
+        resolution: side of the pictures in pixels; the longer side of the first field where they have several fields; 0
+            where samples are vectors.
+        channels: 1 (grey) or 3 (RGB); of the first field where there are several; 1 where samples are vectors.
         classes: number of classes, 0 for a set without labels.
         class_names: one name per class, or empty.
         label_counts: samples per class, or empty.
-        encoding: "png", "webp", "jpg", or "mixed" for shards made by others: several kinds, or another one.
+        encoding: "png", "webp", "jpg", "f32" of vectors, or "mixed" for shards made by others: several kinds, or
+            another one.
         source: origin of the pictures: at least "kind" and "name", and "license" where it is known.
-        fields: the pictures of each sample, in files `<key>.<field>.<extension>`; empty where there is one, in
-            `<key>.<extension>`.
+        fields: the pictures or vectors of each sample, in files `<key>.<field>.<extension>`; empty where there is one
+            picture, in `<key>.<extension>`.
 
     Raises:
         ManifestError: a field contradicts another one or cannot be right.
@@ -200,7 +218,9 @@ def validate(manifest: Manifest) -> None:
             raise ManifestError(f"manifest of data set {m.name!r}: {text}")
 
     # Fields by themselves.
-    refuse(m.resolution < 1, f"resolution is {m.resolution}, must be positive")
+    only_vectors = bool(m.fields) and all(entry.is_vector for entry in m.fields)
+    fits = m.resolution == 0 if only_vectors else m.resolution > 0
+    refuse(not fits, f"resolution is {m.resolution}, must be {'0 of vectors' if only_vectors else 'positive'}")
     refuse(m.channels not in (1, 3), f"channels is {m.channels}, must be 1 or 3")
     refuse(not 0 <= m.classes <= MAX_CLASSES, f"classes is {m.classes}, must be in 0 .. {MAX_CLASSES}")
     refuse(len(m.class_names) not in (0, m.classes), f"class_names has {len(m.class_names)} of {m.classes} names")
@@ -241,7 +261,9 @@ def _check_fields(m: Manifest, refuse: Callable[[bool, str], None]) -> None:
         refuse(entry.kind not in KINDS, f"{where}: kind is {entry.kind!r:.60}, must be one of {', '.join(KINDS)}")
         refuse(entry.channels not in (1, 3, 4), f"{where}: channels is {entry.channels}, must be 1, 3 or 4")
         refuse(min(entry.height, entry.width) < 1, f"{where}: is {entry.width}x{entry.height} pixels")
-        most = most_pixels(max(shard.bytes for shard in m.shards))
+        refuse(entry.is_vector and entry.height * entry.channels > 1, f"{where}: is a vector of several rows")
+        largest = max(shard.bytes for shard in m.shards)
+        most = largest // _FLOAT_BYTES if entry.is_vector else most_pixels(largest)
         refuse(entry.height * entry.width > most, f"{where}: has more pixels than the shards can hold")
 
 

@@ -1,4 +1,4 @@
-"""Packs pictures of many kinds into WebDataset shards, an index per shard, and a manifest: `framework pack`.
+"""Packs pictures of many kinds, or a table, into WebDataset shards with indexes and a manifest: `framework pack`.
 
 The same input gives the same bytes: one global shuffle by seed, fixed encoder settings, USTAR headers without dates or
 names, and results in order for any number of workers. The data set appears whole or not at all (see `pack_shards`).
@@ -25,7 +25,7 @@ from framework.data.packing.images import Encoded, encode_sample, encoder_versio
 from framework.data.packing.options import PackOptions
 from framework.data.packing.planning import Plan, make_plan
 from framework.data.packing.staging import Staging, foreign_file, restore_interrupted
-from framework.data.readers import BadImageError, Source, open_source
+from framework.data.readers import BadImageError, Source, is_table, open_source
 from framework.data.readers.pairs import open_paired, split_aligned
 from framework.utils.progress import show_progress
 
@@ -58,7 +58,7 @@ def pack(
 
     Args:
         source: folder (sub-folders are classes), zip, npz (`images`, `labels`), idx file or folder, or tars; with
-            `fields`, a folder that has a sub-folder for each of them.
+            `fields`, a folder that has a sub-folder for each of them; or a table of numbers, `.csv` or `.tsv`.
         out: folder of the data set; appears when everything in it is complete.
         notice: text of the file `NOTICE` beside the shards (licence, copyright).
         overwrite: replace another data set at `out`; other folders are never replaced.
@@ -87,9 +87,9 @@ def pack(
 
 def _open(source: str | os.PathLike[str], options: PackOptions) -> Source:
     """Return the pictures of a location, those of each sample together."""
-    if options.fields and not options.aligned:
+    if options.fields and not options.aligned and not is_table(source):
         return open_paired(Path(source), options.folders or options.fields)
-    found = open_source(source, split=options.split, labels=options.labels)
+    found = open_source(source, split=options.split, labels=options.labels, label_column=options.label_column)
     return split_aligned(found, len(options.fields)) if options.aligned else found
 
 

@@ -20,6 +20,7 @@ from framework.data.fetch import FetchOptions
 from framework.data.fields import Field, Label, Picture, fields_of_images
 from framework.data.manifest import Manifest
 from framework.data.plan import GlobalOrder
+from framework.data.points import Vector
 from framework.data.process import ReadPlan
 from framework.data.samples import OnBadSample, ReadOptions
 from framework.data.schema import describe_fields, stored_side
@@ -230,6 +231,8 @@ def _check_fit(source: Source, options: ReadOptions) -> None:
     manifest, place = source.manifest, source.location
     entries = {entry.name: (entry.height, entry.width) for entry in manifest.fields}
     for one in options.fields:
+        if isinstance(one, Vector):
+            _check_vector(source, one)
         if not isinstance(one, Picture):
             continue
         if manifest.fields and one.name not in entries:
@@ -243,6 +246,24 @@ def _check_fit(source: Source, options: ReadOptions) -> None:
     labels = [one for one in options.fields if isinstance(one, Label)]
     if len(labels) == 1:
         _check_classes(source, labels[0].classes)
+
+
+def _check_vector(source: Source, one: Vector) -> None:
+    """Refuse a vector of another name or length than those that the manifest lists; it need not list any.
+
+    Raises:
+        DataError: says what there is.
+    """
+    listed = {entry.name: entry.width for entry in source.manifest.fields if entry.is_vector}
+    if listed and one.name not in listed:
+        raise DataError(
+            f"{source.location}: has no vector {one.name!r}, it has {', '.join(listed)}; pack again, or rename it"
+        )
+    if listed and listed[one.name] != one.dims:
+        raise DataError(
+            f"{source.location}: {one.name!r} has {listed[one.name]} numbers, not {one.dims}; "
+            f"write Vector({one.name!r}, {listed[one.name]})"
+        )
 
 
 def _check_size(place: str, have: tuple[int, int], need: tuple[int, int]) -> None:

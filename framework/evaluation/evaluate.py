@@ -150,5 +150,6 @@ class _Work:
             lpips=plan.models.lpips.network if plan.models.lpips else None,
             settings=plan.settings,
             session=self.session,
+            reference=plan.reference,
             shown_as=metric.name if self.progress else "",
         )

@@ -260,6 +260,8 @@ class ShardImages:
             largest = max(report_on(location, num_keys=0), key=lambda report: report["resolution"])
             resolution = resolution or int(largest["resolution"])
             classes = int(largest["classes"]) if classes is None else classes
+            if not resolution:
+                raise EvaluationError(f"{location}: holds no pictures, but vectors")
         self._stream = open_stream(
             location,
             resolution=resolution,
@@ -353,3 +355,21 @@ def _digest(parts: Iterator[str]) -> str:
     for part in parts:
         digest.update(part.encode())
     return digest.hexdigest()
+
+
+class StoredVectors:
+    """The vectors of one field of packed samples, in a fixed shuffled order; the other fields come along."""
+
+    endless, classes, picture = False, 0, None
+
+    def __init__(self, samples: StoredSamples, vectors: str) -> None:
+        self._samples, self._vectors, self.count = samples, vectors, samples.count
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, split, the manifest's fingerprint, and which field the vectors are."""
+        return {"kind": "shards", **self._samples.describe(), "field": self._vectors, "order": f"seed {_ORDER_SEED}"}
+
+    def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
+        """Yield this rank's batches of the first `count` samples; see `SampleSet.parts`."""
+        for positions in batch_ranges(count, rank=rank, world=world):
+            yield Part(positions.start, self._samples.rows(positions), self.picture)

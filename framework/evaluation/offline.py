@@ -10,9 +10,17 @@ from typing import Any
 
 from torch import nn
 
+from framework.data.points import Vector
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedSamples
-from framework.evaluation.images import SampleSet, ShardImages, StoredPictures, notes_on, open_images
+from framework.evaluation.images import (
+    SampleSet,
+    ShardImages,
+    StoredPictures,
+    StoredVectors,
+    notes_on,
+    open_images,
+)
 from framework.evaluation.journal import write_to_run
 from framework.evaluation.metrics.base import Metric, Settings
 from framework.evaluation.models import EvaluationModels
@@ -223,6 +231,10 @@ def _reference(location: str, samples: GeneratedSamples) -> SampleSet:
     """Open the real set at the generator's resolution; labels are read only where the generator has them too."""
     if isinstance(samples.sampler, TranslationSampler):
         return StoredPictures(samples.sampler.samples, samples.sampler.target.name)
+    if samples.picture is None and isinstance(samples.sampler, LatentSampler):
+        name = samples.sampler.vectors
+        vectors = Vector(name, samples.draw(range(1))[name][0].numel())
+        return StoredVectors(StoredSamples(location, (vectors,)), name)
     resolution = int(samples.notes["resolution"][0]) if samples.picture else None
     return open_images(location, resolution=resolution, classes=samples.classes)
 

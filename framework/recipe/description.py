@@ -37,8 +37,9 @@ def describe(recipe: Recipe) -> dict[str, Json]:
     """
     described = _describe(recipe, recipe.data.derived(), science_only=False)
     for source in (described["data"], *described["data"].get("sources", {}).values()):
-        if "location" in source:
-            source["location"] = redact_text(source["location"])
+        for one in (source, source.get("of")):  # the shards of a stacked source are inside it
+            if isinstance(one, dict) and "location" in one:
+                one["location"] = redact_text(one["location"])
     return described
 
 

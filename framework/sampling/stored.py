@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framework.data.fields import INDEX_SUFFIX, Field
+from framework.data.fields import INDEX_SUFFIX, Field, fields_of
+from framework.data.joined import SampleStream
+from framework.data.stacked import Stacked, StackedStream
 from framework.data.stream import open_stream
 
 _ORDER_SEED = 0
@@ -29,10 +31,11 @@ class StoredSamples:
 
     def __init__(self, location: str, fields: Sequence[Field], **cache: Any) -> None:
         self.fields = tuple(fields)
-        self._stream = open_stream(
-            location, fields=self.fields, seed=_ORDER_SEED, workers=0, prefetch_batches=0, **cache
-        )
+        self._stream = self._opened(location, **cache)
         self.count: int = self._stream.count
+
+    def _opened(self, location: str, **cache: Any) -> SampleStream:
+        return open_stream(location, fields=self.fields, seed=_ORDER_SEED, workers=0, prefetch_batches=0, **cache)
 
     def describe(self) -> Mapping[str, Any]:
         """Return what identifies the samples, for protocols."""
@@ -65,3 +68,31 @@ class StoredSamples:
             if field.ragged:
                 found[field.name + INDEX_SUFFIX] = rows[field.name + INDEX_SUFFIX] + before
         return found
+
+
+class StackedSamples(StoredSamples):
+    """The samples of a stacked source, whose channels are not mirrored.
+
+    Args:
+        location: where the grey pictures are, see `framework.data.sources`.
+        source: what is stacked.
+        cache: arguments of `open_stream` about remote shards.
+
+    Raises:
+        FrameworkError: the shards cannot be read, or do not have the fields.
+    """
+
+    def __init__(self, location: str, source: Stacked, **cache: Any) -> None:
+        self._source = source
+        super().__init__(location, source.fields, **cache)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what identifies the samples, for protocols."""
+        return {**super().describe(), "stacked": self._stream.describe()["stacked"]}
+
+    def _opened(self, location: str, **cache: Any) -> SampleStream:
+        def opened(seed: int) -> SampleStream:
+            fields = fields_of(self._source.of)
+            return open_stream(location, fields=fields, seed=seed, workers=0, prefetch_batches=0, **cache)
+
+        return StackedStream(self._source, opened, seed=_ORDER_SEED)

@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from framework.checkpoint import Checkpoint
-from framework.data.fields import fields_of
 from framework.engines.ema import EMA
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedSamples, undisturbed
-from framework.evaluation.images import Part, SampleSet, ShardImages, StoredPictures
+from framework.evaluation.images import Part, SampleSet, ShardImages, StoredPictures, StoredVectors
 from framework.evaluation.journal import protocol_tags
 from framework.evaluation.metrics.base import Metric, Settings
 from framework.evaluation.models import EvaluationModels, open_models
@@ -42,6 +41,7 @@ from framework.train.console import Status
 from framework.train.folder import RunContext
 from framework.train.metric_history import MetricHistory
 from framework.train.samples import averaged
+from framework.train.sources import stored_samples
 from framework.utils.errors import FrameworkError
 from framework.utils.quantities import format_count
 
@@ -79,6 +79,18 @@ class WatchedPictures(StoredPictures):
     def __init__(self, samples: StoredSamples, picture: str, *, beat: Callable[[], None]) -> None:
         self._beat = beat
         super().__init__(samples, picture)
+
+    def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
+        """Yield this process's part of `count` samples, see `SampleSet`."""
+        return _beating(super().parts(count=count, rank=rank, world=world), self._beat)
+
+
+class WatchedVectors(StoredVectors):
+    """The vectors of a field of the training data, each part of which calls `beat`."""
+
+    def __init__(self, samples: StoredSamples, vectors: str, *, beat: Callable[[], None]) -> None:
+        self._beat = beat
+        super().__init__(samples, vectors)
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
         """Yield this process's part of `count` samples, see `SampleSet`."""
@@ -130,7 +142,8 @@ class Evaluator:
         metrics: the metrics to measure.
         models: the networks that metrics need; where one is not there, its metrics are missing.
         average: the moving average of the generator.
-        real: opens the training data at a resolution in pixels; not called where samples are no pictures.
+        real: opens the training data at a resolution in pixels, None where it is computed; not called where samples
+            are no pictures and no metric compares.
         sampler: draws the generator's samples.
     """
 
@@ -140,7 +153,7 @@ class Evaluator:
         metrics: Sequence[Metric],
         models: EvaluationModels,
         average: EMA,
-        real: Callable[[int], SampleSet],
+        real: Callable[[int], SampleSet | None],
         sampler: Sampler,
         session: Session,
         tracker: Tracker | NullTracker,
@@ -246,9 +259,10 @@ class Evaluator:
             )
 
     def _opened(self, resolution: int) -> SampleSet | None:
-        """Open the real images on every process or on none; there are none where samples are no pictures."""
+        """Open the real samples on every process or on none, where they are needed."""
+        needed = self._sampler.picture or any(metric.compares_with_real for metric in self._metrics)
         with together(self._session, doing="to open the real images"):
-            return self._real(resolution) if self._sampler.picture else None
+            return self._real(resolution) if needed else None
 
     def _generated(self, network: nn.Module, **known: Any) -> WatchedGenerator:
         return watched_generator(network, sampler=self._sampler, beat=self.beat, **known)
@@ -388,8 +402,8 @@ def open_evaluator(
     return evaluator
 
 
-def _real_set(this: RunContext, resolution: int, *, beat: Callable[[], None]) -> SampleSet:
-    """Open the training data's pictures that generated ones are compared with.
+def _real_set(this: RunContext, resolution: int, *, beat: Callable[[], None]) -> SampleSet | None:
+    """Open the training data's pictures, or vectors, that generated ones are compared with; None without files.
 
     Raises:
         FrameworkError: they cannot be read.
@@ -400,8 +414,12 @@ def _real_set(this: RunContext, resolution: int, *, beat: Callable[[], None]) ->
     if not recipe.data.fields:
         return WatchedShards(this.data, resolution=resolution, classes=recipe.data.classes, beat=beat, **cache)
     picture = game.real_picture(recipe)
-    assert picture is not None, "asked for where samples are pictures"
-    return WatchedPictures(StoredSamples(this.data, fields_of(recipe.data), **cache), picture, beat=beat)
+    if picture is None and not this.data:
+        return None
+    samples = stored_samples(recipe, this.data, this.config)
+    if picture is None:
+        return WatchedVectors(samples, game.drawn(recipe).name, beat=beat)
+    return WatchedPictures(samples, picture, beat=beat)
 
 
 def _values(records: Sequence[Record]) -> dict[str, tuple[float, bool]]:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from framework.data.computed import Computed, ComputedStream
 from framework.data.fields import fields_of
-from framework.data.joined import AnyStream, JoinedStream, SampleStream, seed_of
+from framework.data.joined import JoinedStream, SampleStream, seed_of
 from framework.data.schema import at_resolution
+from framework.data.stacked import Stacked, StackedStream
 from framework.data.stream import open_stream
 from framework.recipe import Recipe, Shards, Source, Sources
 from framework.runtime.session import Session
-from framework.sampling.stored import StoredSamples
+from framework.sampling.stored import StackedSamples, StoredSamples
 from framework.train.config import RunConfig
 from framework.utils.errors import FrameworkError
 
@@ -29,12 +30,20 @@ def data_location(recipe: Recipe, config: RunConfig) -> str:
         FrameworkError: the recipe's own location is at neither place, or `--data` names one place for a recipe that has
             several sources, or none with files.
     """
-    if not isinstance(recipe.data, Shards):
+    shards = _shards_of(recipe.data)
+    if shards is None:
         if config.data is not None:
             hint = "" if isinstance(recipe.data, Computed) else "; set data.sources.NAME.location by --set"
             raise FrameworkError(f"--data names the place of one set of shards, {recipe.name} does not have one{hint}")
         return ""
-    return config.data if config.data is not None else _found(recipe.name, recipe.data.location, flag="--data")
+    return config.data if config.data is not None else _found(recipe.name, shards.location, flag="--data")
+
+
+def _shards_of(source: Source) -> Shards | None:
+    """Return the shards that a source reads; None for one that is computed, or several."""
+    if isinstance(source, Stacked):
+        return source.of
+    return source if isinstance(source, Shards) else None
 
 
 def beside_recipe(location: str) -> Path:
@@ -77,10 +86,10 @@ def open_data(
         raise FrameworkError("growth: a recipe of several sources cannot grow; leave it out")
     streams = {}
     for name, source in recipe.data.items():
-        place = ""
-        if isinstance(source, Shards):
-            flag = f"--set data.sources.{name}.location=PLACE"
-            place = _found(f"{recipe.name}, {name},", source.location, flag=flag)
+        place, shards = "", _shards_of(source)
+        if shards is not None:
+            flag = f"--set data.sources.{name}{'' if shards is source else '.of'}.location=PLACE"
+            place = _found(f"{recipe.name}, {name},", shards.location, flag=flag)
         seed = seed_of(recipe.seed, name)
         streams[name] = _open(source, place, seed, config, session=session, resolution=None)
     return JoinedStream(streams)
@@ -88,11 +97,20 @@ def open_data(
 
 def _open(
     source: Source, location: str, seed: int, config: RunConfig, *, session: Session, resolution: int | None
-) -> AnyStream:
+) -> SampleStream:
     if isinstance(source, Computed):
         return ComputedStream(source, seed=seed)
+    if isinstance(source, Stacked):
+        of = source.of
+
+        def opened(seed: int) -> SampleStream:
+            return _open(of, location, seed, config, session=session, resolution=resolution)
+
+        return StackedStream(source, opened, seed=seed)
     if not isinstance(source, Shards):
-        raise FrameworkError(f"data: a {type(source).__name__} cannot be read; it is neither Shards nor Computed")
+        raise FrameworkError(
+            f"data: a {type(source).__name__} cannot be read; it is neither Shards, Stacked nor Computed"
+        )
     fields = fields_of(source)
     return open_stream(
         location,
@@ -107,6 +125,17 @@ def _open(
         pin_memory=session.device.type == "cuda",
         channels_last=True,
     )
+
+
+def stored_samples(recipe: Recipe, location: str, config: RunConfig) -> StoredSamples:
+    """Open the training data of a recipe with shards in the fixed order of evaluations; see `data_location`.
+
+    Raises:
+        DataError: the shards cannot be read, or are not as the recipe says.
+    """
+    if isinstance(recipe.data, Stacked):
+        return StackedSamples(location, recipe.data, **config.cache_options)
+    return StoredSamples(location, fields_of(recipe.data), **config.cache_options)
 
 
 def open_held_out(recipe: Recipe, config: RunConfig) -> StoredSamples | None:

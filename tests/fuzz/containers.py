@@ -163,6 +163,35 @@ def idx(values: np.ndarray, *, zipped: bool) -> bytes:
     return gzip.compress(raw, mtime=0) if zipped else raw
 
 
+def table_edited(random: Random, data: bytes) -> bytes:
+    """A table of which cells, lines and line ends are others."""
+    lines = [line.split(b",") for line in data.splitlines()]
+    for _ in range(random.choice((1, 1, 2, 3))):
+        line = random.choice(lines)
+        what = random.randrange(7)
+        if what == 0:
+            line[random.randrange(len(line))] = random.choice(_CELLS)
+        elif what == 1:
+            line.insert(random.randrange(len(line) + 1), random.choice(_CELLS))
+        elif what == 2 and len(line) > 1:
+            del line[random.randrange(len(line))]
+        elif what == 3:
+            lines.insert(random.randrange(len(lines) + 1), [random.choice((b"", b" ", b"x", b"\xff"))])
+        elif what == 4:
+            line += [b"1"] * random.choice((1, 1000, 70_000, 1_500_000))
+        elif what == 5:
+            lines *= random.choice((2, 100))
+        else:
+            random.shuffle(lines)
+    end = random.choice((b"\n", b"\n", b"\r\n", b"\r", b""))
+    return random.choice((b"", b"", b"\xef\xbb\xbf", b"\xff\xfe")) + end.join(b",".join(line) for line in lines)
+
+
+_CELLS = (b"", b" ", b"nan", b"-inf", b"1e999", b"1e39", b"-1e-999", b"9" * 400, b"9" * 2_000_000, b"1_0", b"0x1p3",
+          b'"1"', b'"', b"\xc3\xa9", b"\xd9\xa1", b"\0", b"1;2", b"1\t2", b"-1", b"3", b"999999", b"1000000", b"+",
+          b".", b"1.", b"e5", b"a" * 101)  # fmt: skip
+
+
 def idx_edited(random: Random, data: bytes) -> bytes:
     """An idx file whose head says something else, or that unpacks to far more than it has."""
     zipped = data[:2] == b"\x1f\x8b"

@@ -21,7 +21,17 @@ from framework.data.packing.images import Target, encode, encode_sample
 from framework.data.readers import open_source
 from framework.data.readers.pairs import open_paired, split_aligned
 from framework.data.stream import open_stream
-from tests.fuzz.containers import idx, idx_edited, index_edited, jpeg_edited, png_edited, tar, tar_edited, zip_edited
+from tests.fuzz.containers import (
+    idx,
+    idx_edited,
+    index_edited,
+    jpeg_edited,
+    png_edited,
+    table_edited,
+    tar,
+    tar_edited,
+    zip_edited,
+)
 from tests.fuzz.mutation import damaged, json_edited
 from tests.fuzz.reader import Reader
 from tests.fuzz.reader import Target as File
@@ -171,6 +181,22 @@ def _packed(location: Path, *, labels: bool = True) -> Any:
         return [source.labels, [source.read(number) for number in range(min(len(source), 20))]]
     finally:
         source.close()
+
+
+def _tables(folder: Path) -> None:
+    (folder / "a.csv").write_text("x,kind,y\n" + "".join(f"{n / 3},{n % 2},{-n}\n" for n in range(30)))
+    (folder / "b.csv").write_text("".join(f"{n},{'cat' if n % 2 else 'dog'}\n" for n in range(30)))
+    (folder / "c.csv").write_text("1,2\n3,4\n5,6\n")
+
+
+def _pack_tables(folder: Path) -> Any:
+    found = []
+    for name, column in (("a.csv", "kind"), ("b.csv", "2"), ("c.csv", "")):
+        source = open_source(folder / name, label_column=column)
+        rows = [np.frombuffer(source.read(number), "<f4") for number in range(min(len(source), 20))]
+        assert all(np.isfinite(row).all() and len(row) == source.dims for row in rows)
+        found.append([source.labels, source.class_names, rows])
+    return found
 
 
 _TABLE = b'{"labels": [["a.png", 0], ["x/b.png", 1], ["c.jpg", 2]]}'
@@ -363,6 +389,12 @@ READERS = (
         make=_arrays,
         read=lambda folder: _packed(folder / "a.npz"),
         targets=(File(path="a.npz"),),
+    ),
+    Reader(
+        name="tables to pack",
+        make=_tables,
+        read=_pack_tables,
+        targets=tuple(File(path=name, mutators=(damaged, table_edited)) for name in ("a.csv", "b.csv", "c.csv")),
     ),
     Reader(
         name="zip to pack",

@@ -42,6 +42,7 @@ ONLY_IN = {
     "webdataset": {"data"},
     "mlflow": {"tracking"},
     "matplotlib": {"media"},
+    "scipy": {"evaluation"},
     "deepspeed": {"engines"},
     "accelerate": {"engines", "runtime"},
     "tyro": {"commands", "train", "data", "utils", "__main__"},

@@ -16,7 +16,7 @@ import framework
 ROOMS = ("objectives", "augment")
 FILES = (
     *("recipe.recipe", "recipe.sources", "recipe.growth", "recipe.optimizers", "recipe.schedules", "games.alternating"),
-    *("data.fields", "data.points", "data.computed", "data.derived"),
+    *("data.fields", "data.points", "data.computed", "data.curves", "data.derived", "data.stacked"),
 )
 # Dataclasses of those places that the framework makes itself and a recipe never writes.
 MADE_INSIDE = {"Segment", "Chance"}

@@ -51,7 +51,7 @@ class Target:
     resize: bool
     channels: int
     grey_only: bool
-    encoding: Literal["png", "webp", "jpg"]
+    encoding: Literal["png", "webp", "jpg", "f32"]
     crop: Crop
     resize_filter: Filter
     pyramid_filter: Filter
@@ -60,7 +60,7 @@ class Target:
     """The name of the field; "" for the only picture of a sample."""
     kind: Kind = "image"
     shape: tuple[int, int] | None = None
-    """Height and width that every picture must have; None for squares of `sides`."""
+    """Height and width that every picture must have; None for squares of `sides`. Of vectors 1 and how many numbers."""
 
     @property
     def extension(self) -> str:
@@ -75,6 +75,8 @@ class Target:
 
 def encoder_versions(encoding: str) -> str:
     """Return what encoded bytes depend on besides the pixels: the versions of Pillow and of the encoding library."""
+    if encoding == "f32":
+        return "little-endian float32"
     library = {"png": "zlib_ng" if features.check("zlib_ng") else "zlib", "webp": "webp", "jpg": "libjpeg_turbo"}[
         encoding
     ]
@@ -110,6 +112,9 @@ def encode(content: bytes | Pixels, target: Target) -> Encoded:
     Raises:
         BadImageError: it cannot be decoded or does not fit the target.
     """
+    if target.kind == "vector":
+        assert isinstance(content, bytes)
+        return Encoded((content,), False)
     if target.kind != "image":
         return _encode_layer(content, target)
     image, plain, animated = open_upright(content)

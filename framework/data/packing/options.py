@@ -1,4 +1,4 @@
-"""The options of `framework pack`: they and the pictures decide the bytes of the data set, and nothing else does."""
+"""The options of `framework pack`: they and the source decide the bytes of the data set, and nothing else does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from framework.data.errors import DataError
 
 Encoding = Literal["png", "webp", "jpg", "keep"]
 Crop = Literal["center", "wide", "none"]
-Kind = Literal["image", "mask", "label map"]
+Kind = Literal["image", "mask", "label map", "vector"]
 Filter = Literal["lanczos", "box", "bilinear", "bicubic", "hamming", "nearest"]
 
 
@@ -48,6 +48,8 @@ class PackOptions:
     """Fields whose pixels are class numbers (palette or grey level), resized without blending."""
     labels: bool = True
     """Read class labels. Without them the data set is unconditional."""
+    label_column: str = ""
+    """Column of a table that holds the labels: its name in the header, or its number from 1 on. Default: none does."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, in order. Default: the folder names, or the numbers."""
     per_class: int | None = None
@@ -95,9 +97,8 @@ class PackOptions:
         self._refuse(not word, "split", self.split, "must be letters, digits and underscores")
         self._check_fields()
         # Options that exclude each other.
-        self._refuse(
-            not self.labels and bool(self.per_class or self.class_names), "labels", False, "but classes are asked for"
-        )
+        asked = bool(self.per_class or self.class_names or self.label_column)
+        self._refuse(not self.labels and asked, "labels", False, "but classes are asked for")
         self._refuse(len(set(self.class_names)) != len(self.class_names), "class_names", self.class_names, "repeats")
 
     def _check_fields(self) -> None:
@@ -123,10 +124,10 @@ class PackOptions:
         return "label map" if field in self.label_maps else "image"
 
     def request(self) -> dict[str, object]:
-        """Return the options as they identify a data set, those for several pictures only where they are used."""
+        """Return the options as they identify a data set, those that were added later only where they are used."""
         values = dataclasses.asdict(self)
-        several = ("fields", "folders", "aligned", "masks", "label_maps")
-        return {name: value for name, value in values.items() if value or name not in several}
+        later = ("fields", "folders", "aligned", "masks", "label_maps", "label_column")
+        return {name: value for name, value in values.items() if value or name not in later}
 
     @staticmethod
     def _refuse(wrong: bool, field: str, value: object, why: str) -> None:

@@ -1,4 +1,4 @@
-"""Decides, before the first picture is written, on the pictures of a data set, their order, labels and form."""
+"""Decides, before the first sample is written, on the samples of a data set, their order, labels and form."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ _ENCODING_OF_SUFFIX: dict[str, Literal["png", "webp", "jpg"]] = {
     ".jfif": "jpg",
     ".webp": "webp",
 }
+
+
+VECTOR = "point"
+"""The name of the field of vectors, unless another one is given."""
+_OF_PICTURES = (
+    *("resolution", "channels", "encoding", "crop", "resize_filter", "pyramid_filter", "pad"),
+    *("folders", "aligned", "masks", "label_maps", "skip_bad"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +76,7 @@ def make_plan(source: Source, options: PackOptions, *, notice: str) -> Plan:
         order=_order(source, options, class_names),
         labels=source.labels,
         class_names=class_names,
-        targets=tuple(_target(source, options, part) for part in range(max(1, len(options.fields)))),
+        targets=_targets(source, options),
         request=hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest(),
     )
 
@@ -108,6 +116,42 @@ def _order(source: Source, options: PackOptions, class_names: tuple[str, ...]) -
     # Sorting by raw generator output, because NumPy promises this stream for ever, but not that of `permutation`.
     keys = np.random.Philox(key=options.seed).random_raw(len(chosen))
     return chosen[np.argsort(keys, kind="stable")]
+
+
+def _targets(source: Source, options: PackOptions) -> tuple[Target, ...]:
+    """Return the form of each picture of a sample, or of its vector."""
+    if source.dims:
+        return (_vector(source, options),)
+    return tuple(_target(source, options, part) for part in range(max(1, len(options.fields))))
+
+
+def _vector(source: Source, options: PackOptions) -> Target:
+    """Return the form of vectors, which are written as they are.
+
+    Raises:
+        SourceError: an option of pictures is given, or several fields.
+    """
+    usual = PackOptions()
+    for name in _OF_PICTURES:
+        if getattr(options, name) != getattr(usual, name):
+            flag = name.replace("_", "-")
+            raise SourceError(f"{source.kind} {source.name!r}: holds numbers, --{flag} is for pictures; leave it out")
+    if len(options.fields) > 1:
+        raise SourceError(f"{source.kind} {source.name!r}: has one field, --fields names {len(options.fields)}")
+    return Target(
+        sides=(0,),
+        resize=False,
+        channels=1,
+        grey_only=False,
+        encoding="f32",
+        crop="none",
+        resize_filter="nearest",
+        pyramid_filter="nearest",
+        pad=None,
+        field=options.fields[0] if options.fields else VECTOR,
+        kind="vector",
+        shape=(1, source.dims),
+    )
 
 
 def _target(source: Source, options: PackOptions, part: int) -> Target:

@@ -46,6 +46,8 @@ class Source:
         labels: class numbers, int64 (N,), or None where the source has none.
         class_names: one per class, or empty.
         channels: 1 or 3 where the source says so itself.
+        dims: of a source of vectors how many numbers each has; `read` then gives them as little-endian float32. 0 for
+            pictures.
         read_parts: a function like `read` for a source of several pictures a sample, which gives all of them.
         ignored: suffix -> number of files that are not read because the suffix is not that of a picture.
         close: a function that closes open files.
@@ -63,6 +65,7 @@ class Source:
     labels: Labels | None = None
     class_names: tuple[str, ...] = ()
     channels: int | None = None
+    dims: int = 0
     read_parts: Callable[[int], tuple[bytes | Pixels, ...]] | None = None
     ignored: Mapping[str, int] = field(default_factory=dict)
     close: Callable[[], None] = field(default=_nothing)

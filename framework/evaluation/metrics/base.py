@@ -71,6 +71,7 @@ class MetricInputs:
         samples: the judged set.
         judged: what the pass over the judged set has found.
         real: what the pass over the real set has found; empty without one.
+        reference: the real set; None without one.
         count: number of judged samples in use.
         real_count: number of real samples in use.
         lpips: the network of LPIPS, on the host; None where no metric needs it.
@@ -87,6 +88,7 @@ class MetricInputs:
     lpips: Lpips | None
     settings: Settings
     session: Session
+    reference: SampleSet | None = None
     shown_as: str = ""
 
 
