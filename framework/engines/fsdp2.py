@@ -22,6 +22,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from framework.engines.base import ParameterSlice, Precision, StepReport
 from framework.engines.optimizer_state import OptimizerState
 from framework.engines.precision import LossScale, autocast
+from framework.engines.structured import outputs_taken_apart
 from framework.engines.weight_clipping import WeightClipping
 from framework.recipe.optimizers import Optimizer
 
@@ -57,9 +58,10 @@ class FSDP2Engine:
             dist.broadcast(tensor.detach(), 0)
         # Shard unit by unit, then what is left over.
         mesh = init_device_mesh(self.device.type, (self.world,))
-        for unit in units(network):
-            fully_shard(unit, mesh=mesh)
-        fully_shard(network, mesh=mesh)
+        with outputs_taken_apart(network):
+            for unit in units(network):
+                fully_shard(unit, mesh=mesh)
+            fully_shard(network, mesh=mesh)
         self.network = network
         self._units = [m for m in network.modules() if isinstance(m, FSDPModule)]
         self._parameters: dict[str, Any] = {n: p for n, p in network.named_parameters() if p.requires_grad}

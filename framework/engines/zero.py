@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from framework.engines.base import ParameterSlice, Precision, StepReport
 from framework.engines.optimizer_state import OptimizerState
 from framework.engines.precision import LossScale, autocast
+from framework.engines.structured import outputs_taken_apart
 from framework.engines.weight_clipping import WeightClipping
 from framework.engines.zero_setup import BUCKET_ELEMENTS, assert_known_inside, configuration, prepared_deepspeed
 from framework.recipe.optimizers import Optimizer
@@ -65,7 +66,10 @@ class ZeroEngine:
         config = configuration(stage)
         # The buffer is allocated whole, however small the network.
         config["zero_optimization"]["reduce_bucket_size"] = min(BUCKET_ELEMENTS, sum(p.numel() for p in trained))
-        self._engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer.build(iter(trained)), config=config)
+        with outputs_taken_apart(network):
+            self._engine, *_ = deepspeed.initialize(
+                model=network, optimizer=optimizer.build(iter(trained)), config=config
+            )
         self.network: nn.Module = self._engine.module
         self._zero = self._engine.optimizer
         assert_known_inside(self._zero, name=name, stage=stage)

@@ -5,7 +5,7 @@ convolutions double. The discriminator mirrors it, and Q, which reads the codes 
 hidden layer of 128 units. All but the outermost layers have batch norm.
 
 The paper trains Q with the discriminator. Where Q is trained with the generator, as in other programs, it is a part of
-the generator, `Generator(codes=...)`, which reads the discriminator's features (`infer`); see
+the generator, `Generator(codes=...)`, which reads the discriminator's features; see
 `framework.objectives.mutual_information`.
 """
 
@@ -65,19 +65,28 @@ class Generator(nn.Module):
         self.recognition = Recognition(code_features, codes, statistics=statistics) if codes else None
         initialize_normal(self)
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return images (N, channels, resolution, resolution) for latents z (N, z_dim); labels are ignored."""
+    def forward(self, z: Tensor, labels: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
+        """Return images (N, channels, resolution, resolution), or what its own Q makes of features.
+
+        Q is called like this because engines that shard parameters gather them for a network's forward alone.
+
+        Args:
+            z: latents (N, z_dim).
+            labels: ignored.
+            features: the discriminator's, (N, F); then the parameters (N, codes) of the codes' distribution are
+                returned, and no images are made.
+
+        Raises:
+            FrameworkError: there are features, and the generator was built without codes.
+        """
+        if features is not None:
+            return self._recognized(features)
         x = functional.relu(self.hidden_norm(self.hidden(z)))
         x = functional.relu(self.maps_norm(self.maps(x))).unflatten(1, (-1, self.side, self.side))
         x = functional.relu(self.doubled_norm(self.doubled(x)))
         return torch.tanh(self.to_image(x))
 
-    def infer(self, features: Tensor) -> Tensor:
-        """Return the parameters (N, codes) of the distribution of codes for the discriminator's features (N, F).
-
-        Raises:
-            FrameworkError: the generator was built without codes.
-        """
+    def _recognized(self, features: Tensor) -> Tensor:
         if self.recognition is None:
             raise FrameworkError("this generator has no Q of its own: build it with codes=...")
         return self.recognition(features)

@@ -107,7 +107,8 @@ class Generator(nn.Module):
         Raises:
             FrameworkError: labels or seeds are missing.
         """
-        samples = self.layers(with_labels(z, labels, classes=self.told), dropout).unflatten(1, self.shape)
+        made, _ = self.layers(with_labels(z, labels, classes=self.told), dropout)
+        samples: Tensor = made.unflatten(1, self.shape)
         return samples if len(self.shape) == 1 else torch.tanh(samples)
 
 
@@ -206,9 +207,8 @@ class Discriminator(nn.Module):
             FrameworkError: labels or seeds are missing.
         """
         x = with_labels(samples.flatten(1) * self.input_scale, labels, classes=self.told)
-        features = self.layers.hidden_units(x, dropout)
-        logits = self.layers.output(features).squeeze(1)
-        return logits if self.heads is None else self.heads(features, logits)
+        logits, features = self.layers(x, dropout)
+        return logits.squeeze(1) if self.heads is None else self.heads(features, logits.squeeze(1))
 
 
 class Layers(nn.Module):
@@ -262,12 +262,13 @@ class Layers(nn.Module):
                 nn.init.orthogonal_(layer.weight, gain=gain)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, dropout: Tensor | None = None) -> Tensor:
-        """Map (N, in_features) to (N, out_features); `dropout` are seeds (N,) int64."""
-        return self.output(self.hidden_units(x, dropout))
+    def forward(self, x: Tensor, dropout: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map (N, in_features) to (N, out_features), and to the features (N, F) that the last layer sees.
 
-    def hidden_units(self, x: Tensor, dropout: Tensor | None = None) -> Tensor:
-        """Map (N, in_features) to the features (N, F) that the last layer sees; `dropout` are seeds (N,) int64."""
+        Args:
+            x: (N, in_features).
+            dropout: seeds (N,) int64.
+        """
         x = self.drops[0](x, dropout) if self.drops else x
         for index, layer in enumerate(self.hidden):
             x = layer(x)
@@ -278,7 +279,8 @@ class Layers(nn.Module):
             if not self.maxout_pieces:
                 x = bias_act(x, activation=self.activation, gain=1.0)
             x = self.drops[index + 1](x, dropout) if self.drops else x
-        return x if self.compared is None else self.compared(x)
+        features = x if self.compared is None else self.compared(x)
+        return self.output(features), features
 
 
 def _check(*, width: int, depth: int, activation: Activation, init: Init, gain: float, maxout_pieces: int) -> None:

@@ -7,6 +7,7 @@ for a categorical code: ln 10 = 2.3026 nats for ten classes.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -135,26 +136,24 @@ class GeneratorMutualInformation(MutualInformation):
 
     So Q is trained by the generator's optimiser, and the discriminator does not learn the codes, as in
     InfoGAN-PyTorch (weight 0.1 and a predicted variance for continuous codes, weight 1 for categorical ones). The
-    generator has a method `infer`, from features (N, F) to Q's outputs, and the discriminator returns `features`:
+    generator's forward takes `features` (N, F), and then returns Q's outputs; the discriminator returns `features`:
 
         Network(infogan.Generator, codes=INFORMATION.width), Network(infogan.Discriminator)
     """
 
-    needs_parameters: ClassVar[bool] = True
     players: ClassVar[tuple[str, ...]] = ("generator",)
 
     def parameters_of_codes(self, inputs: TermInputs) -> Tensor:
         """Return Q's outputs (N, width) for the generated samples."""
         advice = "use a discriminator that returns its features, such as infogan.Discriminator"
         features = head_of(inputs, "fake", "features", term=self, advice=advice)
-        infer = getattr(inputs.network, "infer", None)
-        if infer is None:
+        if "features" not in inspect.signature(inputs.network.forward).parameters:
             raise FrameworkError(
-                f"{type(self).__name__}: {type(inputs.network).__name__} has no method `infer`, from the "
-                "discriminator's features to Q's outputs: use a generator that has one, such as "
-                f"Network(infogan.Generator, codes={self.width})"
+                f"{type(self).__name__}: the forward of {type(inputs.network).__name__} takes no `features`, from "
+                "which it would return Q's outputs: use a generator that has a Q, such as Network(infogan.Generator, "
+                f"codes={self.width})"
             )
-        parameters: Tensor = infer(features)
+        parameters: Tensor = inputs.network(inputs.z, features=features)
         return parameters
 
 

@@ -138,7 +138,8 @@ def test_adversarial_loss_of_openai() -> None:
 class Affine(nn.Module):
     """A generator whose Q returns the features as they are."""
 
-    def infer(self, features: Tensor) -> Tensor:
+    def forward(self, z: Tensor, labels: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
+        assert features is not None
         return features
 
 
