@@ -1,10 +1,10 @@
 """WGAN on Fashion-MNIST: a critic kept Lipschitz by clipped weights, and a loss that tells how far the samples are.
 
 Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1: RMSProp with 5e-5, weights clipped to 0.01 after every step, five
-critic steps, batches of 64, DCGAN without batch norm in the critic (section 4.3 says that WGAN does not need it). As in
-the authors' program, and not in the paper: 100 critic steps before each of the first 25 generator steps and before
-every 500th. Deviations: 32 x 32 grey pixels, a quarter of DCGAN's width, four times the learning rate, because there
-are 7,500 generator steps and not 200,000, and a moving average, from which samples are drawn.
+critic steps, batches of 64, DCGAN (section 4.1). As in the authors' program, and not in the paper: 100 critic steps
+before each of the first 25 generator steps and before every 500th. Deviations: 32 x 32 grey pixels, a quarter of
+DCGAN's width, four times the learning rate, because there are few generator steps, and a moving average, from which
+samples are drawn.
 """
 
 from framework import (

@@ -15,7 +15,7 @@ from framework.games.base import Turn, check_terms
 from framework.games.forward import Forward
 from framework.games.latent_game import LatentGame
 from framework.games.look_ahead import LookAhead
-from framework.objectives.adversarial import AdversarialLoss
+from framework.objectives.adversarial import AdversarialLoss, with_draws
 from framework.objectives.adversarial_term import Adversarial
 from framework.objectives.outputs import logits_of
 from framework.objectives.terms import Term, TermInputs
@@ -46,7 +46,8 @@ class SaddleValue(Adversarial):
             FrameworkError: the turn has no logits of real or of generated samples.
         """
         real = self._given(inputs.real_logits, "logits of real samples")
-        return -self.loss.discriminator(real, self._given(inputs.fake_logits, "logits of generated samples"))
+        fake = self._given(inputs.fake_logits, "logits of generated samples")
+        return -with_draws(self.loss, inputs.draw).discriminator(real, fake)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +114,10 @@ class Unrolled(LatentGame):
             "a game that looks ahead takes steps on whole global batches: use --micro-batches 1, or more processes",
         )
         fake = forward.run("generator", given["z"], given["fake_labels"])
-        ahead = LookAhead(forward, "discriminator")
+        ahead, loss = LookAhead(forward, "discriminator"), with_draws(self.loss, forward.draw.under("penalty"))
         outputs = self._judged(ahead, fake, given)
         for _ in range(self.unroll):
-            ahead.step(self.loss.discriminator(logits_of(outputs["real"]), logits_of(outputs["fake"])))
+            ahead.step(loss.discriminator(logits_of(outputs["real"]), logits_of(outputs["fake"])))
             outputs = self._judged(ahead, fake, given)
         return forward.inputs(
             forward.discriminators()("penalty"),

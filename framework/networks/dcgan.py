@@ -104,6 +104,8 @@ class Discriminator(nn.Module):
         classes: number of classes; of no effect without a `condition` or a class head.
         width: channels of the finest feature map; each coarser one has twice as many.
         statistics: images that batch norm averages over: `global` (of all processes) or `local` (of each).
+        batch_norm: batch norm in all layers but the first and the last; without it, as a gradient penalty needs it
+            (arXiv:1704.00028, section 4), all layers have biases.
         condition: `none`, which ignores labels, or `concatenation` of constant maps, one per class, to the image.
         kernels: kernels of minibatch discrimination before the last layer; 0 = none.
         kernel_dim: numbers per kernel.
@@ -123,6 +125,7 @@ class Discriminator(nn.Module):
         classes: Annotated[int, ADDED_LATER] = 0,
         width: int = 128,
         statistics: Statistics = "global",
+        batch_norm: Annotated[bool, ADDED_LATER] = True,
         condition: Annotated[Condition, ADDED_LATER] = "none",
         kernels: Annotated[int, ADDED_LATER] = 0,
         kernel_dim: Annotated[int, ADDED_LATER] = 5,
@@ -134,10 +137,12 @@ class Discriminator(nn.Module):
         widths = _widths(resolution=resolution, channels=channels, width=width)
         check_heads(classes=classes, class_head=class_head, codes=codes)
         self.told = conditioned_on(condition, classes=classes)
-        self.from_image = _halving(channels + self.told, widths[0])
-        self.layers = nn.ModuleList(_halving(*pair) for pair in pairwise(widths))
-        self.norms = nn.ModuleList(BatchNorm2d(width, statistics=statistics) for width in widths[1:])
-        self.output = nn.Conv2d(widths[-1], 1, 4, bias=False)
+        self.from_image = _halving(channels + self.told, widths[0], bias=not batch_norm)
+        self.layers = nn.ModuleList(_halving(*pair, bias=not batch_norm) for pair in pairwise(widths))
+        self.norms = nn.ModuleList(
+            BatchNorm2d(width, statistics=statistics) if batch_norm else nn.Identity() for width in widths[1:]
+        )
+        self.output = nn.Conv2d(widths[-1], 1, 4, bias=not batch_norm)
         features = 16 * widths[-1]
         # How close images are to one another, as a further part of the logit.
         self.compared, self.from_compared = None, None
@@ -175,9 +180,9 @@ def _doubling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
 
 
-def _halving(in_channels: int, out_channels: int) -> nn.Conv2d:
+def _halving(in_channels: int, out_channels: int, *, bias: bool) -> nn.Conv2d:
     """Return a strided convolution (N, C, H, W) -> (N, C', H/2, W/2)."""
-    return nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+    return nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=bias)
 
 
 def _widths(*, resolution: int, channels: int, width: int, z_dim: int = 1) -> list[int]:
