@@ -182,6 +182,18 @@ def test_losses_are_means_over_wide_logits_of_any_shape(loss: FGAN) -> None:
     assert torch.isfinite(half.grad).all()
 
 
+@pytest.mark.parametrize(
+    "divergence", ["total_variation", "jensen_shannon", "gan", WeightedJensenShannon(pi=PI)], ids=str
+)
+def test_losses_without_exponentials_stay_finite_at_any_output(divergence: str | Divergence) -> None:
+    raw = torch.tensor([200.0, -200.0], requires_grad=True)
+    loss = FGAN(divergence=divergence, generator_loss="original")
+    total = loss.discriminator(raw, raw) + loss.generator(raw.flip(0))
+    total.backward()
+    assert torch.isfinite(total)
+    assert torch.isfinite(raw.grad).all()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Alpha(Divergence):
     """The alpha-divergence, of which a user writes f alone; alpha 0.5 is twice the squared Hellinger distance."""
@@ -203,6 +215,8 @@ def test_any_other_divergence_from_f_alone() -> None:
         (ours,) = torch.autograd.grad(function(v).sum(), v)
         (theirs,) = torch.autograd.grad(2 * reference(v / 2).sum(), v)
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+    far = torch.tensor([-100.0, 100.0])
+    torch.testing.assert_close(own.activation(far), 2 * known.activation(far / 2), rtol=6e-6, atol=0)
     loss = FGAN(divergence=own)
     with torch.no_grad():
         value = loss.discriminator(REAL, FAKE)

@@ -74,17 +74,25 @@ def health(loss: AdversarialLoss, real: Tensor, fake: Tensor) -> dict[str, Healt
     return {alert.sentinel.signal: alert.health for alert in states.standing(200_000, values)}
 
 
+def best_answers(loss: AdversarialLoss) -> list[float]:
+    """The logits that are best where data and generated samples are distributed alike, found by a search.
+
+    It is the middle of those that are equally good, to 0.01; where all are, some of them.
+    """
+    common = torch.linspace(-4, 4, 801, dtype=torch.float64)
+    losses = torch.stack([loss.discriminator(t.view(1), t.view(1)) for t in common])
+    best = common[losses < losses.min() + 1e-9]
+    return [-3.0, 0.0, 3.0] if len(best) == len(common) else [float(best[0] + best[-1]) / 2]
+
+
 @pytest.mark.parametrize("loss", WON, ids=repr)
 def test_a_discriminator_at_equilibrium_raises_no_alert(loss: AdversarialLoss) -> None:
-    """Data and generated samples are distributed alike, and the discriminator answers as it should, or nearly."""
-    rest = equilibrium_of(loss).logit
-    for at in (-3.0, 3.0) if rest is None else (rest,):
-        exact = torch.full((64,), at, dtype=torch.float64)
-        noisy = exact + 0.1 * torch.linspace(-1, 1, 64, dtype=torch.float64)
-        for logits in (exact, noisy):
-            found = health(loss, logits, logits.flip(0))
-            assert set(found.values()) == {Health.ok}, found
-            assert found.keys() & {"sign_real", "discriminator_loss_share"}, "something is watched"
+    """Data and generated samples are distributed alike, and the discriminator answers nearly as it should."""
+    for at in best_answers(loss):
+        logits = at + 0.1 * torch.linspace(-1, 1, 64, dtype=torch.float64)
+        found = health(loss, logits, logits.flip(0))
+        assert set(found.values()) == {Health.ok}, found
+        assert found.keys() & {"sign_real", "discriminator_loss_share"}, "something is watched"
 
 
 @pytest.mark.parametrize("loss", WON, ids=repr)
