@@ -264,7 +264,7 @@ def _check_fields(m: Manifest, refuse: Callable[[bool, str], None]) -> None:
         refuse(entry.is_vector and entry.height * entry.channels > 1, f"{where}: is a vector of several rows")
         largest = max(shard.bytes for shard in m.shards)
         most = largest // _FLOAT_BYTES if entry.is_vector else most_pixels(largest)
-        refuse(entry.height * entry.width > most, f"{where}: has more pixels than the shards can hold")
+        refuse(entry.height * entry.width > most, f"{where}: has more pixels or numbers than the shards can hold")
 
 
 def parse_manifest(text: str | bytes, *, origin: object) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from framework.data.errors import DataError
 from framework.data.fields import Label
 from framework.data.inspection import find_faults, report_on
 from framework.data.manifest import load_manifest
+from framework.data.packing.options import PackOptions
 from framework.data.points import Vector
 from framework.data.readers import SourceError, open_source
 from framework.data.readers.tables import open_table
@@ -139,6 +141,30 @@ def test_options_of_pictures_and_of_tables_do_not_mix(tmp_path: Path) -> None:
         open_source(tmp_path / "a.npz", label_column="1")
     with pytest.raises(SourceError, match="no such file"):
         open_source(tmp_path / "gone.csv")
+
+
+def test_an_option_of_tables_is_no_part_of_the_request_where_it_is_not_used() -> None:
+    """So that packing pictures again finds the sets that were packed before there were tables."""
+    assert "label_column" not in PackOptions().request()
+    assert PackOptions(label_column="kind").request()["label_column"] == "kind"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"resolution": 8}, "resolution is 8, must be 0 of vectors"),
+        ({"height": 2}, "field 'point': is a vector of several rows"),
+        ({"channels": 3}, "field 'point': is a vector of several rows"),
+        ({"width": 1 << 20}, "field 'point': has more pixels or numbers than the shards can hold"),
+        ({"width": 0}, "field 'point': is 0x1 pixels"),
+    ],
+)
+def test_a_manifest_of_impossible_vectors_is_refused(packed: Path, change: dict[str, int], why: str) -> None:
+    manifest = load_manifest(packed)
+    own = {name: value for name, value in change.items() if name == "resolution"}
+    entry = replace(manifest.fields[0], **{name: value for name, value in change.items() if name not in own})
+    with pytest.raises(DataError, match=why):
+        replace(manifest, fields=(entry,), **own)
 
 
 @pytest.fixture

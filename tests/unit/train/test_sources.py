@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from framework import Image, Label, RingOfGaussians, Shards, Sources
+from framework import Image, Label, RingOfGaussians, Shards, Sources, Stacked
 from framework.checkpoint import Checkpoint
+from framework.recipe.description import describe, science_hash
 from framework.train.config import RunConfig
 from framework.train.sources import data_location, open_data, open_held_out
 from framework.train.trainer import run
@@ -57,6 +58,9 @@ def test_several_sources_resume_where_they_stood(tmp_path: Path) -> None:
         train(tmp_path / "halves", other, images=96)
 
 
+STACKED = Stacked(of=Shards(str(DATA), resolution=32, channels=1, classes=10))
+
+
 def opened(source: Any, *, resolution: int | None = None, **flags: Any) -> Any:
     data = Sources(source) if isinstance(source, dict) else source
     recipe: Any = SimpleNamespace(name="tiny", seed=0, data=data)
@@ -71,6 +75,8 @@ def test_every_source_is_opened_with_the_fields_it_names() -> None:
         (Shards(str(DATA), resolution=16, channels=1), ["image"]),
         (RingOfGaussians(labelled=True), ["point", "label"]),
         (several(), ["image", "point"]),
+        (STACKED, ["image", "label"]),
+        ({"stacked": STACKED, "points": RingOfGaussians()}, ["image", "label", "point"]),
     ):
         with opened(data).batches(7, batch_size=5) as batches:
             for batch in itertools.islice(batches, 2):
@@ -78,6 +84,25 @@ def test_every_source_is_opened_with_the_fields_it_names() -> None:
                 assert all(len(values) == 5 for values in batch.fields.values())
     with pytest.raises(FrameworkError, match="the samples have no picture, only point"):
         assert next(opened(RingOfGaussians()).batches(0, batch_size=2)).images is None
+
+
+def test_a_stacked_source_is_where_the_flag_says_and_tells_no_secret(tmp_path: Path) -> None:
+    away = Stacked(of=Shards("nowhere", resolution=32, channels=1))
+    assert opened(away, data=str(DATA)).count == opened(STACKED).count
+    with pytest.raises(FrameworkError, match=r"the data of tiny is neither at .* with --data"):
+        opened(away)
+    with pytest.raises(
+        FrameworkError, match=r"tiny, digits, is neither at .* --set data\.sources\.digits\.of\.location"
+    ):
+        opened({"digits": Stacked(of=Shards("nowhere", fields=USUAL))})
+    with opened(STACKED, resolution=8).batches(0, batch_size=2) as batches:
+        assert next(batches).images.shape == (2, 3, 8, 8)
+    secret = Stacked(of=Shards("https://user:secret@host/set", resolution=32, channels=1))
+    told = describe(replace(tiny_sagan.RECIPE, data=secret))
+    assert (told["data"]["type"], told["data"]["of"]["resolution"]) == ("Stacked", 32)
+    assert "secret" not in str(told)
+    same = replace(tiny_sagan.RECIPE, data=Stacked(of=Shards("elsewhere", resolution=32, channels=1)))
+    assert science_hash(same) == science_hash(replace(same, data=secret)), "where the data lies is no science"
 
 
 def test_a_phase_of_a_growing_recipe_reads_its_own_resolution() -> None:
