@@ -197,20 +197,22 @@ class Game(ABC):
         return {}
 
     def diverse_field(self, recipe: Recipe) -> str | None:
-        """Return the field of pictures whose diversity says how the run is; None where that makes no sense."""
+        """Return the field of pictures or vectors that are watched: whether they are diverse, where they are, how far
+        they move; None where that makes no sense."""
         return None
 
     def pictures(self, network: nn.Module, recipe: Recipe, *, labels: Tensor | None, count: int) -> Tensor:
-        """Return generated pictures to be compared with those of `diverse_field`.
+        """Return generated samples to be compared with those of `diverse_field`.
 
         Args:
             network: as in `show`.
             recipe: what is trained.
             labels: the wanted classes (count,); None without classes.
-            count: the number of pictures.
+            count: the number of samples.
 
         Returns:
-            uint8 (count, C, H, W) on the host, the same whenever they are asked for.
+            Pictures, uint8 (count, C, H, W), or vectors, float32 (count, D), on the host; the same whenever they are
+            asked for.
 
         Raises:
             RecipeError: the game names a `diverse_field`, and has no such method of its own.

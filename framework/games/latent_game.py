@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from framework.data.points import Vector
 from framework.games.base import Game
 from framework.games.checks import logits_fault, samples_fault
 from framework.games.forward import Forward, main_sample
@@ -175,12 +176,18 @@ class LatentGame(Game):
         return {"samples/real": showing.grid_of_reals(sample_field(showing.recipe).name)}
 
     def diverse_field(self, recipe: Recipe) -> str | None:
+        """Return the field of the pictures or vectors; None where samples are neither."""
+        field = sample_field(recipe)
+        return field.name if shows_pictures(recipe) or isinstance(field, Vector) else None
+
+    def real_picture(self, recipe: Recipe) -> str | None:
         """Return the field of the pictures; None where samples are none."""
         return sample_field(recipe).name if shows_pictures(recipe) else None
 
     def pictures(self, network: nn.Module, recipe: Recipe, *, labels: Tensor | None, count: int) -> Tensor:
-        """Return pictures of fixed latents, uint8 (count, C, H, W)."""
-        return generate(network, self._fixed(network, recipe.seed, count=count, purpose="diversity"), labels)
+        """Return samples of fixed latents: pictures, uint8 (count, C, H, W), or vectors, float32 (count, D)."""
+        codes = self._fixed(network, recipe.seed, count=count, purpose="diversity")
+        return (generate if shows_pictures(recipe) else generate_vectors)(network, codes, labels)
 
     def _plotted(self, network: nn.Module, showing: Showing) -> dict[str, Media]:
         """Return a plot of generated vectors (n, 2) over real ones; nothing where they have other than two numbers."""

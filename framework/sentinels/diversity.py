@@ -1,4 +1,4 @@
-"""Measures how diverse images are from their pixels alone: cheap enough for every tick, and blind to quality.
+"""Measures how diverse samples are from their numbers alone: cheap enough for every tick, and blind to quality.
 
 The mean squared distance between two images of a class is twice the sum of the pixels' variances, so no pairs are
 formed. Images are averaged down to a few pixels first: noise averages out, and what remains is shape and colour.
@@ -19,8 +19,10 @@ FEWEST = 4
 def shrunk(images: Tensor, side: int) -> Tensor:
     """Average images (N, C, H, W) down to float32 (N, C, h, w) with h and w at most `side` and at most `SIDE` pixels.
 
-    Their range stays; sides that are small enough already stay, too.
+    Their range stays; sides that are small enough already stay, too. Vectors (N, D) are returned as they are.
     """
+    if images.dim() != 4:
+        return images.float()
     height, width = (min(side, SIDE, size) for size in images.shape[-2:])
     return functional.adaptive_avg_pool2d(images.float(), (height, width))
 
@@ -29,7 +31,7 @@ def spread(images: Tensor, labels: Tensor | None = None) -> dict[int, float]:
     """Return the root of the mean squared distance between two images of a class, per class.
 
     Args:
-        images: (N, C, H, W), uint8 or float; compared at `SIDE` pixels.
+        images: (N, C, H, W), uint8 or float, compared at `SIDE` pixels; or vectors (N, D).
         labels: (N,) int64; None: one class, 0.
 
     Returns:

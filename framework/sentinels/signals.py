@@ -15,6 +15,10 @@ from framework.objectives.equilibrium import Equilibrium
 
 BASELINE_TICKS = 5
 """Number of first ticks over which baselines are medians."""
+WINNING_SHARE = 0.5
+"""The share of an undecided discriminator's loss below which a discriminator is called winning."""
+UNDECIDED_SHARE = 0.98
+"""The share above which it is called undecided."""
 _TINY = 1e-12
 
 
@@ -77,6 +81,11 @@ def signals(
     if {"grad_norm/D", "grad_norm/G"} <= metrics.keys():
         ratio = max(metrics["grad_norm/G"], _TINY) / max(metrics["grad_norm/D"], _TINY)
         found["gradient_imbalance"] = abs(math.log10(ratio))
+    # A generator that has converged has small gradients, too; they have vanished where the discriminator wins.
+    if "grad_norm/G" in metrics:
+        share, left = found.get("discriminator_loss_share"), baselines.growth("grad_norm/G", metrics["grad_norm/G"])
+        if share is not None and left is not None:
+            found["generator_gradient"] = left if share < WINNING_SHARE else 1.0
     growths = [
         growth
         for name, value in (sigmas or {}).items()
@@ -85,6 +94,18 @@ def signals(
     if growths:  # NaN is the largest of all; `max` alone would find it only in the first place
         found["singular_value_growth"] = max(growths, key=lambda growth: math.inf if math.isnan(growth) else growth)
     return found
+
+
+def weak_discriminator(share: float | None, *, shift: float | None) -> float | None:
+    """Return how far off samples are while the discriminator is undecided, 0 while it is not; None if unknown.
+
+    Args:
+        share: the discriminator's loss as a share of an undecided one's.
+        shift: see `framework.sentinels.motion.shifted`.
+    """
+    if share is None or shift is None:
+        return None
+    return shift if share > UNDECIDED_SHARE else 0.0
 
 
 def singular_values(network: nn.Module) -> dict[str, float]:

@@ -76,6 +76,42 @@ SENTINELS = (
         reason="the discriminator's loss is {value:.1%} of an undecided one's: it wins every time",
         remedy="lower the discriminator's learning rate or its critic_steps, or regularise it (R1, spectral norm)",
     ),
+    # The minimax loss, arXiv:1406.2661, section 3: where D wins, nothing comes through it (arXiv:1701.04862, theorem
+    # 2.4). Against the generator's gradients at the start, and only where the discriminator wins.
+    Sentinel(
+        signal="generator_gradient",
+        warn=0.05,
+        failing=0.005,
+        ticks=5,
+        reason="the generator's gradient is {value:.2%} of what it was at the start, and the discriminator wins: it "
+        "has vanished",
+        remedy="use the non-saturating loss, or a Wasserstein loss with a gradient penalty; add noise to the "
+        "discriminator's input; lower its learning rate",
+    ),
+    # Samples of fixed latents, from look to look; 1 is the distance of two real samples. A young generator's move, too.
+    Sentinel(
+        signal="sample_motion",
+        warn=0.5,
+        failing=0.8,
+        ticks=5,
+        after_steps=600,
+        after_share=0.3,
+        reason="samples of the same latents have moved by {value:.2f} of the data's spread since the last look: the "
+        "players go round in circles",
+        remedy="lower the learning rates or use two of them, add a gradient penalty (R1), or look ahead (Unrolled)",
+    ),
+    # An undecided discriminator is what a perfect generator leaves behind; where samples are elsewhere, it is too weak.
+    Sentinel(
+        signal="weak_discriminator",
+        warn=0.15,
+        failing=0.3,
+        ticks=5,
+        after_steps=600,
+        after_share=0.1,
+        reason="the discriminator is undecided, although the samples' mean is {value:.2f} of the data's spread away "
+        "from the real one: it is too weak",
+        remedy="raise the discriminator's learning rate, critic_steps or width, or regularise it less",
+    ),
     # Against the median of the first ticks: for losses without a natural scale.
     Sentinel(
         signal="logit_gap_growth",

@@ -16,7 +16,7 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ from framework.runtime.session import Session
 from framework.sampling.latents import grid_labels
 from framework.sentinels import SENTINELS, Alert, Baselines, Health, SentinelStates, diversity, signals, spread
 from framework.sentinels.diversity import SIDE, shrunk
-from framework.sentinels.signals import singular_values
+from framework.sentinels.motion import Rows, coarse, kept, moved, shifted, spread_of
+from framework.sentinels.signals import singular_values, weak_discriminator
 from framework.train.folder import RunFolder
 from framework.train.samples import averaged
 from framework.train.state import TrainingState
@@ -192,7 +193,10 @@ class HealthMonitor:
         self._watch = SentinelStates(SENTINELS, total_images=recipe.images, step_images=step_images)
         self._baselines = Baselines()
         self._real: dict[int, dict[int, float]] = {}
-        """The spread of real images by resolution and class."""
+        """The spread of real samples by resolution, 0 for vectors, and class."""
+        self._place = RealPlace(mean=[], spread=0.0)
+        self._samples: Rows = []
+        """The coarse samples of the last look."""
         self._skipped_steps = 0
         self._steps, self._sums = 0, dict[str, tuple[float, int]]()
         """The steps since the last look, and of every score its sum over steps and their number."""
@@ -227,9 +231,13 @@ class HealthMonitor:
             chosen = reals["label"] if self._recipe.data.classes else None
             if len(spread(images, chosen).keys() & set(_classes(self._recipe))) < 2:
                 chosen = None  # too many classes for so few images: all samples are compared with all images instead
-            for side in {min(SIDE, segment.resolution) for segment in self._recipe.segments()}:
+            for side in {_side(images, segment.resolution) for segment in self._recipe.segments()}:
                 real[side] = spread(shrunk(images, side), chosen)
-        self._real = _with_numbers(self._from_rank0(_with_names(real)))
+            place = _place_of(images, chosen, classes=_classes(self._recipe))
+        else:
+            place = RealPlace(mean=[], spread=0.0)
+        told, mean, width = self._from_rank0([_with_names(real), place.mean, place.spread])
+        self._real, self._place = _with_numbers(told), RealPlace(mean=mean, spread=width)
 
     def observe(
         self,
@@ -257,7 +265,7 @@ class HealthMonitor:
         if self._steps < LEAST_STEPS:
             return {}, []
         # Rank 0 measures networks and samples.
-        sigmas, diverse = self._from_rank0([self._sigmas(), self._diversity()])
+        sigmas, diverse, self._samples = self._from_rank0([self._sigmas(), *self._looked_at()])
         # Signals of everything since the last look.
         found = signals(
             {name: total / count for name, (total, count) in self._sums.items()},
@@ -267,6 +275,8 @@ class HealthMonitor:
             skipped_steps=skipped_steps - self._skipped_steps,
             sigmas=sigmas,
         )
+        weak = weak_discriminator(found.get("discriminator_loss_share"), shift=diverse.pop("shift", None))
+        found |= {} if weak is None else {"weak_discriminator": weak}
         found |= diverse | ({} if self._growth is None else {"distance_growth": self._growth})
         self._skipped_steps, self._steps, self._sums, self._growth = skipped_steps, 0, {}, None
         # Verdicts on them.
@@ -308,17 +318,29 @@ class HealthMonitor:
                 found |= {f"{letter_of(side)}/{name}": value for name, value in singular_values(engine.network).items()}
         return found
 
-    def _diversity(self) -> dict[str, float]:
-        """Measure the diversity of samples from the average on rank 0 (a collective where the average is sharded)."""
+    def _looked_at(self) -> tuple[dict[str, float], Rows]:
+        """Measure samples of the average on rank 0 (a collective where the average is sharded).
+
+        Returns:
+            How diverse they are, how far they have moved and, as `shift`, how far their mean lies from the real one;
+            and the samples for the next look, coarse.
+        """
         if self._game.diverse_field(self._recipe) is None or not (self._average.collective or self._session.is_main):
-            return {}
+            return {}, []
         classes = _classes(self._recipe)
         labels = torch.tensor(classes).repeat(PER_CLASS) if classes else None
         count = len(labels) if labels is not None else WITHOUT_CLASSES
         with averaged(self._average) as network:
-            small = shrunk(self._game.pictures(network, self._recipe, labels=labels, count=count), SIDE)
-        real = self._real.get(small.shape[-1], {})
-        return diversity(spread(small, labels if len(real) > 1 else None), real)
+            samples = self._game.pictures(network, self._recipe, labels=labels, count=count)
+        small, rows = shrunk(samples, SIDE), kept(coarse(samples))
+        real = self._real.get(_side(small, small.shape[-1]), {})
+        found = diversity(spread(small, labels if len(real) > 1 else None), real)
+        width, mean = self._place.spread, torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
+        further = {
+            "sample_motion": moved(rows, self._samples, spread=width),
+            "shift": shifted(mean, self._place.mean, spread=width),
+        }
+        return found | {name: value for name, value in further.items() if value is not None}, rows
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint records, as JSON."""
@@ -326,6 +348,8 @@ class HealthMonitor:
             "watch": self._watch.state(),
             "baselines": self._baselines.state(),
             "real": _with_names(self._real),
+            "real_place": [self._place.mean, self._place.spread],
+            "samples": self._samples,
             "since_last_look": {
                 "steps": self._steps,
                 "skipped_before": self._skipped_steps,
@@ -343,10 +367,37 @@ class HealthMonitor:
         self._watch.load_state(state.get("watch", {}))
         self._baselines.load_state(state.get("baselines", {}))
         self._real, self._standing = _with_numbers(state.get("real", {})), []
+        mean, width = state.get("real_place", ([], 0.0))  # not in checkpoints of before there was this
+        self._place, self._samples = RealPlace(mean=mean, spread=width), state.get("samples", [])
         since = state.get("since_last_look", {})
         self._steps, self._skipped_steps = since.get("steps", 0), since.get("skipped_before", skipped_steps)
         self._sums = {name: (total, count) for name, (total, count) in since.get("sums", {}).items()}
         self._growth = since.get("distance_growth")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealPlace:
+    """Where the data is, as far as a watch needs it: of coarse samples, see `framework.sentinels.motion`."""
+
+    mean: list[float]
+    """The mean of real samples, K numbers; none where it is not known."""
+    spread: float
+    """The root mean square distance of two real samples; 0 where it is not known."""
+
+
+def _place_of(samples: Tensor, labels: Tensor | None, *, classes: Sequence[int]) -> RealPlace:
+    """Return the place of real samples (N, ...), every class alike as it is among generated ones."""
+    rows = coarse(samples)
+    groups = [rows]
+    if labels is not None:
+        groups = [rows[labels == label] for label in classes if bool((labels == label).any())]
+    mean = torch.stack([group.mean(0) for group in groups]).mean(0)
+    return RealPlace(mean=mean.tolist(), spread=spread_of(rows))
+
+
+def _side(samples: Tensor, resolution: int) -> int:
+    """Return the side at which pictures (N, C, H, W) of a resolution are compared; 0 for vectors (N, D)."""
+    return min(SIDE, resolution) if samples.dim() == 4 else 0
 
 
 def _classes(recipe: Recipe) -> list[int]:

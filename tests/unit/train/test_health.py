@@ -149,3 +149,31 @@ def test_a_checkpoint_from_before_there_were_sentries(played: Played) -> None:
     metrics, said = made.observe(100, WINNING, steps=20, skipped_steps=40)
     assert metrics["health/skipped_share"] == 0.0
     assert said == []
+
+
+def test_samples_are_followed_from_look_to_look_and_through_a_checkpoint(played: Played) -> None:
+    made, resumed = health_monitor(played, "warn"), health_monitor(played, "warn")
+    undecided = {"loss/D": 2.0}  # of the hinge loss
+    first, _ = made.observe(100, undecided, steps=LEAST_STEPS, skipped_steps=0)
+    assert "health/sample_motion" not in first, "nothing to compare with yet"
+    # An untrained generator is grey, the data noise of mean 127.5: on 4 x 4 pixels both have nearly one place.
+    assert first["health/weak_discriminator"] > 0
+    resumed.load_state(json.loads(json.dumps(made.state())), skipped_steps=0)
+    with torch.no_grad():
+        for average in played.state.averages["generator"].weights.values():
+            average.mul_(1.5)
+    moved = [one.observe(200, undecided, steps=LEAST_STEPS, skipped_steps=0)[0] for one in (made, resumed)]
+    assert moved[0]["health/sample_motion"] > 0
+    assert moved[0] == moved[1]
+    still, _ = made.observe(300, undecided, steps=LEAST_STEPS, skipped_steps=0)
+    assert still["health/sample_motion"] == 0.0
+    assert made.observe(400, {"loss/D": 1.0}, steps=LEAST_STEPS, skipped_steps=0)[0]["health/weak_discriminator"] == 0.0
+
+
+def test_a_checkpoint_of_before_there_was_a_place_is_read(played: Played) -> None:
+    made = health_monitor(played, "warn")
+    old = {name: value for name, value in made.state().items() if name not in ("real_place", "samples")}
+    made.load_state(old, skipped_steps=0)
+    found, _ = made.observe(100, {"loss/D": 2.0}, steps=LEAST_STEPS, skipped_steps=0)
+    assert "health/diversity" in found
+    assert "health/weak_discriminator" not in found
