@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from framework.games.forward import Forward
     from framework.games.latent_game import LatentGame
     from framework.games.paired import Paired
+    from framework.games.stacked import StackedGAN
     from framework.networks.blocks.dropout import Dropout
     from framework.networks.blocks.moving import MovingMean
     from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from framework.objectives.penalties import R1, R2, Drift, GradientPenalty, Orthogonal, Penalty
     from framework.objectives.reconstruction import L1
     from framework.objectives.relativistic import RelativisticAverage, RelativisticPairing
+    from framework.objectives.stacked import FeatureCondition, LabelCondition, NoiseEntropy
     from framework.objectives.terms import Term, TermInputs
     from framework.recipe import Averaging, Helper, Network, Player, Recipe, Shards, Sources
     from framework.recipe.growth import Growth, Phase
@@ -74,6 +76,7 @@ _HOME = {
     "framework.games.forward": ("Forward",),
     "framework.games.latent_game": ("LatentGame",),
     "framework.games.paired": ("Paired",),
+    "framework.games.stacked": ("StackedGAN",),
     "framework.recipe.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),
     "framework.networks.blocks.moving": ("MovingMean",),
@@ -98,6 +101,7 @@ _HOME = {
     "framework.objectives.penalties": ("R1", "R2", "Drift", "GradientPenalty", "Orthogonal", "Penalty"),
     "framework.objectives.reconstruction": ("L1",),
     "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticPairing"),
+    "framework.objectives.stacked": ("FeatureCondition", "LabelCondition", "NoiseEntropy"),
     "framework.objectives.terms": ("Term", "TermInputs"),
     "framework.recipe.optimizers": ("Adam", "AdamW", "LookAheadOptimizer", "Optimizer", "RMSProp", "SGD"),
     "framework.recipe": ("Averaging", "Helper", "Network", "Player", "Recipe", "Shards", "Sources"),
@@ -132,6 +136,7 @@ __all__ = [
     "Dropout",
     "Edges",
     "Equilibrium",
+    "FeatureCondition",
     "Field",
     "FirstOrderR1",
     "Forward",
@@ -146,6 +151,7 @@ __all__ = [
     "Holes",
     "Image",
     "Label",
+    "LabelCondition",
     "LabelMap",
     "Latent",
     "LatentGame",
@@ -160,6 +166,7 @@ __all__ = [
     "ModesHit",
     "MovingMean",
     "Network",
+    "NoiseEntropy",
     "NonSaturating",
     "OneHot",
     "Optimizer",
@@ -182,6 +189,7 @@ __all__ = [
     "Schedule",
     "Shards",
     "Sources",
+    "StackedGAN",
     "Term",
     "TermInputs",
     "Turn",
