@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from framework.games.forward import Forward
     from framework.games.latent_game import LatentGame
     from framework.games.paired import Paired
+    from framework.games.stacked import StackedGAN
     from framework.games.unrolled import Unrolled
     from framework.networks.blocks.dropout import Dropout
     from framework.networks.blocks.heads import DiscriminatorOutput
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from framework.objectives.reconstruction import L1
     from framework.objectives.relativistic import RelativisticAverage, RelativisticCentered, RelativisticPairing
     from framework.objectives.soft_labels import SoftLabels
+    from framework.objectives.stacked import FeatureCondition, LabelCondition, NoiseEntropy
     from framework.objectives.terms import Term, TermInputs
     from framework.recipe import Averaging, Helper, Network, Player, Recipe, Shards, Sources
     from framework.recipe.growth import Growth, Phase
@@ -106,6 +108,7 @@ _HOME = {
     "framework.games.latent_game": ("LatentGame",),
     "framework.games.paired": ("Paired",),
     "framework.games.unrolled": ("Unrolled",),
+    "framework.games.stacked": ("StackedGAN",),
     "framework.recipe.growth": ("Growth", "Phase"),
     "framework.networks.blocks.dropout": ("Dropout",),
     "framework.networks.blocks.moving": ("MovingMean",),
@@ -140,6 +143,7 @@ _HOME = {
     "framework.objectives.reconstruction": ("L1",),
     "framework.objectives.relativistic": ("RelativisticAverage", "RelativisticCentered", "RelativisticPairing"),
     "framework.objectives.soft_labels": ("SoftLabels",),
+    "framework.objectives.stacked": ("FeatureCondition", "LabelCondition", "NoiseEntropy"),
     "framework.objectives.terms": ("Term", "TermInputs"),
     "framework.recipe.optimizers": ("Adam", "AdamW", "LookAheadOptimizer", "Optimizer", "RMSProp", "SGD"),
     "framework.recipe": ("Averaging", "Helper", "Network", "Player", "Recipe", "Shards", "Sources"),
@@ -182,6 +186,7 @@ __all__ = [
     "EarthMoversDistance",
     "Edges",
     "Equilibrium",
+    "FeatureCondition",
     "Field",
     "FirstOrderR1",
     "Forward",
@@ -197,6 +202,7 @@ __all__ = [
     "Holes",
     "Image",
     "Label",
+    "LabelCondition",
     "LabelMap",
     "Latent",
     "LatentGame",
@@ -215,6 +221,7 @@ __all__ = [
     "MovingMean",
     "MutualInformation",
     "Network",
+    "NoiseEntropy",
     "NonSaturating",
     "OneHot",
     "Optimizer",
@@ -240,6 +247,7 @@ __all__ = [
     "SoftLabels",
     "Sources",
     "Stacked",
+    "StackedGAN",
     "StackedModes",
     "Stepwise",
     "StochasticLoss",

@@ -21,13 +21,13 @@ def logits_of(output: Any) -> Tensor:
 
     Args:
         output: logits (N,) or, of patches, (N, ...); or a dataclass whose field `logits` holds them. Logits of several
-            scales, a tuple, are joined to (N, all patches).
+            scales, a tuple, are joined to (N, all patches), one of (N,) counting as one patch.
 
     Raises:
         FrameworkError: it is neither.
     """
     scales = scales_of(output)
-    return scales[0] if len(scales) == 1 else torch.cat([scale.flatten(1) for scale in scales], dim=1)
+    return scales[0] if len(scales) == 1 else torch.cat([scale.reshape(len(scale), -1) for scale in scales], dim=1)
 
 
 def scales_of(output: Any) -> tuple[Tensor, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from framework import R1, Adam, Alternating, Averaging, Hinge, Linear, Network, Player, Recipe, Shards
 from framework.engines.choose import build_engine
@@ -113,6 +113,7 @@ def start(
     segment: int = 0,
     engine: str = "ddp",
     draws_version: DrawsVersion = NEW_RUNS,
+    helpers: Mapping[str, nn.Module] | None = None,
 ) -> Played:
     """Build the game in this process (group), on one segment of the recipe's clock."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -131,6 +132,7 @@ def start(
         partition=partition,
         segment=recipe.segments()[segment],
         draws_version=draws_version,
+        helpers=helpers,
     )
     state = TrainingState(players=engines, averages={"generator": average}, memory=game.memory)
     return Played(game, state, partition, recipe)

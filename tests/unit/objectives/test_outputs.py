@@ -39,6 +39,7 @@ def test_logits_are_found_in_a_tensor_and_in_a_dataclass() -> None:
 def test_logits_of_several_scales_are_joined_sample_by_sample() -> None:
     joined = logits_of(Judged((SCALES[0][:, :, None], SCALES[1][:, None])))
     assert joined.tolist() == [[0.5, -1.0, 3.0], [2.0, 0.0, -3.0]]
+    assert logits_of(Judged((SCALES[1], SCALES[0]))).tolist() == [[3.0, 0.5, -1.0], [-3.0, 2.0, 0.0]]
 
 
 @pytest.mark.parametrize("output", [None, (SCALES[0],), Judged(()), Judged([SCALES[0]])])  # type: ignore[arg-type]
