@@ -93,8 +93,8 @@ PANELS = (
         group=BALANCE,
         title="Information in codes",
         names=("information/*",),
-        how="Lower bound, in nats, of what can be read off a sample about the code it was made from. A code of K classes "
-        "has at most ln K, 2.30 for ten; 0 means that the generator ignores it.",
+        how="Lower bound, in nats, of what can be read off a sample about the code it was made from. A code of K "
+        "classes has at most ln K, 2.30 for ten; 0 means that the generator ignores it.",
     ),
     Panel(
         group=STEPS,
