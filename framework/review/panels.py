@@ -83,6 +83,20 @@ PANELS = (
         log=True,
     ),
     Panel(
+        group=BALANCE,
+        title="Classes recognised",
+        names=("accuracy/real", "accuracy/fake", "accuracy/*"),
+        how="Share of samples whose class the discriminator's class head names, real ones and generated ones (of the "
+        "class that was asked for). Generated samples that stay far behind real ones do not show their class.",
+    ),
+    Panel(
+        group=BALANCE,
+        title="Information in codes",
+        names=("information/*",),
+        how="Lower bound, in nats, of what can be read off a sample about the code it was made from. A code of K "
+        "classes has at most ln K, 2.30 for ten; 0 means that the generator ignores it.",
+    ),
+    Panel(
         group=STEPS,
         title="Penalties",
         names=("penalty/*", "reg/*"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Annotated
 
 import pytest
 import torch
@@ -172,3 +173,27 @@ def test_a_field_that_was_added_later_enters_the_hash_only_where_it_is_used() ->
     before = science_hash(dataclasses.replace(RECIPE, game=Alternating(loss=RECIPE.game.loss)))
     assert hashed() == hashed(rounds=1) == before
     assert hashed(rounds=2) != before
+
+
+def test_an_option_of_a_network_that_was_added_later_enters_the_hash_only_where_it_is_used() -> None:
+    class Before(nn.Module):
+        def __init__(self, *, width: int = 3) -> None:
+            super().__init__()
+            self.layer = nn.Linear(width, 1)
+
+    class After(Before):
+        def __init__(
+            self, *, width: int = 3, rounds: Annotated[int, ADDED_LATER] = 1, classes: Annotated[int, ADDED_LATER] = 0
+        ) -> None:
+            super().__init__(width=width)
+
+    After.__qualname__ = Before.__qualname__
+
+    def hashed(cls: type[nn.Module], **options: int) -> str:
+        player = dataclasses.replace(RECIPE.generator, network=Network(cls, **options))
+        return science_hash(dataclasses.replace(RECIPE, generator=player))
+
+    assert RECIPE.data.classes > 0, "the option `classes` holds what the data decides, not its default"
+    assert hashed(After) == hashed(After, rounds=1) == hashed(Before)
+    assert hashed(After, rounds=2) != hashed(Before)
+    assert hashed(After, width=4) == hashed(Before, width=4) != hashed(Before)
