@@ -80,6 +80,8 @@ class Flags:
     """Largest size of that cache in GB."""
     on_bad_sample: Literal["error", "skip"] = "error"
     """Stop at a damaged sample, or count, log and replace it."""
+    game_page: bool = True
+    """Record a game of points, two numbers a sample, as a page with a slider: <out>/game.html."""
     record_keys: bool = False
     """Write the keys of all consumed samples to <out>/keys (an audit)."""
     log_every_images: Annotated[Count, Range(least=0)] = 2_000

@@ -55,12 +55,17 @@ class ModesHit(SampleMetric):
         """The number of modes hit, and the share of good samples in [0, 1]."""
         return ("modes_hit", "good_share")
 
+    @property
+    def radius(self) -> float:
+        """The distance from a centre within which a sample is good."""
+        return _WITHIN_STDS * self.std
+
     def accumulate(self, samples: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the good samples of each mode, (modes,), and the number of samples; points are (n, d) float32."""
         points, centres = samples["point"].double(), torch.tensor(self.centres, dtype=torch.float64)
         distances = (points[:, None] - centres).square().sum(2).sqrt()
         nearest = distances.min(1)
-        good = nearest.values <= _WITHIN_STDS * self.std
+        good = nearest.values <= self.radius
         hits = torch.bincount(nearest.indices[good], minlength=len(centres))
         return {"good": hits.double(), "count": torch.tensor(float(len(points)), dtype=torch.float64)}
 
