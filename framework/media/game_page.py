@@ -242,17 +242,20 @@ def _sentences(recordings: Sequence[Recording]) -> dict[str, str | Html]:
     scene = recordings[0].scene
     slices = "; ".join(dict.fromkeys(one.scene.slice for one in recordings))
     of_class = " of the first class" if any(one.scene.classes for one in recordings) else ""
-    probability = all(one.scene.probability for one in recordings)
-    depth = "by D's probability" if probability else "by the distance from the undecided logit, in this frame's range"
+    of_loss = {one.scene.probability for one in recordings}
+    depths = ["by its probability"] if True in of_loss else []
+    depths += ["by the distance from the undecided logit, in the frame's range"] if False in of_loss else []
+    drifting = any(one.scene.undecided is None for one in recordings)
+    middle = ", for a critic without such a logit half way between its means on real and on generated points"
     return {
         "reals": f"{scene.num_reals} points of the data, the same in every frame. The picture shows their square and a "
         "quarter beyond it on each side.",
         "fakes": f"{scene.fakes} points that the generator being trained (not its average) makes of the same latents "
         "in every frame.",
         "surface": join(
-            f"What the discriminator D says of every point{of_class}, deeper {depth}: ",
+            f"What the discriminator D says of every point{of_class}, deeper {', or '.join(depths)}: ",
             tag("span", class_="g-scale", role="img", aria_label="from blue over pale to orange"),
-            " from generated (blue) to real (orange). The dashed line is where it is undecided.",
+            f" from generated (blue) to real (orange). The dashed line is where it is undecided{middle * drifting}.",
         ),
         "arrows": join(
             f"Where the generator's loss pulls each of {scene.arrows} generated points: against its gradient. ",

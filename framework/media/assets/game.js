@@ -80,11 +80,12 @@ class Run {
       if (!(Math.abs(frame.fakes[i] - this.centre[0]) <= this.half && Math.abs(frame.fakes[i + 1] - this.centre[1]) <= this.half)) number++;
     return number;
   }
-  facts(frame) {
+  // In words; of several runs in few, because the curves have the rest.
+  facts(frame, few = false) {
     const told = [];
     if (frame.hits.length) told.push(`${frame.modesHit} of ${frame.hits.length} modes hit`, `${Math.round(100 * frame.good)} % of points good`);
-    if (frame.real_logit !== null && frame.fake_logit !== null) told.push(`D's mean logit ${brief(frame.real_logit)} on real, ${brief(frame.fake_logit)} on generated`);
-    if (frame.gradient !== null && this.num_arrows) told.push(`median gradient ${brief(frame.gradient)}`);
+    if (!few && frame.real_logit !== null && frame.fake_logit !== null) told.push(`D's mean logit ${brief(frame.real_logit)} on real, ${brief(frame.fake_logit)} on generated`);
+    if (frame.gradient !== null && this.num_arrows) told.push(`median gradient ${brief(+frame.gradient.toPrecision(2))}`);
     const lost = this.outside(frame);
     if (lost) told.push(`${lost} of ${this.num_fakes} points outside`);
     return told.join(" · ");
@@ -134,7 +135,7 @@ class Stage {
 
   draw(clock) {
     const { run, pen, game } = this, frame = run.frame(clock), on = game.layers, { width, height } = this.canvas;
-    this.facts.textContent = run.facts(frame);
+    this.facts.textContent = run.facts(frame, game.runs.length > 1);
     pen.clearRect(0, 0, width, height);
     if (on.surface) this.drawSurface(frame);
     this.drawAxes();
@@ -294,7 +295,7 @@ class Stage {
     const near = this.nearest(frame, x, y);
     if (near !== null) {
       told.push(`generated point ${near + 1} at (${brief(+frame.fakes[2 * near].toFixed(2))}, ${brief(+frame.fakes[2 * near + 1].toFixed(2))})`);
-      if (near < run.num_arrows) told.push(`gradient ${brief(frame.arrows[near].length)}`);
+      if (near < run.num_arrows) told.push(`gradient ${brief(+frame.arrows[near].length.toPrecision(2))}`);
       pen.beginPath();
       pen.arc(this.x(frame.fakes[2 * near]), this.y(frame.fakes[2 * near + 1]), 6 * dots, 0, 7);
       pen.stroke();
@@ -521,8 +522,9 @@ class Game {
   }
   toggle() {
     if (this.playing) return this.stop();
-    if (this.place === this.clocks.length - 1) { this.place = 0; this.show(); }
+    if (this.place === this.clocks.length - 1) this.place = 0;
     this.run();
+    this.show();
   }
   run() {
     clearInterval(this.playing);
