@@ -184,15 +184,15 @@ def test_each_layer_is_switched_by_mouse_and_by_key(single: Browser, number: int
 
 def test_values_under_the_pointer_are_those_of_all_runs(page: Browser) -> None:
     assert page.evaluate(VALUES) == ["Point at the picture for values."] * 2
-    # A quarter of the side right of the middle, x = 1.5: logits 2 (x - 0.5) and (x - 0.5), to 1 / 508 of their ranges of
-    # 8 and 4; 1 / (1 + e^-2) = 0.88 and 1 / (1 + e^-1) = 0.73. A gradient of 0.01 is kept as 2^(-27/4).
+    # A quarter of the side right of the middle, x = 1.5: logits 2 (x - 0.5) and (x - 0.5), to 1 / 508 of ranges
+    # of 8 and 4; 1 / (1 + e^-2) = 0.88 and 1 / (1 + e^-1) = 0.73. A gradient of 0.01 is kept as 2^(-27/4).
     hover(page, 0.75, 0.5)
     first, second = page.evaluate(VALUES)
     assert first == "At (1.5, −0.25) · logit 1.98 · D = 0.88 · generated point 2 at (1.5, −0.25) · gradient 0.0093"
     assert second.startswith("At (1.5, −0.25) · logit 0.992 · D = 0.73")
     # Where no generated point is near.
     hover(page, 0.25, 0.9, canvas=1)
-    assert page.evaluate(VALUES)[0] == "At (−0.5, −1.85) · logit −2 · D = 0.12"
+    assert page.evaluate(VALUES)[0] == "At (−0.5, −1.85) · logit −1.98 · D = 0.12"
     page.move(2, 2)
     assert page.evaluate(VALUES) == ["Point at the picture for values."] * 2
 

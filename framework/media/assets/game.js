@@ -500,7 +500,9 @@ class Game {
     for (const button of this.root.querySelectorAll("[data-layer]")) button.addEventListener("click", () => this.switch(button));
     const keys = this.root.dataset.keys === "page" ? document : this.root;
     keys.addEventListener("keydown", (event) => this.key(event));
-    new ResizeObserver(() => this.measure()).observe(this.root);
+    // Lines of text that break change the height alone.
+    let width = 0;
+    new ResizeObserver(() => { if (width !== this.root.clientWidth) { width = this.root.clientWidth; this.measure(); } }).observe(this.root);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.readColours(); this.show(); });
     this.calm.addEventListener("change", () => { if (this.playing) this.run(); });
   }
