@@ -220,7 +220,7 @@ def _words(recordings: Sequence[Recording]) -> Html:
     words = _sentences(recordings)
     told = [_term(_NAMES[key], words[key], glyph=_GLYPHS[key]) for key in _shown(recordings)]
     time = (
-        "Frames are log-spaced: every step at first, then every 4 per cent of images seen. Networks are asked in "
+        "Frames are log-spaced: every step at first, then every 5 per cent of images seen. Networks are asked in "
         "evaluation mode. Several runs share the clock; one without a frame at a clock shows the frame before."
     )
     keys = (

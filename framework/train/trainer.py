@@ -9,8 +9,11 @@ import shlex
 import socket
 import sys
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+
+from torch import Tensor
 
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.data.consumed import recorded
@@ -324,19 +327,41 @@ def _tasks(
         watchdog=watchdog,
         stragglers=Stragglers(session.gather_names(socket.gethostname())),
     )
-    grids = SampleGrids(
-        recipe=recipe,
+    looked_at = held_out.rows(range(min(held_out.count, COLUMNS))) if held_out else {}
+    return PeriodicTasks(
+        record=record,
+        reporter=reporter,
+        saver=saver,
+        grids=_grids(this, stream, players, tracker, held_out=looked_at),
+        game=_recorder(this, players),
+        progress=watchdog.progress,
+    )
+
+
+def _grids(
+    this: RunContext,
+    stream: SampleStream,
+    players: Players,
+    tracker: Tracker | NullTracker,
+    *,
+    held_out: Mapping[str, Tensor],
+) -> SampleGrids:
+    """Return what draws samples of the average; of held-out samples it is given the first few."""
+    return SampleGrids(
+        recipe=this.recipe,
         average=players.average,
-        session=session,
+        session=this.session,
         tracker=tracker,
         class_names=stream.class_names,
-        held_out=held_out.rows(range(min(held_out.count, COLUMNS))) if held_out else {},
+        held_out=held_out,
     )
-    game = GameRecorder(
-        recipe=recipe, players=players.players, session=session, folder=folder.path, wanted=config.game_page
-    )
-    return PeriodicTasks(
-        record=record, reporter=reporter, saver=saver, grids=grids, game=game, progress=watchdog.progress
+
+
+def _recorder(this: RunContext, players: Players) -> GameRecorder:
+    """Return what records a game of points; a run that is to show nothing is not recorded."""
+    wanted = this.config.sample_every_images > 0
+    return GameRecorder(
+        recipe=this.recipe, players=players.players, session=this.session, folder=this.folder.path, wanted=wanted
     )
 
 

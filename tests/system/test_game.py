@@ -77,7 +77,7 @@ def test_a_run_that_is_made_longer_leaves_the_page_of_one_that_was_longer(straig
 
 def test_the_recording_changes_no_bit_and_tells_its_cost(straight: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    printed = launched(out, "--no-game-page")
+    printed = launched(out, "--sample-every-images", "0")
     assert "game:" not in printed
     assert [name for name in MADE if (out / name).exists()] == []
     for images in list_checkpoints(out / "checkpoints"):
@@ -88,7 +88,7 @@ def test_the_recording_changes_no_bit_and_tells_its_cost(straight: Path, tmp_pat
         (straight.parent / "printed").read_text(),
     )
     assert told is not None
-    assert int(told[1]) == len(read_frames(straight / FRAMES_NAME)[1]) == 72
+    assert int(told[1]) == len(read_frames(straight / FRAMES_NAME)[1]) == 63
     assert float(told[2]) == pytest.approx((straight / "game.html").stat().st_size / 1024, abs=0.1)
     assert 0 < float(told[3]) < 100
 
@@ -96,7 +96,13 @@ def test_the_recording_changes_no_bit_and_tells_its_cost(straight: Path, tmp_pat
 @pytest.mark.parametrize("engine", ["fsdp2", "zero3"])
 def test_two_processes_record_the_game_of_one(straight: Path, tmp_path: Path, engine: str) -> None:
     images = 2048
-    for name, flags in {"with": (), "without": ("--no-game-page",)}.items():
+    for name, flags in {
+        "with": (),
+        "without": (
+            "--sample-every-images",
+            "0",
+        ),
+    }.items():
         launched(tmp_path / name, "--engine", engine, *flags, images=images, world=2)
     assert unequal(*(tmp_path / name / "checkpoints" / str(images) for name in ("with", "without"))) == []
     scene, found = read_frames(tmp_path / "with" / FRAMES_NAME)
@@ -151,7 +157,7 @@ def framework(*arguments: object) -> tuple[int, str]:
 
 def test_review_writes_the_games_and_the_still(straight: Path, tmp_path: Path) -> None:
     status, printed = framework("review", straight, straight.parent, "--game", tmp_path / "page.html")
-    assert (status, printed) == (0, f"{tmp_path / 'page.html'} (0.6 MB)\n")
+    assert (status, printed) == (0, f"{tmp_path / 'page.html'} (0.5 MB)\n")
     assert (tmp_path / "page.html").read_bytes() == (straight / "game.html").read_bytes()
     assert framework("review", straight, "--game", tmp_path / "still.png")[0] == 0
     with Image.open(tmp_path / "still.png") as still:

@@ -50,11 +50,11 @@ def test_clocks_are_every_step_at_first_and_then_log_spaced() -> None:
     clocks = frame_clocks(images=768_000, step_images=256)
     steps = [images // 256 for images in clocks]
     assert [images % 256 for images in clocks] == [0] * len(clocks)
-    assert steps[:50] == list(range(50))
-    assert (steps[-1], len(steps)) == (3000, 162)
+    assert steps[:40] == list(range(40))
+    assert (steps[-1], len(steps)) == (3000, 135)
     gaps = np.diff(steps[:-1])[60:]
-    assert (gaps / np.array(steps[60:-2])).max() <= 0.04
-    assert (gaps >= np.array(steps[60:-2]) * 0.04 - 1).all()
+    assert (gaps / np.array(steps[60:-2])).max() <= 0.05
+    assert (gaps >= np.array(steps[60:-2]) * 0.05 - 1).all()
 
 
 @pytest.mark.parametrize(("images", "step_images"), [(0, 7), (1, 7), (7, 7), (8, 7), (1000, 7), (100_000, 64)])
