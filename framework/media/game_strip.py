@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from framework.media.base import Media
-from framework.media.grids import PictureGrid
+from framework.media.base import Media, Pixels, to_image
 from framework.media.recording import (
     Frame,
     Recording,
@@ -32,7 +33,30 @@ _MOST_ARROW = 1 / 7
 """The longest arrow, as a share of half the square's side."""
 
 
-def game_strip(recording: Recording) -> Media:
+@dataclass(frozen=True, eq=False)
+class GameStrip(Media):
+    """A drawn still, `(H, W, 3)` uint8, packed as closely as PNG can: smooth surfaces take many bytes."""
+
+    suffix: ClassVar[str] = ".png"
+    form: ClassVar[str] = "plot"
+
+    pixels: Pixels
+    _: KW_ONLY
+    title: str
+
+    @property
+    def description(self) -> str:
+        """The title."""
+        return self.title
+
+    def encode(self) -> bytes:
+        """Return the still as a PNG file."""
+        buffer = io.BytesIO()
+        to_image(self.pixels).save(buffer, format="PNG", optimize=True)
+        return buffer.getvalue()
+
+
+def game_strip(recording: Recording) -> GameStrip:
     """Return six frames of a game, evenly spread over the recorded ones, as one picture with the layers of the page."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -56,7 +80,7 @@ def game_strip(recording: Recording) -> Media:
             _draw(axes, recording, recording.frames[place], longest=longest)
         canvas.draw()
         pixels = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
-    return PictureGrid.of_pixels(pixels)
+    return GameStrip(pixels, title=f"{recording.name}: {len(chosen)} frames of the game between two networks")
 
 
 def _draw(axes: Axes, recording: Recording, frame: Frame, *, longest: float) -> None:

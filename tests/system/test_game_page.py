@@ -190,6 +190,9 @@ def test_values_under_the_pointer_are_those_of_all_runs(page: Browser) -> None:
     first, second = page.evaluate(VALUES)
     assert first == "At (1.5, −0.25) · logit 1.98 · D = 0.88 · generated point 2 at (1.5, −0.25) · gradient 0.0093"
     assert second.startswith("At (1.5, −0.25) · logit 0.992 · D = 0.73")
+    # Between the places that the discriminator was asked at: x = 0.5 + 0.7 * 2, logit 2.8 to the same 1 / 508 of 8.
+    hover(page, 0.85, 0.3)
+    assert page.evaluate(VALUES)[0].startswith("At (1.9, 0.55) · logit 2.79")
     # Where no generated point is near.
     hover(page, 0.25, 0.9, canvas=1)
     assert page.evaluate(VALUES)[0] == "At (−0.5, −1.85) · logit −1.98 · D = 0.12"
