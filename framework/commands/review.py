@@ -17,7 +17,7 @@ import tyro
 from rich.console import Console
 
 from framework.commands.sync import upload_now
-from framework.review import read_run, write_report
+from framework.review import read_run, write_game, write_report
 from framework.tracking.cursor import Cursor
 from framework.tracking.destination import is_chosen
 from framework.tracking.environment import URI, reachable
@@ -44,6 +44,7 @@ def review(
     targets: Annotated[LocalPaths, tyro.conf.Positional] = (Path("runs"),),
     *,
     out: OptionalLocalPath = None,
+    game: OptionalLocalPath = None,
     open_: Annotated[bool, tyro.conf.arg(name="open")] = False,
     register: str | None = None,
     by: str = "fid",
@@ -59,7 +60,9 @@ def review(
     Args:
         targets: Run folders, or folders that hold several.
         out: HTML file to write.
-        open_: With --out: open the page in a browser.
+        game: File to write the recorded games of runs on points to: .html with a slider, side by side, or .png with
+            six frames of one run.
+        open_: With --out or --game: open the file in a browser.
         register: Name in MLflow's model registry: add the run's best checkpoint as its newest version, alias `best`.
         by: With --register: the metric that decides, with its protocol where there are several (fid50k-1a2b3c4d).
         port: First port to try on 127.0.0.1.
@@ -68,13 +71,16 @@ def review(
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if register is not None:
         check_model_name(register, what="--register")
-    if out is not None and register is not None:
-        raise FrameworkError("--out writes a page, --register adds a model to MLflow: give one of them")
-    if open_ and out is None:
+    if sum(one is not None for one in (out, game, register)) > 1:
+        raise FrameworkError("--out and --game write a page, --register adds a model to MLflow: give one of them")
+    if open_ and out is None and game is None:
         raise FrameworkError("--open belongs to --out; MLflow's page opens by itself (--no-browser keeps it closed)")
 
     if out is not None:
-        _write_page(console, targets, out, show=open_)
+        _told(console, write_report(out, [read_run(folder) for folder in run_folders(*targets)]), show=open_)
+        return
+    if game is not None:
+        _told(console, write_game(game, run_folders(*targets)), show=open_)
         return
     runs = find_runs(*targets)
     if register is not None:
@@ -91,8 +97,8 @@ def review(
     _serve(console, runs, database, port=port, browser=browser)
 
 
-def _write_page(console: Console, targets: tuple[Path, ...], out: Path, *, show: bool) -> None:
-    page = write_report(out, [read_run(folder) for folder in run_folders(*targets)])
+def _told(console: Console, page: Path, *, show: bool) -> None:
+    """Print which file was written and how large it is, and open it if that is wanted."""
     console.print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
     if show:
         webbrowser.open(page.resolve().as_uri())

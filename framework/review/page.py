@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from framework.media.game_page import game_script, game_style
 from framework.media.markup import Html, join, tag
 from framework.review import sections
 from framework.review.facts import header, title
@@ -55,12 +56,14 @@ def render(runs: list[Run]) -> str:
     # The body, section by section.
     shown = [
         sections.samples(figures, strips, reals, num_bytes=num_bytes),
+        sections.game(runs),
         sections.evaluation(runs),
         sections.health(runs),
         sections.curves(drawn),
         sections.checkpoints(runs),
         sections.recipe(runs),
     ]
+    played = any(run.game for run in runs)
     notes = [
         tag("p", f"{run.name}: {note}" if len(runs) > 1 else note, class_="note") for run in runs for note in run.notes
     ]
@@ -68,12 +71,13 @@ def render(runs: list[Run]) -> str:
         "body",
         header(runs),
         tag("div", *notes, class_="notes") if notes else None,
-        _navigation(),
+        _navigation(played=played),
         tag("main", *shown),
         _footer(),
         tag("dialog", tag("img", alt="enlarged grid"), id="large"),
         _script_data(_data(runs, drawn, strips)),
         tag("script", Html(_asset("report.js"))),
+        tag("script", Html(game_script())) if played else None,
     )
     # The head, which allows nothing from outside.
     head = tag(
@@ -83,7 +87,7 @@ def render(runs: list[Run]) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", f"{title(runs)} · training report"),
-        tag("style", Html(_asset("report.css"))),
+        tag("style", Html(_asset("report.css") + (game_style() if played else ""))),
     )
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
@@ -145,8 +149,8 @@ def _script_data(data: dict[str, Any]) -> Html:
     return tag("script", Html(text), type="application/json", id="data")
 
 
-def _navigation() -> Html:
-    names = ("samples", "evaluation", "health", "curves", "checkpoints", "recipe")
+def _navigation(*, played: bool) -> Html:
+    names = ("samples", *(["game"] if played else []), "evaluation", "health", "curves", "checkpoints", "recipe")
     return tag("nav", *[tag("a", name.capitalize(), href=f"#{name}") for name in names])
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from framework.media.recording import Recording
 from framework.tracking.checkpoints import (
     KeptCheckpoint,
     Score,
@@ -22,6 +23,7 @@ from framework.tracking.checkpoints import (
     score_from_chart,
     scores_from,
 )
+from framework.tracking.frames import read_recording
 from framework.tracking.lock import WRITER_LOCK_NAME, writer_is_alive
 from framework.tracking.records import FIGURES, HEALTH_STATES, JOURNAL_NAME, Record, read_journal
 from framework.utils.aliases import todays
@@ -95,6 +97,8 @@ class Run:
     figures: dict[str, Path] = field(default_factory=dict)
     """The drawings of truncation sweeps by file name."""
     health: list[Health] = field(default_factory=list)
+    game: Recording | None = None
+    """The recorded game of a run on points; None of others."""
     checkpoints: list[KeptCheckpoint] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
     """The clocks of announced checkpoints that are no longer there."""
@@ -145,6 +149,7 @@ def read_run(folder: Path) -> Run:
     _read_journal(run, journal)
     _read_recipe(run)
     _read_checkpoints(run)
+    _read_game(run)
     run.state = _state(run)
     return run
 
@@ -295,6 +300,13 @@ def _read_checkpoints(run: Run) -> None:
         except (ValueError, OSError) as error:
             run.notes.append(f"Checkpoint {images}: {error}.")
     run.deleted = sorted(set(run.deleted) - set(paths))
+
+
+def _read_game(run: Run) -> None:
+    try:
+        run.game = read_recording(run.folder)
+    except (OSError, FrameworkError) as error:
+        run.notes.append(f"The recorded game cannot be shown: {error}.")
 
 
 def _state(run: Run) -> str:

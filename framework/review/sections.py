@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+from framework.media.game_page import game_section
 from framework.media.markup import Html, join, tag
 from framework.review.facts import swatch, utc
 from framework.review.panels import all_scores
@@ -117,6 +119,12 @@ def _extent(strips: list[Strip], *, num_bytes: int, framed: bool) -> str:
                      for noun, (kept, all_) in counts.items())  # fmt: skip
     hint = f"{told}, {format_bytes(num_bytes)}. Arrow keys move the slider; a click enlarges a picture."
     return f"{hint} Scripts of embedded pages are switched off here: open the files themselves." if framed else hint
+
+
+def game(runs: list[Run]) -> Html | None:
+    """Return the recorded games of runs on points, side by side on one clock; None without any."""
+    recordings = [replace(run.game, name=run.name) for run in runs if run.game]
+    return section("game", "The game", game_section(recordings)) if recordings else None
 
 
 def evaluation(runs: list[Run]) -> Html:

@@ -85,7 +85,8 @@ class Flags:
     log_every_images: Annotated[Count, Range(least=0)] = 2_000
     """Period of the status line and of metrics."""
     sample_every_images: Annotated[Count, Range(least=0)] = 20_000
-    """Period of the sample grid of the averaged generator."""
+    """Period of the sample grid of the averaged generator. 0: only first and last, and a game of points (two numbers a
+    sample) is not recorded as <out>/game.html."""
     save_every_images: Annotated[Count, Range(least=0)] = 50_000
     """Period of checkpoints; one is always written at the end and when stopped by a signal."""
     keep_last: Annotated[int, Range(least=1)] = 3

@@ -37,7 +37,10 @@ class ResumeError(FrameworkError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """The folder `--out` with recipe.json, journal.jsonl, checkpoints/, samples/, and PREEMPTED when stopped early."""
+    """The folder `--out` with recipe.json, journal.jsonl, checkpoints/, samples/, and PREEMPTED when stopped early.
+
+    A game of points also has its recording there, frames.jsonl and game.html.
+    """
 
     path: Path
     players: tuple[str, ...] = ("generator", "discriminator")

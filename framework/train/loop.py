@@ -7,6 +7,7 @@ between two points, and is resumed, writes the same points as an undisturbed one
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -104,8 +105,15 @@ class PeriodicTask:
     name: str
     every_images: int | None
     run: Callable[[int], None]
+    clocks: tuple[int, ...] = ()
+    """Further clocks, in order: it is also due after the step that reaches one."""
     at_end: bool = False
     """Whether it is also due after the last step of all; not after one that a signal makes the last of this launch."""
+
+    def is_due(self, *, before: int, after: int) -> bool:
+        """Return whether a step from one clock to another calls for it."""
+        reached = bisect_right(self.clocks, after) > bisect_right(self.clocks, before)
+        return reached or crossed(self.every_images, before=before, after=after)
 
 
 class Waiting:
@@ -179,7 +187,7 @@ def train(
         # Periodic work.
         for task in tasks:
             last = task.at_end and images_seen >= total_images
-            if last or crossed(task.every_images, before=before, after=images_seen):
+            if last or task.is_due(before=before, after=images_seen):
                 progress.beat(f"the task `{task.name}`", long=True)
                 task.run(images_seen)
         progress.beat(STEP)

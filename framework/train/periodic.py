@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from framework.checkpoint import Checkpoint
 from framework.runtime.watchdog import Progress
+from framework.train.frames import GameRecorder
 from framework.train.health import Recovery, put_beside, records_beside
 from framework.train.loop import PeriodicTask
 from framework.train.reporting import Reporter
@@ -23,6 +24,7 @@ class PeriodicTasks:
     reporter: Reporter
     saver: Saver
     grids: SampleGrids
+    game: GameRecorder
     progress: Progress
     """The watchdog's notes on what this process is doing."""
     sampled_at: int = -1
@@ -38,6 +40,8 @@ class PeriodicTasks:
                 name="judge", every_images=log_every_images, run=self.record.health_monitor.raise_if_collapsed
             ),
             PeriodicTask(name="sample", every_images=sample_every_images, run=self.sample),
+            # Before a checkpoint, which a resumed run takes to have all frames up to its clock.
+            PeriodicTask(name="frame", every_images=None, run=self.game.record, clocks=self.game.clocks),
             PeriodicTask(name="save", every_images=save_every_images, run=self.saver.save),
             PeriodicTask(name="evaluate", every_images=eval_every_images, run=self.evaluate),
         )
@@ -73,6 +77,7 @@ class PeriodicTasks:
         # The new course begins.
         record.recovery = recovery
         images, last = checkpoint.images_seen, recovery.rollbacks[-1]
+        self.game.go_back(images)
         reporter.status.say(f"back to {format_count(images)} images: {last.reason}")
         reporter.status.say(
             f"rollback {len(recovery.rollbacks)}: learning rates times {recovery.lr_factor:g}, data goes on"
@@ -103,4 +108,6 @@ class PeriodicTasks:
         tracker = self.reporter.tracker
         if self.record.session.is_main:
             log_generator(tracker, self.saver.folder / str(images_seen), self.record.recipe)
+            if cost := self.game.finish(tracker):
+                self.reporter.status.say(cost)
         tracker.flush()

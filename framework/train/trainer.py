@@ -9,8 +9,11 @@ import shlex
 import socket
 import sys
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+
+from torch import Tensor
 
 from framework.checkpoint import Checkpoint, Retention, Writer
 from framework.data.consumed import recorded
@@ -34,6 +37,7 @@ from framework.train.config import RunConfig
 from framework.train.console import Status, short
 from framework.train.evaluation import Evaluator, open_evaluator
 from framework.train.folder import RunContext, check_data, check_science, draws_version, run_folder
+from framework.train.frames import GameRecorder, write_game_page
 from framework.train.health import HealthMonitor, answer
 from framework.train.loop import Outcome, Window, train
 from framework.train.memory import MicroBatching, fitting_micro_batches, kept_micro_batches
@@ -267,6 +271,7 @@ def _already_finished(this: RunContext, checkpoint: Checkpoint) -> None:
     if not journal_is_closed(this.folder):  # the launch that finished was killed before it could say so
         tracker = open_tracker(this.recipe, this.config, this.folder)
         log_generator(tracker, checkpoint.path, this.recipe)
+        write_game_page(this.folder.path, tracker)
         if left := tracker.finish("FINISHED"):
             print(left)
     print(_where(this, checkpoint.images_seen))
@@ -322,15 +327,42 @@ def _tasks(
         watchdog=watchdog,
         stragglers=Stragglers(session.gather_names(socket.gethostname())),
     )
-    grids = SampleGrids(
-        recipe=recipe,
+    looked_at = held_out.rows(range(min(held_out.count, COLUMNS))) if held_out else {}
+    return PeriodicTasks(
+        record=record,
+        reporter=reporter,
+        saver=saver,
+        grids=_grids(this, stream, players, tracker, held_out=looked_at),
+        game=_recorder(this, players),
+        progress=watchdog.progress,
+    )
+
+
+def _grids(
+    this: RunContext,
+    stream: SampleStream,
+    players: Players,
+    tracker: Tracker | NullTracker,
+    *,
+    held_out: Mapping[str, Tensor],
+) -> SampleGrids:
+    """Return what draws samples of the average; of held-out samples it is given the first few."""
+    return SampleGrids(
+        recipe=this.recipe,
         average=players.average,
-        session=session,
+        session=this.session,
         tracker=tracker,
         class_names=stream.class_names,
-        held_out=held_out.rows(range(min(held_out.count, COLUMNS))) if held_out else {},
+        held_out=held_out,
     )
-    return PeriodicTasks(record=record, reporter=reporter, saver=saver, grids=grids, progress=watchdog.progress)
+
+
+def _recorder(this: RunContext, players: Players) -> GameRecorder:
+    """Return what records a game of points; a run that is to show nothing is not recorded."""
+    wanted = this.config.sample_every_images > 0
+    return GameRecorder(
+        recipe=this.recipe, players=players.players, session=this.session, folder=this.folder.path, wanted=wanted
+    )
 
 
 def _writer(this: RunContext, evaluator: Evaluator | None) -> Writer:
@@ -373,8 +405,8 @@ def _begin(
     else:
         say("new run")
     # Look at real samples, unless the checkpoint says how diverse they are.
+    reals = None
     if not tasks.record.health_monitor.knows_the_data:
-        reals = None
         if session.is_main:
             count = min(stream.count, NUM_REALS_LOOKED_AT)
             with stream.batches(0, batch_size=count, stop=count) as batches:
@@ -382,6 +414,7 @@ def _begin(
             reals = tasks.grids.reals = batch.fields
             tasks.grids.show_reals(reals)
         tasks.record.health_monitor.measure_real_data(reals)
+    tasks.game.begin(reals, images_seen=start, is_new=checkpoint is None)
     # The beginning of a new run.
     if checkpoint:
         return

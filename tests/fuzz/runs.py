@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from framework.evaluation.protocol import read_records
+from framework.media.game_page import game_page
+from framework.media.game_strip import game_strip
 from framework.review.page import render
 from framework.review.run import read_run
 from framework.tracking.cursor import Cursor
+from framework.tracking.frames import FramesFile, read_recording
 from framework.tracking.journal import Journal
 from framework.tracking.models import latest_metrics, logged_times
 from framework.tracking.records import last_start
 from framework.train.folder import RunFolder
 from tests.fuzz.mutation import damaged, json_edited, json_lines_edited, json_signed
 from tests.fuzz.reader import Reader, Target
+from tests.helpers.games import CLOCKS, frame, scene
 from tests.helpers.run_folders import fid, show_all_kinds, write_run, write_scores
 
 URI = "http://127.0.0.1:5000"
@@ -67,6 +71,24 @@ def _cursor(folder: Path) -> Any:
     cursor.save()
     path.unlink()
     return cursor.run_id in ("", "r") or None
+
+
+def _played(folder: Path) -> None:
+    _run(folder)
+    file = FramesFile(folder, scene())
+    file.begin(images_seen=-1, total_images=128)
+    for images in CLOCKS:
+        file.append(frame(images))
+
+
+def _game(folder: Path) -> Any:
+    FramesFile(folder, scene()).begin(images_seen=32, total_images=64)
+    return True
+
+
+def _game_page(folder: Path) -> Any:
+    recording = read_recording(folder)
+    return recording and len(game_page([recording]).encode()) > 0 and len(game_strip(recording).encode()) > 0
 
 
 def _page(folder: Path) -> Any:
@@ -131,6 +153,18 @@ READERS = (
             Target(path="samples/speech-000000320.html"),
             Target(path="samples/table-000000320.html"),
         ),
+    ),
+    Reader(
+        name="frames of a game",
+        make=_played,
+        read=_game_page,
+        targets=(Target(path="frames.jsonl", mutators=_LINES), Target(path="journal.jsonl", mutators=_LINES)),
+    ),
+    Reader(
+        name="frames of a game, resumed",
+        make=_played,
+        read=_game,
+        targets=(Target(path="frames.jsonl", mutators=_LINES),),
     ),
     Reader(
         name="evaluation.json",

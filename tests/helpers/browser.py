@@ -80,11 +80,12 @@ class Browser:
             self._process.wait()
         os.close(self._in)
 
-    def resize(self, width: int, height: int, *, dark: bool = False) -> None:
-        """Set the size of the page, and whether its reader prefers dark pages."""
+    def resize(self, width: int, height: int, *, dark: bool = False, calm: bool = False) -> None:
+        """Set the size of the page, and whether its reader prefers dark pages, and little motion."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        motion = {"name": "prefers-reduced-motion", "value": "reduce" if calm else "no-preference"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme, motion])
 
     def open(self, url: str) -> None:
         """Go to a page; `until` waits for what it shows."""
@@ -125,11 +126,30 @@ class Browser:
             time.sleep(0.1)
         return value
 
-    def press(self, key: str) -> None:
-        """Press a key on what has the focus."""
-        code = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35}[key]
+    def press(self, key: str, *, shift: bool = False) -> None:
+        """Press a key on what has the focus: a named one, a digit or the space bar."""
+        named = {"PageUp": 33, "PageDown": 34, "End": 35, "Home": 36}
+        named |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9}
+        code = named.get(key) or ord(key)
         for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=code,
+                modifiers=8 if shift else 0,
+            )
+
+    def click(self, selector: str) -> None:
+        """Click the middle of an element with the mouse, after it has been scrolled into the window."""
+        script = f"""(() => {{ const element = document.querySelector({json.dumps(selector)});
+            element.scrollIntoView({{block: "center", behavior: "instant"}});
+            const box = element.getBoundingClientRect();
+            return [box.left + box.width / 2, box.top + box.height / 2]; }})()"""
+        x, y = self.evaluate(script)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def move(self, x: float, y: float) -> None:
         """Move the mouse to a place in the window."""

@@ -42,6 +42,11 @@ class MixtureMetric(SampleMetric):
         lengths = {len(centre) for centre in self.centres}
         require(len(lengths) == 1, f"{type(self).__name__}: centres={self.centres} must be points of one length")
 
+    @property
+    def radius(self) -> float:
+        """The distance from a centre within which a sample is good."""
+        return _WITHIN_STDS * self.std
+
     def accumulate(self, samples: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the good samples of each mode, (modes,), and the number of samples; points are (n, d) float32.
 
@@ -53,7 +58,7 @@ class MixtureMetric(SampleMetric):
             raise EvaluationError(f"samples are {tuple(points.shape[1:])}, the centres have {centres.shape[1]} numbers")
         distances = (points[:, None] - centres).square().sum(2).sqrt()
         nearest = distances.min(1)
-        good = nearest.values <= _WITHIN_STDS * self.std
+        good = nearest.values <= self.radius
         hits = torch.bincount(nearest.indices[good], minlength=len(centres))
         return {"good": hits.double(), "count": torch.tensor(float(len(points)), dtype=torch.float64)}
 
