@@ -20,6 +20,7 @@ from framework.data.consumed import recorded
 from framework.data.joined import SampleStream
 from framework.engines.base import forget_moments
 from framework.engines.choose import check
+from framework.games.base import Game
 from framework.games.showing import COLUMNS
 from framework.recipe import Recipe
 from framework.recipe.growth import Segment, remaining
@@ -404,9 +405,10 @@ def _begin(
         tracker.resumed(images_seen=start)
     else:
         say("new run")
-    # Look at real samples, unless the checkpoint says how diverse they are.
-    reals = None
-    if not tasks.record.health_monitor.knows_the_data:
+    # Look at real samples, unless the checkpoint says how diverse they are; plots show them at every start.
+    reals, game = None, this.recipe.game
+    assert isinstance(game, Game)
+    if not tasks.record.health_monitor.knows_the_data or game.real_picture(this.recipe) is None:
         if session.is_main:
             count = min(stream.count, NUM_REALS_LOOKED_AT)
             with stream.batches(0, batch_size=count, stop=count) as batches:
