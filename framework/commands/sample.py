@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 import tyro
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from framework.games.showing import SCATTERED, points_plot
 from framework.media.grids import image_grid, save_png
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.classes import network_classes
-from framework.sampling.draws import fixed_codes
+from framework.sampling.draws import fixed_codes, walked_codes
 from framework.sampling.generate import generate_vectors, settle_statistics, style_options
 from framework.sampling.latents import SMALLEST_TRUNCATION, grid_labels
 from framework.sampling.load import LoadedGenerator, load_generator
@@ -54,6 +55,8 @@ class SampleOptions:
     """Style-based generators: per-pixel noise; default: const, the same in every image."""
     seed: Annotated[int, Range()] = 0
     """Seed of the latents."""
+    code: str | None = None
+    """Walk through this code of the latents, one value per column: NAME, or NAME.0 for the first of its numbers."""
     interpolate: bool = False
     """Walk between latents instead: one row per class."""
     frames: Annotated[int, Range(least=2)] = 60
@@ -104,6 +107,7 @@ def sample(
             classes=loaded.classes,
             num_batches=options.standing_statistics,
             seed=options.seed,
+            latents=loaded.drawn.latents,
             progress=options.progress,
         )
 
@@ -112,6 +116,8 @@ def sample(
         return
     if options.interpolate:
         _interpolate(loaded, options, chosen=chosen or _spread(loaded, rows), columns=columns)
+    elif options.code is not None:
+        _walk_code(loaded, options, options.code, columns=columns, rows=rows)
     else:
         labels = grid_labels(rows=rows, columns=columns, classes=loaded.classes, chosen=chosen)
         pixels = loaded.draw(_latents(loaded, options, count=rows * columns), labels).numpy()
@@ -123,7 +129,7 @@ def sample(
 
 def _translate(loaded: LoadedGenerator, options: SampleOptions, *, columns: int, rows: int) -> None:
     """Write rows of inputs, outputs and targets, and arrays where they are asked for."""
-    names = ("classes", "truncation", "interpolate", "standing_statistics")
+    names = ("classes", "truncation", "interpolate", "standing_statistics", "code")
     loaded.drawn.refuse_options_of_latents(**{name: getattr(options, name) for name in names})
     count = options.count if options.npz and options.count else 0
     made = translations(loaded, options.data, seed=options.seed, count=max(columns * rows, count))
@@ -218,6 +224,17 @@ def _interpolate(loaded: LoadedGenerator, options: SampleOptions, *, chosen: lis
     print(save_animation(out if out.suffix in (".mp4", ".webp") else out.with_suffix(".webp"), grids))
 
 
+def _walk_code(loaded: LoadedGenerator, options: SampleOptions, code: str, *, columns: int, rows: int) -> None:
+    """Write a grid whose columns go through one code."""
+    codes, titles = walked_codes(loaded.drawn.latents, walked=code, seed=options.seed, rows=rows, columns=columns)
+    labels = None
+    if loaded.classes:  # the class of a row is another thing that stays
+        labels = (torch.arange(rows) % loaded.classes).repeat_interleave(len(titles))
+    pixels = loaded.draw(codes, labels).numpy()
+    save_png(options.out, image_grid(pixels, columns=len(titles), labels=titles))
+    print(options.out)
+
+
 def _write_npz(
     path: Path, loaded: LoadedGenerator, options: SampleOptions, *, count: int, columns: int, chosen: list[int]
 ) -> None:
@@ -254,6 +271,8 @@ def _check_kind(loaded: LoadedGenerator, options: SampleOptions) -> None:
         )
     if options.truncation is not None and loaded.drawn.latents:
         raise FrameworkError("--truncation redraws Gaussian latents: the recipe of this generator names its own")
+    if options.code is not None and (options.interpolate or options.npz or loaded.drawn.kind == "vectors"):
+        raise FrameworkError("--code draws a grid of pictures: leave out --interpolate and --npz")
     if options.grid != _GRID and loaded.drawn.kind == "vectors":
         raise FrameworkError("--grid arranges pictures: points are drawn in one plot, of --count points")
 

@@ -202,6 +202,7 @@ def generated(
             classes=loaded.classes,
             num_batches=sampling.standing_statistics,
             seed=sampling.seed,
+            latents=loaded.drawn.latents,
             progress=progress,
         )
     sampler = sampling.sampler or loaded.drawn.sampler(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from framework.networks import latent_size
 from framework.networks.blocks.norm import standing_statistics
+from framework.networks.latents import Latent
 from framework.runtime.seeding import Draws
+from framework.sampling.draws import sample_codes
 from framework.utils.errors import FrameworkError
 from framework.utils.progress import show_progress
 
@@ -95,7 +97,14 @@ def to_uint8(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def settle_statistics(
-    network: nn.Module, *, classes: int, num_batches: int, seed: int, batch_size: int = 64, progress: bool = False
+    network: nn.Module,
+    *,
+    classes: int,
+    num_batches: int,
+    seed: int,
+    latents: Sequence[Latent] = (),
+    batch_size: int = 64,
+    progress: bool = False,
 ) -> None:
     """Recompute batch-norm statistics from the network's own samples (standing statistics, arXiv:1809.11096, B).
 
@@ -103,6 +112,7 @@ def settle_statistics(
         classes: number of classes; 0 for an unconditional generator.
         num_batches: number of batches that are drawn.
         seed: seed of latents and labels.
+        latents: the latents that a recipe names; empty for one Gaussian vector.
         batch_size: number of samples per batch.
         progress: show on standard error how far it is.
     """
@@ -111,7 +121,11 @@ def settle_statistics(
     with standing_statistics(network, statistics="local"), shown as advance:
         for index in range(num_batches):
             draws = Draws(seed=seed, images_seen=index)
-            z = draws.normal("standing", batch_size, latent_size(network)).to(parameter)
+            if latents:
+                numbers = range(index * batch_size, (index + 1) * batch_size)
+                z = sample_codes(latents, seed=seed, numbers=numbers, purpose="standing").to(parameter)
+            else:
+                z = draws.normal("standing", batch_size, latent_size(network)).to(parameter)
             labels = draws.integers("standing/labels", classes, batch_size).to(parameter.device) if classes else None
             network(z, labels)
             advance(1)
