@@ -3,7 +3,8 @@
 Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1: penalty of weight 10 between real and generated samples, five
 critic steps, Adam with 1e-4 and betas 0.5 and 0.9 as for the paper's MNIST networks, no batch norm in the critic, and,
 as in the authors' program, generator batches twice the critic's. Deviations: 32 x 32 grey pixels, DCGAN of a quarter of
-the width, three times the learning rate, and a moving average, from which samples are drawn.
+the width, critic batches of 32, three times the learning rate, and a moving average, from which samples
+are drawn.
 """
 
 from framework import (
@@ -39,8 +40,8 @@ RECIPE = Recipe(
         discriminator_terms=(GradientPenalty(weight=10.0),),
     ),
     averaging=Averaging(half_life_images=20_000),
-    batch_size=64,
-    images=480_000,
+    batch_size=32,
+    images=320_000,
 )
 
 if __name__ == "__main__":
