@@ -29,7 +29,8 @@ _MOST_COLUMNS = 1 << 16
 _MOST_NAMED_CLASSES = 10_000
 _MOST_CLASS_CHARACTERS = 100
 _LARGEST = float(np.finfo(np.float32).max)
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# Every part begins with another character than the one before may have, so that no text is tried in several ways.
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NO_NAMES = {"", "nan", "inf", "infinity", "na", "null"}  # what a header does not have, and missing values look like
 
 

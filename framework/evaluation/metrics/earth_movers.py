@@ -21,7 +21,7 @@ from framework.runtime.session import Session
 from framework.utils.ranges import Range
 
 MOST = 5_000
-"""The most samples a side: the assignment takes time with the cube of their number, about a minute for so many."""
+"""The most samples a side: the assignment takes time with the cube of their number, 12 s for so many."""
 
 
 @dataclass(frozen=True, kw_only=True)

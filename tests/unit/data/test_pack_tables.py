@@ -80,6 +80,7 @@ FAULTS: list[tuple[str, str | bytes, str]] = [
     ("empty cell", "1,2\n3,\n", r"line 2, column 2: '' is no finite number"),
     ("too large", "1,2\n3,1e39\n", r"line 2, column 2: '1e39' is too large for a 32-bit number"),
     ("endless number", "1,2\n3,1e999\n", r"line 2, column 2: '1e999' is too large"),
+    ("many digits and a letter", "1,2\n3," + "9" * 200_000 + "x\n", r"line 2, column 2: '9{40}\.\.\.' is no number"),
     ("underscore", "1,2\n3,1_0\n", r"line 2, column 2: '1_0' is no number"),
     ("other digits", "1,2\n3,\u0661\n", r"line 2, column 2: .* is no number"),
     ("half a header", "x,1\n2,3\n", r"line 1, column 1: 'x' is no number"),
