@@ -3,7 +3,7 @@
 Odena et al. 2016, arXiv:1610.09585: a class head in the discriminator, the generator is given the class beside the
 latent, both players minimise the cross-entropy of real and of generated samples (section 3); Adam with 2e-4 and beta1
 0.5. Programs read that loss in other ways: `AuxiliaryClassifier(reading="real_only")`.
-Deviations: DCGAN of 32 x 32 grey pixels and a quarter of its width, without dropout and noise, batches of 64, and a
+Deviations: DCGAN of 32 x 32 grey pixels and a quarter of its width, without dropout and noise, batches of 32, and a
 moving average, from which samples are drawn.
 """
 
@@ -39,7 +39,7 @@ RECIPE = Recipe(
         generator_terms=(AuxiliaryClassifier(),),
     ),
     averaging=Averaging(half_life_images=5_000),
-    batch_size=64,
+    batch_size=32,
     images=120_000,
 )
 

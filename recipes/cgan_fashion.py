@@ -2,7 +2,7 @@
 
 Mirza & Osindero 2014, arXiv:1411.1784: the class as a one-hot vector beside the latent and beside the sample.
 Deviations: DCGAN of 32 x 32 grey pixels, where the class is ten constant maps beside the picture, instead of
-perceptrons; Adam with 2e-4 and beta1 0.5 instead of gradient descent; batches of 64; and a moving average.
+perceptrons; Adam with 2e-4 and beta1 0.5 instead of gradient descent; batches of 32; and a moving average.
 """
 
 from framework import (
@@ -32,7 +32,7 @@ RECIPE = Recipe(
     ),
     game=Alternating(loss=NonSaturating(), fake_labels="real"),
     averaging=Averaging(half_life_images=5_000),
-    batch_size=64,
+    batch_size=32,
     images=120_000,
 )
 

@@ -7,7 +7,7 @@ section 3.2. Kullback-Leibler's is the default; the others are one flag away:
 
 total_variation, kl, reverse_kl, pearson, neyman, squared_hellinger, jeffrey, jensen_shannon, gan. Deviations: DCGAN of
 32 x 32 grey pixels and a quarter of its width instead of the paper's perceptrons, Adam with 2e-4 and beta1 0.5, batches
-of 64, gradients clipped to a norm of 10, because several of these losses are exponentials, and a moving average.
+of 32, gradients clipped to a norm of 10, because several of these losses are exponentials, and a moving average.
 """
 
 from framework import (
@@ -39,7 +39,7 @@ RECIPE = Recipe(
     ),
     game=Alternating(loss=FGAN(divergence="kl")),
     averaging=Averaging(half_life_images=5_000),
-    batch_size=64,
+    batch_size=32,
     images=120_000,
 )
 

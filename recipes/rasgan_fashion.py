@@ -2,7 +2,7 @@
 
 Jolicoeur-Martineau 2018, arXiv:1807.00734, section 3.3: both players compare with the other side's mean, and one critic
 step is enough; Adam with 2e-4 and beta1 0.5. Its other kinds: --set game.loss.kind=least_squares (RaLSGAN)
-or hinge. Deviations: DCGAN of 32 x 32 grey pixels and a quarter of the width, batches of 64, and a moving average, from
+or hinge. Deviations: DCGAN of 32 x 32 grey pixels and a quarter of the width, batches of 32, and a moving average, from
 which samples are drawn.
 """
 
@@ -33,7 +33,7 @@ RECIPE = Recipe(
     ),
     game=Alternating(loss=RelativisticAverage(kind="logistic")),
     averaging=Averaging(half_life_images=5_000),
-    batch_size=64,
+    batch_size=32,
     images=120_000,
 )
 

@@ -23,7 +23,7 @@ from framework.games.showing import MARGIN, sample_field
 from framework.media.recording import Frame, Scene, gradients_to_text, logits_to_text, points_to_text
 from framework.networks import latent_size
 from framework.networks.latents import Gaussian, Latent, Uniform
-from framework.objectives.adversarial import AdversarialLoss, Minimax, NonSaturating
+from framework.objectives.adversarial import AdversarialLoss, MaximumLikelihood, Minimax, NonSaturating
 from framework.objectives.adversarial_term import Adversarial
 from framework.objectives.outputs import logits_of
 from framework.recipe import Recipe
@@ -181,7 +181,7 @@ class Camera:
             side=SIDE,
             grid=self.grid_shape,
             loss=type(loss).__name__ if loss is not None else "",
-            probability=isinstance(loss, NonSaturating | Minimax),
+            probability=isinstance(loss, NonSaturating | Minimax | MaximumLikelihood),
             undecided=equilibrium.logit if equilibrium is not None else None,
             slice=self._sentence(),
             step_images=self.game.images_per_step(self.recipe.batch_size),

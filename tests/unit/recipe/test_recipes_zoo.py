@@ -145,9 +145,10 @@ def test_classes_and_codes_reach_both_players() -> None:
     assert load_recipe("infogan_fashion").data.classes == 0, "nobody tells it the classes"
 
 
-def test_the_unrolled_ring_looks_five_steps_ahead_at_the_notebooks_rates() -> None:
+def test_the_unrolled_ring_looks_five_steps_ahead_and_its_rates_fall_to_zero() -> None:
     recipe = load_recipe("unrolled_ring")
     assert isinstance(recipe.game, Unrolled)
-    assert (recipe.game.unroll, recipe.game.generator_loss, recipe.batch_size) == (5, "saddle", 512)
-    assert recipe.generator.optimizer == Adam(lr=1e-3, betas=(0.5, 0.999))
-    assert recipe.discriminator.optimizer == Adam(lr=1e-4, betas=(0.5, 0.999))
+    assert (recipe.game.unroll, recipe.game.generator_loss, recipe.batch_size) == (5, "saddle", 256)
+    for player in (recipe.generator, recipe.discriminator):
+        assert player.optimizer == Adam(lr=4e-3, betas=(0.5, 0.999))
+        assert player.schedule.at(recipe.images) == 0.0
