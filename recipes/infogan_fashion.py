@@ -47,7 +47,7 @@ RECIPE = Recipe(
     ),
     averaging=Averaging(half_life_images=5_000),
     batch_size=128,
-    images=240_000,
+    images=160_000,
 )
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ RECIPE = Recipe(
     game=Alternating(loss=Wasserstein(), critic_steps=CriticSteps()),
     averaging=Averaging(half_life_images=20_000),
     batch_size=64,
-    images=600_000,
+    images=400_000,
 )
 
 if __name__ == "__main__":
