@@ -17,7 +17,7 @@ from torch import Tensor
 
 from framework.commands.translations import translations
 from framework.games.showing import SCATTERED, points_plot
-from framework.media.grids import image_grid, save_png
+from framework.media.grids import image_grid, readable_scale, save_png
 from framework.sampling.animation import interpolation, save_animation
 from framework.sampling.classes import network_classes
 from framework.sampling.draws import fixed_codes, walked_codes
@@ -231,7 +231,8 @@ def _walk_code(loaded: LoadedGenerator, options: SampleOptions, code: str, *, co
     if loaded.classes:  # the class of a row is another thing that stays
         labels = (torch.arange(rows) % loaded.classes).repeat_interleave(len(titles))
     pixels = loaded.draw(codes, labels).numpy()
-    save_png(options.out, image_grid(pixels, columns=len(titles), labels=titles))
+    grid = image_grid(pixels, columns=len(titles), labels=titles, scale=readable_scale(pixels.shape[-1]))
+    save_png(options.out, grid)
     print(options.out)
 
 
