@@ -1,9 +1,9 @@
 """LSGAN on Fashion-MNIST: squared errors in place of cross-entropies.
 
-Mao et al. 2016, arXiv:1611.04076: targets 0, 1 and 1 (section 3.3, the 0-1 coding), Adam with beta1 0.5. The
-Pearson coding (section 3.2.3): --set game.loss.fake_target=-1 --set game.loss.generator_target=0. Deviations: DCGAN of
-32 x 32 grey pixels, a quarter of the width in the generator and an eighth in the discriminator, 2e-4 as in DCGAN, batches of 32, and a
-moving average, from which samples are drawn.
+Mao et al. 2016, arXiv:1611.04076: targets 0, 1 and 1 (section 3.3, the 0-1 coding), Adam with beta1 0.5. The Pearson
+coding (section 3.2.3): --set game.loss.fake_target=-1 --set game.loss.generator_target=0. Deviations: DCGAN of 32 x 32
+grey pixels, a quarter of the width in the generator and an eighth in the discriminator, 2e-4 as in DCGAN, batches of
+32, and a moving average, from which samples are drawn.
 """
 
 from framework import (

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import framework
-from framework import SGD, RMSProp
+from framework import SGD, RMSProp, Stepwise
+from framework.networks import mlp
 from framework.objectives.lecam import LeCam
 from framework.objectives.penalties import R1
 from framework.objectives.relativistic import RelativisticAverage, RelativisticCentered
@@ -129,8 +130,17 @@ def test_what_is_computed_over_a_micro_batch_goes_before_memory() -> None:
         UNNORMALISED.game, loss=RelativisticAverage(), discriminator_terms=(R1(weight=1.0), LeCam())
     )
     assert over_a_micro_batch(dataclasses.replace(UNNORMALISED, game=game)) == ["LeCam", "RelativisticAverage"]
+<<<<<<< HEAD
     game = dataclasses.replace(UNNORMALISED.game, loss=RelativisticCentered())
     assert over_a_micro_batch(dataclasses.replace(UNNORMALISED, game=game)) == ["RelativisticCentered"]
+=======
+    best = dataclasses.replace(UNNORMALISED.game, top_k=Stepwise(factor=0.9, every_images=100, least=0.5))
+    assert over_a_micro_batch(dataclasses.replace(UNNORMALISED, game=best)) == ["top-k training"]
+    network = Network(mlp.Discriminator, kernels=3)
+    compared = dataclasses.replace(UNNORMALISED.discriminator, network=network)
+    found = over_a_micro_batch(dataclasses.replace(UNNORMALISED, discriminator=compared))
+    assert found == ["MinibatchDiscrimination"]
+>>>>>>> heads
 
 
 def test_everything_that_sums_over_processes_is_known() -> None:
@@ -138,5 +148,6 @@ def test_everything_that_sums_over_processes_is_known() -> None:
     package, known = Path(framework.__file__).parent, {Path(inspect.getfile(one)) for one in OVER_A_MICRO_BATCH}
     rooms = [*(package / "networks").rglob("*.py"), *(package / "objectives").rglob("*.py")]
     sums = {path for path in rooms if "runtime.collectives import" in path.read_text()}
-    # Its means are moved once per turn, by the sum over all micro-batches.
-    assert sums - known == {package / "networks/blocks/moving.py"}
+    # The means of the first are moved once per turn, by the sum over all micro-batches; the second looks across images
+    # with `top_k` alone, which is told apart by that field.
+    assert sums - known == {package / "networks/blocks/moving.py", package / "objectives/adversarial_term.py"}
