@@ -130,17 +130,14 @@ def test_what_is_computed_over_a_micro_batch_goes_before_memory() -> None:
         UNNORMALISED.game, loss=RelativisticAverage(), discriminator_terms=(R1(weight=1.0), LeCam())
     )
     assert over_a_micro_batch(dataclasses.replace(UNNORMALISED, game=game)) == ["LeCam", "RelativisticAverage"]
-<<<<<<< HEAD
     game = dataclasses.replace(UNNORMALISED.game, loss=RelativisticCentered())
     assert over_a_micro_batch(dataclasses.replace(UNNORMALISED, game=game)) == ["RelativisticCentered"]
-=======
     best = dataclasses.replace(UNNORMALISED.game, top_k=Stepwise(factor=0.9, every_images=100, least=0.5))
     assert over_a_micro_batch(dataclasses.replace(UNNORMALISED, game=best)) == ["top-k training"]
     network = Network(mlp.Discriminator, kernels=3)
     compared = dataclasses.replace(UNNORMALISED.discriminator, network=network)
     found = over_a_micro_batch(dataclasses.replace(UNNORMALISED, discriminator=compared))
     assert found == ["MinibatchDiscrimination"]
->>>>>>> heads
 
 
 def test_everything_that_sums_over_processes_is_known() -> None:
