@@ -50,7 +50,7 @@ from framework import (
 )
 from framework.networks import dcgan, mlp
 
-STEPS, BATCH_SIZE = 3_000, 256
+STEPS, BATCH_SIZE = 2_000, 256
 IMAGES = STEPS * BATCH_SIZE
 ADAM = Adam(lr=1e-3, betas=(0.5, 0.999))
 PENALTY = GradientPenalty(weight=0.1)
