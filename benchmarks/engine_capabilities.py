@@ -82,7 +82,7 @@ def _play(played: Any) -> dict[str, Tensor]:
         player.load_state({"loss_scale": 256.0, "good_steps": 0.0})
     batches, results = synthetic(played.recipe, played.partition), {}
     for index in range(STEPS):
-        metrics, finite = played.game.step(batches, images_seen=index * played.game.step_images)
+        metrics, finite = played.game.step(batches, images_seen=index * played.game.images_of_step(0))
         results[f"{index}/finite"] = torch.tensor(float(finite))
         for name, value in metrics.means(device=torch.device("cpu")).items():
             results[f"{index}/{name}"] = torch.tensor(value, dtype=torch.float64)
