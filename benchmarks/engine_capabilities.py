@@ -45,8 +45,8 @@ COVERING: list[Pair] = [
     (("R2", "LeCam"), "conditional batch norm"),
     (("FirstOrderR1",), "pixel norm"),
     (("GradientPenalty", "Orthogonal"), "AdaIN"),
-    (("MaxGradientPenalty",), "weight demodulation"),
-    (("Dragan",), "minibatch deviation"),
+    (("MaxGradientPenalty", "WeightDecay"), "weight demodulation"),
+    (("Dragan", "Consistency"), "minibatch deviation"),
 ]
 """Every penalty and every normalisation once."""
 

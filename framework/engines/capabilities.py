@@ -31,6 +31,8 @@ PENALTIES = (
     "Drift",
     "Orthogonal",
     "PathLength",
+    "WeightDecay",
+    "Consistency",
 )
 """Classes of `framework.objectives`; a penalty is `joined` in the loss of the turn, or `lazy` in a step of its own."""
 

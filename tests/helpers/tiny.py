@@ -30,9 +30,10 @@ from framework.networks.blocks.minibatch import MinibatchStddev
 from framework.networks.blocks.modulated import modulated_conv2d
 from framework.networks.blocks.norm import BatchNorm2d, ConditionalBatchNorm2d
 from framework.networks.blocks.spectral import spectral_norm
+from framework.objectives.consistency import Consistency
 from framework.objectives.first_order import FirstOrderR1
 from framework.objectives.lipschitz import Dragan, MaxGradientPenalty
-from framework.objectives.penalties import Penalty
+from framework.objectives.penalties import Penalty, WeightDecay
 
 WIDTH = 6
 
@@ -143,6 +144,8 @@ TERMS: dict[str, Callable[[], tuple[tuple[Penalty, ...], tuple[Penalty, ...], bo
     "Drift": lambda: ((Drift(weight=0.1),), (), False),
     "Orthogonal": lambda: ((Orthogonal(weight=0.01),), (Orthogonal(weight=0.01),), False),
     "PathLength": lambda: ((), (PathLength(every=2, shrink=1),), True),
+    "WeightDecay": lambda: ((WeightDecay(weight=0.01),), (WeightDecay(weight=0.01),), False),
+    "Consistency": lambda: ((Consistency(weight=1.0),), (), False),
 }
 """By name: the discriminator's terms, the generator's, and whether lazy ones get a step of their own."""
 
