@@ -109,6 +109,13 @@ class _Download:
             self._http()
 
     def _http(self) -> None:
+        try:
+            self._request()
+        except (OSError, http.client.HTTPException):
+            self.in_time()  # a connection that this side has cut ends in several ways, a reset among them
+            raise
+
+    def _request(self) -> None:
         request = request_for(self.address)
         if self.num_bytes and self.validator:
             request.add_header("Range", f"bytes={self.num_bytes}-")

@@ -1,3 +1,5 @@
+import contextlib
+import http.client
 import itertools
 import os
 import re
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from framework.data import fetch as fetching
 from framework.data.cache import ShardCache
 from framework.data.errors import DataError, ShardError
 from framework.data.fetch import FetchOptions, fetch_bytes
@@ -325,3 +328,21 @@ def test_pictures_come_out_right(server: FaultyServer, tmp_path: Path) -> None:
         batch = next(batches)
     for key, image in zip(batch.keys, batch.images, strict=True):
         assert (image.numpy().transpose(1, 2, 0) == picture(int(key))).all()
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), http.client.IncompleteRead(b"")])
+def test_a_connection_that_was_cut_at_the_deadline_says_so_however_it_ends(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def cut(request: Any, *, stall_seconds: float, deadline: float) -> Iterator[Any]:
+        time.sleep(max(0.0, deadline - time.monotonic()) + 0.01)
+        raise error
+        yield
+
+    monkeypatch.setattr(fetching, "answered", cut)
+    with (
+        (tmp_path / "file").open("wb") as file,
+        pytest.raises(ShardError, match=r"slower than the deadline of 0\.05 s"),
+    ):
+        fetching.fetch("http://127.0.0.1:1/a.tar", file, options=FetchOptions(deadline_seconds=0.05))

@@ -193,7 +193,7 @@ SIZES: dict[str, Any] = {"features": FEATURES, "z_dims": NOISE, "width": 4}
         ),
         (
             lambda: with_network("generator", Network(mlp.Generator, z_dim=7)),
-            r"Generator.forward\(z, labels\) cannot be called with latents and labels and features",
+            r"Generator.forward\(z, labels, dropout\) cannot be called with latents and labels and features",
         ),
         (
             lambda: with_network("generator", Network(stacked.Generator, **(SIZES | {"z_dims": (4, 3)}))),
