@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated
 
 from framework.augment import Augmentation
@@ -103,7 +104,10 @@ class Alternating(LatentGame):
 
     def turns_of(self, step: int) -> tuple[Turn, ...]:
         """Return the turns of a step, counted from 0."""
-        return self.turns() if isinstance(self.critic_steps, int) else self._turns(self.critic_steps.at(step))
+        schedule = self.critic_steps
+        if isinstance(schedule, int) or schedule.at(step) == schedule.usual:
+            return self._usual_turns
+        return self._many_turns
 
     def turns_before(self, step: int, player: str) -> int:
         """Return the number of a player's turns in all steps before this one."""
@@ -114,6 +118,12 @@ class Alternating(LatentGame):
     def step_of(self, batches: int) -> int:
         """Return the step that the next global batch belongs to, after so many batches."""
         return super().step_of(batches) if isinstance(self.critic_steps, int) else self.critic_steps.step_of(batches)
+
+    @cached_property
+    def _many_turns(self) -> tuple[Turn, ...]:
+        """The turns of the steps that have many of the critic's."""
+        assert isinstance(self.critic_steps, CriticSteps)
+        return self._turns(self.critic_steps.many)
 
     def _turns(self, critic_steps: int) -> tuple[Turn, ...]:
         loss = Adversarial(loss=self.loss, top_k=self.top_k)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -99,15 +100,20 @@ class Game(ABC):
 
         A game that overrides this overrides `turns_before` and `step_of` as well.
         """
-        return self.turns()
+        return self._usual_turns
 
     def turns_before(self, step: int, player: str) -> int:
         """Return the number of a player's turns in all steps before this one."""
-        return step * sum(turn.player == player for turn in self.turns())
+        return step * sum(turn.player == player for turn in self._usual_turns)
 
     def step_of(self, batches: int) -> int:
         """Return the step that the next global batch belongs to, after so many batches."""
-        return batches // sum(turn.fresh for turn in self.turns())
+        return batches // sum(turn.fresh for turn in self._usual_turns)
+
+    @cached_property
+    def _usual_turns(self) -> tuple[Turn, ...]:
+        """What `turns` returns, made once: a runner asks for it several times in every step."""
+        return self.turns()
 
     def looked_ahead(self) -> frozenset[str]:
         """Return the players whose optimiser steps a turn of another player takes as functions."""
