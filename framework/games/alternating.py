@@ -12,14 +12,14 @@ from typing import Annotated
 
 from framework.augment import Augmentation
 from framework.games.augmentation import Augmenter
-from framework.games.base import Turn, check_terms
+from framework.games.base import Turn
 from framework.games.critic_steps import CriticSteps
 from framework.games.latent_game import LatentGame
 from framework.objectives.adversarial import AdversarialLoss
 from framework.objectives.adversarial_term import Adversarial
 from framework.objectives.equilibrium import Equilibrium, equilibrium_of
 from framework.objectives.terms import Memory, Term
-from framework.recipe.checks import ADDED_LATER, check_fields
+from framework.recipe.checks import ADDED_LATER
 from framework.recipe.recipe import Recipe
 from framework.recipe.schedules import Ramp, Schedule, values_of
 from framework.utils.errors import RecipeError
@@ -57,7 +57,7 @@ class Alternating(LatentGame):
     """The share of generated samples that the generator's loss is a mean of; see `Adversarial.top_k`."""
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if isinstance(self.critic_steps, int) and self.critic_steps < 1:
             raise RecipeError(f"game.critic_steps={self.critic_steps} must be at least 1")
         if isinstance(self.critic_steps, CriticSteps) and self.augment is not None and self.augment.every is not None:
@@ -69,9 +69,6 @@ class Alternating(LatentGame):
             raise RecipeError(f"game.blur={self.blur} must not be negative: it is a standard deviation in pixels")
         if min(values_of(self.input_noise)) < 0:
             raise RecipeError(f"game.input_noise={self.input_noise} must not be negative: it is a standard deviation")
-        for player in ("discriminator", "generator"):
-            terms: tuple[Term, ...] = getattr(self, f"{player}_terms")
-            check_terms(terms, player=player, where=f"game.{player}_terms")
 
     def equilibrium(self) -> Equilibrium:
         """Return the equilibrium of the adversarial loss."""

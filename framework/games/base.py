@@ -71,8 +71,10 @@ class Turn:
 class Game(ABC):
     """The rules of a game; subclass it for a game of your own, or `LatentGame` if it generates from latents.
 
+    A field `<player>_terms`, if there is one, holds terms of that player.
+
     Raises:
-        RecipeError: a field of another type than it is declared with.
+        RecipeError: a field of another type than it is declared with, or a term of another player.
     """
 
     players: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
@@ -82,6 +84,8 @@ class Game(ABC):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for player in self.players:
+            check_terms(getattr(self, f"{player}_terms", ()), player=player, where=f"game.{player}_terms")
 
     @abstractmethod
     def turns(self) -> tuple[Turn, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from framework.data.fields import Image, fields_of
-from framework.games.base import Game, Turn, check_terms
+from framework.games.base import Game, Turn
 from framework.games.checks import logits_fault, samples_fault
 from framework.games.forward import Forward
 from framework.games.showing import COLUMNS, Showing, shown_together
@@ -24,7 +24,6 @@ from framework.objectives.adversarial_term import Adversarial
 from framework.objectives.equilibrium import Equilibrium, equilibrium_of
 from framework.objectives.outputs import logits_of
 from framework.objectives.terms import Term, TermInputs
-from framework.recipe.checks import check_fields
 from framework.recipe.recipe import Recipe
 from framework.sampling.drawn import Drawn
 from framework.sampling.translation import translate
@@ -49,11 +48,6 @@ class Paired(Game):
     discriminator_terms: tuple[Term, ...] = ()
     generator_terms: tuple[Term, ...] = ()
     """Terms beside the adversarial loss; pix2pix has `L1(weight=100)`."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_terms(self.discriminator_terms, player="discriminator", where="game.discriminator_terms")
-        check_terms(self.generator_terms, player="generator", where="game.generator_terms")
 
     def equilibrium(self) -> Equilibrium:
         """Return the equilibrium of the adversarial loss."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from framework.augment import Augmentation
 from framework.games.augmentation import Augmenter
-from framework.games.base import Turn, check_terms
+from framework.games.base import Turn
 from framework.games.checks import logits_fault, samples_fault
 from framework.games.forward import Forward, main_sample
 from framework.games.latent_game import LatentGame
@@ -30,7 +30,6 @@ from framework.objectives.adversarial_term import Adversarial
 from framework.objectives.equilibrium import Equilibrium, equilibrium_of
 from framework.objectives.outputs import logits_of, scales_of
 from framework.objectives.terms import Memory, Term, TermInputs
-from framework.recipe.checks import check_fields
 from framework.recipe.recipe import Recipe
 from framework.utils.errors import FrameworkError, RecipeError
 from framework.utils.ranges import Range
@@ -70,9 +69,7 @@ class StackedGAN(LatentGame):
     """The augmentation of all pictures that the lower discriminator sees; the paper has none."""
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        check_terms(self.discriminator_terms, player="discriminator", where="game.discriminator_terms")
-        check_terms(self.generator_terms, player="generator", where="game.generator_terms")
+        super().__post_init__()
         if len(self.latents) != len(LEVELS):
             raise RecipeError(
                 f"game.latents: a stack of two levels needs the noise of both, the upper one's first, not "

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from torch import Tensor
 
-from framework.games.base import Turn, check_terms
+from framework.games.base import Turn
 from framework.games.forward import Forward
 from framework.games.latent_game import LatentGame
 from framework.games.look_ahead import LookAhead
@@ -19,7 +19,7 @@ from framework.objectives.adversarial import AdversarialLoss, with_draws
 from framework.objectives.adversarial_term import Adversarial
 from framework.objectives.outputs import logits_of
 from framework.objectives.terms import Term, TermInputs
-from framework.recipe.checks import check_fields, missing, require
+from framework.recipe.checks import missing, require
 from framework.recipe.optimizers import LookAheadOptimizer
 from framework.recipe.recipe import Recipe
 from framework.utils.ranges import Range
@@ -67,11 +67,6 @@ class Unrolled(LatentGame):
     discriminator_terms: tuple[Term, ...] = ()
     """Terms of the discriminator's own steps; the steps ahead go down its loss alone."""
     generator_terms: tuple[Term, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_terms(self.discriminator_terms, player="discriminator", where="game.discriminator_terms")
-        check_terms(self.generator_terms, player="generator", where="game.generator_terms")
 
     def check(self, recipe: Recipe) -> None:
         """Refuse what games refuse, and a discriminator whose steps are not a function of loss and moments alone.
