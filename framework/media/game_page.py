@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from framework.media.base import check_text
-from framework.media.markup import Html, join, tag
+from framework.media.markup import Html, document, join, tag
 from framework.media.page import Page
 from framework.media.recording import Frame, Recording
 from framework.utils.errors import FrameworkError
@@ -60,23 +60,16 @@ def game_page(recordings: Sequence[Recording]) -> Page:
         FrameworkError: there is none, there are more than `MOST_RUNS`, or the page would be too large.
     """
     title = game_title(recordings)
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{title} · the game"),
-        tag("style", Html(_STYLE + game_style())),
-    )
-    body = tag(
-        "body",
+    page = document(
         tag("h1", title),
         tag("p", _lead(recordings), class_="lead"),
         tag("main", game_section(recordings, whole_page=True)),
         tag("script", Html(game_script())),
+        title=f"{title} · the game",
+        policy=_POLICY,
+        style=_STYLE + game_style(),
     )
-    return Page(f"<!doctype html>\n{tag('html', head, body, lang='en')}\n", title=check_text(title[:200], what="title"))
+    return Page(page, title=check_text(title[:200], what="title"))
 
 
 def game_title(recordings: Sequence[Recording]) -> str:

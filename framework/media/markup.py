@@ -30,6 +30,27 @@ def join(*children: str | Html | None) -> Html:
     return Html("".join(c if isinstance(c, Html) else escape(str(c)) for c in children if c is not None))
 
 
+def document(*body: Html | None, title: str, policy: str, style: str) -> str:
+    """Return a whole page that follows the colours of the reader's screen and loads what a policy allows.
+
+    Args:
+        body: the elements of its body.
+        title: what the browser calls it.
+        policy: its Content-Security-Policy.
+        style: its style sheet.
+    """
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", Html(style)),
+    )
+    return f"<!doctype html>\n{tag('html', head, tag('body', *body), lang='en')}\n"
+
+
 def _attribute(key: str, value: object) -> str:
     name = key.rstrip("_").replace("_", "-")
     return f" {name}" if value is True else f' {name}="{escape(str(value))}"'

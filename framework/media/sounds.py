@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from framework.media.base import MOST_BYTES, Media, check_text, check_texts, kept, listed, shortened
-from framework.media.markup import Html, tag
+from framework.media.markup import Html, document, tag
 from framework.utils.errors import FrameworkError
 from framework.utils.quantities import format_bytes
 
@@ -112,22 +112,15 @@ class Sounds(Media):
     def encode(self) -> bytes:
         """Return the page in UTF-8."""
         faults = self._faults()
-        head = tag(
-            "head",
-            tag("meta", charset="utf-8"),
-            tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-            tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            tag("meta", name="color-scheme", content="light dark"),
-            tag("title", self.title or "Sound clips"),
-            tag("style", Html(_STYLE)),
-        )
-        body = tag(
-            "body",
+        page = document(
             tag("h1", self.title) if self.title else None,
             tag("p", f"{faults[0].upper()}{faults[1:]}.") if faults else None,
             tag("main", *[self._figure(number) for number in range(len(self.clips))]),
+            title=self.title or "Sound clips",
+            policy=_POLICY,
+            style=_STYLE,
         )
-        return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n".encode()
+        return page.encode()
 
     def wav(self, number: int) -> bytes:
         """Return a clip as the bytes of a WAV file, one channel of 16 bits."""

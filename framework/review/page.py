@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.media.game_page import game_script, game_style
-from framework.media.markup import Html, join, tag
+from framework.media.markup import Html, document, join, tag
 from framework.review import sections
 from framework.review.facts import header, title
 from framework.review.panels import charts
@@ -67,8 +67,8 @@ def render(runs: list[Run]) -> str:
     notes = [
         tag("p", f"{run.name}: {note}" if len(runs) > 1 else note, class_="note") for run in runs for note in run.notes
     ]
-    body = tag(
-        "body",
+    # The head allows nothing from outside.
+    return document(
         header(runs),
         tag("div", *notes, class_="notes") if notes else None,
         _navigation(played=played),
@@ -78,18 +78,10 @@ def render(runs: list[Run]) -> str:
         _script_data(_data(runs, drawn, strips)),
         tag("script", Html(_asset("report.js"))),
         tag("script", Html(game_script())) if played else None,
+        title=f"{title(runs)} · training report",
+        policy=_POLICY,
+        style=_asset("report.css") + (game_style() if played else ""),
     )
-    # The head, which allows nothing from outside.
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{title(runs)} · training report"),
-        tag("style", Html(_asset("report.css") + (game_style() if played else ""))),
-    )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
 def _make_names_unique(runs: list[Run]) -> None:
