@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Protocol
+
+from torch import Tensor
 
 from framework.data.batches import Batch, BatchIterator
 
@@ -101,19 +105,29 @@ class JoinedStream:
             DataError: an argument is out of range.
         """
         share = {"batch_size": batch_size, "micro_batches": micro_batches, "rank": rank, "world": world, "stop": stop}
-        return JoinedBatches(self._streams, start, share)
+        return JoinedBatches(self._streams.values(), start, share)
 
 
-class JoinedBatches(BatchIterator):
-    """The iterator over a rank's batches of several sources."""
+class SideBySide(BatchIterator):
+    """The iterator over a rank's batches of several streams at the same positions.
 
-    def __init__(self, streams: Mapping[str, SampleStream], start: int, share: Mapping[str, Any]) -> None:
-        self._stack = ExitStack()
+    Args:
+        streams: what is read; if one of them does not open, those before it are closed.
+        start, share: what their `batches` takes.
+    """
+
+    def __init__(self, streams: Iterable[SampleStream], start: int, share: Mapping[str, Any]) -> None:
         self._parts: list[BatchIterator] = []
-        for stream in streams.values():
-            batches = stream.batches(start, **share)
-            self._stack.enter_context(batches)
-            self._parts.append(batches)
+        try:
+            for stream in streams:
+                self._parts.append(stream.batches(start, **share))
+        except BaseException:
+            self.close()
+            raise
+
+    @abstractmethod
+    def joined(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Return the fields (n, ...) of samples that are made of one batch of each stream."""
 
     def __next__(self) -> Batch:
         try:
@@ -121,16 +135,24 @@ class JoinedBatches(BatchIterator):
         except BaseException:
             self.close()
             raise
-        first = parts[0]
-        return Batch(
-            fields={name: values for part in parts for name, values in part.fields.items()},
+        return replace(
+            parts[0],
+            fields=self.joined(parts),
             keys=[" ".join(keys) for keys in zip(*(part.keys for part in parts), strict=True)],
-            positions=first.positions,
             skipped=[text for part in parts for text in part.skipped],
-            micro_sizes=first.micro_sizes,
             wait_seconds=sum(part.wait_seconds for part in parts),
         )
 
     def close(self) -> None:
-        """Stop and join the workers of all sources."""
-        self._stack.close()
+        """Stop and join the workers of all streams."""
+        with ExitStack() as stack:  # all of them, whatever one raises
+            for batches in self._parts:
+                stack.callback(batches.close)
+
+
+class JoinedBatches(SideBySide):
+    """The iterator over a rank's batches of several sources."""
+
+    def joined(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Return the fields of all sources."""
+        return {name: values for part in parts for name, values in part.fields.items()}

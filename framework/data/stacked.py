@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from framework.data.batches import Batch, BatchIterator
+from framework.data.batches import Batch
 from framework.data.errors import DataError
 from framework.data.fields import Field, Image, Label, fields_of
-from framework.data.joined import SampleStream, seed_of
+from framework.data.joined import SampleStream, SideBySide, seed_of
 from framework.data.labels import MAX_CLASSES
 from framework.recipe.checks import check_fields
 from framework.recipe.sources import DerivedField, FieldsSource, Shards
@@ -135,43 +136,20 @@ class StackedStream:
         return StackedBatches(self._streams, self._source, start, share)
 
 
-class StackedBatches(BatchIterator):
+class StackedBatches(SideBySide):
     """The iterator over a rank's batches of a stacked source."""
 
     def __init__(self, streams: Sequence[SampleStream], source: Stacked, start: int, share: dict[str, Any]) -> None:
-        self._source = source
-        self._parts: list[BatchIterator] = []
-        try:
-            for stream in streams:
-                self._parts.append(stream.batches(start, **share))
-        except BaseException:
-            self.close()
-            raise
+        self._picture, self._label = _parts(source.of)
+        super().__init__(streams, start, share)
 
-    def __next__(self) -> Batch:
-        try:
-            parts = [next(batches) for batches in self._parts]
-        except BaseException:
-            self.close()
-            raise
-        first = parts[0]
-        picture, label = _parts(self._source.of)
+    def joined(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Return the pictures, one of each stream in a channel, and the number that their classes make."""
+        picture, label = self._picture, self._label
         fields = {picture.name: torch.cat([part.fields[picture.name] for part in parts], dim=1)}
         if label is not None:
-            classes = torch.zeros(len(first.keys), dtype=torch.int64)
+            classes = torch.zeros(len(parts[0].keys), dtype=torch.int64)
             for part in parts:
                 classes = label.classes * classes + part.fields[label.name]
             fields[label.name] = classes
-        return Batch(
-            fields=fields,
-            keys=[" ".join(keys) for keys in zip(*(part.keys for part in parts), strict=True)],
-            positions=first.positions,
-            skipped=[text for part in parts for text in part.skipped],
-            micro_sizes=first.micro_sizes,
-            wait_seconds=sum(part.wait_seconds for part in parts),
-        )
-
-    def close(self) -> None:
-        """Stop and join the workers of all channels."""
-        for batches in self._parts:
-            batches.close()
+        return fields

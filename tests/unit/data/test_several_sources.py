@@ -154,3 +154,34 @@ class Wrong(RingOfGaussians):
 def test_rows_that_are_not_the_fields_are_refused() -> None:
     with pytest.raises(DataError, match=r"Wrong.rows gives points; its fields are \['point'\]"):
         take(ComputedStream(Wrong(), seed=0), 1)
+
+
+class Opened:
+    """A stream whose batches note that they were closed, or which does not open."""
+
+    count, fingerprint, class_names = 1, "", ()
+
+    def __init__(self, closed: list[str], name: str, *, fails: bool = False) -> None:
+        self._closed, self._name, self._fails = closed, name, fails
+
+    def batches(self, start: int, **share: Any) -> Opened:
+        if self._fails:
+            raise DataError(f"{self._name} does not open")
+        return self
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._closed.append(self._name)
+
+
+def test_where_one_source_does_not_open_those_before_it_are_closed() -> None:
+    closed: list[str] = []
+    streams: Any = {"first": Opened(closed, "first"), "second": Opened(closed, "second", fails=True)}
+    with pytest.raises(DataError, match="second does not open"):
+        JoinedStream(streams).batches(0, batch_size=1)
+    assert closed == ["first"]
