@@ -318,23 +318,24 @@ class ShardImages:
         return Part(start, {name: rows for name, rows in batch.fields.items() if name != "label" or self.classes})
 
 
-class StoredPictures:
-    """The pictures of one field of packed samples, in a fixed shuffled order; the other fields come along."""
+class StoredField:
+    """The pictures, or vectors, of one field of packed samples, in a fixed shuffled order; other fields come along."""
 
     endless, classes = False, 0
 
-    def __init__(self, samples: StoredSamples, picture: str) -> None:
-        self._samples, self.picture, self.count = samples, picture, samples.count
+    def __init__(self, samples: StoredSamples, name: str) -> None:
+        self._samples, self._name, self.count = samples, name, samples.count
+        (self._field,) = (one for one in samples.fields if one.name == name)
+        self.picture = name if isinstance(self._field, Picture) else None
 
     def describe(self) -> dict[str, Any]:
-        """Return name, split, the manifest's fingerprint, and which field the pictures are."""
-        (shown,) = (one for one in self._samples.fields if one.name == self.picture)
-        assert isinstance(shown, Picture)
+        """Return name, split, the manifest's fingerprint, and which field it is, of pictures with their size."""
+        size = {"resolution": [self._field.height, self._field.width]} if isinstance(self._field, Picture) else {}
         return {
             "kind": "shards",
             **self._samples.describe(),
-            "field": self.picture,
-            "resolution": [shown.height, shown.width],
+            "field": self._name,
+            **size,
             "order": f"seed {_ORDER_SEED}",
         }
 
@@ -355,21 +356,3 @@ def _digest(parts: Iterator[str]) -> str:
     for part in parts:
         digest.update(part.encode())
     return digest.hexdigest()
-
-
-class StoredVectors:
-    """The vectors of one field of packed samples, in a fixed shuffled order; the other fields come along."""
-
-    endless, classes, picture = False, 0, None
-
-    def __init__(self, samples: StoredSamples, vectors: str) -> None:
-        self._samples, self._vectors, self.count = samples, vectors, samples.count
-
-    def describe(self) -> dict[str, Any]:
-        """Return name, split, the manifest's fingerprint, and which field the vectors are."""
-        return {"kind": "shards", **self._samples.describe(), "field": self._vectors, "order": f"seed {_ORDER_SEED}"}
-
-    def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """Yield this rank's batches of the first `count` samples; see `SampleSet.parts`."""
-        for positions in batch_ranges(count, rank=rank, world=world):
-            yield Part(positions.start, self._samples.rows(positions), self.picture)

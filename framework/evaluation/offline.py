@@ -16,8 +16,7 @@ from framework.evaluation.generated import GeneratedSamples
 from framework.evaluation.images import (
     SampleSet,
     ShardImages,
-    StoredPictures,
-    StoredVectors,
+    StoredField,
     notes_on,
     open_images,
 )
@@ -231,11 +230,11 @@ def _pairs(loaded: LoadedGenerator, real: str | None) -> StoredSamples | None:
 def _reference(location: str, samples: GeneratedSamples) -> SampleSet:
     """Open the real set at the generator's resolution; labels are read only where the generator has them too."""
     if isinstance(samples.sampler, TranslationSampler):
-        return StoredPictures(samples.sampler.samples, samples.sampler.target.name)
+        return StoredField(samples.sampler.samples, samples.sampler.target.name)
     if samples.picture is None and isinstance(samples.sampler, LatentSampler):
         name = samples.sampler.vectors
         vectors = Vector(name, samples.draw(range(1))[name][0].numel())
-        return StoredVectors(StoredSamples(location, (vectors,)), name)
+        return StoredField(StoredSamples(location, (vectors,)), name)
     resolution = int(samples.notes["resolution"][0]) if samples.picture else None
     return open_images(location, resolution=resolution, classes=samples.classes)
 

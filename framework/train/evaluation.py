@@ -23,7 +23,7 @@ from framework.checkpoint import Checkpoint
 from framework.engines.ema import EMA
 from framework.evaluation.evaluate import evaluate
 from framework.evaluation.generated import GeneratedSamples, undisturbed
-from framework.evaluation.images import Part, SampleSet, ShardImages, StoredPictures, StoredVectors
+from framework.evaluation.images import Part, SampleSet, ShardImages, StoredField
 from framework.evaluation.journal import protocol_tags
 from framework.evaluation.metrics.base import Metric, Settings
 from framework.evaluation.models import EvaluationModels, open_models
@@ -73,24 +73,12 @@ class WatchedShards(ShardImages):
         return _beating(super().parts(count=count, rank=rank, world=world), self._beat)
 
 
-class WatchedPictures(StoredPictures):
-    """The pictures of a field of the training data, each part of which calls `beat`."""
+class WatchedField(StoredField):
+    """A field of the training data, each part of which calls `beat`."""
 
-    def __init__(self, samples: StoredSamples, picture: str, *, beat: Callable[[], None]) -> None:
+    def __init__(self, samples: StoredSamples, name: str, *, beat: Callable[[], None]) -> None:
         self._beat = beat
-        super().__init__(samples, picture)
-
-    def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
-        """Yield this process's part of `count` samples, see `SampleSet`."""
-        return _beating(super().parts(count=count, rank=rank, world=world), self._beat)
-
-
-class WatchedVectors(StoredVectors):
-    """The vectors of a field of the training data, each part of which calls `beat`."""
-
-    def __init__(self, samples: StoredSamples, vectors: str, *, beat: Callable[[], None]) -> None:
-        self._beat = beat
-        super().__init__(samples, vectors)
+        super().__init__(samples, name)
 
     def parts(self, *, count: int, rank: int, world: int) -> Iterator[Part]:
         """Yield this process's part of `count` samples, see `SampleSet`."""
@@ -417,9 +405,7 @@ def _real_set(this: RunContext, resolution: int, *, beat: Callable[[], None]) ->
     if picture is None and not this.data:
         return None
     samples = stored_samples(recipe, this.data, this.config)
-    if picture is None:
-        return WatchedVectors(samples, game.drawn(recipe).name, beat=beat)
-    return WatchedPictures(samples, picture, beat=beat)
+    return WatchedField(samples, game.drawn(recipe).name if picture is None else picture, beat=beat)
 
 
 def _values(records: Sequence[Record]) -> dict[str, tuple[float, bool]]:
